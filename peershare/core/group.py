@@ -1,0 +1,110 @@
+"""One group: its members in the order in which they joined, and the names and peer IDs they hold."""
+
+import math
+from collections.abc import Iterator
+from itertools import count
+
+import attrs
+
+from peershare.messages import GroupId, GroupName, Peer, PeerId, User, UserId, Username
+
+MAX_USERNAME = 50  # characters, a suffix included (PROTOCOL: join-group)
+
+
+@attrs.define
+class Member:
+    user_id: UserId
+    username: Username
+    peer_id: PeerId | None = None
+
+    @property
+    def user(self) -> User:
+        return User(self.user_id, self.username, self.peer_id)
+
+
+@attrs.define
+class Group:
+    """`created_at` and `empty_since` are in seconds since 1970, like every `now` of the core.
+
+    Its length is the number of its members: test for None, not for truth.
+    """
+
+    id: GroupId
+    name: GroupName
+    created_at: float
+    empty_since: float = math.inf
+    _members: dict[UserId, Member] = attrs.field(factory=dict, init=False)
+    # Both indexes exist so that a join and a ring cost the same in a group of 5 and of 500.
+    _names: set[str] = attrs.field(factory=set, init=False)
+    _peers: dict[PeerId, UserId] = attrs.field(factory=dict, init=False)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __getitem__(self, user_id: UserId) -> Member:
+        return self._members[user_id]
+
+    def __contains__(self, user_id: UserId) -> bool:
+        return user_id in self._members
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._members.values())
+
+    def add(self, user_id: UserId, username: Username, peer_id: PeerId | None) -> Member:
+        """A new member, under the first free form of `username`. The peer ID must be free."""
+        member = Member(user_id, self._free_name(username), peer_id)
+        self._members[user_id] = member
+        self._names.add(member.username.casefold())
+        if peer_id is not None:
+            self._peers[peer_id] = user_id
+        self.empty_since = math.inf
+        return member
+
+    def remove(self, user_id: UserId) -> Member:
+        member = self._members.pop(user_id)
+        self._names.discard(member.username.casefold())
+        if member.peer_id is not None:
+            del self._peers[member.peer_id]
+        return member
+
+    def set_peer_id(self, user_id: UserId, peer_id: PeerId) -> None:
+        """The peer ID must be free, or this member's own."""
+        member = self._members[user_id]
+        if member.peer_id is not None:
+            del self._peers[member.peer_id]
+        member.peer_id = peer_id
+        self._peers[peer_id] = user_id
+
+    def holder(self, peer_id: PeerId) -> Member | None:
+        """The member that holds this peer ID."""
+        user_id = self._peers.get(peer_id)
+        return None if user_id is None else self._members[user_id]
+
+    def others(self, user_id: UserId) -> list[Member]:
+        return [member for member in self if member.user_id != user_id]
+
+    def other_ids(self, user_id: UserId) -> list[UserId]:
+        return [other for other in self._members if other != user_id]
+
+    def peers(self, user_id: UserId) -> tuple[Peer, ...]:
+        """The others that can be rung."""
+        return tuple(
+            Peer(member.peer_id, member.username)
+            for member in self.others(user_id)
+            if member.peer_id is not None
+        )
+
+    def _free_name(self, username: Username) -> Username:
+        """The name itself, or with the lowest number that makes it free; letter case aside.
+
+        Kept within MAX_USERNAME by cutting the base, never the number. It ends, since every number
+        is tried once and there are more numbers than members.
+        """
+        if username.casefold() not in self._names:
+            return username
+        for number in count(1):
+            suffix = str(number)
+            name = Username(username[: MAX_USERNAME - len(suffix)] + suffix)
+            if name.casefold() not in self._names:
+                break
+        return name

@@ -1,0 +1,75 @@
+"""What can go wrong, as tables: the codes of `error` messages, and the ways a connection ends.
+
+docs/protocol.md shows both tables; `nox -s docs` writes them there from here.
+"""
+
+from enum import Enum, StrEnum
+
+import attrs
+
+from peershare.messages import Error, LeaveReason
+
+
+class ErrorCode(StrEnum):
+    """The `code` of an `error` message."""
+
+    INVALID_MESSAGE = "INVALID_MESSAGE"
+    GROUP_NOT_FOUND = "GROUP_NOT_FOUND"
+    USER_NOT_FOUND = "USER_NOT_FOUND"
+    PEER_NOT_FOUND = "PEER_NOT_FOUND"
+    PEER_ID_TAKEN = "PEER_ID_TAKEN"
+    RATE_LIMITED = "RATE_LIMITED"
+    CONNECTION_ERROR = "CONNECTION_ERROR"
+    # Reserved for clients of the first version, which know them: a taken name gets a suffix, and a
+    # bad one is an INVALID_MESSAGE.
+    USERNAME_TAKEN = "USERNAME_TAKEN"
+    INVALID_GROUP_NAME = "INVALID_GROUP_NAME"
+    INVALID_USERNAME = "INVALID_USERNAME"
+
+
+GROUP_NOT_FOUND = Error(ErrorCode.GROUP_NOT_FOUND, "Group does not exist", {})
+USER_ID_MISMATCH = Error(ErrorCode.USER_NOT_FOUND, "User ID mismatch")
+TARGET_USER_NOT_FOUND = Error(ErrorCode.USER_NOT_FOUND, "Target user not found")
+TARGET_PEER_NOT_FOUND = Error(ErrorCode.PEER_NOT_FOUND, "Target peer not found")
+CALLER_PEER_NOT_FOUND = Error(ErrorCode.PEER_NOT_FOUND, "Caller peer not found")
+PEER_ID_TAKEN = Error(ErrorCode.PEER_ID_TAKEN, "Peer ID is already in use in this group")
+CONNECTION_ERROR = Error(ErrorCode.CONNECTION_ERROR, "Internal server error")
+
+
+def invalid_json() -> Error:
+    return Error(ErrorCode.INVALID_MESSAGE, "Invalid JSON format")
+
+
+def invalid_format(issues: list[dict[str, object]]) -> Error:
+    """`issues` are shaped as Zod 3 shapes them; see `wire.validation`."""
+    return Error(ErrorCode.INVALID_MESSAGE, "Invalid message format", {"validationErrors": issues})
+
+
+@attrs.frozen
+class End:
+    """One way a connection ends.
+
+    `code` is the WebSocket close code (RFC 6455, section 7.4) that the server sends, or, where
+    it is 1005 or 1006, the one it writes into its log because no close frame carried one.
+    `reason` goes into the close frame and the log, `left` is what the other members hear.
+    `come_back` says whether a client should connect again by itself.
+    """
+
+    code: int
+    reason: str
+    come_back: bool
+    left: LeaveReason = "disconnected"
+
+
+class Ending(Enum):
+    """Every way a connection ends, in one table. 4000-4499 mean "come back", 4500-4999 "don't"."""
+
+    CLOSED = End(1000, "closed by the client", come_back=False)
+    GOING_AWAY = End(1001, "server going away", come_back=True)
+    PROTOCOL_ERROR = End(1002, "protocol error", come_back=False)
+    LOST = End(1006, "connection lost", come_back=True)
+    NOT_UTF8 = End(1007, "not UTF-8", come_back=False)
+    TOO_BIG = End(1009, "message too big", come_back=False)
+    FAULT = End(1011, "internal error", come_back=True)
+    TOO_SLOW = End(4008, "reading too slowly", come_back=True)
+    HEARTBEAT_LOST = End(4009, "heartbeat lost", come_back=True, left="timeout")

@@ -1,0 +1,15 @@
+"""Where IDs come from. The core never makes one: it is handed `new_group_id`."""
+
+from uuid import uuid4
+
+from peershare.messages import GroupId, UserId
+
+
+def new_user_id() -> UserId:
+    """A random UUID (RFC 9562, version 4), lower case."""
+    return UserId(str(uuid4()))
+
+
+def new_group_id() -> GroupId:
+    """A random UUID. Whoever has it may join, so it comes from the system's random source."""
+    return GroupId(str(uuid4()))
