@@ -1,0 +1,246 @@
+"""Text into messages, messages into text. Nothing else here or elsewhere knows JSON.
+
+A good message takes the short way: msgspec splits the envelope, cattrs structures the payload without
+detailed errors. Whatever fails there is read once more, thoroughly, only to say what is wrong with it.
+A signal's `data` is never parsed: it goes through as the bytes that it came in.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypedDict, get_args
+
+import attrs
+import cattrs
+import msgspec
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from msgspec import UNSET, Raw, UnsetType
+
+from peershare import errors
+from peershare.messages import (
+    CLIENT_TYPES,
+    SERVER_TYPES,
+    ClientMessage,
+    Error,
+    Peer,
+    RawJson,
+    ServerMessage,
+    Signal,
+    User,
+)
+from peershare.wire import validation
+from peershare.wire.validation import RULES, CheckFailed, Issue, Rule
+
+MAX_REQUEST_ID = 64
+
+# What msgspec raises over text that is no JSON, or nested deeper than the interpreter's stack.
+_MALFORMED = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+
+
+@attrs.frozen
+class Received:
+    """A client's message and the `requestId` that its answer shall carry."""
+
+    message: ClientMessage
+    request_id: str | None
+
+
+class InvalidMessage(Exception):  # noqa: N818 - the client's fault, and said so on the wire
+    """The one thing that `decode` raises: the text is no message. `error` is the answer to it."""
+
+    def __init__(self, error: Error, request_id: str | None = None) -> None:
+        super().__init__(error)
+        self.error = error
+        self.request_id = request_id
+
+
+# --- text into messages ------------------------------------------------------------------------
+
+
+_Reader = tuple[msgspec.json.Decoder[Any], Callable[[Any], ClientMessage]]
+
+
+class _Envelope(msgspec.Struct):
+    type: str
+    payload: Raw = Raw()
+    timestamp: int | float = 0
+    requestId: str | UnsetType = UNSET  # noqa: N815 - as it is spelled on the wire
+
+
+class _SignalPayload(TypedDict, total=False):
+    to: Any
+    data: Raw
+
+
+def decode(text: str | bytes) -> Received:
+    """One client message out of its JSON text; `bytes` must be UTF-8.
+
+    Raises InvalidMessage, and nothing else, for any other text.
+    """
+    try:
+        envelope = _envelope.decode(text)
+        payload, structure = _READERS[envelope.type]
+        message = structure(payload.decode(envelope.payload))
+        request_id = envelope.requestId
+    except Exception:  # noqa: BLE001 - whatever it was, the thorough way finds its name
+        return _decode_thoroughly(text)
+    if request_id is UNSET:
+        return Received(message, None)
+    if _request_id_issues(request_id):
+        return _decode_thoroughly(text)
+    return Received(message, request_id)
+
+
+def _decode_thoroughly(text: str | bytes) -> Received:
+    try:
+        value = msgspec.json.decode(text)
+    except _MALFORMED:
+        raise InvalidMessage(errors.invalid_json()) from None
+    if not isinstance(value, dict):
+        raise InvalidMessage(errors.invalid_format([{**validation.wrong_type("object", value), "path": []}]))
+
+    request_id = value.get("requestId")
+    if request_id is not None and _request_id_issues(request_id):
+        request_id = None
+    message_type = value.get("type")
+    if not isinstance(message_type, str) or message_type not in CLIENT_TYPES:
+        issue = {**validation.unknown_type(list(CLIENT_TYPES)), "path": ["type"]}
+        raise InvalidMessage(errors.invalid_format([issue]), request_id)
+
+    issues = [*_payload_issues(message_type, value), *_envelope_issues(value)]
+    if issues:
+        raise InvalidMessage(errors.invalid_format(issues), request_id)
+    payload = value["payload"]
+    if message_type == "signal":
+        payload = {**payload, "data": Raw(msgspec.json.encode(payload["data"]))}
+    return Received(_READERS[message_type][1](payload), request_id)
+
+
+def _payload_issues(message_type: str, value: dict[str, Any]) -> list[Issue]:
+    if "payload" not in value:
+        return [{**validation.required("object"), "path": ["payload"]}]
+    payload = value["payload"]
+    if not isinstance(payload, dict):
+        return [{**validation.wrong_type("object", payload), "path": ["payload"]}]
+    try:
+        _thorough.structure(payload, CLIENT_TYPES[message_type])
+    except cattrs.ClassValidationError as group:
+        return _issues(group, CLIENT_TYPES[message_type])
+    return []
+
+
+def _issues(group: cattrs.ClassValidationError, message: type[ClientMessage]) -> list[Issue]:
+    """cattrs collects a failure for each field, in the order of the fields; so do we."""
+    rules = {field.name: (_wire_name(field.name), _rule(field)) for field in attrs.fields(message)}
+    issues: list[Issue] = []
+    with_notes, _ = group.group_exceptions()
+    for failure, note in with_notes:
+        name, rule = rules[note.name]
+        found = failure.issues if isinstance(failure, CheckFailed) else [validation.required(rule.expected)]
+        issues += [{**issue, "path": ["payload", name]} for issue in found]
+    return issues
+
+
+def _envelope_issues(value: dict[str, Any]) -> list[Issue]:
+    issues: list[Issue] = []
+    if "timestamp" in value and validation.received(value["timestamp"]) != "number":
+        issues.append({**validation.wrong_type("number", value["timestamp"]), "path": ["timestamp"]})
+    if "requestId" in value:
+        issues += _request_id_issues(value["requestId"])
+    return issues
+
+
+def _request_id_issues(request_id: object) -> list[Issue]:
+    """Not normalised, unlike all other strings: it goes back as it came. The messages are Zod's own."""
+    if isinstance(request_id, str) and 1 <= len(request_id) <= MAX_REQUEST_ID:
+        return []
+    if not isinstance(request_id, str):
+        issue = validation.wrong_type("string", request_id)
+    elif not request_id:
+        issue = validation.too_small("String must contain at least 1 character(s)")
+    else:
+        message = f"String must contain at most {MAX_REQUEST_ID} character(s)"
+        issue = validation.too_big(MAX_REQUEST_ID, message)
+    return [{**issue, "path": ["requestId"]}]
+
+
+# --- messages into text ------------------------------------------------------------------------
+
+
+def encode(message: ServerMessage, timestamp: int, request_id: str | None = None) -> bytes:
+    """The JSON text of a server's message, UTF-8; `timestamp` in milliseconds since 1970."""
+    name, unstructure = _WRITERS[type(message)]
+    envelope = {"type": name, "payload": unstructure(message), "timestamp": timestamp}
+    if request_id is not None:
+        envelope["requestId"] = request_id
+    return _encoder.encode(envelope)
+
+
+# --- the machinery, built once from the tables -------------------------------------------------
+
+
+def _wire_name(name: str) -> str:
+    """`group_name` is `groupName` on the wire."""
+    if name == "sender":
+        return "from"
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
+
+
+def _rule(field: "attrs.Attribute[Any]") -> Rule:
+    """The rule for a field's kind. `PeerId | None` means that it may be missing, not that it may be null."""
+    kind = next((arg for arg in get_args(field.type) if arg in RULES), field.type)
+    return RULES[kind]
+
+
+def _structuring_converter(*, detailed: bool) -> cattrs.Converter:
+    converter = cattrs.Converter(detailed_validation=detailed)
+    for message in CLIENT_TYPES.values():
+        overrides = {
+            field.name: override(rename=_wire_name(field.name), struct_hook=_hook(_rule(field)))
+            for field in attrs.fields(message)
+        }
+        # Any: cattrs' overload wants one class, and gets each of them in turn.
+        structure: Any = make_dict_structure_fn(message, converter, **overrides)  # type: ignore[arg-type]
+        converter.register_structure_hook(message, structure)
+    return converter
+
+
+def _reader(message: type[ClientMessage]) -> _Reader:
+    structure = _quick.get_structure_hook(message)
+    return (
+        _signal_payload if message is Signal else _any_payload,
+        lambda payload: structure(payload, message),
+    )
+
+
+def _hook(rule: Rule) -> Callable[[object, object], object]:
+    check = rule.check
+    return lambda value, _: check(value)
+
+
+def _unstructuring_converter() -> cattrs.Converter:
+    converter = cattrs.Converter()
+    converter.register_unstructure_hook(RawJson, lambda raw: raw)
+    for message in (User, Peer, *SERVER_TYPES.values()):
+        overrides = {
+            field.name: override(rename=_wire_name(field.name), omit_if_default=field.default is None)
+            for field in attrs.fields(message)
+        }
+        unstructure: Any = make_dict_unstructure_fn(message, converter, **overrides)  # type: ignore[arg-type]
+        converter.register_unstructure_hook(message, unstructure)
+    return converter
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+_encoder = msgspec.json.Encoder()
+_any_payload = msgspec.json.Decoder(dict[str, Any])
+_signal_payload = msgspec.json.Decoder(_SignalPayload)
+
+_quick = _structuring_converter(detailed=False)
+_thorough = _structuring_converter(detailed=True)
+_unstructuring = _unstructuring_converter()
+
+# For each type that a client may send: how its payload is split, and what makes the message of it.
+_READERS = {name: _reader(message) for name, message in CLIENT_TYPES.items()}
+_WRITERS: dict[type[ServerMessage], tuple[str, Callable[[ServerMessage], dict[str, Any]]]] = {
+    message: (name, _unstructuring.get_unstructure_hook(message)) for name, message in SERVER_TYPES.items()
+}

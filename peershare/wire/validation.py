@@ -1,0 +1,198 @@
+"""What a field may hold, and how a refusal is told.
+
+The rules are a table, `RULES`, from a field's kind to its rule; docs/protocol.md shows it. An issue
+is shaped as Zod 3 shapes it, since that is what clients of this protocol read.
+
+Lengths are counted in characters (Unicode code points), after normalising to NFC and trimming what
+ECMAScript's `trim` trims, so that a client in a browser comes to the same result.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+import attrs
+
+from peershare.messages import GroupId, GroupName, PeerId, RawJson, UserId, Username
+
+Issue = dict[str, object]
+
+# ECMAScript's WhiteSpace and LineTerminator (ECMA-262, sections 12.2 and 12.3).
+_WHITESPACE = (
+    "\t\n\v\f\r \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
+# Category Cc, and the bidirectional controls, with which a name can pretend to be another.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+class CheckFailed(ValueError):  # noqa: N818 - a refusal, not an error of ours
+    """A value breaks its rule. `issues` have no path yet: a rule does not know where it stands."""
+
+    def __init__(self, issues: list[Issue]) -> None:
+        super().__init__(issues)
+        self.issues = issues
+
+
+def received(value: object) -> str:
+    """The type of a JSON value, as Zod names it."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case str():
+            return "string"
+        case int() | float():
+            return "number"
+        case list():
+            return "array"
+    return "object"
+
+
+def wrong_type(expected: str, value: object) -> Issue:
+    name = received(value)
+    message = f"Expected {expected}, received {name}"
+    return {"code": "invalid_type", "expected": expected, "received": name, "message": message}
+
+
+def required(expected: str) -> Issue:
+    return {
+        "code": "invalid_type",
+        "expected": expected,
+        "received": "undefined",
+        "message": "Required",
+    }
+
+
+def too_small(message: str) -> Issue:
+    return {
+        "code": "too_small",
+        "minimum": 1,
+        "type": "string",
+        "inclusive": True,
+        "exact": False,
+        "message": message,
+    }
+
+
+def too_big(maximum: int, message: str) -> Issue:
+    return {
+        "code": "too_big",
+        "maximum": maximum,
+        "type": "string",
+        "inclusive": True,
+        "exact": False,
+        "message": message,
+    }
+
+
+def unknown_type(options: list[str]) -> Issue:
+    names = " | ".join(f"'{option}'" for option in options)
+    message = f"Invalid discriminator value. Expected {names}"
+    return {"code": "invalid_union_discriminator", "options": options, "message": message}
+
+
+def normalised(value: object) -> str:
+    """A string in NFC and trimmed. Raises CheckFailed for what is no string."""
+    if not isinstance(value, str):
+        raise CheckFailed([wrong_type("string", value)])
+    if not value.isascii():
+        value = unicodedata.normalize("NFC", value)
+    return value.strip(_WHITESPACE)
+
+
+@attrs.frozen
+class Text:
+    """A string of 1 to `maximum` characters."""
+
+    maximum: int
+    empty: str
+    too_long: str
+    control: str | None = None  # the message about control characters; None: they are allowed
+
+    expected = "string"
+
+    def check(self, value: object) -> str:
+        text = normalised(value)
+        if 0 < len(text) <= self.maximum and not (self.control and _CONTROL.search(text)):
+            return text
+        raise CheckFailed(self._issues(text))
+
+    def _issues(self, text: str) -> list[Issue]:
+        issues = []
+        if not text:
+            issues.append(too_small(self.empty))
+        if len(text) > self.maximum:
+            issues.append(too_big(self.maximum, self.too_long))
+        if self.control and _CONTROL.search(text):
+            issues.append({"validation": "regex", "code": "invalid_string", "message": self.control})
+        return issues
+
+
+@attrs.frozen
+class Uuid:
+    """A UUID in its 8-4-4-4-12 form, any letter case; kept in lower case."""
+
+    message: str
+
+    expected = "string"
+
+    def check(self, value: object) -> str:
+        text = normalised(value)
+        if _UUID.fullmatch(text):
+            return text.lower()
+        raise CheckFailed([{"validation": "uuid", "code": "invalid_string", "message": self.message}])
+
+
+@attrs.frozen
+class Boolean:
+    expected = "boolean"
+
+    def check(self, value: object) -> bool:
+        if isinstance(value, bool):
+            return value
+        raise CheckFailed([wrong_type("boolean", value)])
+
+
+@attrs.frozen
+class AnyJson:
+    """Whatever it is, it must be there. Zod's name for such a type is `unknown`."""
+
+    expected = "unknown"
+
+    def check(self, value: object) -> object:
+        return value
+
+
+Rule = Text | Uuid | Boolean | AnyJson
+
+RULES: dict[object, Rule] = {
+    GroupName: Text(
+        100,
+        "Group name cannot be empty",
+        "Group name cannot exceed 100 characters",
+        "Group name cannot contain control characters",
+    ),
+    Username: Text(
+        50,
+        "Username cannot be empty",
+        "Username cannot exceed 50 characters",
+        "Username cannot contain control characters",
+    ),
+    GroupId: Uuid("Invalid group ID format"),
+    UserId: Uuid("Invalid user ID format"),
+    PeerId: Text(100, "Peer ID cannot be empty", "Peer ID too long"),
+    bool: Boolean(),
+    RawJson: AnyJson(),
+}
+
+
+def issues_of(check: Callable[[object], object], value: object, path: list[str]) -> list[Issue]:
+    """What is wrong with one value that stands at `path`; empty when nothing is."""
+    try:
+        check(value)
+    except CheckFailed as failed:
+        return [{**issue, "path": path} for issue in failed.issues]
+    return []
