@@ -1,0 +1,71 @@
+"""What the runtime and the doors need of each other, as Protocols. Nothing here does anything."""
+
+from typing import Protocol
+
+from peershare.errors import Ending
+from peershare.messages import LeaveReason
+
+
+class Transport(Protocol):
+    """The bytes' way out of one connection."""
+
+    def write_now(self, data: bytes) -> int:
+        """Write what goes without waiting; how many bytes went. 0 where nothing can."""
+        ...
+
+    async def send_all(self, data: bytes) -> None:
+        """Write all of it. Raises trio.BrokenResourceError or trio.ClosedResourceError.
+
+        If cancelled, part of the data may be written: what follows must be the end.
+        """
+        ...
+
+
+class SocketClosed(Exception):  # noqa: N818 - an ordinary goodbye
+    """The WebSocket has ended: by the client, by a rule of the protocol, or because it was lost."""
+
+    def __init__(self, ending: Ending, code: int, reason: str = "") -> None:
+        super().__init__(ending, code, reason)
+        self.ending = ending
+        self.code = code
+        self.reason = reason
+
+
+class Socket(Protocol):
+    """One open WebSocket."""
+
+    @property
+    def last_heard(self) -> float:
+        """When the last byte of any kind arrived, by trio's clock, in seconds."""
+        ...
+
+    async def receive(self) -> str | bytes:
+        """The next message: text as str, binary as bytes, unchecked.
+
+        Raises SocketClosed at the end, and then at every further call. May be cancelled.
+        """
+        ...
+
+    async def close(self, code: int, reason: str) -> None:
+        """Say goodbye, wait for the client's, and close the connection below; once closed, do nothing.
+
+        It waits as long as the client takes: give it a deadline. If cancelled, the connection below
+        is closed all the same.
+        """
+        ...
+
+
+class Conversation(Protocol):
+    """What a door does with the messages of one connection."""
+
+    async def enter(self) -> None:
+        """The connection is open. If cancelled, `leave` takes it back."""
+        ...
+
+    async def hear(self, text: str | bytes) -> None:
+        """One message, UTF-8. Waits only while the actor's queue is full."""
+        ...
+
+    async def leave(self, reason: LeaveReason) -> None:
+        """The connection has ended. Called once, even if `enter` was cancelled."""
+        ...

@@ -1,0 +1,114 @@
+"""One connection's life, from the open WebSocket to the closed one.
+
+Its nursery, opened at the door, holds the writer (`Outbox.run`), the reader and the heartbeat.
+Whoever finds a reason to end writes it down with `end`, the first one counts, and the reader's scope
+is cancelled; the goodbye follows while the writer still runs.
+"""
+
+import attrs
+import structlog
+import trio
+
+from peershare.errors import Ending
+from peershare.ports import Conversation, Socket, SocketClosed
+from peershare.runtime.drain import Roster
+from peershare.runtime.heartbeat import HeartbeatRules, heartbeat
+from peershare.runtime.outbox import Outbox, OutboxRules
+from peershare.wire.frames import PING
+
+log = structlog.get_logger("peershare.connection")
+
+# How long a goodbye may wait for room in the actor's queue. A working actor empties it in milliseconds;
+# one that doesn't is gone, and the members with it.
+_LEAVE_TIMEOUT = 5.0
+
+
+@attrs.frozen
+class ConnectionRules:
+    """`close_timeout`, in seconds: how long a client may take to answer our close frame."""
+
+    heartbeat: HeartbeatRules
+    outbox: OutboxRules
+    close_timeout: float
+
+
+class Connection:
+    """A client's stay. Create it, give its outbox and it the same transport, then `run` it once."""
+
+    def __init__(self, name: str, address: str, rules: ConnectionRules, roster: Roster) -> None:
+        self._log = log.bind(connection=name, address=address)
+        self._rules = rules
+        self._roster = roster
+        self._ending: Ending | None = None
+        self._code, self._why = 0, ""
+        self._heard = 0
+        self._reading = trio.CancelScope()
+
+    def end(self, ending: Ending) -> None:
+        """End the connection, for this reason unless there is one already."""
+        if self._ending is None:
+            self._write_down(ending, ending.value.code, ending.value.reason)
+            self._reading.cancel()
+
+    async def run(
+        self, nursery: trio.Nursery, socket: Socket, outbox: Outbox, conversation: Conversation
+    ) -> None:
+        """Hold the conversation and say goodbye. On return the socket is closed.
+
+        If cancelled it still tells the conversation and closes the socket, within its deadlines. What it
+        raises is a cancellation; a bug in the conversation is logged, and the client hears 1011.
+        """
+        began = trio.current_time()
+        self._log.info("connection opened")
+        try:
+            with self._roster.listed(self.end), self._reading:
+                await conversation.enter()
+                nursery.start_soon(self._watch, socket, outbox)
+                await self._read(socket, conversation)
+        except Exception:  # noqa: BLE001 - a bug, whatever it is, harms no other connection
+            self._log.exception("a connection failed")
+            self.end(Ending.FAULT)
+        finally:
+            # Nothing written down: it was cancelled, by the end of the server or by a fault beside it.
+            self.end(Ending.GOING_AWAY if self._roster.draining else Ending.FAULT)
+            await self._say_goodbye(socket, outbox, conversation)
+            self._log.info(
+                "connection closed",
+                code=self._code,
+                reason=self._why,
+                seconds=round(trio.current_time() - began, 3),
+                messages_in=self._heard,
+                messages_out=outbox.put_count,
+            )
+
+    async def _read(self, socket: Socket, conversation: Conversation) -> None:
+        """The reader. Ordinary goodbyes end here."""
+        try:
+            while True:
+                text = await socket.receive()
+                if isinstance(text, bytes):
+                    text.decode()  # a binary frame is read as UTF-8 all the same
+                self._heard += 1
+                await conversation.hear(text)
+        except SocketClosed as closed:
+            self._write_down(closed.ending, closed.code, closed.reason)
+        except UnicodeDecodeError:
+            self.end(Ending.NOT_UTF8)
+
+    async def _watch(self, socket: Socket, outbox: Outbox) -> None:
+        """The heartbeat."""
+        await heartbeat(lambda: socket.last_heard, lambda: outbox.put_control(PING), self._rules.heartbeat)
+        self.end(Ending.HEARTBEAT_LOST)
+
+    async def _say_goodbye(self, socket: Socket, outbox: Outbox, conversation: Conversation) -> None:
+        """First the hub, so that nobody sees a ghost while a slow close takes its time."""
+        ending = self._ending or Ending.FAULT
+        with trio.move_on_after(_LEAVE_TIMEOUT, shield=True):
+            await conversation.leave(ending.value.left)
+        outbox.seal(discard=ending is Ending.TOO_SLOW)
+        with trio.move_on_after(self._rules.close_timeout, shield=True):
+            await socket.close(ending.value.code, ending.value.reason)
+
+    def _write_down(self, ending: Ending, code: int, why: str) -> None:
+        if self._ending is None:
+            self._ending, self._code, self._why = ending, code, why or ending.value.reason

@@ -1,0 +1,66 @@
+"""Who is connected, how many may be, and the orderly end of them all."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import trio
+
+from peershare.errors import Ending
+
+# Close frames go out in batches, so that an end of thousands leaves the event loop to others in between.
+_BATCH = 200
+
+End = Callable[[Ending], None]
+
+
+class Roster:
+    """The open connections. A seat is taken before the handshake, so that the limit holds during it too."""
+
+    def __init__(self, max_connections: int) -> None:
+        self.draining = False
+        self._max = max_connections
+        self._seats = 0
+        self._ends: dict[End, None] = {}
+        self._emptied = trio.lowlevel.ParkingLot()
+
+    def __len__(self) -> int:
+        return self._seats
+
+    @property
+    def has_room(self) -> bool:
+        return not self.draining and self._seats < self._max
+
+    @contextmanager
+    def seat(self) -> Iterator[None]:
+        """A connection's place, from before its handshake to after its close."""
+        self._seats += 1
+        try:
+            yield
+        finally:
+            self._seats -= 1
+            if not self._seats:
+                self._emptied.unpark_all()
+
+    @contextmanager
+    def listed(self, end: End) -> Iterator[None]:
+        """While a connection is open, `end` is how to end it. At once, if the server is ending already."""
+        self._ends[end] = None
+        try:
+            if self.draining:
+                end(Ending.GOING_AWAY)
+            yield
+        finally:
+            del self._ends[end]
+
+    async def drain(self) -> None:
+        """Admit nobody, tell everyone that the server is going away, and wait until all have gone.
+
+        If cancelled, those who are still there are left to whoever cancels them.
+        """
+        self.draining = True
+        for number, end in enumerate(list(self._ends), 1):
+            end(Ending.GOING_AWAY)
+            if number % _BATCH == 0:
+                await trio.lowlevel.checkpoint()
+        while self._seats:
+            await self._emptied.park()

@@ -1,0 +1,30 @@
+"""Finds out that a client has vanished, though its connection still looks open."""
+
+from collections.abc import Callable
+
+import attrs
+import trio
+
+
+@attrs.frozen
+class HeartbeatRules:
+    """In seconds. A client is gone when nothing at all was heard from it for `timeout`."""
+
+    interval: float
+    timeout: float
+
+
+async def heartbeat(last_heard: Callable[[], float], ping: Callable[[], None], rules: HeartbeatRules) -> None:
+    """Ping every interval, and return once the client is gone. May be cancelled at any time.
+
+    Any byte counts as life, not pongs alone: a client that sends is there, however busy it is.
+    """
+    next_ping = trio.current_time() + rules.interval
+    while True:
+        await trio.sleep_until(min(next_ping, last_heard() + rules.timeout))
+        now = trio.current_time()
+        if now >= last_heard() + rules.timeout:
+            return
+        if now >= next_ping:
+            ping()
+            next_ping = now + rules.interval

@@ -1,0 +1,123 @@
+"""What waits to be sent to one client: bounded, in order, and nobody waits for it.
+
+Whoever has a frame to send puts it here: the actor its messages, the heartbeat its pings, and
+trio-websocket its pongs and close frames. So frames never interleave.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from peershare.ports import Transport
+
+
+@attrs.frozen
+class OutboxRules:
+    """A client that falls this far behind will not catch up: DESIGN, section 4."""
+
+    max_frames: int = 256
+    max_bytes: int = 1 << 20
+
+
+# How much the writer joins into one write: the size of a usual socket buffer.
+_WRITE_SIZE = 1 << 16
+
+
+class Outbox:
+    """The frames on their way to one client, and `run`, the task that writes what had to wait.
+
+    `overflowed` is called, once, when the client is too far behind; from then on `put` does nothing.
+    """
+
+    def __init__(self, transport: Transport, rules: OutboxRules, overflowed: Callable[[], None]) -> None:
+        self.put_count = 0  # messages that were sent or wait
+        self._transport = transport
+        self._rules = rules
+        self._overflowed = overflowed
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._in_flight = 0  # bytes in the writer's hands
+        self._torn = False  # the first that waits is the rest of a frame that is half out
+        self._sealed = False
+        self._broken = False
+        self._changed = trio.lowlevel.ParkingLot()
+
+    def __len__(self) -> int:
+        """How many bytes are not written yet."""
+        return self._waiting_bytes + self._in_flight
+
+    def put(self, frame: bytes) -> None:
+        """Send a message's frame as soon as the client can take it; at once, if nothing waits."""
+        if not self._sealed:
+            self.put_count += 1
+            self.put_control(frame)
+
+    def put_control(self, frame: bytes) -> None:
+        """As `put`, for a frame that is no message."""
+        if self._sealed:
+            return
+        self._accept(frame)
+        if len(self._waiting) > self._rules.max_frames or len(self) > self._rules.max_bytes:
+            self.seal(discard=True)
+            self._overflowed()
+
+    async def send(self, data: bytes) -> None:
+        """Send, and wait until this and all before it is written. Works on a sealed outbox too.
+
+        Raises trio.BrokenResourceError if the connection is. If cancelled, it is sent all the same.
+        """
+        self._accept(data)
+        while len(self) and not self._broken:
+            await self._changed.park()
+        if self._broken:
+            raise trio.BrokenResourceError
+
+    def seal(self, *, discard: bool = False) -> None:
+        """Take no more frames: what follows is the goodbye. `discard` forgets those that wait."""
+        self._sealed = True
+        if discard:
+            # But not the rest of a frame that is half out: the close frame must not land inside it.
+            kept = [self._waiting[0]] if self._torn else []
+            self._waiting = deque(kept)
+            self._waiting_bytes = sum(map(len, kept))
+
+    async def run(self) -> None:
+        """The writer. Ends when the connection is broken; may be cancelled at any time."""
+        try:
+            while True:
+                while not self._waiting:
+                    await self._changed.park()
+                await self._transport.send_all(self._take())
+                self._in_flight = 0
+                if not self._waiting:
+                    self._changed.unpark_all()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the reader finds out as well, and knows why
+        finally:
+            self._broken = True
+            self._changed.unpark_all()
+
+    def _accept(self, data: bytes) -> None:
+        if self._broken:
+            return
+        if not len(self):
+            written = self._transport.write_now(data)
+            if written == len(data):
+                return
+            data = data[written:]
+            self._torn = written > 0
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        self._changed.unpark_all()
+
+    def _take(self) -> bytes:
+        """As many of the waiting frames as go into one write, at least one."""
+        batch: list[bytes] = []
+        while self._waiting and (not batch or self._in_flight + len(self._waiting[0]) <= _WRITE_SIZE):
+            batch.append(self._waiting.popleft())
+            self._in_flight += len(batch[-1])
+        self._waiting_bytes -= self._in_flight
+        self._torn = False
+        return b"".join(batch)
