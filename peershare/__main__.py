@@ -1,0 +1,5 @@
+"""`python -m peershare` is `peershare`."""
+
+from peershare.cli import main
+
+main()

@@ -1,0 +1,108 @@
+"""The command line: `peershare serve` and `peershare settings`."""
+
+import signal
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import attrs
+import click
+import trio
+from rich.console import Console
+from rich.table import Table
+
+from peershare import __version__
+from peershare.logs import configure_logs
+from peershare.server import CannotListen, Server
+from peershare.settings import Settings, about, load_environment_file, options, settings_from
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="peershare")
+def peershare() -> None:
+    """PeerShare: a self-hosted server for peer-to-peer group calls."""
+
+
+@peershare.command(params=options())
+def serve(**values: Any) -> None:
+    """Run the server, until Ctrl-C or SIGTERM."""
+    settings = settings_from(values)
+    configure_logs(settings.level, json=settings.environment == "production")
+    _raise_file_limit()
+    failure = trio.run(_serve, settings)
+    if failure:
+        raise click.ClickException(failure)
+
+
+@peershare.command("settings", params=options())
+def show_settings(**values: Any) -> None:
+    """Show every setting with its value, unit and meaning."""
+    settings = settings_from(values)
+    table = Table("Variable", "Value", "Unit", "Meaning")
+    for field in attrs.fields(Settings):
+        said = about(field)
+        value = getattr(settings, field.name)
+        if field.name == "allowed_origins":
+            value = settings.origins
+        table.add_row(said.variables[0], _shown(value, secret=said.secret), said.unit, said.meaning)
+    Console().print(table)
+
+
+def _shown(value: object, *, secret: bool) -> str:
+    if secret:
+        return "********" if value else ""
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+async def _serve(settings: Settings) -> str:
+    """Serve until told to stop. What kept it from starting, or nothing."""
+    ports = [settings.port, settings.ws_port] if settings.ws_port else [settings.port]
+    stop = trio.Event()
+    failure = ""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_stop_on_signal, signals, stop)
+            try:
+                async with Server(settings).open(ports) as open_ports:
+                    _say_where(settings.host, open_ports)
+                    await stop.wait()
+            except CannotListen as error:
+                failure = str(error)
+            nursery.cancel_scope.cancel()
+    return failure
+
+
+async def _stop_on_signal(signals: AsyncIterator[int], stop: trio.Event) -> None:
+    # All are taken, not the first alone: one left over would end the process in the midst of its end.
+    async for _ in signals:
+        stop.set()
+
+
+def _say_where(host: str, ports: list[int]) -> None:
+    shown = f"[{host}]" if ":" in host else host
+    click.echo(f"PeerShare {__version__} is at http://{shown}:{ports[0]}")
+    for port in ports:
+        click.echo(f"  WebSocket: ws://{shown}:{port}/ws")
+
+
+def _raise_file_limit() -> None:
+    """A connection is an open file, and the usual soft limit allows 1,024."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415 - not there on Windows
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def main() -> None:
+    """The program. What a person got wrong is one line on stderr: exit status 2, or 1 for a port."""
+    load_environment_file()
+    try:
+        code = peershare.main(standalone_mode=False)
+    except click.Abort:
+        code = 130
+    except click.ClickException as error:
+        click.echo(f"peershare: {error.format_message()}", err=True)
+        code = error.exit_code
+    sys.exit(code)

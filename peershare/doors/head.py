@@ -1,0 +1,161 @@
+"""The head of a request: read by h11, then judged. Bytes in, verdict out; no I/O here.
+
+What passes here is safe for the libraries behind: trio-websocket never sees a client's own head, only
+the canonical one that `Upgrade.canonical` makes, since some malformed ones would end the process
+(non-ASCII `Connection`, `Sec-WebSocket-Protocol` or `-Extensions`, seen in 0.12).
+"""
+
+import base64
+import binascii
+from collections.abc import Iterable
+
+import attrs
+import h11
+
+MAX_HEAD = 16 * 1024  # bytes; what a usual HTTP server allows
+
+
+@attrs.frozen
+class Refusal:
+    """The answer to a request that goes no further: an HTTP status and a sentence for people."""
+
+    status: int
+    reason: str
+    text: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def encode(self) -> bytes:
+        body = f"{self.text}\n".encode()
+        lines = [
+            f"HTTP/1.1 {self.status} {self.reason}",
+            "Content-Type: text/plain; charset=utf-8",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+            *(f"{name}: {value}" for name, value in self.headers),
+        ]
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def bad_request(text: str) -> Refusal:
+    return Refusal(400, "Bad Request", text)
+
+
+NOT_FOUND = Refusal(404, "Not Found", "No WebSocket is served on this path.")
+TOO_LARGE = Refusal(431, "Request Header Fields Too Large", "The request's head is too large.")
+UNAVAILABLE = Refusal(
+    503, "Service Unavailable", "The server takes no more connections now.", (("Retry-After", "5"),)
+)
+WRONG_VERSION = Refusal(
+    426, "Upgrade Required", "WebSocket version 13 is spoken here.", (("Sec-WebSocket-Version", "13"),)
+)
+NO_HTTP2 = Refusal(505, "HTTP Version Not Supported", "HTTP/2 is not spoken on a plain connection.")
+
+
+@attrs.frozen
+class Upgrade:
+    """A request for a WebSocket that is in order."""
+
+    path: str
+    query: str
+    key: str
+
+    def canonical(self) -> bytes:
+        """The same request, with just what a handshake needs."""
+        return (
+            f"GET {self.path} HTTP/1.1\r\nHost: peershare\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {self.key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        ).encode("ascii")
+
+
+@attrs.frozen
+class Head:
+    method: str
+    target: str
+    version: str
+    headers: tuple[tuple[bytes, bytes], ...]  # names in lower case
+
+    @property
+    def path(self) -> str:
+        """Without the query; also where the target is a whole URL (RFC 9112, section 3.2.2)."""
+        target = self.target.partition("?")[0]
+        if target.startswith("/"):
+            return target
+        return "/" + target.partition("://")[2].partition("/")[2]
+
+    @property
+    def query(self) -> str:
+        return self.target.partition("?")[2]
+
+    @property
+    def wants_websocket(self) -> bool:
+        return "websocket" in self.tokens(b"upgrade")
+
+    def values(self, name: bytes) -> list[str]:
+        """Latin-1 takes any byte, so nothing that anybody sends fails here."""
+        return [value.decode("latin-1").strip() for key, value in self.headers if key == name]
+
+    def tokens(self, name: bytes) -> set[str]:
+        return {token.strip().lower() for value in self.values(name) for token in value.split(",")}
+
+    def without(self, names: Iterable[bytes]) -> bytes:
+        """The head written anew, without some headers."""
+        lines = [f"{self.method} {self.target} HTTP/{self.version}".encode("ascii")]
+        lines += [name + b": " + value for name, value in self.headers if name not in names]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+class HeadParser:
+    """Takes a request's bytes as they come, until there is a verdict on its head."""
+
+    def __init__(self) -> None:
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+
+    def feed(self, data: bytes) -> Head | Refusal | None:
+        """The head once it is whole, a Refusal if it can be none, or None while more is needed."""
+        self._h11.receive_data(data)
+        try:
+            event = self._h11.next_event()
+        except h11.RemoteProtocolError as error:
+            return TOO_LARGE if error.error_status_hint == 431 else bad_request("This is no HTTP request.")
+        if not isinstance(event, h11.Request):
+            return None
+        if event.http_version not in (b"1.0", b"1.1"):
+            return NO_HTTP2
+        return Head(
+            event.method.decode("ascii"),
+            event.target.decode("ascii"),
+            event.http_version.decode("ascii"),
+            tuple(event.headers),
+        )
+
+    def rest(self) -> bytes:
+        """What came behind the head."""
+        return self._h11.trailing_data[0]
+
+
+def judge_upgrade(head: Head) -> Upgrade | Refusal:
+    """Whether a request for a WebSocket is in order (RFC 6455, section 4.2.1)."""
+    keys = head.values(b"sec-websocket-key")
+    versions = head.values(b"sec-websocket-version")
+    if head.method != "GET":
+        return bad_request("A WebSocket is opened with GET.")
+    if head.version != "1.1":
+        return bad_request("A WebSocket is opened with HTTP/1.1.")
+    if "upgrade" not in head.tokens(b"connection"):
+        return bad_request("The header 'Connection: Upgrade' is missing. A proxy may have removed it.")
+    if head.values(b"transfer-encoding") or any(size != "0" for size in head.values(b"content-length")):
+        return bad_request("A request for a WebSocket has no body.")
+    if len(keys) != 1 or not _is_key(keys[0]):
+        return bad_request("'Sec-WebSocket-Key' must be given once, the base64 of 16 bytes.")
+    if len(versions) != 1 or not versions[0].isascii() or not versions[0].isdigit():
+        return bad_request("'Sec-WebSocket-Version' must be given once, a number.")
+    if versions[0] != "13":
+        return WRONG_VERSION
+    return Upgrade(head.path, head.query, keys[0])
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(base64.b64decode(key.encode("latin-1"), validate=True)) == 16
+    except binascii.Error:
+        return False

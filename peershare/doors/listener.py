@@ -1,0 +1,74 @@
+"""Accepts connections, reads the head of the first request, and hands the connection on.
+
+Every port speaks everything: what a connection is, its first request says. And nothing that one
+connection raises leaves its own task.
+"""
+
+import attrs
+import structlog
+import trio
+
+from peershare.doors.head import NOT_FOUND, UNAVAILABLE, Head, Refusal, Upgrade, judge_upgrade
+from peershare.doors.http import HttpDoor
+from peershare.doors.signaling import PATHS, SignalingDoor
+from peershare.doors.streams import ClientStream
+from peershare.runtime.drain import Roster
+
+log = structlog.get_logger("peershare.listener")
+
+# How long a client that is turned away may take to hear why, in seconds.
+_REFUSAL_TIMEOUT = 2.0
+
+
+@attrs.frozen
+class Listener:
+    """`handshake_timeout`, in seconds, is what a client has to send a whole head."""
+
+    signaling: SignalingDoor
+    http: HttpDoor
+    roster: Roster
+    handshake_timeout: float
+
+    async def serve(self, transport: trio.SocketStream) -> None:
+        """One connection, from its accept to its close. Raises nothing but its cancellation."""
+        try:
+            await self._dispatch(ClientStream(transport))
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the client has gone in the middle of something
+        except* Exception:
+            log.exception("a connection failed")
+        finally:
+            await trio.aclose_forcefully(transport)
+
+    async def _dispatch(self, stream: ClientStream) -> None:
+        """Requests, until the connection ends or becomes a WebSocket."""
+        while True:
+            verdict: Head | Upgrade | Refusal | None = None
+            with trio.move_on_after(self.handshake_timeout):
+                verdict = await stream.read_head()
+            if isinstance(verdict, Head) and verdict.wants_websocket:
+                verdict = self._admit(verdict)
+            match verdict:
+                case Head():
+                    if await self.http.serve(stream):
+                        continue
+                case Upgrade():
+                    stream.drop_head()
+                    await self.signaling.serve(stream, verdict)
+                case Refusal():
+                    await _refuse(stream, verdict)
+            return
+
+    def _admit(self, head: Head) -> Upgrade | Refusal:
+        if head.path not in PATHS:
+            return NOT_FOUND
+        verdict = judge_upgrade(head)
+        if isinstance(verdict, Upgrade) and not self.roster.has_room:
+            return UNAVAILABLE
+        return verdict
+
+
+async def _refuse(stream: ClientStream, refusal: Refusal) -> None:
+    with trio.move_on_after(_REFUSAL_TIMEOUT):
+        await stream.send_all(refusal.encode())
+        await stream.linger()

@@ -1,0 +1,124 @@
+"""The REST interface: a Quart-Trio app that asks the actor."""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import attrs
+from quart import Response
+from quart_cors import cors
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException
+
+from peershare import __version__
+from peershare.core.hub import Hub
+from peershare.messages import GroupId
+from peershare.runtime.actor import Actor
+from peershare.wire.validation import RULES, issues_of
+
+Answer = tuple[dict[str, Any], int]
+
+_MAX_BODY = 64 * 1024  # bytes; no request of the interface has a body
+
+
+@attrs.frozen
+class RestRules:
+    allowed_origins: Sequence[str]
+    websocket_port: int
+    environment: str
+
+
+def create_app(actor: Actor, is_draining: Callable[[], bool], rules: RestRules) -> QuartTrio:
+    """The app. `is_draining` says whether the server's end has begun."""
+    app = QuartTrio("peershare")
+    app.config.update(MAX_CONTENT_LENGTH=_MAX_BODY, PROPAGATE_EXCEPTIONS=False)
+    app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
+    _add_health(app, actor, is_draining)
+    _add_groups(app, actor)
+    _add_errors(app)
+
+    @app.get("/api")
+    async def about() -> dict[str, Any]:
+        return {
+            "name": "PeerShare",
+            "version": __version__,
+            "status": "running",
+            "websocketPort": rules.websocket_port,
+            "environment": rules.environment,
+        }
+
+    @app.after_request
+    async def never_stale(response: Response) -> Response:
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    return cors(app, allow_origin=list(rules.allowed_origins), allow_credentials=True)
+
+
+def _add_health(app: QuartTrio, actor: Actor, is_draining: Callable[[], bool]) -> None:
+    began = time.monotonic()
+
+    def uptime() -> float:
+        return round(time.monotonic() - began, 3)
+
+    @app.get("/api/health")
+    async def health() -> dict[str, Any]:
+        stats = await actor.ask(_stats)
+        return {"status": "ok", "timestamp": _iso(time.time()), "uptime": uptime(), "stats": stats}
+
+    @app.get("/api/stats")
+    async def stats() -> dict[str, Any]:
+        return {**await actor.ask(_stats), "timestamp": _iso(time.time()), "uptime": uptime()}
+
+    @app.get("/api/health/live")
+    async def live() -> dict[str, Any]:
+        return {"status": "alive"}
+
+    @app.get("/api/health/ready")
+    async def ready() -> Answer:
+        return ({"status": "draining"}, 503) if is_draining() else ({"status": "ready"}, 200)
+
+
+def _add_groups(app: QuartTrio, actor: Actor) -> None:
+    rule = RULES[GroupId]
+
+    @app.get("/api/group/<group_id>")
+    async def group(group_id: str) -> Answer:
+        issues = issues_of(rule.check, group_id, ["groupId"])
+        if issues:
+            refusal = {"error": "Invalid group ID format", "code": "INVALID_GROUP_ID", "details": issues}
+            return refusal, 400
+        wanted = GroupId(str(rule.check(group_id)))
+        info = await actor.ask(lambda hub: hub.group_info(wanted))
+        if info is None:
+            return {"error": "Group not found", "code": "GROUP_NOT_FOUND"}, 404
+        return {
+            "id": info.id,
+            "name": info.name,
+            "createdAt": _iso(info.created_at),
+            "memberCount": info.members,
+            "exists": True,
+        }, 200
+
+
+def _add_errors(app: QuartTrio) -> None:
+    @app.errorhandler(HTTPException)
+    async def refused(error: HTTPException) -> Answer:
+        status = error.code or 500
+        if status == 404:
+            return {"error": "Not found", "code": "NOT_FOUND"}, 404
+        if status >= 500:
+            return {"error": "Internal server error", "code": "INTERNAL_ERROR"}, 500
+        return {"error": error.name.capitalize(), "code": error.name.upper().replace(" ", "_")}, status
+
+
+def _stats(hub: Hub) -> dict[str, Any]:
+    stats = hub.stats()
+    average = round(stats.users / stats.groups, 2) if stats.groups else 0
+    return {"totalGroups": stats.groups, "totalUsers": stats.users, "averageGroupSize": average}
+
+
+def _iso(seconds: float) -> str:
+    """ISO 8601 in UTC, with milliseconds and Z, as JavaScript's `toISOString` has it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,82 @@
+"""The signaling door: what the members of groups say to the hub, and what it says to them."""
+
+from contextlib import suppress
+
+import trio
+
+from peershare.doors.head import Upgrade
+from peershare.doors.streams import ClientStream
+from peershare.doors.websocket import accept_websocket
+from peershare.errors import Ending
+from peershare.ids import new_user_id
+from peershare.messages import LeaveReason, UserId
+from peershare.runtime.actor import Actor, Enter, Leave, Refuse, Say
+from peershare.runtime.connection import Connection, ConnectionRules
+from peershare.runtime.drain import Roster
+from peershare.runtime.outbox import Outbox
+from peershare.wire.codec import InvalidMessage, decode
+
+PATHS = frozenset({"/", "/ws"})
+
+
+class SignalingDoor:
+    """Holds a conversation with everyone who comes by a WebSocket on one of `PATHS`."""
+
+    def __init__(
+        self,
+        actor: Actor,
+        roster: Roster,
+        rules: ConnectionRules,
+        max_message_size: int,
+        handshake_timeout: float,
+    ) -> None:
+        self._actor = actor
+        self._roster = roster
+        self._rules = rules
+        self._max_message_size = max_message_size
+        self._handshake_timeout = handshake_timeout
+
+    async def serve(self, stream: ClientStream, upgrade: Upgrade) -> None:
+        """One client, from its handshake to its close. If cancelled, the client hears 1001 if it can."""
+        user_id = new_user_id()
+        connection = Connection(user_id, stream.address, self._rules, self._roster)
+        outbox = Outbox(stream, self._rules.outbox, lambda: connection.end(Ending.TOO_SLOW))
+        with self._roster.seat():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(outbox.run)
+                try:
+                    with trio.fail_after(self._handshake_timeout):
+                        socket = await accept_websocket(
+                            nursery, stream, outbox, upgrade, self._max_message_size
+                        )
+                except (trio.TooSlowError, trio.BrokenResourceError):
+                    pass
+                else:
+                    await connection.run(nursery, socket, outbox, Signaling(user_id, self._actor, outbox))
+                nursery.cancel_scope.cancel()
+
+
+class Signaling:
+    """The `Conversation` of one client with the hub."""
+
+    def __init__(self, user_id: UserId, actor: Actor, outbox: Outbox) -> None:
+        self._user_id = user_id
+        self._actor = actor
+        self._outbox = outbox
+
+    async def enter(self) -> None:
+        await self._actor.send(Enter(self._user_id, self._outbox.put))
+
+    async def hear(self, text: str | bytes) -> None:
+        command: Say | Refuse
+        try:
+            received = decode(text)
+        except InvalidMessage as invalid:
+            command = Refuse(self._user_id, invalid.error, invalid.request_id)
+        else:
+            command = Say(self._user_id, received.message, received.request_id)
+        await self._actor.send(command)
+
+    async def leave(self, reason: LeaveReason) -> None:
+        with suppress(trio.BrokenResourceError):  # the actor has ended, and the groups with it
+            await self._actor.send(Leave(self._user_id, reason))

@@ -1,0 +1,104 @@
+"""The connection below everything: a Trio stream with bytes in front that were read already."""
+
+import os
+
+import trio
+
+from peershare.doors.head import Head, HeadParser, Refusal
+
+READ_SIZE = 1 << 16
+
+
+class ClientStream(trio.abc.Stream):
+    """A client's stream, and the `Transport` of its outbox.
+
+    Where there is a plain socket below, `write_now` writes to it without waiting; elsewhere (TLS,
+    memory streams) it writes nothing and all goes through `send_all`: slower, never different.
+    """
+
+    def __init__(self, below: trio.abc.Stream) -> None:
+        self.below = below
+        self._front = b""
+        self._rest = b""
+        self._socket = below.socket if isinstance(below, trio.SocketStream) else None
+
+    @property
+    def socket(self) -> trio.socket.SocketType:
+        """Hypercorn asks it for the addresses of both ends."""
+        if self._socket is None:
+            raise AttributeError("no plain socket below")
+        return self._socket
+
+    @property
+    def address(self) -> str:
+        """The client's IP address, for logs; empty where there is none or it has gone already."""
+        if self._socket is None:
+            return ""
+        try:
+            return str(self._socket.getpeername()[0])
+        except OSError:
+            return ""
+
+    async def read_head(self) -> Head | Refusal | None:
+        """The head of the request that comes next, which stays in front; None if the client closes first.
+
+        Give it a deadline. Raises trio.BrokenResourceError and trio.ClosedResourceError.
+        """
+        parser = HeadParser()
+        seen = b""
+        data: bytes | bytearray = self._front or await self.below.receive_some(READ_SIZE)
+        while data:
+            seen += data
+            verdict = parser.feed(bytes(data))
+            if verdict is not None:
+                self._rest = parser.rest()
+                self._front = seen
+                if isinstance(verdict, Head) and "h2c" in verdict.tokens(b"upgrade"):
+                    # An offer that a server may ignore (RFC 9110, section 7.8). Hypercorn would take it.
+                    self._front = verdict.without((b"upgrade", b"http2-settings")) + self._rest
+                return verdict
+            data = await self.below.receive_some(READ_SIZE)
+        return None
+
+    def drop_head(self) -> None:
+        """Take away the head that `read_head` read; what came behind it stays in front."""
+        self._front = self._rest
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        if self._front:
+            size = len(self._front) if max_bytes is None else max_bytes
+            data, self._front = self._front[:size], self._front[size:]
+            await trio.lowlevel.checkpoint()
+            return data
+        return await self.below.receive_some(max_bytes)
+
+    def write_now(self, data: bytes) -> int:
+        if self._socket is None:
+            return 0
+        try:
+            # Asked for each time: after a close it is -1, and never somebody else's.
+            return os.write(self._socket.fileno(), data)
+        except OSError:
+            return 0  # full, or broken: the writer waits, or finds out
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self.below.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.below.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self.below.aclose()
+
+    async def linger(self) -> None:
+        """Say that nothing more comes, and read until the client has closed as well. Give it a deadline.
+
+        Closing with data unread makes the kernel send a reset, which can overtake our last words.
+        """
+        try:
+            if isinstance(self.below, trio.abc.HalfCloseableStream):
+                await self.below.send_eof()
+            while await self.below.receive_some(READ_SIZE):
+                pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            pass

@@ -1,0 +1,239 @@
+"""What can be set: one table, from which come the command-line options, the variables and the docs.
+
+A value comes from the command line, else from the environment, else from a `.env` file in the working
+directory, else it is the default. Read in `server`, `cli` and `asgi` alone; everyone else is handed
+small values of their own.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+from dotenv import load_dotenv
+
+DEVELOPMENT_ORIGINS = ("http://localhost:5173", "http://localhost:3000")
+
+
+# --- the kinds of values, each with its rule ----------------------------------------------------
+
+
+class Whole(click.ParamType[int]):
+    name = "number"
+
+    def __init__(self, low: int, high: int) -> None:
+        self._low, self._high = low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = self._low - 1
+        if not self._low <= number <= self._high:
+            self.fail(f"{value!r} is not a whole number from {self._low} to {self._high}.", param, ctx)
+        return number
+
+
+class Seconds(click.ParamType[float]):
+    name = "seconds"
+
+    def __init__(self, low: float, high: float) -> None:
+        self._low, self._high = low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = self._low - 1
+        if not self._low <= number <= self._high:  # not a number (NaN) is in no range
+            self.fail(f"{value!r} is not a number from {self._low:g} to {self._high:g}.", param, ctx)
+        return number
+
+
+class Host(click.ParamType[str]):
+    name = "host"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9._:%-]{1,253}", value):
+            self.fail(f"{value!r} is not a host name or an IP address.", param, ctx)
+        return str(value)
+
+
+class Origins(click.ParamType[tuple[str, ...]]):
+    name = "origins"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        origins = tuple(origin.strip() for origin in value.split(",") if origin.strip())
+        for origin in origins:
+            if not re.fullmatch(r"https?://[^\s/?#,*]+", origin):
+                self.fail(f"{origin!r} is not an origin such as https://example.com.", param, ctx)
+        return origins
+
+
+# --- the table ---------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class About:
+    """What a setting is: its variables (the first is its name), its kind, unit and meaning."""
+
+    variables: tuple[str, ...]
+    kind: click.ParamType[Any]
+    unit: str
+    meaning: str
+    secret: bool = False
+
+
+def _setting(
+    default: Any,
+    kind: click.ParamType[Any],
+    *variables: str,
+    unit: str = "",
+    meaning: str,
+    secret: bool = False,
+) -> Any:
+    return attrs.field(default=default, metadata={About: About(variables, kind, unit, meaning, secret)})
+
+
+@attrs.frozen
+class Settings:
+    """The values. `None` stands for "it depends", and a property says on what."""
+
+    host: str = _setting(
+        "localhost", Host(), "HOST", meaning="Where to listen. 0.0.0.0 is every IPv4 address."
+    )
+    port: int = _setting(
+        3000, Whole(0, 65535), "PORT", meaning="The port for REST and WebSockets. 0 takes any free one."
+    )
+    ws_port: int = _setting(
+        3001,
+        Whole(0, 65535),
+        "WS_PORT",
+        meaning="A second port for the same, where older clients look for it. 0: none.",
+    )
+    environment: str = _setting(
+        "development",
+        click.Choice(["development", "production", "test"]),
+        "ENVIRONMENT",
+        "NODE_ENV",
+        meaning="Decides the form of the logs (JSON lines in production) and the default of ALLOWED_ORIGINS.",
+    )
+    allowed_origins: tuple[str, ...] | None = _setting(
+        None,
+        Origins(),
+        "ALLOWED_ORIGINS",
+        unit="comma-separated",
+        meaning="Web pages of these origins may read the REST interface. In development it defaults to "
+        + ",".join(DEVELOPMENT_ORIGINS)
+        + ", elsewhere to none.",
+    )
+    ws_heartbeat_interval: int = _setting(
+        30_000,
+        Whole(100, 3_600_000),
+        "WS_HEARTBEAT_INTERVAL",
+        unit="ms",
+        meaning="How often clients are pinged. One that is silent for twice as long is gone.",
+    )
+    log_level: str = _setting(
+        "info",
+        click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+        "LOG_LEVEL",
+        meaning="What is logged. At debug, every frame's type and size.",
+    )
+    debug: str = _setting("", click.STRING, "DEBUG", meaning="`peershare:*` is the same as LOG_LEVEL=debug.")
+    max_message_size: int = _setting(
+        65_536,
+        Whole(1024, 1 << 24),
+        "MAX_MESSAGE_SIZE",
+        unit="bytes",
+        meaning="A longer message closes its connection with 1009.",
+    )
+    empty_group_ttl: float = _setting(
+        30.0,
+        Seconds(0, 86_400),
+        "EMPTY_GROUP_TTL",
+        unit="s",
+        meaning="How long a group waits for its members when the last connection was lost.",
+    )
+    shutdown_timeout: float = _setting(
+        10.0,
+        Seconds(0.1, 3600),
+        "SHUTDOWN_TIMEOUT",
+        unit="s",
+        meaning="How long the orderly end may take.",
+    )
+    handshake_timeout: float = _setting(
+        10.0,
+        Seconds(0.1, 3600),
+        "HANDSHAKE_TIMEOUT",
+        unit="s",
+        meaning="How long a client may take to send a whole request head.",
+    )
+    max_connections: int = _setting(
+        10_000,
+        Whole(1, 1_000_000),
+        "MAX_CONNECTIONS",
+        meaning="WebSockets open at once. One more is refused with HTTP 503.",
+    )
+
+    @property
+    def origins(self) -> tuple[str, ...]:
+        if self.allowed_origins is not None:
+            return self.allowed_origins
+        return DEVELOPMENT_ORIGINS if self.environment == "development" else ()
+
+    @property
+    def level(self) -> str:
+        wanted = {pattern.strip() for pattern in self.debug.split(",")}
+        return "debug" if wanted & {"peershare", "peershare:*", "*"} else self.log_level
+
+
+def about(field: "attrs.Attribute[Any]") -> About:
+    """What the table says of one field of Settings."""
+    found: About = field.metadata[About]
+    return found
+
+
+# --- reading them ------------------------------------------------------------------------------
+
+
+def options() -> list[click.Parameter]:
+    """A command-line option for each setting, which reads its variables too."""
+    return [
+        click.Option(
+            ["--" + field.name.replace("_", "-")],
+            type=about(field).kind,
+            envvar=list(about(field).variables),
+            show_envvar=True,
+            default=field.default,
+            help=about(field).meaning,
+        )
+        for field in attrs.fields(Settings)
+    ]
+
+
+def settings_from(values: dict[str, Any]) -> Settings:
+    """Settings from the parsed options. Raises click.UsageError where two of them don't go together."""
+    settings = Settings(**values)
+    if settings.port and settings.ws_port == settings.port:
+        raise click.UsageError(f"WS_PORT={settings.ws_port} is PORT as well: it must be another, or 0.")
+    return settings
+
+
+def load_environment_file() -> None:
+    """Take the variables of `.env` in the working directory that the environment doesn't have."""
+    load_dotenv(Path.cwd() / ".env")
+
+
+def read_settings(args: Sequence[str] = ()) -> Settings:
+    """Settings from `.env`, the environment and command-line `args`.
+
+    Raises click.ClickException, whose message names the variable, the value and the rule.
+    """
+    load_environment_file()
+    with click.Command("peershare", params=options()).make_context("peershare", list(args)) as context:
+        return settings_from(context.params)
