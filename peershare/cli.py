@@ -44,11 +44,11 @@ def show_settings(**values: Any) -> None:
         value = getattr(settings, field.name)
         if field.name == "allowed_origins":
             value = settings.origins
-        table.add_row(said.variables[0], _shown(value, secret=said.secret), said.unit, said.meaning)
+        table.add_row(said.variables[0], shown(value, secret=said.secret), said.unit, said.meaning)
     Console().print(table)
 
 
-def _shown(value: object, *, secret: bool) -> str:
+def shown(value: object, *, secret: bool) -> str:
     if secret:
         return "********" if value else ""
     return ",".join(value) if isinstance(value, tuple) else str(value)

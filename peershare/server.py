@@ -44,7 +44,8 @@ class Server:
         self._settings = settings
         self._roster = Roster(settings.max_connections)
         hub = Hub(new_group_id, settings.empty_group_ttl)
-        self._actor = Actor(hub, never_back(time.time), trace=settings.level == "debug")
+        trace = settings.level == "debug"
+        self._actor = Actor(hub, never_back(time.time), trace=trace)
         self.app = create_app(self._actor, lambda: self._roster.draining, _rest_rules(settings))
         self._http = HttpDoor(self.app, HttpRules())
         signaling = SignalingDoor(
@@ -53,6 +54,7 @@ class Server:
             _connection_rules(settings),
             settings.max_message_size,
             settings.handshake_timeout,
+            trace=trace,
         )
         self._listener = Listener(signaling, self._http, self._roster, settings.handshake_timeout)
 

@@ -41,6 +41,7 @@ def bad_request(text: str) -> Refusal:
 
 
 NOT_FOUND = Refusal(404, "Not Found", "No WebSocket is served on this path.")
+LENGTH_REQUIRED = Refusal(411, "Length Required", "A request's body needs a Content-Length.")
 TOO_LARGE = Refusal(431, "Request Header Fields Too Large", "The request's head is too large.")
 UNAVAILABLE = Refusal(
     503, "Service Unavailable", "The server takes no more connections now.", (("Retry-After", "5"),)
@@ -90,6 +91,11 @@ class Head:
     def wants_websocket(self) -> bool:
         return "websocket" in self.tokens(b"upgrade")
 
+    @property
+    def content_length(self) -> int:
+        """Of the body, in bytes. h11 has seen to it that there is one number at most."""
+        return next((int(size) for size in self.values(b"content-length")), 0)
+
     def values(self, name: bytes) -> list[str]:
         """Latin-1 takes any byte, so nothing that anybody sends fails here."""
         return [value.decode("latin-1").strip() for key, value in self.headers if key == name]
@@ -109,18 +115,24 @@ class HeadParser:
 
     def __init__(self) -> None:
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self._fed = 0
 
     def feed(self, data: bytes) -> Head | Refusal | None:
         """The head once it is whole, a Refusal if it can be none, or None while more is needed."""
         self._h11.receive_data(data)
+        self._fed += len(data)
         try:
             event = self._h11.next_event()
         except h11.RemoteProtocolError as error:
             return TOO_LARGE if error.error_status_hint == 431 else bad_request("This is no HTTP request.")
         if not isinstance(event, h11.Request):
             return None
+        if self._fed - len(self.rest()) > MAX_HEAD:
+            return TOO_LARGE  # whole, but h11 limits only what is not
         if event.http_version not in (b"1.0", b"1.1"):
             return NO_HTTP2
+        if any(name == b"transfer-encoding" for name, _ in event.headers):
+            return LENGTH_REQUIRED  # without a length nobody but Hypercorn would know where the next begins
         return Head(
             event.method.decode("ascii"),
             event.target.decode("ascii"),
@@ -143,7 +155,7 @@ def judge_upgrade(head: Head) -> Upgrade | Refusal:
         return bad_request("A WebSocket is opened with HTTP/1.1.")
     if "upgrade" not in head.tokens(b"connection"):
         return bad_request("The header 'Connection: Upgrade' is missing. A proxy may have removed it.")
-    if head.values(b"transfer-encoding") or any(size != "0" for size in head.values(b"content-length")):
+    if head.content_length:
         return bad_request("A request for a WebSocket has no body.")
     if len(keys) != 1 or not _is_key(keys[0]):
         return bad_request("'Sec-WebSocket-Key' must be given once, the base64 of 16 bytes.")

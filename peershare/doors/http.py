@@ -1,7 +1,8 @@
 """Hypercorn, and nothing else of the project knows it: HTTP/1.1 on a connection that the listener hands over.
 
 House rules: Hypercorn is pinned, and what is taken from it beside `Config` is not its documented surface:
-`TCPServer`, `WorkerContext`, `wrap_app` and the event `Updated`. tests/doors/test_http.py holds it to that.
+`TCPServer`, `WorkerContext`, `wrap_app`, the event `Updated`, and that `hypercorn.trio.run` finds `TCPServer`
+under that name. tests/doors/test_http.py holds it to that.
 
 Every request's head is read and judged by us, not the first one alone. For a proxy may send an upgrade on
 a connection that it used for other requests before (nginx and Caddy keep theirs alive), and some
@@ -9,9 +10,12 @@ malformed heads would end the process (non-ASCII `Connection`, seen in Hypercorn
 """
 
 import logging
+from functools import partial
 from typing import Any
 
 import attrs
+import hypercorn.trio.run
+import structlog
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Event, Updated
@@ -20,8 +24,12 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 
-from peershare.doors.head import MAX_HEAD, Refusal
-from peershare.doors.streams import ClientStream
+from peershare.doors.head import MAX_HEAD, Head, Refusal
+from peershare.doors.streams import READ_SIZE, ClientStream
+
+log = structlog.get_logger("peershare.http")
+
+_WRONG_PORT = Refusal(404, "Not Found", "WebSockets are served on WS_PORT, not on this port.")
 
 
 @attrs.frozen
@@ -43,13 +51,13 @@ class HttpDoor:
         self._open: set[_Requests] = set()
         self._closed_one = trio.lowlevel.ParkingLot()
 
-    async def serve(self, stream: ClientStream) -> bool:
-        """Answer requests, the next of which is in front of `stream`, until the connection ends.
+    async def serve(self, stream: ClientStream, head: Head) -> bool:
+        """Answer requests, the first of which has this head, until the connection ends.
 
         True if it has not ended: the request that is now in front wants a WebSocket. If cancelled, the
         connection is closed.
         """
-        requests = _Requests(stream, self._rules)
+        requests = _Requests(stream, self._rules, head)
         self._open.add(requests)
         try:
             await _Server(self._app, self._config, self._context, ConnectionState({}), requests)  # type: ignore[arg-type]
@@ -80,40 +88,108 @@ def _config(rules: HttpRules) -> Config:
     return config
 
 
+def protect_hypercorn(rules: HttpRules) -> None:
+    """Where Hypercorn owns the port: give its connections what protects ours.
+
+    It offers no place for this, so its `TCPServer` is replaced in this process: without it, one
+    malformed handshake from anybody ends the worker.
+    """
+
+    def serve(app: Any, config: Any, context: Any, state: Any, stream: Any) -> Any:
+        return _serve_protected(partial(_Server, app, config, context, state), stream, rules)
+
+    hypercorn.trio.run.TCPServer = serve  # type: ignore[attr-defined, assignment]
+
+
+async def _serve_protected(server: Any, stream: trio.abc.Stream, rules: HttpRules) -> None:
+    """One connection of Hypercorn's. Raises nothing but its cancellation."""
+    try:
+        if isinstance(stream, trio.SocketStream):
+            requests = _Requests(ClientStream(stream), rules)
+            await server(requests)
+            if requests.upgrade:
+                await stream.send_all(_WRONG_PORT.encode())
+        else:
+            await server(stream)  # TLS, which Hypercorn wants to see
+    except* (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass  # the client has gone
+    except* Exception:
+        log.exception("a connection failed")
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
 class _Server(TCPServer):
-    """Tells its stream when the next request may come."""
+    """Tells its stream when a request is answered, and goes when its stream has ended."""
 
     stream: "_Requests"  # type: ignore[assignment]  # it asks for no more than a stream with a socket
 
+    ended = False
+
     async def protocol_send(self, event: Event) -> None:
-        if isinstance(event, Updated):
-            self.stream.between_requests = event.idle
+        if isinstance(event, Updated) and event.idle:
+            if isinstance(self.stream, _Requests):
+                self.stream.answered()
+            if self.ended:
+                return
         await super().protocol_send(event)
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        # Else its timer would keep a closed connection for the whole keep-alive time.
+        self.ended = True
+        await self.idle_task.stop()
 
 
 class _Requests(trio.abc.Stream):
-    """A client's stream as Hypercorn sees it: it ends where a WebSocket is wanted."""
+    """A client's stream as Hypercorn sees it: one request at a time, and none that it may not see.
 
-    def __init__(self, stream: ClientStream, rules: HttpRules) -> None:
+    What comes behind a request stays in the stream until that one is answered, and is judged then. It
+    ends where a WebSocket is wanted.
+    """
+
+    def __init__(self, stream: ClientStream, rules: HttpRules, head: Head | None = None) -> None:
         self.socket = stream.socket
-        self.between_requests = False
         self.upgrade = False
         self._stream = stream
         self._rules = rules
+        self._unread = 0  # bytes of the request that Hypercorn has not read yet
+        self._answered = trio.Event()
+        self._answered.set()
+        self._closed = False
+        if head is not None:
+            self._begin(head)
+
+    def answered(self) -> None:
+        """The request has been answered, and Hypercorn waits for another."""
+        self._answered.set()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if self.between_requests:
-            self.between_requests = False
-            verdict = await self._stream.read_head()
-            if verdict is None:
-                return b""
-            if isinstance(verdict, Refusal):
+        if not self._unread and not await self._next_request():
+            return b""
+        data = await self._stream.receive_some(min(max_bytes or READ_SIZE, self._unread))
+        self._unread -= len(data)
+        return data
+
+    async def _next_request(self) -> bool:
+        """Wait for it, and whether Hypercorn may see it."""
+        verdict = await self._stream.read_head()
+        await self._answered.wait()
+        if self._closed:
+            raise trio.ClosedResourceError
+        match verdict:
+            case Refusal():
                 await self.send_all(verdict.encode())
-                return b""
-            if verdict.wants_websocket:
+            case Head(wants_websocket=True):
                 self.upgrade = True
-                return b""
-        return await self._stream.receive_some(max_bytes)
+            case Head():
+                self._begin(verdict)
+                return True
+        return False
+
+    def _begin(self, head: Head) -> None:
+        self._unread = self._stream.head_size + head.content_length
+        self._answered = trio.Event()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         # Hypercorn shields its sends, so that nobody but us can end one to a client that reads nothing.
@@ -130,5 +206,7 @@ class _Requests(trio.abc.Stream):
         await trio.aclose_forcefully(self._stream)
 
     async def aclose(self) -> None:
+        self._closed = True
+        self._answered.set()
         if not self.upgrade:
             await self._stream.aclose()

@@ -50,7 +50,7 @@ class Listener:
                 verdict = self._admit(verdict)
             match verdict:
                 case Head():
-                    if await self.http.serve(stream):
+                    if await self.http.serve(stream, verdict):
                         continue
                 case Upgrade():
                     stream.drop_head()

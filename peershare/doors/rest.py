@@ -48,6 +48,11 @@ def create_app(actor: Actor, is_draining: Callable[[], bool], rules: RestRules) 
             "environment": rules.environment,
         }
 
+    @app.get("/ws")
+    async def websocket_only() -> tuple[dict[str, Any], int, dict[str, str]]:
+        answer = {"error": "This is the address of a WebSocket", "code": "UPGRADE_REQUIRED"}
+        return answer, 426, {"Upgrade": "websocket"}
+
     @app.after_request
     async def never_stale(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"

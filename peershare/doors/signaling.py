@@ -2,6 +2,7 @@
 
 from contextlib import suppress
 
+import structlog
 import trio
 
 from peershare.doors.head import Upgrade
@@ -16,6 +17,8 @@ from peershare.runtime.drain import Roster
 from peershare.runtime.outbox import Outbox
 from peershare.wire.codec import InvalidMessage, decode
 
+log = structlog.get_logger("peershare.signaling")
+
 PATHS = frozenset({"/", "/ws"})
 
 
@@ -29,12 +32,15 @@ class SignalingDoor:
         rules: ConnectionRules,
         max_message_size: int,
         handshake_timeout: float,
+        *,
+        trace: bool,
     ) -> None:
         self._actor = actor
         self._roster = roster
         self._rules = rules
         self._max_message_size = max_message_size
         self._handshake_timeout = handshake_timeout
+        self._trace = trace
 
     async def serve(self, stream: ClientStream, upgrade: Upgrade) -> None:
         """One client, from its handshake to its close. If cancelled, the client hears 1001 if it can."""
@@ -52,15 +58,17 @@ class SignalingDoor:
                 except (trio.TooSlowError, trio.BrokenResourceError):
                     pass
                 else:
-                    await connection.run(nursery, socket, outbox, Signaling(user_id, self._actor, outbox))
+                    conversation = Signaling(user_id, self._actor, outbox, trace=self._trace)
+                    await connection.run(nursery, socket, outbox, conversation)
                 nursery.cancel_scope.cancel()
 
 
 class Signaling:
-    """The `Conversation` of one client with the hub."""
+    """The `Conversation` of one client with the hub. `trace`: log each message, but not what is in it."""
 
-    def __init__(self, user_id: UserId, actor: Actor, outbox: Outbox) -> None:
+    def __init__(self, user_id: UserId, actor: Actor, outbox: Outbox, *, trace: bool = False) -> None:
         self._user_id = user_id
+        self._trace = trace
         self._actor = actor
         self._outbox = outbox
 
@@ -75,6 +83,9 @@ class Signaling:
             command = Refuse(self._user_id, invalid.error, invalid.request_id)
         else:
             command = Say(self._user_id, received.message, received.request_id)
+        if self._trace:
+            what = type(command.message).__name__ if isinstance(command, Say) else "invalid"
+            log.debug("in", message=what, size=len(text), sender=self._user_id)
         await self._actor.send(command)
 
     async def leave(self, reason: LeaveReason) -> None:

@@ -18,8 +18,8 @@ class ClientStream(trio.abc.Stream):
 
     def __init__(self, below: trio.abc.Stream) -> None:
         self.below = below
+        self.head_size = 0  # of the request in front, in bytes, once `read_head` has read it
         self._front = b""
-        self._rest = b""
         self._socket = below.socket if isinstance(below, trio.SocketStream) else None
 
     @property
@@ -51,18 +51,19 @@ class ClientStream(trio.abc.Stream):
             seen += data
             verdict = parser.feed(bytes(data))
             if verdict is not None:
-                self._rest = parser.rest()
-                self._front = seen
+                rest = parser.rest()
                 if isinstance(verdict, Head) and "h2c" in verdict.tokens(b"upgrade"):
                     # An offer that a server may ignore (RFC 9110, section 7.8). Hypercorn would take it.
-                    self._front = verdict.without((b"upgrade", b"http2-settings")) + self._rest
+                    seen = verdict.without((b"upgrade", b"http2-settings")) + rest
+                self._front = seen
+                self.head_size = len(seen) - len(rest)
                 return verdict
             data = await self.below.receive_some(READ_SIZE)
         return None
 
     def drop_head(self) -> None:
         """Take away the head that `read_head` read; what came behind it stays in front."""
-        self._front = self._rest
+        self._front = self._front[self.head_size :]
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if self._front:

@@ -5,8 +5,12 @@ It does the handshake, pings, pongs, fragments and closes. Between it and the tr
 would end a connection without a word, the close frame that the RFC asks for is sent.
 """
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_server_stream
+from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, wrap_server_stream
+from wsproto.utilities import LocalProtocolError
 
 from peershare.doors.head import Upgrade
 from peershare.doors.streams import READ_SIZE, ClientStream
@@ -31,13 +35,30 @@ async def accept_websocket(
     below = _Below(stream, outbox, upgrade)
     try:
         request = await wrap_server_stream(
-            nursery, below, max_message_size=max_message_size, receive_buffer_size=READ_SIZE
+            _Reading(nursery),  # type: ignore[arg-type]  # no more is asked of it
+            below,
+            max_message_size=max_message_size,
+            receive_buffer_size=READ_SIZE,
         )
         below.websocket = await request.accept()
     except ConnectionClosed:
         raise trio.BrokenResourceError from None
     below.opened.set()
     return WebSocket(below, below.websocket, max_message_size)
+
+
+class _Reading:
+    """The nursery for trio-websocket's reader, which fails over a ping behind our close frame."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+
+    def start_soon(self, read: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._run, read)
+
+    async def _run(self, read: Callable[[], Awaitable[None]]) -> None:
+        with suppress(LocalProtocolError):
+            await read()
 
 
 class WebSocket:
@@ -63,10 +84,9 @@ class WebSocket:
         return message
 
     async def close(self, code: int, reason: str) -> None:
-        ended = self._websocket.closed
         try:
             await self._websocket.aclose(code, reason)
-            if ended is not None and ended.code in _FAULTS:
+            if self._below.fault is not None:
                 await self._below.stream.linger()
         finally:
             await trio.aclose_forcefully(self._below.stream)
@@ -96,13 +116,19 @@ class _Below(trio.abc.Stream):
         self._said_close = False
         self._done = False
 
+    @property
+    def fault(self) -> CloseReason | None:
+        """What trio-websocket found wrong with what the client sent."""
+        closed = self.websocket.closed if self.websocket else None
+        return closed if closed is not None and closed.code in _FAULTS else None
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if self._head:
             head, self._head = self._head, b""
             return head
         # Frames that came together with the handshake would be lost in it.
         await self.opened.wait()
-        if self._done:
+        if self._done or self.fault is not None:
             raise trio.ClosedResourceError
         data = await self.stream.receive_some(max_bytes)
         self.last_heard = trio.current_time()

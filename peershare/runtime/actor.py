@@ -178,7 +178,7 @@ class Actor:
         frame = text_frame(encode(delivery.message, timestamp, request_id))
         if self._trace:
             what = type(delivery.message).__name__
-            log.debug("out", message=what, bytes=len(frame), to=list(delivery.recipients))
+            log.debug("out", message=what, size=len(frame), to=list(delivery.recipients))
         for user_id in delivery.recipients:
             put = self._puts.get(user_id)
             if put is not None:

@@ -129,7 +129,7 @@ def _payload_issues(message_type: str, value: dict[str, Any]) -> list[Issue]:
 
 def _issues(group: cattrs.ClassValidationError, message: type[ClientMessage]) -> list[Issue]:
     """cattrs collects a failure for each field, in the order of the fields; so do we."""
-    rules = {field.name: (_wire_name(field.name), _rule(field)) for field in attrs.fields(message)}
+    rules = {field.name: (wire_name(field.name), _rule(field)) for field in attrs.fields(message)}
     issues: list[Issue] = []
     with_notes, _ = group.group_exceptions()
     for failure, note in with_notes:
@@ -177,7 +177,7 @@ def encode(message: ServerMessage, timestamp: int, request_id: str | None = None
 # --- the machinery, built once from the tables -------------------------------------------------
 
 
-def _wire_name(name: str) -> str:
+def wire_name(name: str) -> str:
     """`group_name` is `groupName` on the wire."""
     if name == "sender":
         return "from"
@@ -195,7 +195,7 @@ def _structuring_converter(*, detailed: bool) -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=detailed)
     for message in CLIENT_TYPES.values():
         overrides = {
-            field.name: override(rename=_wire_name(field.name), struct_hook=_hook(_rule(field)))
+            field.name: override(rename=wire_name(field.name), struct_hook=_hook(_rule(field)))
             for field in attrs.fields(message)
         }
         # Any: cattrs' overload wants one class, and gets each of them in turn.
@@ -222,7 +222,7 @@ def _unstructuring_converter() -> cattrs.Converter:
     converter.register_unstructure_hook(RawJson, lambda raw: raw)
     for message in (User, Peer, *SERVER_TYPES.values()):
         overrides = {
-            field.name: override(rename=_wire_name(field.name), omit_if_default=field.default is None)
+            field.name: override(rename=wire_name(field.name), omit_if_default=field.default is None)
             for field in attrs.fields(message)
         }
         unstructure: Any = make_dict_unstructure_fn(message, converter, **overrides)  # type: ignore[arg-type]

@@ -1,0 +1,58 @@
+"""For `hypercorn -k trio peershare.asgi:app`: Hypercorn owns the HTTP port, our listener has WS_PORT.
+
+One worker (`-w 1`, Hypercorn's default): the groups live in the process, and so does WS_PORT.
+"""
+
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import click
+
+from peershare.doors.http import HttpRules, protect_hypercorn
+from peershare.logs import configure_logs
+from peershare.server import CannotListen, Server
+from peershare.settings import Settings, read_settings
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+def _settings() -> Settings:
+    try:
+        settings = read_settings()
+        if not settings.ws_port:
+            raise click.UsageError("WS_PORT=0 leaves no port for WebSockets under Hypercorn: set one.")
+    except click.ClickException as error:
+        print(f"peershare: {error.format_message()}", file=sys.stderr)  # noqa: T201 - before there are logs
+        sys.exit(error.exit_code)
+    return settings
+
+
+_SETTINGS = _settings()
+configure_logs(_SETTINGS.level, json=_SETTINGS.environment == "production")
+logging.getLogger("hypercorn.error").propagate = False  # Hypercorn has given it a handler of its own
+_SERVER = Server(_SETTINGS)
+protect_hypercorn(HttpRules(write_timeout=_SETTINGS.shutdown_timeout * 0.4))
+
+
+async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """The ASGI application. What a request raises, Quart answers; the lifespan is ours."""
+    if scope["type"] == "lifespan":
+        await _live(receive, send)
+    else:
+        await _SERVER.app(scope, receive, send)  # type: ignore[arg-type]  # Hypercorn's types, spelled out
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Run beside Hypercorn, and end in the order in which `peershare serve` ends."""
+    await receive()
+    try:
+        async with _SERVER.open([_SETTINGS.ws_port]):
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+    except CannotListen as error:
+        await send({"type": "lifespan.startup.failed", "message": str(error)})
+    else:
+        await send({"type": "lifespan.shutdown.complete"})
