@@ -1,0 +1,90 @@
+"""Development and tests. `nox -s test` runs the tests on every Python at hand; `nox -l` lists the rest."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "types", "floors", "test"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+# The oldest that is supported, and the first with the other set of quart and quart-trio.
+SUPPORTED = ("3.11", "3.13")
+
+
+def installed() -> list[str]:
+    """The supported Pythons that are installed here, pyenv's among them; the one that runs nox, if none is."""
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = []
+    for version in SUPPORTED:
+        for directory in sorted(root.glob(f"versions/{version}.*/bin")):
+            os.environ["PATH"] = f"{directory}{os.pathsep}{os.environ['PATH']}"
+        if shutil.which(f"python{version}") and _runs(f"python{version}"):
+            found.append(version)
+    return found or ["3"]
+
+
+def _runs(python: str) -> bool:
+    """A pyenv shim can be there without a Python behind it."""
+    return subprocess.run([python, "--version"], capture_output=True, check=False).returncode == 0
+
+
+PYTHONS = installed()
+
+
+def install(session: nox.Session, *groups: str) -> None:
+    wanted = nox.project.dependency_groups(PROJECT, *groups)
+    session.install("-e", ".", *wanted)
+
+
+@nox.session(python=PYTHONS)
+def test(session: nox.Session) -> None:
+    """All four rings of tests, with branch coverage. `-- -k word` runs some of them."""
+    install(session, "test")
+    session.env["COVERAGE_FILE"] = str(Path(session.create_tmp()) / "coverage")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", "-n", "3", "--dist", "worksteal", *session.posargs)
+    session.run("coverage", "combine", "-q")
+    # Some tests alone cover little, and that is no failure.
+    session.run("coverage", "report", *(["--fail-under=0"] if session.posargs else []))
+
+
+@nox.session(python=PYTHONS[:1])
+def lint(session: nox.Session) -> None:
+    """ruff: rules and format."""
+    install(session, "lint")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session(python=PYTHONS[:1])
+def types(session: nox.Session) -> None:
+    """mypy --strict."""
+    install(session, "lint")
+    session.run("mypy")
+
+
+@nox.session(python=PYTHONS[:1])
+def floors(session: nox.Session) -> None:
+    """Who may import whom: docs/design.md."""
+    install(session, "test")
+    session.run("pytest", "-q", "tests/test_floors.py")
+
+
+@nox.session(python=PYTHONS[:1])
+def docs(session: nox.Session) -> None:
+    """Write anew what the docs take from the code: tables and diagrams."""
+    install(session)
+    session.run("python", "docs/generate.py", *session.posargs)
+
+
+@nox.session(python=PYTHONS[:1])
+def dev(session: nox.Session) -> None:
+    """Run the server, and again whenever its source changes. `-- --port 4000` passes options on."""
+    install(session, "dev")
+    command = " ".join(["python", "-m", "peershare", "serve", *session.posargs])
+    session.run("watchfiles", "--filter", "python", command, "peershare")
