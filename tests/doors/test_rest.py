@@ -1,0 +1,192 @@
+"""The REST interface, by Quart's own test client, with a real actor behind it."""
+
+import re
+import uuid
+
+import pytest
+import trio
+
+from peershare import __version__
+from peershare.core.hub import Hub
+from peershare.doors.rest import RestRules, create_app
+from peershare.messages import CreateGroup, GroupId, GroupName, JoinGroup, UserId, Username
+from peershare.runtime.actor import Actor, Enter, Say
+
+GROUP = GroupId("550e8400-e29b-41d4-a716-446655440000")
+ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+ORIGIN = "https://app.example.com"
+
+
+class World:
+    def __init__(self) -> None:
+        self.draining = False
+        ids = iter([GROUP, GroupId(str(uuid.uuid4()))])
+        self.actor = Actor(Hub(lambda: next(ids), 30), lambda: 1_700_000_000.25)
+        app = create_app(self.actor, lambda: self.draining, RestRules([ORIGIN], 3001, "test"))
+        self.client = app.test_client()
+
+    async def enter(self, user: str, *messages) -> None:
+        user_id = UserId(user)
+        await self.actor.send(Enter(user_id, lambda _: None))
+        for message in messages:
+            await self.actor.send(Say(user_id, message, None))
+
+
+@pytest.fixture
+async def world(nursery):
+    world = World()
+    nursery.start_soon(world.actor.run)
+    yield world
+    nursery.cancel_scope.cancel()
+
+
+async def get(world, path, status=200, method="GET", **headers):
+    response = await world.client.open(path, method=method, headers=headers)
+    assert response.status_code == status, await response.get_data()
+    return await response.get_json() if method == "GET" else response
+
+
+async def test_health(world):
+    """It says that the server is well, since when, and how much is in it."""
+    answer = await get(world, "/api/health")
+    assert answer["status"] == "ok"
+    assert ISO.fullmatch(answer["timestamp"])
+    assert answer["uptime"] >= 0
+    assert answer["stats"] == {"totalGroups": 0, "totalUsers": 0, "averageGroupSize": 0}
+    assert list(answer) == ["status", "timestamp", "uptime", "stats"]
+
+
+async def test_live_and_ready(world):
+    """Ready turns into 503 once the end has begun; live does not."""
+    assert await get(world, "/api/health/live") == {"status": "alive"}
+    assert await get(world, "/api/health/ready") == {"status": "ready"}
+    world.draining = True
+    assert await get(world, "/api/health/ready", 503) == {"status": "draining"}
+    assert await get(world, "/api/health/live") == {"status": "alive"}
+
+
+async def test_stats_count_members(world):
+    """Not connections; and the average has two decimals."""
+    create = CreateGroup(GroupName("Team"), Username("ann"))
+    await world.enter("a", create)
+    await world.enter("b", JoinGroup(GROUP, Username("bob")))
+    await world.enter("c", create)
+    await world.enter("d")
+    answer = await get(world, "/api/stats")
+    assert (answer["totalGroups"], answer["totalUsers"], answer["averageGroupSize"]) == (2, 3, 1.5)
+    assert ISO.fullmatch(answer["timestamp"])
+    assert answer["uptime"] >= 0
+
+
+async def test_a_group(world):
+    """Its ID may be in any letter case."""
+    await world.enter("a", CreateGroup(GroupName("Tëam"), Username("ann")))
+    expected = {
+        "id": GROUP,
+        "name": "Tëam",
+        "createdAt": "2023-11-14T22:13:20.250Z",
+        "memberCount": 1,
+        "exists": True,
+    }
+    assert await get(world, f"/api/group/{GROUP}") == expected
+    assert await get(world, f"/api/group/{GROUP.upper()}") == expected
+    await get(world, f"/api/group/{GROUP}", method="HEAD")
+
+
+async def test_no_such_group(world):
+    """It is a 404, with a code of its own, for HEAD as well."""
+    refusal = {"error": "Group not found", "code": "GROUP_NOT_FOUND"}
+    assert await get(world, f"/api/group/{GROUP}", 404) == refusal
+    await get(world, f"/api/group/{GROUP}", 404, method="HEAD")
+
+
+async def test_what_is_no_group_id(world):
+    """It is a 400 with the issue as the protocol shapes it."""
+    assert await get(world, "/api/group/nope", 400) == {
+        "error": "Invalid group ID format",
+        "code": "INVALID_GROUP_ID",
+        "details": [
+            {
+                "validation": "uuid",
+                "code": "invalid_string",
+                "message": "Invalid group ID format",
+                "path": ["groupId"],
+            }
+        ],
+    }
+    await get(world, "/api/group/nope", 400, method="HEAD")
+
+
+async def test_about(world):
+    """Where to find what."""
+    assert await get(world, "/api") == {
+        "name": "PeerShare",
+        "version": __version__,
+        "status": "running",
+        "websocketPort": 3001,
+        "environment": "test",
+    }
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/", "/api/nope", "/api/group/", "/api/group/a/b", "/nope", "/api/health/"]
+)
+async def test_any_other_path(world, path):
+    """It is a 404 in JSON."""
+    assert await get(world, path, 404) == {"error": "Not found", "code": "NOT_FOUND"}
+
+
+async def test_the_websockets_address(world):
+    """Who opens it in a browser is told what it is."""
+    assert (await get(world, "/ws", 426))["code"] == "UPGRADE_REQUIRED"
+
+
+async def test_any_other_method(world):
+    """It is a 405 in JSON."""
+    response = await world.client.post("/api/health")
+    assert response.status_code == 405
+    assert await response.get_json() == {"error": "Method not allowed", "code": "METHOD_NOT_ALLOWED"}
+
+
+async def test_a_fault_of_the_servers(caplog):
+    """It is a 500 without a traceback, which is logged instead, once."""
+    actor = Actor(Hub(lambda: GROUP, 30), lambda: 0.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(actor.run)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()  # an actor that has ended can't be asked
+    app = create_app(actor, lambda: False, RestRules([], 3001, "test"))
+    response = await app.test_client().get("/api/stats")
+    assert response.status_code == 500
+    assert await response.get_json() == {"error": "Internal server error", "code": "INTERNAL_ERROR"}
+    assert len(caplog.records) == 1
+    assert "BrokenResourceError" in caplog.text
+
+
+async def test_cors_for_a_listed_origin(world):
+    """It is echoed, with credentials."""
+    response = await get(world, "/api", method="HEAD", Origin=ORIGIN)
+    assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert response.headers["Access-Control-Allow-Credentials"] == "true"
+    assert "Origin" in response.headers["Vary"]
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example.com", "null", "https://app.example.com.evil.org"])
+async def test_cors_for_any_other_origin(world, origin):
+    """It is told nothing."""
+    response = await get(world, "/api", method="HEAD", Origin=origin)
+    assert "Access-Control-Allow-Origin" not in response.headers
+
+
+async def test_cors_with_no_origin_listed(nursery):
+    """Nobody's page may read."""
+    actor = Actor(Hub(lambda: GROUP, 30), lambda: 0.0)
+    app = create_app(actor, lambda: False, RestRules([], 3001, "test"))
+    response = await app.test_client().get("/api", headers={"Origin": ORIGIN})
+    assert "Access-Control-Allow-Origin" not in response.headers
+
+
+async def test_answers_are_never_stale(world):
+    """No cache keeps a member count."""
+    response = await get(world, "/api/stats", method="HEAD")
+    assert response.headers["Cache-Control"] == "no-store"

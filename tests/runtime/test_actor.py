@@ -1,0 +1,238 @@
+"""The actor: commands in, frames out, and bugs that stay where they are."""
+
+import json
+
+import pytest
+import structlog
+import trio
+
+from peershare import errors
+from peershare.core.hub import Hub
+from peershare.messages import CreateGroup, GroupId, GroupName, JoinGroup, LeaveGroup, Ping, UserId, Username
+from peershare.runtime.actor import Actor, Ask, Enter, Leave, Refuse, Say
+
+ANN, BOB = UserId("ann"), UserId("bob")
+CREATE = CreateGroup(GroupName("Team"), Username("Ann"))
+
+
+class Client:
+    """Keeps the frames that it gets."""
+
+    def __init__(self) -> None:
+        self.heard: list[dict] = []
+
+    def put(self, frame: bytes) -> None:
+        assert frame[0] == 0x81
+        self.heard.append(json.loads(frame[2:] if frame[1] < 126 else frame[4:]))
+
+    @property
+    def types(self) -> list[str]:
+        return [message["type"] for message in self.heard]
+
+
+def hub(new_group_id=lambda: GroupId("g"), ttl=30.0) -> Hub:
+    return Hub(new_group_id, ttl)
+
+
+@pytest.fixture
+def log():
+    with structlog.testing.capture_logs() as logs:
+        yield logs
+
+
+async def settle() -> None:
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_what_a_client_says_is_answered(nursery, autojump_clock):
+    """Entering, saying and leaving go through the hub, with the time stamp of the actor's clock."""
+    actor = Actor(hub(), lambda: 1_700_000_000.5)
+    nursery.start_soon(actor.run)
+    ann = Client()
+    await actor.send(Enter(ANN, ann.put))
+    await actor.send(Say(ANN, Ping(), "r-1"))
+    await settle()
+    assert ann.heard == [
+        {"type": "connection-established", "payload": {"userId": "ann"}, "timestamp": 1_700_000_000_500},
+        {"type": "pong", "payload": {}, "timestamp": 1_700_000_000_500, "requestId": "r-1"},
+    ]
+    nursery.cancel_scope.cancel()
+
+
+async def test_only_the_answer_carries_the_request_id(nursery, autojump_clock):
+    """What the others hear of it does not."""
+    actor = Actor(hub(), trio.current_time)
+    nursery.start_soon(actor.run)
+    ann, bob = Client(), Client()
+    for user_id, client in ((ANN, ann), (BOB, bob)):
+        await actor.send(Enter(user_id, client.put))
+    await actor.send(Say(ANN, CREATE, None))
+    await actor.send(Say(BOB, JoinGroup(GroupId("g"), Username("Bob")), "r"))
+    await settle()
+    assert [message.get("requestId") for message in bob.heard] == [None, "r"]
+    assert ann.types[-1] == "user-joined"
+    assert "requestId" not in ann.heard[-1]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_refusal_keeps_its_place(nursery, autojump_clock):
+    """What is no message is answered between the answers to its neighbours."""
+    actor = Actor(hub(), trio.current_time)
+    ann = Client()
+    await actor.send(Enter(ANN, ann.put))
+    await actor.send(Say(ANN, Ping(), None))
+    await actor.send(Refuse(ANN, errors.invalid_json(), "r"))
+    await actor.send(Say(ANN, Ping(), None))
+    nursery.start_soon(actor.run)
+    await settle()
+    assert ann.types == ["connection-established", "pong", "error", "pong"]
+    assert ann.heard[2]["requestId"] == "r"
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_bug_in_a_handler_harms_nobody_else(nursery, autojump_clock, log):
+    """Its sender hears CONNECTION_ERROR, the traceback is logged once, and everything goes on."""
+
+    def boom() -> GroupId:
+        raise RuntimeError("a bug")
+
+    actor = Actor(hub(new_group_id=boom), trio.current_time)
+    nursery.start_soon(actor.run)
+    ann, bob = Client(), Client()
+    await actor.send(Enter(ANN, ann.put))
+    await actor.send(Enter(BOB, bob.put))
+    await actor.send(Say(ANN, CREATE, "r"))
+    await actor.send(Say(ANN, Ping(), None))
+    await actor.send(Say(BOB, Ping(), None))
+    await settle()
+    assert ann.types == ["connection-established", "error", "pong"]
+    assert ann.heard[1]["payload"] == {"code": "CONNECTION_ERROR", "message": "Internal server error"}
+    assert ann.heard[1]["requestId"] == "r"
+    assert bob.types == ["connection-established", "pong"]
+    assert [entry["event"] for entry in log] == ["a handler failed"]
+    assert log[0]["exc_info"]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_client_whose_outbox_fails_harms_nobody_else(nursery, autojump_clock, log):
+    """A bug on the way out is logged; the others get theirs."""
+
+    def broken(frame: bytes) -> None:
+        raise RuntimeError("a bug")
+
+    actor = Actor(hub(), trio.current_time)
+    nursery.start_soon(actor.run)
+    bob = Client()
+    await actor.send(Enter(ANN, broken))
+    await actor.send(Enter(BOB, bob.put))
+    await settle()
+    assert bob.types == ["connection-established"]
+    assert [entry["event"] for entry in log] == ["a handler failed"]
+    nursery.cancel_scope.cancel()
+
+
+async def test_who_has_left_gets_nothing(nursery, autojump_clock):
+    """Messages that were on their way when a client left lead nowhere."""
+    actor = Actor(hub(), trio.current_time)
+    nursery.start_soon(actor.run)
+    ann = Client()
+    await actor.send(Enter(ANN, ann.put))
+    await actor.send(Leave(ANN, "disconnected"))
+    await actor.send(Say(ANN, Ping(), None))
+    await actor.send(Leave(ANN, "disconnected"))
+    await settle()
+    assert ann.types == ["connection-established"]
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_abandoned_group_ends_on_time(nursery, autojump_clock, log):
+    """The actor wakes by itself, exactly when nobody came back to a group for its TTL."""
+    actor = Actor(hub(ttl=30), trio.current_time)
+    nursery.start_soon(actor.run)
+    await actor.send(Enter(ANN, Client().put))
+    await actor.send(Say(ANN, CREATE, None))
+    await trio.sleep(5)
+    await actor.send(Leave(ANN, "disconnected"))
+    await trio.sleep(29.9)
+    assert (await actor.ask(Hub.stats)).groups == 1
+    await trio.sleep(0.2)
+    assert (await actor.ask(Hub.stats)).groups == 0
+    assert [(entry["event"], entry.get("why"), entry.get("seconds")) for entry in log] == [
+        ("group opened", None, None),
+        ("group closed", "abandoned", 35),
+    ]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_group_ends_on_time_however_busy_the_actor_is(nursery, autojump_clock):
+    """Commands that keep coming do not put the sweep off."""
+    actor = Actor(hub(ttl=1), trio.current_time)
+    nursery.start_soon(actor.run)
+    await actor.send(Enter(ANN, Client().put))
+    await actor.send(Say(ANN, CREATE, None))
+    await actor.send(Leave(ANN, "disconnected"))
+    await actor.send(Enter(BOB, Client().put))
+    for _ in range(11):
+        await trio.sleep(0.1)
+        await actor.send(Say(BOB, Ping(), None))
+    assert (await actor.ask(Hub.stats)).groups == 0
+    nursery.cancel_scope.cancel()
+
+
+async def test_logs_tell_of_groups_but_not_their_names(nursery, autojump_clock, log):
+    """A name is the users' own business."""
+    actor = Actor(hub(), trio.current_time)
+    nursery.start_soon(actor.run)
+    await actor.send(Enter(ANN, Client().put))
+    await actor.send(Say(ANN, CREATE, None))
+    await actor.send(Say(ANN, LeaveGroup(ANN), None))
+    await settle()
+    assert [entry["event"] for entry in log] == ["group opened", "group closed"]
+    assert "Team" not in str(log)
+    nursery.cancel_scope.cancel()
+
+
+async def test_frames_are_logged_only_when_traced(nursery, autojump_clock, log):
+    """And then by their type and size, never by their content."""
+    actor = Actor(hub(), trio.current_time, trace=True)
+    nursery.start_soon(actor.run)
+    await actor.send(Enter(ANN, Client().put))
+    await settle()
+    assert [(entry["event"], entry["message"]) for entry in log] == [("out", "ConnectionEstablished")]
+    nursery.cancel_scope.cancel()
+
+
+async def test_ask_raises_what_the_question_raises(nursery, autojump_clock):
+    """And the actor goes on."""
+    actor = Actor(hub(), trio.current_time)
+    nursery.start_soon(actor.run)
+    with pytest.raises(ZeroDivisionError):
+        await actor.ask(lambda _: 1 / 0)
+    assert (await actor.ask(Hub.stats)).groups == 0
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_ended_actor_says_so(autojump_clock):
+    """Nobody waits for an answer that cannot come."""
+    actor = Actor(hub(), trio.current_time)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(actor.run)
+        await settle()
+        nursery.cancel_scope.cancel()
+    with pytest.raises(trio.BrokenResourceError):
+        await actor.send(Leave(ANN, "left"))
+
+
+async def test_readers_wait_while_the_queue_is_full(nursery, autojump_clock):
+    """Its bound is what holds back a flood; a send that is cancelled then was not sent."""
+    actor = Actor(hub(), trio.current_time)
+    questions = []
+    for _ in range(1024):
+        await actor.send(Ask(questions.append))
+    with trio.move_on_after(5) as patience:
+        await actor.send(Ask(questions.append))
+    assert patience.cancelled_caught
+    nursery.start_soon(actor.run)
+    await settle()
+    assert len(questions) == 1024
+    nursery.cancel_scope.cancel()

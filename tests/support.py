@@ -1,0 +1,230 @@
+"""What the tests of several rooms share: really started servers, and clients to try them with."""
+
+import base64
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar, Self
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared"
+VECTORS = SHARED / "vectors"
+
+
+def need(condition: object, what: str) -> None:
+    """Skip the test without it; fail where nothing may be missing."""
+    if condition:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"missing: {what}")
+    pytest.skip(f"missing: {what}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ServerProcess:
+    """A server in a process of its own. `port` and `ws_port` are where it is."""
+
+    def __init__(self, popen: subprocess.Popen[str], port: int, ws_port: int, log: Path) -> None:
+        self.popen = popen
+        self.port = port
+        self.ws_port = ws_port
+        self._log = log
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def stop(self, seconds: float = 15) -> int:
+        """SIGTERM, and the exit status."""
+        self.popen.send_signal(signal.SIGTERM)
+        return self.popen.wait(seconds)
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """This process's environment with just these settings in it."""
+    ours = {"PORT", "WS_PORT", "HOST", "ENVIRONMENT", "NODE_ENV", "DEBUG", "LOG_LEVEL", "ALLOWED_ORIGINS"}
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    return {**kept, "PYTHONUNBUFFERED": "1", **{name: str(value) for name, value in settings.items()}}
+
+
+@contextmanager
+def running(tmp_path: Path, **settings: object) -> Iterator[ServerProcess]:
+    """`peershare serve` with these settings, until the block is left."""
+    ws_port = settings.setdefault("WS_PORT", free_port())
+    settings = {"HOST": "127.0.0.1", "PORT": 0, "ENVIRONMENT": "test", **settings}
+    log = tmp_path / "server.log"
+    with log.open("w") as stderr:
+        popen = subprocess.Popen(
+            [sys.executable, "-m", "peershare", "serve"],
+            env=environment(**settings),
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    try:
+        first = popen.stdout.readline()
+        found = re.search(r":(\d+)$", first.strip())
+        assert found, f"the server did not start: {first!r} {log.read_text()}"
+        yield ServerProcess(popen, int(found[1]), int(ws_port), log)
+    finally:
+        if popen.poll() is None:
+            popen.terminate()
+            try:
+                popen.wait(15)
+            except subprocess.TimeoutExpired:
+                popen.kill()
+                popen.wait()
+        popen.stdout.close()
+
+
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+def frame(payload: bytes, opcode: int = 1, *, fin: bool = True, mask: bytes | None = b"\1\2\3\4") -> bytes:
+    """A client's frame, as right or as wrong as asked for."""
+    head = bytes([(0x80 if fin else 0) | opcode])
+    masked = 0x80 if mask is not None else 0
+    if len(payload) < 126:
+        head += bytes([masked | len(payload)])
+    elif len(payload) < 65536:
+        head += bytes([masked | 126]) + struct.pack("!H", len(payload))
+    else:
+        head += bytes([masked | 127]) + struct.pack("!Q", len(payload))
+    if mask is None:
+        return head + payload
+    return head + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+
+
+def reset(sock: socket.socket) -> None:
+    """End a TCP connection without a word."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+class RawClient:
+    """A WebSocket client made of a plain socket, so that it can misbehave in every way.
+
+    Those that a test leaves open are closed behind it.
+    """
+
+    opened: ClassVar[list[Self]] = []
+
+    def __init__(self, port: int, path: str = "/ws", timeout: float = 10) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+        self.opened.append(self)
+        key = base64.b64encode(os.urandom(16))
+        request = HANDSHAKE.replace(b"/ws", path.encode()).replace(b"dGhlIHNhbXBsZSBub25jZQ==", key)
+        self.sock.sendall(request)
+        self.buffer = b""
+        while b"\r\n\r\n" not in self.buffer:
+            self._more()
+        self.head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
+        self.user_id = ""
+
+    def _more(self) -> None:
+        data = self.sock.recv(65536)
+        if not data:
+            raise EOFError
+        self.buffer += data
+
+    def frame(self) -> tuple[int, bytes]:
+        """The next frame of any kind: opcode and payload. Raises EOFError at the end of the connection."""
+        while True:
+            parsed = self._parse()
+            if parsed is not None:
+                return parsed
+            self._more()
+
+    def _parse(self) -> tuple[int, bytes] | None:
+        buffer = self.buffer
+        if len(buffer) < 2:
+            return None
+        size, at = buffer[1] & 127, 2
+        if size == 126:
+            if len(buffer) < 4:
+                return None
+            size, at = struct.unpack("!H", buffer[2:4])[0], 4
+        elif size == 127:
+            if len(buffer) < 10:
+                return None
+            size, at = struct.unpack("!Q", buffer[2:10])[0], 10
+        if len(buffer) < at + size:
+            return None
+        self.buffer = buffer[at + size :]
+        return buffer[0] & 15, buffer[at : at + size]
+
+    def hear(self) -> dict:
+        """The next message; pings are answered on the way."""
+        while True:
+            opcode, payload = self.frame()
+            if opcode == 1:
+                message = json.loads(payload)
+                if message["type"] == "connection-established":
+                    self.user_id = message["payload"]["userId"]
+                return message
+            if opcode == 9:
+                self.sock.sendall(frame(payload, 10))
+            assert opcode != 8, f"closed with {payload!r}"
+
+    def close_code(self) -> int | None:
+        """Read to the end: the code of the close frame, or None if there was none."""
+        code = None
+        try:
+            while True:
+                opcode, payload = self.frame()
+                if opcode == 8:
+                    code = struct.unpack("!H", payload[:2])[0]
+                    self.sock.sendall(frame(payload[:2], 8))
+        except (EOFError, ConnectionError):
+            return code
+
+    def say(self, message_type: str, **payload: object) -> None:
+        self.sock.sendall(frame(json.dumps({"type": message_type, "payload": payload}).encode()))
+
+    def ask(self, message_type: str, **payload: object) -> dict:
+        self.say(message_type, **payload)
+        return self.hear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+
+def pair(port: int) -> tuple[RawClient, RawClient, str]:
+    """Two members of a new group, and its ID."""
+    ann, bob = RawClient(port), RawClient(port)
+    ann.hear()
+    bob.hear()
+    group = ann.ask("create-group", groupName="Team", username="ann")["payload"]["groupId"]
+    bob.ask("join-group", groupId=group, username="bob")
+    assert ann.hear()["type"] == "user-joined"
+    return ann, bob, group
+
+
+def eventually(condition, seconds: float = 5) -> None:
+    """Wait until it is true; a test's last resort, where nothing tells when."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)

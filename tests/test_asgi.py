@@ -1,0 +1,138 @@
+"""`hypercorn -k trio peershare.asgi:app`: the same server, where Hypercorn owns the HTTP port."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from tests.doors.test_listener import RUDE, exchange
+from tests.support import HANDSHAKE, VECTORS, RawClient, environment, eventually, free_port, need, pair
+
+
+class Hypercorn:
+    def __init__(self, popen, port, ws_port, log) -> None:
+        self.popen, self.port, self.ws_port, self.log = popen, port, ws_port, log
+
+
+@contextmanager
+def hypercorn(tmp_path, **settings):
+    """Hypercorn's own command, until the block is left."""
+    port, ws_port = free_port(), free_port()
+    settings = {"HOST": "127.0.0.1", "WS_PORT": ws_port, "ENVIRONMENT": "test", **settings}
+    log = tmp_path / "hypercorn.log"
+    with log.open("w") as output:
+        popen = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "hypercorn",
+                "-k",
+                "trio",
+                "-b",
+                f"127.0.0.1:{port}",
+                "peershare.asgi:app",
+            ],
+            env=environment(**settings),
+            cwd=tmp_path,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield Hypercorn(popen, port, ws_port, log)
+    finally:
+        if popen.poll() is None:
+            popen.terminate()
+            popen.wait(20)
+
+
+def is_up(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def server(tmp_path):
+    with hypercorn(tmp_path) as process:
+        eventually(lambda: is_up(process.port) and is_up(process.ws_port), 15)
+        yield process
+
+
+def test_rest_and_vectors(server):
+    """REST is on Hypercorn's port, every conversation holds on WS_PORT, and both know the same groups."""
+    need(VECTORS.is_dir(), "the vectors, in ../shared/vectors beside the project")
+    _, _, group = pair(server.ws_port)
+    for port in (server.port, server.ws_port):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/group/{group}") as answer:
+            assert json.load(answer)["memberCount"] == 2
+    files = [str(file) for file in sorted(VECTORS.glob("*.json"))]
+    command = [sys.executable, str(VECTORS / "replay"), f"ws://127.0.0.1:{server.ws_port}/ws", *files]
+    replay = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
+    assert replay.returncode == 0, replay.stdout
+
+
+def test_an_upgrade_on_the_wrong_port(server):
+    """It is told where WebSockets are."""
+    answer = exchange(server.port, HANDSHAKE)
+    assert answer.startswith(b"HTTP/1.1 404 ")
+    assert b"WS_PORT" in answer
+
+
+def test_whatever_anybody_sends(server):
+    """On Hypercorn's port too it harms nobody else, though Hypercorn alone would end."""
+    ann, bob, _ = pair(server.ws_port)
+    for name, data in RUDE.items():
+        with socket.create_connection(("127.0.0.1", server.port)) as stranger:
+            with suppress(OSError):
+                stranger.sendall(data)
+            ann.say("signal", to=bob.user_id, data=name)
+            assert bob.hear()["payload"]["data"] == name
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/api/health") as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_its_orderly_end(server, number):
+    """Clients see 1001, and the exit status is 0."""
+    client = RawClient(server.ws_port)
+    began = time.monotonic()
+    server.popen.send_signal(number)
+    assert client.close_code() == 1001
+    assert server.popen.wait(15) == 0
+    assert time.monotonic() - began < 10
+    log = server.log.read_text()
+    assert "[error" not in log.lower()
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"WS_PORT": 0}, "peershare: WS_PORT=0 leaves no port for WebSockets"),
+        ({"MAX_CONNECTIONS": "many"}, "'many' is not a whole number"),
+    ],
+)
+def test_a_setting_that_does_not_go(tmp_path, settings, said):
+    """One line says what is wrong, and nothing is served."""
+    with hypercorn(tmp_path, **settings) as process:
+        eventually(lambda: said in process.log.read_text(), 15)
+        process.popen.wait(15)
+
+
+def test_its_port_in_use(tmp_path):
+    """It says which port, and nothing is served."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with hypercorn(tmp_path, WS_PORT=port) as process:
+            process.popen.wait(15)
+            assert f"port {port}: Address already in use" in process.log.read_text()

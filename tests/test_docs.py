@@ -1,0 +1,50 @@
+"""The documents against the code and against each other."""
+
+import json
+import re
+
+import pytest
+
+from docs import generate
+
+DOCUMENTS = [generate.ROOT / "README.md", *sorted((generate.ROOT / "docs").glob("*.md"))]
+
+
+def test_generated_blocks_are_up_to_date():
+    """Every generated table and diagram says what the code says now, and stands in a document."""
+    assert generate.stale() == [], "nox -s docs writes them anew"
+
+
+def test_check_names_a_stale_block(tmp_path, monkeypatch, capsys):
+    """`--check` fails and names a block that was changed by hand; writing it anew makes it pass again."""
+    copies = [tmp_path / file.name for file in generate.FILES]
+    for file, copy in zip(generate.FILES, copies, strict=True):
+        copy.write_text(file.read_text("utf-8").replace("| `PORT` ", "| `DOOR` "), "utf-8")
+    monkeypatch.setattr(generate, "FILES", copies)
+    assert generate.main(["--check"]) == 1
+    assert "stale: settings" in capsys.readouterr().out
+    assert generate.main([]) == 0
+    assert generate.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_relative_links_lead_somewhere(document):
+    """Every relative link points to a file that is there, and every anchor to a heading of its page."""
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", document.read_text("utf-8")):
+        page = document.parent / target if target else document
+        assert page.exists(), target
+        if anchor:
+            assert anchor in _anchors(page.read_text("utf-8"))
+
+
+def _anchors(text):
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_json_examples_are_json(document):
+    """Every example that calls itself JSON parses."""
+    for example in re.findall(r"^```json\n(.*?)^```$", document.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+        json.loads(example)

@@ -1,0 +1,186 @@
+"""Settings: where they come from, what they may be, and what a bad one is told."""
+
+import subprocess
+import sys
+
+import attrs
+import click
+import pytest
+
+from peershare.cli import shown
+from peershare.settings import DEVELOPMENT_ORIGINS, Settings, about, read_settings
+from tests.support import environment
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch, tmp_path):
+    """No variable from outside, and no `.env` but the test's own."""
+    monkeypatch.chdir(tmp_path)
+    for field in attrs.fields(Settings):
+        for variable in about(field).variables:
+            monkeypatch.setenv(variable, "")
+            monkeypatch.delenv(variable)
+
+
+def test_defaults():
+    """Without any, they are the original's."""
+    settings = read_settings()
+    assert (settings.host, settings.port, settings.ws_port) == ("localhost", 3000, 3001)
+    assert settings.ws_heartbeat_interval == 30_000
+    assert settings == Settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "field", "expected"),
+    [
+        ("HOST", "0.0.0.0", "host", "0.0.0.0"),
+        ("HOST", "::1", "host", "::1"),
+        ("PORT", "4000", "port", 4000),
+        ("WS_PORT", "0", "ws_port", 0),
+        ("ENVIRONMENT", "production", "environment", "production"),
+        ("NODE_ENV", "test", "environment", "test"),
+        (
+            "ALLOWED_ORIGINS",
+            "https://a.example, http://b:8080",
+            "origins",
+            ("https://a.example", "http://b:8080"),
+        ),
+        ("WS_HEARTBEAT_INTERVAL", "5000", "ws_heartbeat_interval", 5000),
+        ("LOG_LEVEL", "WARNING", "level", "warning"),
+        ("DEBUG", "peershare:*", "level", "debug"),
+        ("DEBUG", "express:*,peershare:*", "level", "debug"),
+        ("DEBUG", "express:*", "level", "info"),
+        ("MAX_MESSAGE_SIZE", "1024", "max_message_size", 1024),
+        ("EMPTY_GROUP_TTL", "0.5", "empty_group_ttl", 0.5),
+        ("SHUTDOWN_TIMEOUT", "3", "shutdown_timeout", 3.0),
+        ("HANDSHAKE_TIMEOUT", "1", "handshake_timeout", 1.0),
+        ("MAX_CONNECTIONS", "5", "max_connections", 5),
+    ],
+)
+def test_variables(monkeypatch, variable, value, field, expected):
+    """Each setting has its variable, under the original's name where it had one."""
+    monkeypatch.setenv(variable, value)
+    assert getattr(read_settings(), field) == expected
+
+
+def test_precedence(monkeypatch, tmp_path):
+    """The command line goes before the environment, and that before `.env`."""
+    (tmp_path / ".env").write_text("PORT=1001\nWS_PORT=1002\nHOST=127.0.0.1\n")
+    monkeypatch.setenv("PORT", "2001")
+    monkeypatch.setenv("WS_PORT", "2002")
+    settings = read_settings(["--port", "3001"])
+    assert (settings.port, settings.ws_port, settings.host) == (3001, 2002, "127.0.0.1")
+
+
+def test_environment_goes_before_node_env(monkeypatch):
+    """Ours is the first name."""
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    monkeypatch.setenv("NODE_ENV", "development")
+    assert read_settings().environment == "production"
+
+
+@pytest.mark.parametrize(
+    ("environment_name", "expected"), [("development", DEVELOPMENT_ORIGINS), ("production", ()), ("test", ())]
+)
+def test_origins_by_environment(monkeypatch, environment_name, expected):
+    """Only in development some are allowed by themselves."""
+    monkeypatch.setenv("ENVIRONMENT", environment_name)
+    assert read_settings().origins == expected
+
+
+BAD = [
+    ("PORT", "abc", "a whole number from 0 to 65535"),
+    ("PORT", "65536", "a whole number from 0 to 65535"),
+    ("PORT", "-1", "a whole number from 0 to 65535"),
+    ("PORT", "3000.5", "a whole number from 0 to 65535"),
+    ("HOST", "two words", "a host name or an IP address"),
+    ("ENVIRONMENT", "staging", "development"),
+    ("LOG_LEVEL", "loud", "debug"),
+    ("ALLOWED_ORIGINS", "example.com", "an origin such as https://example.com"),
+    ("ALLOWED_ORIGINS", "https://a/path", "an origin such as https://example.com"),
+    ("ALLOWED_ORIGINS", "*", "an origin such as https://example.com"),
+    ("WS_HEARTBEAT_INTERVAL", "99", "a whole number from 100 to 3600000"),
+    ("MAX_MESSAGE_SIZE", "0", "a whole number from 1024"),
+    ("MAX_CONNECTIONS", "0", "a whole number from 1 "),
+    ("SHUTDOWN_TIMEOUT", "nan", "a number from 0.1 to 3600"),
+    ("HANDSHAKE_TIMEOUT", "soon", "a number from 0.1 to 3600"),
+    ("EMPTY_GROUP_TTL", "-1", "a number from 0 to 86400"),
+]
+
+
+@pytest.mark.parametrize(("variable", "value", "rule"), BAD)
+def test_a_bad_value(monkeypatch, variable, value, rule):
+    """The message names the variable, the value and the rule."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(click.ClickException) as refused:
+        read_settings()
+    message = refused.value.format_message()
+    assert variable in message
+    assert value.split(",")[0] in message
+    assert rule in message
+    assert "\n" not in message
+
+
+def test_one_port_for_both(monkeypatch):
+    """They must differ."""
+    monkeypatch.setenv("WS_PORT", "3000")
+    with pytest.raises(click.UsageError, match="WS_PORT=3000 is PORT as well"):
+        read_settings()
+
+
+def run(tmp_path, *args: str, **settings: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "peershare", *args],
+        env=environment(**settings),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", ["serve", "settings"])
+def test_a_bad_value_on_the_command_line(tmp_path, command):
+    """One line on stderr, exit status 2, and nothing is started."""
+    result = run(tmp_path, command, PORT="abc")
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr == (
+        "peershare: Invalid value for '--port' (env var: 'PORT'): "
+        "'abc' is not a whole number from 0 to 65535.\n"
+    )
+
+
+def test_an_unknown_option(tmp_path):
+    """It is told in one line as well."""
+    result = run(tmp_path, "serve", "--nope")
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "--nope" in result.stderr
+
+
+def test_settings_are_shown(tmp_path):
+    """Each with its value, its unit and its meaning."""
+    (tmp_path / ".env").write_text("MAX_CONNECTIONS=77\n")
+    result = run(tmp_path, "settings", "--empty-group-ttl", "5", COLUMNS=200)
+    assert result.returncode == 0
+    for field in attrs.fields(Settings):
+        assert about(field).variables[0] in result.stdout
+    assert "77" in result.stdout
+    assert "5.0" in result.stdout
+    assert "bytes" in result.stdout
+    assert "http://localhost:5173" in result.stdout
+
+
+def test_a_secret_is_masked():
+    """Where there is one, and an empty one is shown as empty."""
+    assert shown("hunter2", secret=True) == "********"
+    assert shown("", secret=True) == ""
+
+
+def test_help_and_version(tmp_path):
+    """The program tells about itself."""
+    assert "serve" in run(tmp_path, "--help").stdout
+    assert "WS_HEARTBEAT_INTERVAL" in run(tmp_path, "serve", "--help").stdout
+    assert run(tmp_path, "--version").stdout.startswith("peershare, version ")
