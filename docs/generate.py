@@ -1,0 +1,197 @@
+"""Writes anew what the docs take from the code: what stands between `<!-- generated: NAME -->` and its end.
+
+`python docs/generate.py` writes; with `--check` it names each stale block and exits 1. The sequence
+diagrams are drawn from what a real Hub answers, text in and text out: they can't promise what it doesn't do.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from string import Template
+from typing import Any, get_args, get_origin
+
+import attrs
+
+from peershare import errors
+from peershare.core.hub import Delivery, Effect, Hub
+from peershare.errors import Ending, ErrorCode
+from peershare.messages import CLIENT_TYPES, SERVER_TYPES, Error, GroupId, User, UserId
+from peershare.settings import Settings, about
+from peershare.wire.codec import MAX_REQUEST_ID, InvalidMessage, decode, encode, wire_name
+from peershare.wire.validation import RULES, Rule, Text, Uuid
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = (ROOT / "README.md", ROOT / "docs" / "protocol.md")
+DIALOGUES = (ROOT / "docs" / "dialogues.txt").read_text("utf-8")
+_BLOCK = re.compile(r"(?<=<!-- generated: )([\w-]+)( -->\n)(.*?)(?=<!-- end: \1 -->)", re.DOTALL)
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [list(head), *map(list, rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _mermaid(kind: str, lines: Iterable[str]) -> str:
+    return "\n".join(["```mermaid", kind, *(f"    {line}" for line in lines), "```", ""])
+
+
+def settings() -> str:
+    rows = []
+    for field in attrs.fields(Settings):
+        said = about(field)
+        default = "" if field.default in (None, "") else f"`{field.default}`"
+        variables = ", ".join(f"`{variable}`" for variable in said.variables)
+        rows.append([variables, f"`--{field.name.replace('_', '-')}`", default, said.unit, said.meaning])
+    return _table(["Variable", "Option", "Default", "Unit", "Meaning"], rows)
+
+
+def error_codes() -> str:
+    constants = [value for value in vars(errors).values() if isinstance(value, Error)]
+    texts: dict[str, list[str]] = {code: [] for code in ErrorCode}
+    for error in (errors.invalid_json(), errors.invalid_format([]), *constants):
+        details = "" if error.details is None else f", with `details: {{{', '.join(error.details)}}}`"
+        texts[error.code].append(f'"{error.message}"{details}')
+    rows = ([f"`{code}`", "<br>".join(said) or "(reserved: not sent today)"] for code, said in texts.items())
+    return _table(["Code", "Message"], rows)
+
+
+def endings() -> str:
+    ends = (ending.value for ending in Ending)
+    rows = ([str(end.code), end.reason, "yes" if end.come_back else "no", f"`{end.left}`"] for end in ends)
+    return _table(["Code", "Reason", "Connect again by yourself?", "The others hear `user-left` with"], rows)
+
+
+def _messages(types: Mapping[str, type[Any]]) -> str:
+    return _table(["Type", "Payload"], ([f"`{name}`", f"`{_shape(kind)}`"] for name, kind in types.items()))
+
+
+def _shape(message: type[Any]) -> str:
+    return f"{{{', '.join(map(_member, attrs.fields(message)))}}}"
+
+
+def _member(field: "attrs.Attribute[Any]") -> str:
+    name = wire_name(field.name) + ("?" if field.default is None else "")
+    if get_origin(field.type) is tuple:
+        return f"{name}: [{_shape(get_args(field.type)[0])}, …]"
+    return f"{name}: {_shape(field.type)}" if field.type is User else name
+
+
+def validation_rules() -> str:
+    rows = [[_fields_of(kind), *_told(rule)] for kind, rule in RULES.items()]
+    request_id = ["`requestId`", f"1 to {MAX_REQUEST_ID} characters, taken as they are", "as Zod words it"]
+    return _table(["Field", "Rule", "Messages"], [*rows, request_id])
+
+
+def _fields_of(kind: object) -> str:
+    """The fields of client messages that are of this kind, under their wire names."""
+    fields = [field for message in CLIENT_TYPES.values() for field in attrs.fields(message)]
+    names = [wire_name(field.name) for field in fields if kind in (field.type, *get_args(field.type))]
+    return ", ".join(f"`{name}`" for name in dict.fromkeys(names))
+
+
+def _told(rule: Rule) -> tuple[str, str]:
+    if isinstance(rule, Text):
+        text = f"1 to {rule.maximum} characters" + (", no control characters" if rule.control else "")
+        return text, "<br>".join(filter(None, (rule.empty, rule.too_long, rule.control)))
+    if isinstance(rule, Uuid):
+        return "a UUID in 8-4-4-4-12 form, any letter case", rule.message
+    return ("any JSON, `null` too, but it must be there" if rule.expected == "unknown" else rule.expected), ""
+
+
+_STAY = """\
+state Open {
+    [*] --> Alone: connection-established
+    Alone --> Member: create-group or join-group
+    Member --> Member: another create-group or join-group
+    Member --> Alone: leave-group
+}
+[*] --> Open: HTTP 101
+[*] --> Refused: HTTP 400, 404, 426 or 503"""
+
+
+def connection_states() -> str:
+    ends = [ending.value for ending in Ending]
+    ways = (f"{'ComeBack' if end.come_back else 'StayAway'}: {end.code} {end.reason}" for end in ends)
+    return _mermaid("stateDiagram-v2", [*_STAY.splitlines(), *(f"Open --> {way}" for way in ways)])
+
+
+_TAIL = "-0000-4000-8000-000000000000"
+IDS = {name: UserId(str(n) * 8 + _TAIL) for n, name in enumerate(("Ann", "Bob", "Group"), 1)}
+FLOWS = dict(re.findall(r"^(flow-\w+):\n((?:\w.+\n)+)", DIALOGUES, re.MULTILINE))
+
+
+def flow(name: str) -> str:
+    """What follows from a dialogue, as arrows. Before each but the first, Ann and Bob have met."""
+    hub = Hub(lambda: GroupId(IDS["Group"]), empty_group_ttl=30)
+    arrows = _arrows([*hub.connect(IDS["Ann"]), *hub.connect(IDS["Bob"])])
+    if name != "flow-meet":
+        for line in FLOWS["flow-meet"].splitlines():
+            _say(hub, line)
+        arrows = []
+    arrows += [arrow for line in FLOWS[name].splitlines() for arrow in _say(hub, line)]
+    return _mermaid("sequenceDiagram", ["participant Ann", "participant Server", "participant Bob", *arrows])
+
+
+def _say(hub: Hub, line: str) -> list[str]:
+    name, message_type, *rest = line.split(" ", 2)
+    if message_type == "disconnected":
+        return [f"Note over {name}: connection lost", *_arrows(hub.disconnect(IDS[name], "disconnected", 0))]
+    text = f'{{"type": "{message_type}", "payload": {Template(rest[0]).substitute(IDS)}}}'
+    try:
+        effects = hub.handle(IDS[name], decode(text).message, 0)
+    except InvalidMessage as invalid:
+        effects = [Delivery(invalid.error, (IDS[name],), answers=True)]
+    return [f"{name}->>Server: {_label(text)}", *_arrows(effects)]
+
+
+def _arrows(effects: Iterable[Effect]) -> list[str]:
+    names = {user_id: name for name, user_id in IDS.items()}
+    told = [(names[who], it.message) for it in effects if isinstance(it, Delivery) for who in it.recipients]
+    return [f"Server-->>{name}: {_label(encode(message, 0).decode())}" for name, message in told]
+
+
+def _label(text: str) -> str:
+    """The type, and below it the payload as JavaScript would write it, with names for the IDs."""
+    message = json.loads(text)
+    payload = re.sub(r'"(\w+)":', r"\1:", json.dumps(message["payload"], ensure_ascii=False))
+    for name, uuid in IDS.items():
+        payload = payload.replace(f'"{uuid}"', f"({name}'s ID)")
+    payload = re.sub(r"(validationErrors: )\[.*\]", r"\1[…]", payload)
+    return f"{message['type']}<br/>" + payload.replace(", members:", ",<br/>members:")
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "settings": settings,
+    "error-codes": error_codes,
+    "endings": endings,
+    "client-messages": lambda: _messages(CLIENT_TYPES),
+    "server-messages": lambda: _messages(SERVER_TYPES),
+    "validation-rules": validation_rules,
+    "connection-states": connection_states,
+    **{name: partial(flow, name) for name in FLOWS},
+}
+
+
+def stale() -> list[str]:
+    """The blocks that differ from what the code says now, and those that stand nowhere."""
+    found = {block[1]: block[3] for file in FILES for block in _BLOCK.finditer(file.read_text("utf-8"))}
+    return [name for name, make in BLOCKS.items() if found.get(name) != make()]
+
+
+def main(arguments: list[str]) -> int:
+    if "--check" in arguments:
+        names = stale()
+        print("\n".join(f"stale: {name} (nox -s docs writes it anew)" for name in names) or "all up to date")
+        return 1 if names else 0
+    for file in FILES:
+        text = _BLOCK.sub(lambda block: block[1] + block[2] + BLOCKS[block[1]](), file.read_text("utf-8"))
+        file.write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
