@@ -1,5 +1,6 @@
 """What the runtime and the doors need of each other, as Protocols. Nothing here does anything."""
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from peershare.errors import Ending
@@ -39,10 +40,11 @@ class Socket(Protocol):
         """When the last byte of any kind arrived, by trio's clock, in seconds."""
         ...
 
-    async def receive(self) -> str | bytes:
-        """The next message: text as str, binary as bytes, unchecked.
+    async def listen(self, hear: Callable[[bytes], Awaitable[None]]) -> None:
+        """Hand over each message, valid UTF-8, until the end, which is told by raising SocketClosed.
 
-        Raises SocketClosed at the end, and then at every further call. May be cancelled.
+        `hear` may run in another task of the connection's nursery, but never twice at a time. While it
+        waits, nothing more is read. May be cancelled.
         """
         ...
 
@@ -62,8 +64,8 @@ class Conversation(Protocol):
         """The connection is open. If cancelled, `leave` takes it back."""
         ...
 
-    async def hear(self, text: str | bytes) -> None:
-        """One message, UTF-8. Waits only while the actor's queue is full."""
+    async def hear(self, text: bytes) -> None:
+        """One message, valid UTF-8. Waits only while the actor's queue is full."""
         ...
 
     async def leave(self, reason: LeaveReason) -> None:

@@ -75,7 +75,7 @@ class Signaling:
     async def enter(self) -> None:
         await self._actor.send(Enter(self._user_id, self._outbox.put))
 
-    async def hear(self, text: str | bytes) -> None:
+    async def hear(self, text: bytes) -> None:
         command: Say | Refuse
         try:
             received = decode(text)

@@ -65,9 +65,6 @@ class Connection:
                 await conversation.enter()
                 nursery.start_soon(self._watch, socket, outbox)
                 await self._read(socket, conversation)
-        except Exception:  # noqa: BLE001 - a bug, whatever it is, harms no other connection
-            self._log.exception("a connection failed")
-            self.end(Ending.FAULT)
         finally:
             # Nothing written down: it was cancelled, by the end of the server or by a fault beside it.
             self.end(Ending.GOING_AWAY if self._roster.draining else Ending.FAULT)
@@ -83,17 +80,20 @@ class Connection:
 
     async def _read(self, socket: Socket, conversation: Conversation) -> None:
         """The reader. Ordinary goodbyes end here."""
-        try:
-            while True:
-                text = await socket.receive()
-                if isinstance(text, bytes):
-                    text.decode()  # a binary frame is read as UTF-8 all the same
+
+        async def hear(text: bytes) -> None:
+            if self._ending is None:
                 self._heard += 1
-                await conversation.hear(text)
+                try:
+                    await conversation.hear(text)
+                except Exception:  # noqa: BLE001 - a bug, whatever it is, harms no other connection
+                    self._log.exception("a connection failed")
+                    self.end(Ending.FAULT)
+
+        try:
+            await socket.listen(hear)
         except SocketClosed as closed:
             self._write_down(closed.ending, closed.code, closed.reason)
-        except UnicodeDecodeError:
-            self.end(Ending.NOT_UTF8)
 
     async def _watch(self, socket: Socket, outbox: Outbox) -> None:
         """The heartbeat."""

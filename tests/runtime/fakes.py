@@ -38,17 +38,15 @@ class FakeSocket:
 
     def __init__(self) -> None:
         self.last_heard = trio.current_time()
-        self.says, self._said = trio.open_memory_channel[str | bytes](100)
+        self.says, self._said = trio.open_memory_channel[bytes](100)
         self.closed_with: tuple[int, str] | None = None
         self.answers_close = True
 
-    async def receive(self) -> str | bytes:
-        try:
-            message = await self._said.receive()
-        except trio.EndOfChannel:
-            raise SocketClosed(Ending.CLOSED, 1000, "bye") from None
-        self.last_heard = trio.current_time()
-        return message
+    async def listen(self, hear) -> None:
+        async for message in self._said:
+            self.last_heard = trio.current_time()
+            await hear(message)
+        raise SocketClosed(Ending.CLOSED, 1000, "bye")
 
     async def close(self, code: int, reason: str) -> None:
         assert self.closed_with is None, "closed twice"

@@ -1,0 +1,171 @@
+"""The short way and the plain way of trio-websocket: the same messages in order, and the same close."""
+
+import struct
+
+import hypothesis.strategies as st
+import trio
+from hypothesis import HealthCheck, given, settings
+from trio.testing import memory_stream_pair
+from trio_websocket import ConnectionClosed, wrap_server_stream
+
+from peershare.doors.head import Upgrade
+from peershare.doors.streams import ClientStream
+from peershare.doors.websocket import accept_websocket
+from peershare.errors import Ending
+from peershare.ports import SocketClosed
+from peershare.runtime.outbox import Outbox, OutboxRules
+from tests.support import HANDSHAKE, frame
+
+UPGRADE = Upgrade("/ws", "", "dGhlIHNhbXBsZSBub25jZQ==")
+MAX_SIZE = 70_000
+
+Heard = tuple[list[bytes], int]  # messages, and the code of the end
+
+
+# --- what a client may send ---------------------------------------------------------------------
+
+masks = st.binary(min_size=4, max_size=4)
+# All three length encodings, and their edges.
+sizes = st.sampled_from([0, 1, 3, 4, 5, 124, 125, 126, 127, 1000, 65_535, 65_536, 66_000])
+texts = st.one_of(
+    st.text(max_size=60).map(str.encode),
+    sizes.map(lambda size: b"x" * size),
+    sizes.map(lambda size: ("é" * (size // 2)).encode()),
+)
+controls = st.builds(frame, st.binary(max_size=125), st.sampled_from([9, 10]), mask=masks)
+
+
+@st.composite
+def fragmented(draw) -> list[bytes]:
+    """One message in pieces, with control frames between them."""
+    opcode = draw(st.sampled_from([1, 2]))
+    payload = draw(st.text(max_size=40)).encode() * draw(st.sampled_from([1, 1, 1, 400]))
+    cuts = sorted(draw(st.lists(st.integers(0, len(payload)), max_size=4)))
+    parts = [payload[a:b] for a, b in zip([0, *cuts], [*cuts, len(payload)], strict=True)]
+    frames = []
+    for number, part in enumerate(parts):
+        last = number == len(parts) - 1
+        frames.append(frame(part, opcode if number == 0 else 0, fin=last, mask=draw(masks)))
+        if not last:
+            frames += draw(st.lists(controls, max_size=2))
+    return frames
+
+
+# A binary frame that is not UTF-8 is refused by us alone, so here it is always UTF-8.
+whole = st.builds(frame, texts, st.sampled_from([1, 1, 1, 2]), mask=masks).map(lambda one: [one])
+good = st.one_of(whole, whole, fragmented(), controls.map(lambda one: [one]))
+closes = st.sampled_from(
+    [frame(b"", 8), frame(struct.pack("!H", 1000), 8), frame(struct.pack("!H", 3000) + b"bye", 8)]
+)
+bad = st.sampled_from(
+    [
+        frame(b"\xff\xfe"),
+        frame(b"caf\xc3"),
+        frame(b"\xff", fin=False) + frame(b"x", 0),
+        frame(b"x", mask=None),
+        frame(b"x", 3),
+        frame(b"x", 11),
+        frame(b"x", 0),
+        b"\xc1" + frame(b"x")[1:],
+        frame(b"", 9, fin=False),
+        frame(bytes(126), 9),
+        frame(b"a", fin=False) + frame(b"b"),
+        b"\x81\xfe\x00\x05\0\0\0\0hello",
+        b"\x81\xff\x00\x00\x00\x00\x00\x00\x00\x05\0\0\0\0hello",
+        b"\x81\xff\xff\x00\x00\x00\x00\x00\x00\x05\0\0\0\0hello",
+        frame(b"\x03", 8),
+        frame(b"\x00\x01", 8),
+        frame(b"\x03\xe8\xff", 8),
+        frame(b"x" * (MAX_SIZE + 1)),
+        frame(b"x" * MAX_SIZE, fin=False) + frame(b"xy", 0),
+    ]
+)
+
+
+@st.composite
+def conversations(draw) -> list[bytes]:
+    """Frames, perhaps with a close or something wrong at the end, cut at random places."""
+    frames = [one for some in draw(st.lists(good, max_size=8)) for one in some]
+    frames += draw(st.lists(st.one_of(closes, bad), max_size=1))
+    frames += [one for some in draw(st.lists(good, max_size=2)) for one in some]
+    data = b"".join(frames)
+    cuts = sorted(draw(st.lists(st.integers(0, len(data)), max_size=12)))
+    return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+
+
+# --- the two ways -------------------------------------------------------------------------------
+
+
+async def feed(near: trio.abc.Stream, pieces: list[bytes]) -> None:
+    """Send the pieces, each a read of its own, then end."""
+    for piece in pieces:
+        await near.send_all(piece)
+        await trio.testing.wait_all_tasks_blocked()
+    await near.send_eof()
+
+
+async def drain(near: trio.abc.Stream) -> None:
+    async for _ in near:
+        pass
+
+
+async def plain_way(pieces: list[bytes]) -> Heard:
+    """trio-websocket as it comes."""
+    near, far = memory_stream_pair()
+    messages: list[bytes] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drain, near)
+        await near.send_all(HANDSHAKE)
+        request = await wrap_server_stream(nursery, far, max_message_size=MAX_SIZE)
+        websocket = await request.accept()
+        nursery.start_soon(feed, near, pieces)
+        try:
+            while True:
+                message = await websocket.get_message()
+                messages.append(message.encode() if isinstance(message, str) else message)
+        except ConnectionClosed as closed:
+            code = int(closed.reason.code)
+        nursery.cancel_scope.cancel()
+    return messages, code
+
+
+async def short_way(pieces: list[bytes]) -> Heard:
+    """Ours, with everything real but the network."""
+    near, far = memory_stream_pair()
+    messages: list[bytes] = []
+
+    async def hear(message: bytes) -> None:
+        messages.append(message)
+        await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drain, near)
+        stream = ClientStream(far)
+        outbox = Outbox(stream, OutboxRules(), nursery.cancel_scope.cancel)
+        nursery.start_soon(outbox.run)
+        socket = await accept_websocket(nursery, stream, outbox, UPGRADE, MAX_SIZE)
+        nursery.start_soon(feed, near, pieces)
+        try:
+            await socket.listen(hear)
+        except SocketClosed as closed:
+            code = closed.code
+        nursery.cancel_scope.cancel()
+    return messages, code
+
+
+@given(conversations())
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+def test_both_ways_hear_the_same(pieces):
+    """Random frames of all kinds and lengths, cut at random places."""
+    assert trio.run(short_way, pieces) == trio.run(plain_way, pieces)
+
+
+def test_a_frame_that_announces_too_much():
+    """It is too big at once, long before 2^62 bytes have come."""
+    pieces = [frame(b"hello"), b"\x81\xff" + (1 << 62).to_bytes(8, "big") + b"\0\0\0\0" + bytes(10)]
+    assert trio.run(short_way, pieces) == ([b"hello"], Ending.TOO_BIG.value.code)
+
+
+def test_binary_that_is_not_utf8():
+    """The plain way would hand it over; it is no message here."""
+    assert trio.run(short_way, [frame(b"ok", 2) + frame(b"\xff", 2)]) == ([b"ok"], 1007)
