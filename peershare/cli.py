@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 import click
+import structlog
 import trio
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +16,10 @@ from peershare import __version__
 from peershare.logs import configure_logs
 from peershare.server import CannotListen, Server
 from peershare.settings import Settings, about, load_environment_file, options, settings_from
+
+log = structlog.get_logger("peershare.cli")
+
+_SIGNALS = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,14 +62,15 @@ def shown(value: object, *, secret: bool) -> str:
 async def _serve(settings: Settings) -> str:
     """Serve until told to stop. What kept it from starting, or nothing."""
     ports = [settings.port, settings.ws_port] if settings.ws_port else [settings.port]
+    server = Server(settings)
     stop = trio.Event()
     failure = ""
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_stop_on_signal, signals, stop)
+            nursery.start_soon(_obey_signals, signals, stop, server)
             try:
-                async with Server(settings).open(ports) as open_ports:
-                    _say_where(settings.host, open_ports)
+                async with server.open(ports) as open_ports:
+                    _say_where(settings, open_ports)
                     await stop.wait()
             except CannotListen as error:
                 failure = str(error)
@@ -72,17 +78,30 @@ async def _serve(settings: Settings) -> str:
     return failure
 
 
-async def _stop_on_signal(signals: AsyncIterator[int], stop: trio.Event) -> None:
+async def _obey_signals(signals: AsyncIterator[int], stop: trio.Event, server: Server) -> None:
     # All are taken, not the first alone: one left over would end the process in the midst of its end.
-    async for _ in signals:
-        stop.set()
+    async for number in signals:
+        if number in (signal.SIGINT, signal.SIGTERM):
+            stop.set()
+        else:
+            _renew_certificate(server)
 
 
-def _say_where(host: str, ports: list[int]) -> None:
-    shown = f"[{host}]" if ":" in host else host
-    click.echo(f"PeerShare {__version__} is at http://{shown}:{ports[0]}")
+def _renew_certificate(server: Server) -> None:
+    try:
+        server.load_certificate()
+    except OSError as error:
+        log.error("the certificate could not be read; the old one stays", reason=str(error))  # noqa: TRY400
+    else:
+        log.info("certificate read")
+
+
+def _say_where(settings: Settings, ports: list[int]) -> None:
+    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    secure = "s" if settings.tls_cert else ""
+    click.echo(f"PeerShare {__version__} is at http{secure}://{shown}:{ports[0]}")
     for port in ports:
-        click.echo(f"  WebSocket: ws://{shown}:{port}/ws")
+        click.echo(f"  WebSocket: ws{secure}://{shown}:{port}/ws")
 
 
 def _raise_file_limit() -> None:

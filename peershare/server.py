@@ -4,6 +4,7 @@ What lives longer stands further out, and the inner end comes first:
 actor ⊃ connections ⊃ listeners.
 """
 
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -56,7 +57,17 @@ class Server:
             settings.handshake_timeout,
             trace=trace,
         )
-        self._listener = Listener(signaling, self._http, self._roster, settings.handshake_timeout)
+        self._tls = _tls_context(settings)
+        self._listener = Listener(signaling, self._http, self._roster, settings.handshake_timeout, self._tls)
+        self.load_certificate()
+
+    def load_certificate(self) -> None:
+        """Read TLS_CERT and TLS_KEY, if there are any, for the handshakes to come.
+
+        Raises OSError, of which ssl.SSLError is one; the old ones stay then.
+        """
+        if self._tls is not None:
+            self._tls.load_cert_chain(self._settings.tls_cert, self._settings.tls_key)
 
     @asynccontextmanager
     async def open(self, ports: Sequence[int]) -> AsyncIterator[list[int]]:
@@ -113,6 +124,14 @@ def never_back(clock: Callable[[], float]) -> Callable[[], float]:
         return latest
 
     return now
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext | None:
+    if not settings.tls_cert:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    return context
 
 
 def _connection_rules(settings: Settings) -> ConnectionRules:

@@ -5,7 +5,9 @@ directory, else it is the default. Read in `server`, `cli` and `asgi` alone; eve
 small values of their own.
 """
 
+import os
 import re
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,15 @@ class Origins(click.ParamType[tuple[str, ...]]):
             if not re.fullmatch(r"https?://[^\s/?#,*]+", origin):
                 self.fail(f"{origin!r} is not an origin such as https://example.com.", param, ctx)
         return origins
+
+
+class Readable(click.ParamType[str]):
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value and not os.access(value, os.R_OK):
+            self.fail(f"{value!r} is not a file that can be read.", param, ctx)
+        return str(value)
 
 
 # --- the table ---------------------------------------------------------------------------------
@@ -180,6 +191,15 @@ class Settings:
         meaning="WebSockets open at once. One more is refused with HTTP 503.",
     )
 
+    tls_cert: str = _setting(
+        "",
+        Readable(),
+        "TLS_CERT",
+        meaning="A certificate chain (PEM). With TLS_KEY, both ports speak https and wss. "
+        "SIGHUP reads both anew.",
+    )
+    tls_key: str = _setting("", Readable(), "TLS_KEY", meaning="The certificate's private key (PEM).")
+
     @property
     def origins(self) -> tuple[str, ...]:
         if self.allowed_origins is not None:
@@ -221,7 +241,19 @@ def settings_from(values: dict[str, Any]) -> Settings:
     settings = Settings(**values)
     if settings.port and settings.ws_port == settings.port:
         raise click.UsageError(f"WS_PORT={settings.ws_port} is PORT as well: it must be another, or 0.")
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise click.UsageError("TLS_CERT and TLS_KEY go together: both must be set, or none.")
+    if settings.tls_cert:
+        _check_pair(settings.tls_cert, settings.tls_key)
     return settings
+
+
+def _check_pair(cert: str, key: str) -> None:
+    try:
+        ssl.create_default_context().load_cert_chain(cert, key)
+    except OSError as error:  # ssl.SSLError is one
+        refusal = f"TLS_CERT={cert!r} and TLS_KEY={key!r} must be a PEM pair: {error}"
+        raise click.UsageError(refusal) from error
 
 
 def load_environment_file() -> None:

@@ -47,7 +47,7 @@ from peershare.messages import (
 )
 
 
-@attrs.frozen
+@attrs.define  # not frozen: made for each message, in half the time
 class Delivery:
     """A message and who gets it. `answers`: it is the one answer to the sender's message."""
 

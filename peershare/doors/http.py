@@ -48,7 +48,7 @@ class HttpDoor:
         self._config = _config(rules)
         self._app = wrap_app(app, self._config.wsgi_max_body_size, "asgi")
         self._context = WorkerContext(None)
-        self._open: set[_Requests] = set()
+        self._open: set[_Bounded] = set()
         self._closed_one = trio.lowlevel.ParkingLot()
 
     async def serve(self, stream: ClientStream, head: Head) -> bool:
@@ -58,13 +58,12 @@ class HttpDoor:
         connection is closed.
         """
         requests = _Requests(stream, self._rules, head)
-        self._open.add(requests)
-        try:
-            await _Server(self._app, self._config, self._context, ConnectionState({}), requests)  # type: ignore[arg-type]
-        finally:
-            self._open.discard(requests)
-            self._closed_one.unpark_all()
+        await self._run(requests)
         return requests.upgrade
+
+    async def serve_http2(self, stream: ClientStream) -> None:
+        """Answer requests on a TLS connection that agreed on HTTP/2, until it ends."""
+        await self._run(_Bounded(stream, self._rules))
 
     async def finish(self) -> None:
         """Let the requests that are being answered be the last, and wait until all connections are closed."""
@@ -74,8 +73,17 @@ class HttpDoor:
 
     async def abort(self) -> None:
         """Close what is still open, under Hypercorn's hands: cancelling alone would not reach its sends."""
-        for requests in list(self._open):
-            await requests.abort()
+        for stream in list(self._open):
+            await stream.abort()
+
+    async def _run(self, stream: "_Bounded") -> None:
+        self._open.add(stream)
+        try:
+            state = ConnectionState({})
+            await _Server(self._app, self._config, self._context, state, stream)  # type: ignore[arg-type]
+        finally:
+            self._open.discard(stream)
+            self._closed_one.unpark_all()
 
 
 def _config(rules: HttpRules) -> Config:
@@ -103,9 +111,10 @@ def protect_hypercorn(rules: HttpRules) -> None:
 
 async def _serve_protected(server: Any, stream: trio.abc.Stream, rules: HttpRules) -> None:
     """One connection of Hypercorn's. Raises nothing but its cancellation."""
+    client = ClientStream(stream)
     try:
         if isinstance(stream, trio.SocketStream):
-            requests = _Requests(ClientStream(stream), rules)
+            requests = _Requests(client, rules)
             await server(requests)
             if requests.upgrade:
                 await stream.send_all(_WRONG_PORT.encode())
@@ -116,13 +125,13 @@ async def _serve_protected(server: Any, stream: trio.abc.Stream, rules: HttpRule
     except* Exception:
         log.exception("a connection failed")
     finally:
-        await trio.aclose_forcefully(stream)
+        await trio.aclose_forcefully(client)
 
 
 class _Server(TCPServer):
     """Tells its stream when a request is answered, and goes when its stream has ended."""
 
-    stream: "_Requests"  # type: ignore[assignment]  # it asks for no more than a stream with a socket
+    stream: "_Bounded"  # type: ignore[assignment]  # it asks for no more than a stream with a socket
 
     ended = False
 
@@ -141,18 +150,51 @@ class _Server(TCPServer):
         await self.idle_task.stop()
 
 
-class _Requests(trio.abc.Stream):
-    """A client's stream as Hypercorn sees it: one request at a time, and none that it may not see.
+class _Bounded(trio.abc.Stream):
+    """A client's stream as Hypercorn sees it, with an end to its patience."""
+
+    def __init__(self, stream: ClientStream, rules: HttpRules) -> None:
+        self._stream = stream
+        self._rules = rules
+        if isinstance(stream.below, trio.SSLStream):
+            # Hypercorn takes a stream that has these for a TLS one. The handshake has been done.
+            self.do_handshake = trio.lowlevel.checkpoint
+            self.selected_alpn_protocol = stream.below.selected_alpn_protocol
+            self.transport_stream = stream.below.transport_stream
+        else:
+            self.socket = stream.socket
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        # Hypercorn shields its sends, so that nobody but us can end one to a client that reads nothing.
+        with trio.move_on_after(self._rules.write_timeout) as patience:
+            await self._stream.send_all(data)
+        if patience.cancelled_caught:
+            await self.abort()
+            raise trio.BrokenResourceError
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def abort(self) -> None:
+        await trio.aclose_forcefully(self._stream)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+class _Requests(_Bounded):
+    """HTTP/1: one request at a time, and none that Hypercorn may not see.
 
     What comes behind a request stays in the stream until that one is answered, and is judged then. It
     ends where a WebSocket is wanted.
     """
 
     def __init__(self, stream: ClientStream, rules: HttpRules, head: Head | None = None) -> None:
-        self.socket = stream.socket
+        super().__init__(stream, rules)
         self.upgrade = False
-        self._stream = stream
-        self._rules = rules
         self._unread = 0  # bytes of the request that Hypercorn has not read yet
         self._answered = trio.Event()
         self._answered.set()
@@ -191,22 +233,8 @@ class _Requests(trio.abc.Stream):
         self._unread = self._stream.head_size + head.content_length
         self._answered = trio.Event()
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        # Hypercorn shields its sends, so that nobody but us can end one to a client that reads nothing.
-        with trio.move_on_after(self._rules.write_timeout) as patience:
-            await self._stream.send_all(data)
-        if patience.cancelled_caught:
-            await self.abort()
-            raise trio.BrokenResourceError
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def abort(self) -> None:
-        await trio.aclose_forcefully(self._stream)
-
     async def aclose(self) -> None:
         self._closed = True
         self._answered.set()
         if not self.upgrade:
-            await self._stream.aclose()
+            await super().aclose()

@@ -4,6 +4,8 @@ Every port speaks everything: what a connection is, its first request says. And 
 connection raises leaves its own task.
 """
 
+import ssl
+
 import attrs
 import structlog
 import trio
@@ -22,23 +24,44 @@ _REFUSAL_TIMEOUT = 2.0
 
 @attrs.frozen
 class Listener:
-    """`handshake_timeout`, in seconds, is what a client has to send a whole head."""
+    """`handshake_timeout`, in seconds, is what a client has to send a whole head; and to agree on TLS before,
+    where there is a `tls` context.
+    """
 
     signaling: SignalingDoor
     http: HttpDoor
     roster: Roster
     handshake_timeout: float
+    tls: ssl.SSLContext | None = None
 
     async def serve(self, transport: trio.SocketStream) -> None:
         """One connection, from its accept to its close. Raises nothing but its cancellation."""
+        stream = ClientStream(self._wrapped(transport))
         try:
-            await self._dispatch(ClientStream(transport))
+            if not isinstance(stream.below, trio.SSLStream) or await self._speaks_http1(stream, stream.below):
+                await self._dispatch(stream)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client has gone in the middle of something
         except* Exception:
             log.exception("a connection failed")
         finally:
-            await trio.aclose_forcefully(transport)
+            await trio.aclose_forcefully(stream)
+
+    def _wrapped(self, transport: trio.SocketStream) -> trio.abc.Stream:
+        if self.tls is None:
+            return transport
+        return trio.SSLStream(transport, self.tls, server_side=True, https_compatible=True)
+
+    async def _speaks_http1(self, stream: ClientStream, tls: "trio.SSLStream[trio.SocketStream]") -> bool:
+        """Do the TLS handshake, and serve a client that wants HTTP/2. Whether it still wants anything."""
+        with trio.move_on_after(self.handshake_timeout) as patience:
+            await tls.do_handshake()
+        if patience.cancelled_caught:
+            return False
+        if tls.selected_alpn_protocol() == "h2":
+            await self.http.serve_http2(stream)
+            return False
+        return True
 
     async def _dispatch(self, stream: ClientStream) -> None:
         """Requests, until the connection ends or becomes a WebSocket."""

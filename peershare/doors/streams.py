@@ -20,22 +20,21 @@ class ClientStream(trio.abc.Stream):
         self.below = below
         self.head_size = 0  # of the request in front, in bytes, once `read_head` has read it
         self._front = b""
-        self._socket = below.socket if isinstance(below, trio.SocketStream) else None
+        # Asked for once: a call on each read and write costs. Once closed it is -1, never somebody else's.
+        self._fd = below.socket.fileno() if isinstance(below, trio.SocketStream) else -1
+        self._is_plain = self._fd >= 0
 
     @property
-    def socket(self) -> trio.socket.SocketType:
-        """Hypercorn asks it for the addresses of both ends."""
-        if self._socket is None:
-            raise AttributeError("no plain socket below")
-        return self._socket
+    def socket(self) -> trio.socket.SocketType | None:
+        """The socket at the bottom, under TLS as well; None for a memory stream."""
+        bottom = self.below.transport_stream if isinstance(self.below, trio.SSLStream) else self.below
+        return bottom.socket if isinstance(bottom, trio.SocketStream) else None
 
     @property
     def address(self) -> str:
         """The client's IP address, for logs; empty where there is none or it has gone already."""
-        if self._socket is None:
-            return ""
         try:
-            return str(self._socket.getpeername()[0])
+            return str(self.socket.getpeername()[0]) if self.socket else ""
         except OSError:
             return ""
 
@@ -71,26 +70,25 @@ class ClientStream(trio.abc.Stream):
             data, self._front = self._front[:size], self._front[size:]
             await trio.lowlevel.checkpoint()
             return data
-        if self._socket is None:
+        if not self._is_plain:
             return await self.below.receive_some(max_bytes)
         # One wake a read: trio's own would go through the scheduler twice.
         while True:
-            await trio.lowlevel.wait_readable(self._socket)
+            if self._fd < 0:
+                raise trio.ClosedResourceError
+            await trio.lowlevel.wait_readable(self._fd)
             try:
-                return os.read(self._socket.fileno(), max_bytes or READ_SIZE)
+                return os.read(self._fd, max_bytes or READ_SIZE)
             except BlockingIOError:
                 continue  # a false alarm
             except OSError as error:
                 raise trio.BrokenResourceError from error
 
     def write_now(self, data: bytes) -> int:
-        if self._socket is None:
-            return 0
         try:
-            # Asked for each time: after a close it is -1, and never somebody else's.
-            return os.write(self._socket.fileno(), data)
+            return os.write(self._fd, data)
         except OSError:
-            return 0  # full, or broken: the writer waits, or finds out
+            return 0  # nowhere to write at once; or full, or broken: the writer waits, or finds out
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self.below.send_all(data)
@@ -99,6 +97,7 @@ class ClientStream(trio.abc.Stream):
         await self.below.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
+        self._fd = -1
         await self.below.aclose()
 
     async def linger(self) -> None:

@@ -108,7 +108,7 @@ class Actor:
         return answers[0].unwrap()
 
     async def run(self) -> None:
-        """Carry out commands until cancelled."""
+        """Carry out commands until cancelled. Waiting for the next one lets the others run."""
         with self._inbox:
             while True:
                 command = await self._next_command()
@@ -119,7 +119,6 @@ class Actor:
                     self._carry_out(command, now)
                     taken += 1
                     command = self._waiting_command() if taken < _BATCH else None
-                await trio.lowlevel.checkpoint()
 
     async def _next_command(self) -> Command | None:
         """The next command, or None when the hub wants to be swept first."""

@@ -27,7 +27,7 @@ from peershare.messages import (
     User,
 )
 from peershare.wire import validation
-from peershare.wire.validation import RULES, CheckFailed, Issue, Rule
+from peershare.wire.validation import RULES, AnyJson, CheckFailed, Issue, Rule
 
 MAX_REQUEST_ID = 64
 
@@ -35,7 +35,7 @@ MAX_REQUEST_ID = 64
 _MALFORMED = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
-@attrs.frozen
+@attrs.define
 class Received:
     """A client's message and the `requestId` that its answer shall carry."""
 
@@ -53,9 +53,6 @@ class InvalidMessage(Exception):  # noqa: N818 - the client's fault, and said so
 
 
 # --- text into messages ------------------------------------------------------------------------
-
-
-_Reader = tuple[msgspec.json.Decoder[Any], Callable[[Any], ClientMessage]]
 
 
 class _Envelope(msgspec.Struct):
@@ -78,7 +75,7 @@ def decode(text: str | bytes) -> Received:
     try:
         envelope = _envelope.decode(text)
         payload, structure = _READERS[envelope.type]
-        message = structure(payload.decode(envelope.payload))
+        message = structure(payload.decode(envelope.payload), None)
         request_id = envelope.requestId
     except Exception:  # noqa: BLE001 - whatever it was, the thorough way finds its name
         return _decode_thoroughly(text)
@@ -111,7 +108,7 @@ def _decode_thoroughly(text: str | bytes) -> Received:
     payload = value["payload"]
     if message_type == "signal":
         payload = {**payload, "data": Raw(msgspec.json.encode(payload["data"]))}
-    return Received(_READERS[message_type][1](payload), request_id)
+    return Received(_READERS[message_type][1](payload, None), request_id)
 
 
 def _payload_issues(message_type: str, value: dict[str, Any]) -> list[Issue]:
@@ -204,15 +201,9 @@ def _structuring_converter(*, detailed: bool) -> cattrs.Converter:
     return converter
 
 
-def _reader(message: type[ClientMessage]) -> _Reader:
-    structure = _quick.get_structure_hook(message)
-    return (
-        _signal_payload if message is Signal else _any_payload,
-        lambda payload: structure(payload, message),
-    )
-
-
 def _hook(rule: Rule) -> Callable[[object, object], object]:
+    if isinstance(rule, AnyJson):
+        return lambda value, _: value
     check = rule.check
     return lambda value, _: check(value)
 
@@ -239,8 +230,12 @@ _quick = _structuring_converter(detailed=False)
 _thorough = _structuring_converter(detailed=True)
 _unstructuring = _unstructuring_converter()
 
-# For each type that a client may send: how its payload is split, and what makes the message of it.
-_READERS = {name: _reader(message) for name, message in CLIENT_TYPES.items()}
+# For each type that a client may send: how its payload is split, and what makes the message of it. (A hook's
+# second argument is the class that is wanted, which these know.)
+_READERS: dict[str, tuple[msgspec.json.Decoder[Any], Callable[[Any, Any], ClientMessage]]] = {
+    name: (_signal_payload if message is Signal else _any_payload, _quick.get_structure_hook(message))
+    for name, message in CLIENT_TYPES.items()
+}
 _WRITERS: dict[type[ServerMessage], tuple[str, Callable[[ServerMessage], dict[str, Any]]]] = {
     message: (name, _unstructuring.get_unstructure_hook(message)) for name, message in SERVER_TYPES.items()
 }

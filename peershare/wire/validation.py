@@ -24,7 +24,7 @@ _WHITESPACE = (
 )
 # Category Cc, and the bidirectional controls, with which a name can pretend to be another.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+_UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 class CheckFailed(ValueError):  # noqa: N818 - a refusal, not an error of ours
@@ -140,9 +140,11 @@ class Uuid:
     expected = "string"
 
     def check(self, value: object) -> str:
-        text = normalised(value)
+        if value.__class__ is str and _UUID.fullmatch(value):  # as nearly all are: nothing to make of it
+            return value
+        text = normalised(value).lower()
         if _UUID.fullmatch(text):
-            return text.lower()
+            return text
         raise CheckFailed([{"validation": "uuid", "code": "invalid_string", "message": self.message}])
 
 

@@ -61,6 +61,7 @@ async def test_a_stream_that_can_write_nothing_at_once(house, nursery, autojump_
     assert await near.receive_some() == b"\x88\x02\x03\xe8"
     assert await near.receive_some() == b""
     assert await house.members() == 0
+    await trio.testing.wait_all_tasks_blocked()
     assert len(house.roster) == 0
 
 

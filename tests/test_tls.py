@@ -1,0 +1,144 @@
+"""TLS: https and wss on both ports, HTTP/2, and a certificate that is renewed while the server runs."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import time
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.doors.test_listener import read_answer, read_until
+from tests.support import HANDSHAKE, eventually, need, running
+from tests.test_settings import run
+
+
+def certificate(directory, name: str) -> dict[str, str]:
+    """A self-signed certificate for 127.0.0.1, as `openssl` makes one; the settings that name it."""
+    need(shutil.which("openssl"), "openssl: apt-get install openssl")
+    cert, key = directory / "cert.pem", directory / "key.pem"
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    names = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = [*make.split(), *names, "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True)
+    return {"TLS_CERT": str(cert), "TLS_KEY": str(key)}
+
+
+def trusting(settings: dict[str, str]) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=settings["TLS_CERT"])
+
+
+def secure_socket(server, settings: dict[str, str]) -> ssl.SSLSocket:
+    plain = socket.create_connection(("127.0.0.1", server.port), timeout=5)
+    return trusting(settings).wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+@pytest.fixture
+def tls(tmp_path) -> dict[str, str]:
+    return certificate(tmp_path, "first")
+
+
+@pytest.fixture
+def server(tmp_path, tls):
+    with running(tmp_path, **tls) as process:
+        yield process
+
+
+@pytest.mark.parametrize("port", ["port", "ws_port"])
+def test_wss(server, tls, port):
+    """Two members meet over it, and a long message arrives whole."""
+    url = f"wss://127.0.0.1:{getattr(server, port)}/ws"
+    with connect(url, ssl=trusting(tls)) as ann, connect(url, ssl=trusting(tls), compression=None) as bob:
+        ann.recv(timeout=5)
+        bob_id = json.loads(bob.recv(timeout=5))["payload"]["userId"]
+        ann.send(json.dumps({"type": "create-group", "payload": {"groupName": "g", "username": "ann"}}))
+        group = json.loads(ann.recv(timeout=5))["payload"]["groupId"]
+        bob.send(json.dumps({"type": "join-group", "payload": {"groupId": group, "username": "bob"}}))
+        assert json.loads(bob.recv(timeout=5))["type"] == "group-joined"
+        ann.recv(timeout=5)
+        ann.send(json.dumps({"type": "signal", "payload": {"to": bob_id, "data": "x" * 60_000}}))
+        assert json.loads(bob.recv(timeout=5))["payload"]["data"] == "x" * 60_000
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2"])
+def test_https(server, tls, version):
+    """REST answers in HTTP/1.1 and in HTTP/2, as the client likes."""
+    need(shutil.which("curl"), "curl: apt-get install curl")
+    url = f"https://127.0.0.1:{server.port}/api/health"
+    command = ["curl", "-s", version, "--cacert", tls["TLS_CERT"], "-w", "\n%{http_version}", url, url]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+    assert answer.count('"status":"ok"') == 2
+    assert answer.endswith("\n2" if version == "--http2" else "\n1.1")
+
+
+def test_an_upgrade_on_a_kept_alive_connection(server, tls):
+    """It goes over TLS as it goes without."""
+
+    with secure_socket(server, tls) as sock:
+        sock.sendall(b"GET /api/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"alive" in read_answer(sock)
+        sock.sendall(HANDSHAKE)
+        assert b"HTTP/1.1 101 " in read_until(sock, b"connection-established")
+
+
+def test_its_orderly_end(server, tls):
+    """Clients see 1001, and the exit status is 0."""
+    with connect(f"wss://127.0.0.1:{server.port}/ws", ssl=trusting(tls)) as client:
+        client.recv(timeout=5)
+        server.popen.send_signal(signal.SIGTERM)
+        with pytest.raises(Exception) as closed:  # noqa: PT011 - its code is what counts
+            client.recv(timeout=5)
+        assert closed.value.rcvd.code == 1001
+    assert server.popen.wait(10) == 0
+    assert "[error" not in server.log
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\x00\x05hello"])
+def test_who_does_not_speak_tls(tmp_path, tls, sent):
+    """It is dropped, after HANDSHAKE_TIMEOUT at the latest, and nothing is logged as an error."""
+    with running(tmp_path, HANDSHAKE_TIMEOUT=0.5, **tls) as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as sock:
+            sock.sendall(sent)
+            began = time.monotonic()
+            while sock.recv(1000):
+                pass
+            assert time.monotonic() - began < 3
+        assert "[error" not in server.log
+
+
+def test_a_renewed_certificate(server, tls, tmp_path):
+    """It is taken up on SIGHUP, and connections that are open go on."""
+
+    def name() -> str:
+        with secure_socket(server, tls) as sock:
+            return dict(part[0] for part in sock.getpeercert()["subject"])["commonName"]
+
+    assert name() == "first"
+    with connect(f"wss://127.0.0.1:{server.port}/ws", ssl=trusting(tls)) as client:
+        client.recv(timeout=5)
+        certificate(tmp_path, "second")
+        server.popen.send_signal(signal.SIGHUP)
+        eventually(lambda: "certificate read" in server.log)
+        assert name() == "second"
+        os.truncate(tls["TLS_CERT"], 10)
+        server.popen.send_signal(signal.SIGHUP)
+        eventually(lambda: "the old one stays" in server.log)
+        client.send('{"type":"ping","payload":{}}')
+        assert "pong" in client.recv(timeout=5)
+
+
+def test_bad_tls_settings(tmp_path, tls):
+    """One without the other, a file that is not there, and one that is no key: each is one line."""
+    for settings, said in (
+        ({"TLS_CERT": tls["TLS_CERT"]}, "TLS_CERT and TLS_KEY go together"),
+        ({**tls, "TLS_KEY": str(tmp_path / "nope")}, "is not a file that can be read"),
+        ({**tls, "TLS_KEY": tls["TLS_CERT"]}, "must be a PEM pair"),
+    ):
+        result = run(tmp_path, "serve", **settings)
+        assert result.returncode == 2
+        assert said in result.stderr
+        assert result.stderr.count("\n") == 1
