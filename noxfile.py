@@ -14,14 +14,14 @@ nox.options.sessions = ["lint", "types", "floors", "test"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 # The oldest that is supported, and the first with the other set of quart and quart-trio.
 SUPPORTED = ("3.11", "3.13")
+PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
 
 
 def installed() -> list[str]:
-    """The supported Pythons that are installed here, pyenv's among them; the one that runs nox, if none is."""
-    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    """The supported Pythons that are installed here, pyenv's among them; else the one that runs nox."""
     found = []
     for version in SUPPORTED:
-        for directory in sorted(root.glob(f"versions/{version}.*/bin")):
+        for directory in sorted(PYENV.glob(f"versions/{version}.*/bin")):
             os.environ["PATH"] = f"{directory}{os.pathsep}{os.environ['PATH']}"
         if shutil.which(f"python{version}") and _runs(f"python{version}"):
             found.append(version)
@@ -73,6 +73,16 @@ def floors(session: nox.Session) -> None:
     """Who may import whom: docs/design.md."""
     install(session, "test")
     session.run("pytest", "-q", "tests/test_floors.py")
+
+
+@nox.session(python=PYTHONS[:1])
+def autobahn(session: nox.Session) -> None:
+    """Autobahn's fuzzing client against our connection code. Its testsuite needs a Python 2.7."""
+    python = next(iter(sorted(PYENV.glob("versions/2.7.*/bin/python2.7"))), shutil.which("python2.7"))
+    if python is None or not _runs(str(python)):
+        session.skip("there is no Python 2.7 here; pyenv has one")
+    session.install("-e", ".")
+    session.run("python", "-m", "tests.autobahn", str(python), session.create_tmp())
 
 
 @nox.session(python=PYTHONS[:1])

@@ -42,7 +42,7 @@ FLOORS = [
     {"peershare.server": {"trio"}},
     # 6: the ways in.
     {
-        "peershare.cli": {"attrs", "click", "rich", "trio"},
+        "peershare.cli": {"attrs", "click", "rich", "structlog", "trio"},
         "peershare.asgi": {"click"},
     },
     {"peershare.__main__": set()},

@@ -72,10 +72,12 @@ class WebSocket:
             message = await self._websocket.get_message()
         except ConnectionClosed as closed:
             raise _goodbye(closed) from None
-        if isinstance(message, str):
-            return message.encode()
+        return message.encode() if isinstance(message, str) else self.read_binary(message)
+
+    def read_binary(self, message: bytes) -> bytes:
+        """A binary frame is read as UTF-8 all the same."""
         try:
-            message.decode()  # a binary frame is read as UTF-8 all the same
+            message.decode()
         except UnicodeDecodeError:
             raise SocketClosed(Ending.NOT_UTF8, Ending.NOT_UTF8.value.code) from None
         return message

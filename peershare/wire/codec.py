@@ -5,6 +5,7 @@ detailed errors. Whatever fails there is read once more, thoroughly, only to say
 A signal's `data` is never parsed: it goes through as the bytes that it came in.
 """
 
+import json
 from collections.abc import Callable
 from typing import Any, TypedDict, get_args
 
@@ -31,8 +32,8 @@ from peershare.wire.validation import RULES, AnyJson, CheckFailed, Issue, Rule
 
 MAX_REQUEST_ID = 64
 
-# What msgspec raises over text that is no JSON, or nested deeper than the interpreter's stack.
-_MALFORMED = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+# What is raised over text that is no JSON, has half a surrogate pair, or is nested deeper than the stack.
+_MALFORMED = (ValueError, RecursionError)
 
 
 @attrs.define
@@ -62,6 +63,10 @@ class _Envelope(msgspec.Struct):
     requestId: str | UnsetType = UNSET  # noqa: N815 - as it is spelled on the wire
 
 
+class _PayloadAlone(msgspec.Struct):
+    payload: Raw
+
+
 class _SignalPayload(TypedDict, total=False):
     to: Any
     data: Raw
@@ -88,7 +93,7 @@ def decode(text: str | bytes) -> Received:
 
 def _decode_thoroughly(text: str | bytes) -> Received:
     try:
-        value = msgspec.json.decode(text)
+        value = _load(text)
     except _MALFORMED:
         raise InvalidMessage(errors.invalid_json()) from None
     if not isinstance(value, dict):
@@ -105,10 +110,25 @@ def _decode_thoroughly(text: str | bytes) -> Received:
     issues = [*_payload_issues(message_type, value), *_envelope_issues(value)]
     if issues:
         raise InvalidMessage(errors.invalid_format(issues), request_id)
+    # Nothing is wrong with it but what the short way could not read, such as a number beyond a double.
     payload = value["payload"]
     if message_type == "signal":
-        payload = {**payload, "data": Raw(msgspec.json.encode(payload["data"]))}
+        payload = _signal_payload.decode(_payload_alone.decode(text).payload)
     return Received(_READERS[message_type][1](payload, None), request_id)
+
+
+def _load(text: str | bytes) -> Any:
+    """Any JSON, in which numbers that are beyond a double are infinite, as JavaScript has it."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.ValidationError:
+        value = json.loads(text, parse_int=_number)
+        json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
+        return value
+
+
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) < 300 else float(digits)  # a double has 309 at most
 
 
 def _payload_issues(message_type: str, value: dict[str, Any]) -> list[Issue]:
@@ -222,6 +242,7 @@ def _unstructuring_converter() -> cattrs.Converter:
 
 
 _envelope = msgspec.json.Decoder(_Envelope)
+_payload_alone = msgspec.json.Decoder(_PayloadAlone)
 _encoder = msgspec.json.Encoder()
 _any_payload = msgspec.json.Decoder(dict[str, Any])
 _signal_payload = msgspec.json.Decoder(_SignalPayload)

@@ -1,0 +1,112 @@
+"""A conversation with a real hub, written as one.
+
+    assert script >> (ann, Ping()) << answer(ann, Pong())
+
+`>>` is something that happens, `<<` one effect of it. Every effect has to be named, in its order, before
+the next thing happens; `assert` asks whether any was left over at the end. `given` is for what went
+before: its effects are another test's business.
+"""
+
+import copy
+from collections import deque
+from itertools import count
+
+import attrs
+
+from peershare.core.hub import Delivery, Hub
+from peershare.messages import Error
+
+TTL = 30  # seconds that an empty group lives on
+DAWN = 1_000_000  # when every script begins, in seconds since 1970
+
+ann, bob, cat, dan, eve = "id-of-ann", "id-of-bob", "id-of-cat", "id-of-dan", "id-of-eve"
+FIRST, SECOND, THIRD = "group-1", "group-2", "group-3"  # the groups, in the order in which they are created
+
+
+class Script:
+    def __init__(self):
+        numbers = count(1)
+        self.hub = Hub(lambda: f"group-{next(numbers)}", TTL)
+        self.now = DAWN
+        self._effects = deque()
+
+    def given(self, *events):
+        """Let it happen, whatever follows."""
+        for event in events:
+            self._happen(event)
+        return self
+
+    def state(self):
+        """All that the hub knows, for comparing before and after."""
+        hub = self.hub
+        return copy.deepcopy((hub._connected, hub._groups, list(hub._empty), hub._member_count))
+
+    def __rshift__(self, event):
+        self._expect_no_more()
+        self._effects.extend(_comparable(effect) for effect in self._happen(event))
+        return self
+
+    def __lshift__(self, expected):
+        found = self._effects.popleft() if self._effects else None
+        assert found == expected, f"expected {expected},\nbut there was {found}"
+        return self
+
+    def __bool__(self):
+        self._expect_no_more()
+        return True
+
+    def _expect_no_more(self):
+        assert not self._effects, f"nobody expected {self._effects}"
+
+    def _happen(self, event):
+        if callable(event):
+            return event(self)
+        user_id, message = event
+        return self.hub.handle(user_id, message, self.now)
+
+
+# --- what may happen, besides (user_id, message) -----------------------------------------------
+
+
+def connect(user_id):
+    return lambda script: script.hub.connect(user_id)
+
+
+def lost(user_id, reason="disconnected"):
+    """The connection is lost."""
+    return lambda script: script.hub.disconnect(user_id, reason, script.now)
+
+
+def after(seconds):
+    """Time passes, and the hub is swept."""
+
+    def pass_time(script):
+        script.now += seconds
+        return script.hub.sweep(script.now)
+
+    return pass_time
+
+
+# --- what may follow, besides the facts GroupOpened and GroupClosed ----------------------------
+
+
+def answer(user_id, message):
+    """The one answer to the sender's message."""
+    return Delivery(message, (user_id,), answers=True)
+
+
+def refusal(user_id, code, message, details=None):
+    return answer(user_id, Error(code, message, details))
+
+
+def to(*recipients_and_message):
+    """`to(bob, cat, message)`: a message that answers nothing."""
+    *recipients, message = recipients_and_message
+    return Delivery(message, tuple(sorted(recipients)))
+
+
+def _comparable(effect):
+    """The order of a delivery's recipients says nothing."""
+    if isinstance(effect, Delivery):
+        return attrs.evolve(effect, recipients=tuple(sorted(effect.recipients)))
+    return effect

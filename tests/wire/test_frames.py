@@ -1,0 +1,84 @@
+"""Our frames as a client reads them, and a client's masked bytes as we do, by wsproto's own code."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wsproto.frame_protocol import FrameProtocol, Opcode, XorMaskerSimple
+
+from peershare.wire.frames import PING, close_frame, text_frame, unmasked
+
+
+def read(data):
+    """The one whole frame that `data` is; wsproto refuses masks and lengths in more bytes than needed."""
+    parser = FrameProtocol(client=True, extensions=[])
+    parser.receive_bytes(data)
+    (frame,) = parser.received_frames()
+    return frame
+
+
+@pytest.mark.parametrize(
+    ("size", "head"),
+    [
+        (0, b"\x81\x00"),
+        (1, b"\x81\x01"),
+        (125, b"\x81\x7d"),
+        (126, b"\x81\x7e\x00\x7e"),
+        (255, b"\x81\x7e\x00\xff"),
+        (256, b"\x81\x7e\x01\x00"),
+        (65_535, b"\x81\x7e\xff\xff"),
+        (65_536, b"\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
+        (70_000, b"\x81\x7f\x00\x00\x00\x00\x00\x01\x11\x70"),
+    ],
+)
+def test_a_text_frame(size, head):
+    """A text frame is whole and unmasked, with its length in the fewest bytes that hold it."""
+    frame = text_frame(b"x" * size)
+
+    assert frame == head + b"x" * size
+    found = read(frame)
+    assert found.opcode is Opcode.TEXT
+    assert found.payload == "x" * size
+    assert found.frame_finished
+    assert found.message_finished
+
+
+def test_a_text_frame_holds_utf_8():
+    """The length is that of the bytes, and they are passed on as they are."""
+    assert read(text_frame("Zoë 😀".encode())).payload == "Zoë 😀"
+
+
+def test_text_frames_can_stand_one_behind_the_other():
+    """A frame ends where it says: the next one is read from there."""
+    parser = FrameProtocol(client=True, extensions=[])
+    parser.receive_bytes(text_frame(b"a" * 126) + text_frame(b"") + text_frame(b"b"))
+
+    assert [frame.payload for frame in parser.received_frames()] == ["a" * 126, "", "b"]
+
+
+def test_ping():
+    """PING is a whole ping frame without a payload."""
+    frame = read(PING)
+
+    assert frame.opcode is Opcode.PING
+    assert frame.payload == b""
+    assert frame.frame_finished
+
+
+def test_a_close_frame():
+    """A close frame carries its code and its reason."""
+    frame = read(close_frame(4009, "heartbeat lost"))
+
+    assert frame.opcode is Opcode.CLOSE
+    assert frame.payload == (4009, "heartbeat lost")
+
+
+@pytest.mark.parametrize("size", [123, 124, 1000])
+def test_a_close_frames_reason_is_cut(size):
+    """A control frame holds 125 bytes, two of which are the code."""
+    assert read(close_frame(1001, "x" * size)).payload == (1001, "x" * 123)
+
+
+@given(st.binary(max_size=300), st.binary(min_size=4, max_size=4))
+def test_unmasking(payload, mask):
+    """The mask goes round and round, whatever the length: what wsproto masked is read again."""
+    assert unmasked(bytes(XorMaskerSimple(mask).process(payload)), mask) == payload

@@ -1,0 +1,375 @@
+"""PROTOCOL.md, section 4: what a field may hold, and how a refusal is told."""
+
+import sys
+import unicodedata
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from peershare.messages import GroupId, GroupName, PeerId, RawJson, UserId, Username
+from peershare.wire import validation
+from peershare.wire.validation import RULES, CheckFailed, issues_of
+
+UUID = "0f8b7c3e-5d2a-4c1b-9e6f-a1b2c3d4e5f6"
+
+NAMES = {GroupName: ("Group name", 100), Username: ("Username", 50)}
+KINDS = pytest.mark.parametrize("kind", [GroupName, Username, PeerId], ids=lambda kind: kind.__name__)
+NAME_KINDS = pytest.mark.parametrize("kind", [GroupName, Username], ids=lambda kind: kind.__name__)
+UUID_KINDS = pytest.mark.parametrize(
+    ("kind", "message"),
+    [(GroupId, "Invalid group ID format"), (UserId, "Invalid user ID format")],
+    ids=["GroupId", "UserId"],
+)
+
+# ECMAScript's WhiteSpace (12.2: category Zs and these) and LineTerminator (12.3).
+SPACES = {"\t", "\v", "\f", "\ufeff", "\n", "\r", "\u2028", "\u2029"} | {
+    chr(code) for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) == "Zs"
+}
+CONTROLS = {chr(code) for code in range(0x100) if unicodedata.category(chr(code)) == "Cc"} | {
+    chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+
+
+def named(characters):
+    """Readable test IDs."""
+    return [pytest.param(char, id=f"U+{ord(char):04X}") for char in sorted(characters)]
+
+
+def issues(kind, value):
+    return issues_of(RULES[kind].check, value, ["here"])
+
+
+def too_small(message):
+    return {
+        "code": "too_small",
+        "minimum": 1,
+        "type": "string",
+        "inclusive": True,
+        "exact": False,
+        "message": message,
+        "path": ["here"],
+    }
+
+
+def too_big(maximum, message):
+    return {
+        "code": "too_big",
+        "maximum": maximum,
+        "type": "string",
+        "inclusive": True,
+        "exact": False,
+        "message": message,
+        "path": ["here"],
+    }
+
+
+def invalid_string(validation_name, message):
+    return {
+        "validation": validation_name,
+        "code": "invalid_string",
+        "message": message,
+        "path": ["here"],
+    }
+
+
+def invalid_type(expected, received):
+    message = f"Expected {expected}, received {received}"
+    return {
+        "code": "invalid_type",
+        "expected": expected,
+        "received": received,
+        "path": ["here"],
+        "message": message,
+    }
+
+
+# --- the length of a text ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "maximum"),
+    [(GroupName, 100), (Username, 50), (PeerId, 100)],
+    ids=["GroupName", "Username", "PeerId"],
+)
+@pytest.mark.parametrize("character", ["x", "é", "字", "😀"], ids=["ascii", "latin", "cjk", "astral"])
+def test_a_text_may_have_one_to_so_many_characters(kind, maximum, character):
+    """Characters are counted, not bytes or UTF-16 units."""
+    assert RULES[kind].check(character) == character
+    assert RULES[kind].check(character * maximum) == character * maximum
+    assert issues(kind, character * (maximum + 1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "issue"),
+    [
+        (GroupName, too_small("Group name cannot be empty")),
+        (Username, too_small("Username cannot be empty")),
+        (PeerId, too_small("Peer ID cannot be empty")),
+    ],
+    ids=["GroupName", "Username", "PeerId"],
+)
+@pytest.mark.parametrize("text", ["", " ", "\t\r\n \ufeff"], ids=["empty", "a space", "all spaces"])
+def test_an_empty_text(kind, issue, text):
+    """A text that is empty, or nothing but white space, is too small."""
+    assert issues(kind, text) == [issue]
+
+
+@pytest.mark.parametrize(
+    ("kind", "issue"),
+    [
+        (GroupName, too_big(100, "Group name cannot exceed 100 characters")),
+        (Username, too_big(50, "Username cannot exceed 50 characters")),
+        (PeerId, too_big(100, "Peer ID too long")),
+    ],
+    ids=["GroupName", "Username", "PeerId"],
+)
+def test_a_long_text(kind, issue):
+    """A text over the maximum is too big."""
+    assert issues(kind, "x" * 101) == [issue]
+
+
+# --- normalising and trimming ------------------------------------------------------------------
+
+
+@KINDS
+def test_a_text_is_normalised(kind):
+    """A text is brought to NFC, and that is what is kept."""
+    assert RULES[kind].check("e\u0301") == "é"
+
+
+def test_length_is_counted_after_normalising():
+    """Fifty letters, each with its accent apart, are fifty characters."""
+    assert RULES[Username].check("e\u0301" * 50) == "é" * 50
+
+
+def test_length_is_counted_after_trimming():
+    """White space around a text does not count."""
+    assert RULES[Username].check(" " * 50 + "x" * 50 + "\n" * 50) == "x" * 50
+
+
+@pytest.mark.parametrize("space", named(SPACES))
+def test_white_space_is_trimmed_as_in_ecmascript(space):
+    """What a browser's `trim` takes off both ends is taken off, and stays within a text."""
+    normal = unicodedata.normalize("NFC", space)
+
+    assert RULES[PeerId].check(f"{space}a{space}b{space}{space}") == f"a{normal}b"
+
+
+@pytest.mark.parametrize("character", named("\u0085\u001c\u001d\u001e\u001f\u180e\u200b\u2060"))
+def test_what_ecmascript_does_not_trim_stays(character):
+    """Python's `strip` takes off more than a browser's `trim` does: that stays."""
+    assert RULES[PeerId].check(f"{character}a{character}") == f"{character}a{character}"
+
+
+# --- control characters ------------------------------------------------------------------------
+
+
+@NAME_KINDS
+@pytest.mark.parametrize("character", named(CONTROLS))
+def test_a_name_with_a_control_character(kind, character):
+    """Category Cc and the bidirectional controls are refused in names."""
+    name, _ = NAMES[kind]
+
+    assert issues(kind, f"a{character}b") == [
+        invalid_string("regex", f"{name} cannot contain control characters")
+    ]
+
+
+@NAME_KINDS
+@pytest.mark.parametrize("character", named("\u2029\u202f\u2065\u206a\u200d\u200e\u00a0\u00ad"))
+def test_neighbours_of_control_characters_are_allowed(kind, character):
+    """Only those: a joiner in an emoji or a mark of direction is none of them."""
+    assert issues(kind, f"a{character}b") == []
+
+
+def test_trimming_comes_before_the_search_for_control_characters():
+    """A line break at the end of a name is trimmed, and one that `trim` leaves is refused."""
+    assert RULES[Username].check("Ann\r\n") == "Ann"
+    assert issues(Username, "Ann\x85") == [
+        invalid_string("regex", "Username cannot contain control characters")
+    ]
+
+
+def test_peer_ids_may_have_control_characters():
+    """A peer ID's rule is its length alone."""
+    assert RULES[PeerId].check("a\x00\u202eb") == "a\x00\u202eb"
+
+
+@NAME_KINDS
+def test_several_issues_of_one_text(kind):
+    """Every failed check is reported, the length first."""
+    name, maximum = NAMES[kind]
+
+    assert issues(kind, "\x00" * 101) == [
+        too_big(maximum, f"{name} cannot exceed {maximum} characters"),
+        invalid_string("regex", f"{name} cannot contain control characters"),
+    ]
+
+
+@NAME_KINDS
+def test_a_control_character_in_a_text_of_full_length(kind):
+    """A text that is just as long as it may be is not also reported as too long."""
+    name, maximum = NAMES[kind]
+
+    assert issues(kind, "x" * (maximum - 2) + "\x00x") == [
+        invalid_string("regex", f"{name} cannot contain control characters")
+    ]
+
+
+# --- UUIDs -------------------------------------------------------------------------------------
+
+
+@UUID_KINDS
+@pytest.mark.parametrize(
+    "text",
+    [UUID, UUID.upper(), UUID.title(), f" {UUID}\n", "0" * 8 + "-0000" * 3 + "-" + "0" * 12],
+    ids=["lower", "upper", "mixed", "to be trimmed", "nil"],
+)
+def test_a_uuid_is_kept_in_lower_case(kind, message, text):
+    """A UUID may come in any letter case; of which version it is does not matter."""
+    assert RULES[kind].check(text) == text.strip().lower()
+
+
+@UUID_KINDS
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "group",
+        UUID.replace("-", ""),
+        f"{{{UUID}}}",
+        f"urn:uuid:{UUID}",
+        UUID[:-1],
+        UUID + "0",
+        f"{UUID}\n{UUID}",
+        UUID.replace("f", "g"),
+        UUID.replace("0", "\uff10"),
+        UUID.replace("0", "\u0660"),
+        UUID.replace("-", "\u2010"),
+    ],
+    ids=[
+        "empty",
+        "a word",
+        "no hyphens",
+        "braces",
+        "urn",
+        "too short",
+        "too long",
+        "two of them",
+        "not hexadecimal",
+        "fullwidth digits",
+        "arabic digits",
+        "other hyphens",
+    ],
+)
+def test_what_is_no_uuid(kind, message, text):
+    """Only the 8-4-4-4-12 form of ASCII digits is one; that is one issue, whatever is wrong with it."""
+    assert issues(kind, text) == [invalid_string("uuid", message)]
+
+
+# --- types -------------------------------------------------------------------------------------
+
+NOT_STRINGS = pytest.mark.parametrize(
+    ("value", "received"),
+    [
+        (None, "null"),
+        (True, "boolean"),
+        (0, "number"),
+        (1.5, "number"),
+        (10**400, "number"),
+        ([], "array"),
+        ({}, "object"),
+    ],
+    ids=["null", "boolean", "int", "float", "huge", "array", "object"],
+)
+
+
+@pytest.mark.parametrize(
+    "kind", [GroupName, Username, PeerId, GroupId, UserId], ids=lambda kind: kind.__name__
+)
+@NOT_STRINGS
+def test_what_is_no_string(kind, value, received):
+    """A value of another type is told by Zod's name for it, and null is a value."""
+    assert issues(kind, value) == [invalid_type("string", received)]
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_boolean(value):
+    """A boolean is kept as it is."""
+    assert RULES[bool].check(value) is value
+
+
+@pytest.mark.parametrize(
+    ("value", "received"),
+    [(None, "null"), (1, "number"), (0, "number"), ("true", "string"), ([], "array"), ({}, "object")],
+    ids=["null", "one", "zero", "string", "array", "object"],
+)
+def test_what_is_no_boolean(value, received):
+    """Nothing is taken for a boolean that is none, not even 0 and 1."""
+    assert issues(bool, value) == [invalid_type("boolean", received)]
+
+
+@pytest.mark.parametrize("value", [None, False, 0, "", [], {}], ids=repr)
+def test_any_json_is_any_value(value):
+    """A signal's data may be anything, null too."""
+    assert issues(RawJson, value) == []
+    assert RULES[RawJson].check(value) is value
+
+
+# --- the shapes of issues that stand nowhere else ----------------------------------------------
+
+
+def test_required():
+    """What is missing is an `undefined`, with Zod's own word for it."""
+    assert validation.required("string") == {
+        "code": "invalid_type",
+        "expected": "string",
+        "received": "undefined",
+        "message": "Required",
+    }
+
+
+def test_unknown_type():
+    """The discriminator's issue names all options, in the message too."""
+    assert validation.unknown_type(["ping", "pong"]) == {
+        "code": "invalid_union_discriminator",
+        "options": ["ping", "pong"],
+        "message": "Invalid discriminator value. Expected 'ping' | 'pong'",
+    }
+
+
+# --- for any value -----------------------------------------------------------------------------
+
+values = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.lists(st.text(), max_size=1)
+)
+
+
+@given(st.sampled_from(list(RULES)), values)
+def test_a_rule_returns_or_raises_check_failed(kind, value):
+    """A rule takes any value, and a refusal says at least one thing."""
+    found = issues(kind, value)
+
+    try:
+        RULES[kind].check(value)
+    except CheckFailed:
+        assert found
+    else:
+        assert found == []
+
+
+@given(st.sampled_from(list(RULES)), values)
+@example(PeerId, "\u2000e\u0301 ")
+def test_a_rule_agrees_with_its_own_result(kind, value):
+    """What a rule has returned it returns again, so that a name that came from us may come back."""
+    try:
+        checked = RULES[kind].check(value)
+    except CheckFailed:
+        return
+    assert RULES[kind].check(checked) == checked
