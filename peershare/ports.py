@@ -1,6 +1,5 @@
 """What the runtime and the doors need of each other, as Protocols. Nothing here does anything."""
 
-from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from peershare.errors import Ending
@@ -32,6 +31,18 @@ class SocketClosed(Exception):  # noqa: N818 - an ordinary goodbye
         self.reason = reason
 
 
+class Audience(Protocol):
+    """Who hears the messages of a connection."""
+
+    def hear(self, text: bytes) -> bool:
+        """Take one message, valid UTF-8. False if there is no room for it now: then it was not taken."""
+        ...
+
+    async def hear_later(self, text: bytes) -> None:
+        """Take one message as soon as there is room. If cancelled, it was not taken."""
+        ...
+
+
 class Socket(Protocol):
     """One open WebSocket."""
 
@@ -40,11 +51,11 @@ class Socket(Protocol):
         """When the last byte of any kind arrived, by trio's clock, in seconds."""
         ...
 
-    async def listen(self, hear: Callable[[bytes], Awaitable[None]]) -> None:
-        """Hand over each message, valid UTF-8, until the end, which is told by raising SocketClosed.
+    async def listen(self, audience: Audience) -> None:
+        """Let the audience hear each message, until the end, which is told by raising SocketClosed.
 
-        `hear` may run in another task of the connection's nursery, but never twice at a time. While it
-        waits, nothing more is read. May be cancelled.
+        It may hear in other tasks, but never in two at a time. While it has no room, nothing more is
+        read. May be cancelled.
         """
         ...
 
@@ -57,17 +68,25 @@ class Socket(Protocol):
         ...
 
 
-class Conversation(Protocol):
+class Conversation(Audience, Protocol):
     """What a door does with the messages of one connection."""
 
     async def enter(self) -> None:
         """The connection is open. If cancelled, `leave` takes it back."""
         ...
 
-    async def hear(self, text: bytes) -> None:
-        """One message, valid UTF-8. Waits only while the actor's queue is full."""
-        ...
-
     async def leave(self, reason: LeaveReason) -> None:
         """The connection has ended. Called once, even if `enter` was cancelled."""
+        ...
+
+
+class Mailbox(Protocol):
+    """Where the actor leaves the frames for one client. Neither of these ever waits."""
+
+    def put(self, frame: bytes) -> bool:
+        """Take a frame. True if `flush` should be called, once, when all frames of the moment are there."""
+        ...
+
+    def flush(self) -> None:
+        """Send what can be sent."""
         ...

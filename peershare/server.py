@@ -15,6 +15,7 @@ import trio
 from peershare.core.hub import Hub
 from peershare.doors.http import HttpDoor, HttpRules
 from peershare.doors.listener import Listener
+from peershare.doors.poller import make_poller
 from peershare.doors.rest import RestRules, create_app
 from peershare.doors.signaling import SignalingDoor
 from peershare.ids import new_group_id
@@ -49,12 +50,14 @@ class Server:
         self._actor = Actor(hub, never_back(time.time), trace=trace)
         self.app = create_app(self._actor, lambda: self._roster.draining, _rest_rules(settings))
         self._http = HttpDoor(self.app, HttpRules())
+        self._poller = make_poller()
         signaling = SignalingDoor(
             self._actor,
             self._roster,
             _connection_rules(settings),
             settings.max_message_size,
             settings.handshake_timeout,
+            poller=self._poller,
             trace=trace,
         )
         self._tls = _tls_context(settings)
@@ -79,6 +82,8 @@ class Server:
         listeners = [listener for port in ports for listener in await _listen(self._settings.host, port)]
         async with trio.open_nursery() as outer:
             outer.start_soon(self._actor.run)
+            if self._poller is not None:
+                outer.start_soon(self._poller.run)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(

@@ -17,6 +17,7 @@ from pathlib import Path
 import trio
 
 from peershare.doors.head import Head, Upgrade, judge_upgrade
+from peershare.doors.poller import Poller, make_poller
 from peershare.doors.streams import ClientStream
 from peershare.doors.websocket import accept_websocket
 from peershare.errors import Ending
@@ -50,15 +51,20 @@ class Echo:
     async def enter(self) -> None:
         pass
 
-    async def hear(self, text: bytes) -> None:
+    def hear(self, text: bytes) -> bool:
         echo = text_frame(text)
-        self._outbox.put(b"\x82" + echo[1:] if isinstance(text, Binary) else echo)
+        if self._outbox.put(b"\x82" + echo[1:] if isinstance(text, Binary) else echo):
+            self._outbox.flush()
+        return True
+
+    async def hear_later(self, text: bytes) -> None:
+        self.hear(text)
 
     async def leave(self, reason: str) -> None:
         pass
 
 
-async def serve(transport: trio.SocketStream) -> None:
+async def serve(poller: Poller | None, transport: trio.SocketStream) -> None:
     """One connection, as the signaling door serves it."""
     stream = ClientStream(transport)
     head = await stream.read_head()
@@ -70,7 +76,7 @@ async def serve(transport: trio.SocketStream) -> None:
     outbox = Outbox(stream, RULES.outbox, lambda: connection.end(Ending.TOO_SLOW))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outbox.run)
-        socket = await accept_websocket(nursery, stream, outbox, upgrade, MAX_SIZE)
+        socket = await accept_websocket(nursery, stream, outbox, upgrade, MAX_SIZE, poller=poller)
         socket.read_binary = Binary
         await connection.run(nursery, socket, outbox, Echo(outbox))
         nursery.cancel_scope.cancel()
@@ -78,8 +84,12 @@ async def serve(transport: trio.SocketStream) -> None:
 
 async def fuzz(python: str, directory: Path) -> dict[str, dict[str, str]]:
     """Let the fuzzing client loose on the echo; its index of results."""
+    poller = make_poller()
     async with trio.open_nursery() as nursery:
-        [listener] = await nursery.start(functools.partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        if poller is not None:
+            nursery.start_soon(poller.run)
+        handler = functools.partial(serve, poller)
+        [listener] = await nursery.start(functools.partial(trio.serve_tcp, handler, 0, host="127.0.0.1"))
         port = listener.socket.getsockname()[1]
         with tempfile.TemporaryDirectory() as reports:
             spec = {

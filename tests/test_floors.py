@@ -27,6 +27,7 @@ FLOORS = [
     {"peershare.runtime": {"attrs", "outcome", "structlog", "trio"}},
     # 4: the doors, what they stand on, and the listener above them.
     {"peershare.doors": set(), "peershare.doors.head": {"attrs", "h11"}},
+    {"peershare.doors.poller": {"structlog", "trio"}},
     {"peershare.doors.streams": {"trio"}},
     {
         "peershare.doors.http": {"attrs", "hypercorn", "structlog", "trio"},

@@ -6,6 +6,7 @@ import structlog
 import trio
 
 from peershare.doors.head import Upgrade
+from peershare.doors.poller import Poller
 from peershare.doors.streams import ClientStream
 from peershare.doors.websocket import accept_websocket
 from peershare.errors import Ending
@@ -33,6 +34,7 @@ class SignalingDoor:
         max_message_size: int,
         handshake_timeout: float,
         *,
+        poller: Poller | None,
         trace: bool,
     ) -> None:
         self._actor = actor
@@ -40,6 +42,7 @@ class SignalingDoor:
         self._rules = rules
         self._max_message_size = max_message_size
         self._handshake_timeout = handshake_timeout
+        self._poller = poller
         self._trace = trace
 
     async def serve(self, stream: ClientStream, upgrade: Upgrade) -> None:
@@ -53,7 +56,7 @@ class SignalingDoor:
                 try:
                     with trio.fail_after(self._handshake_timeout):
                         socket = await accept_websocket(
-                            nursery, stream, outbox, upgrade, self._max_message_size
+                            nursery, stream, outbox, upgrade, self._max_message_size, poller=self._poller
                         )
                 except (trio.TooSlowError, trio.BrokenResourceError):
                     pass
@@ -73,9 +76,15 @@ class Signaling:
         self._outbox = outbox
 
     async def enter(self) -> None:
-        await self._actor.send(Enter(self._user_id, self._outbox.put))
+        await self._actor.send(Enter(self._user_id, self._outbox))
 
-    async def hear(self, text: bytes) -> None:
+    def hear(self, text: bytes) -> bool:
+        return self._actor.send_now(self._command(text))
+
+    async def hear_later(self, text: bytes) -> None:
+        await self._actor.send(self._command(text))
+
+    def _command(self, text: bytes) -> Say | Refuse:
         command: Say | Refuse
         try:
             received = decode(text)
@@ -86,7 +95,7 @@ class Signaling:
         if self._trace:
             what = type(command.message).__name__ if isinstance(command, Say) else "invalid"
             log.debug("in", message=what, size=len(text), sender=self._user_id)
-        await self._actor.send(command)
+        return command
 
     async def leave(self, reason: LeaveReason) -> None:
         with suppress(trio.BrokenResourceError):  # the actor has ended, and the groups with it

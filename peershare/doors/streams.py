@@ -1,10 +1,12 @@
 """The connection below everything: a Trio stream with bytes in front that were read already."""
 
 import os
+from collections.abc import Callable
 
 import trio
 
 from peershare.doors.head import Head, HeadParser, Refusal
+from peershare.doors.poller import Poller
 
 READ_SIZE = 1 << 16
 
@@ -23,6 +25,7 @@ class ClientStream(trio.abc.Stream):
         # Asked for once: a call on each read and write costs. Once closed it is -1, never somebody else's.
         self._fd = below.socket.fileno() if isinstance(below, trio.SocketStream) else -1
         self._is_plain = self._fd >= 0
+        self._poller: Poller | None = None
 
     @property
     def socket(self) -> trio.socket.SocketType | None:
@@ -84,6 +87,32 @@ class ClientStream(trio.abc.Stream):
             except OSError as error:
                 raise trio.BrokenResourceError from error
 
+    def watch(self, poller: Poller, readable: Callable[[], None]) -> bool:
+        """Have `readable` called when `read_now` has something.
+
+        False where that can't be had, or something is in front: call `receive_some` then.
+        """
+        if self._fd < 0 or self._front:
+            return False
+        self._poller = poller
+        poller.watch(self._fd, readable)
+        return True
+
+    def forget(self) -> None:
+        """No more calls."""
+        if self._poller is not None:
+            self._poller.forget(self._fd)
+            self._poller = None
+
+    def read_now(self) -> bytes | None:
+        """What can be read without waiting: empty at the end, also a broken one; None if nothing is there."""
+        try:
+            return os.read(self._fd, READ_SIZE)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
     def write_now(self, data: bytes) -> int:
         try:
             return os.write(self._fd, data)
@@ -97,6 +126,7 @@ class ClientStream(trio.abc.Stream):
         await self.below.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
+        self.forget()
         self._fd = -1
         await self.below.aclose()
 

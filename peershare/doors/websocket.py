@@ -8,19 +8,16 @@ stream of our own, with the short cuts, all through public API:
 - Where it would end a connection without a word, the close frame that the RFC asks for is sent.
 """
 
-from collections.abc import Awaitable, Callable
-
 import trio
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, wrap_server_stream
 
 from peershare.doors.head import Upgrade
+from peershare.doors.poller import Poller
 from peershare.doors.streams import READ_SIZE, ClientStream
 from peershare.errors import Ending
-from peershare.ports import SocketClosed
+from peershare.ports import Audience, SocketClosed
 from peershare.runtime.outbox import Outbox
 from peershare.wire.frames import FrameSplitter, close_frame
-
-Hear = Callable[[bytes], Awaitable[None]]
 
 # What trio-websocket finds wrong with what a client sends, by the close code that it gives it.
 _FAULTS = {ending.value.code: ending for ending in (Ending.PROTOCOL_ERROR, Ending.NOT_UTF8)}
@@ -29,14 +26,20 @@ _CLOSE_OPCODE = 0x88
 
 
 async def accept_websocket(
-    nursery: trio.Nursery, stream: ClientStream, outbox: Outbox, upgrade: Upgrade, max_message_size: int
+    nursery: trio.Nursery,
+    stream: ClientStream,
+    outbox: Outbox,
+    upgrade: Upgrade,
+    max_message_size: int,
+    *,
+    poller: Poller | None = None,
 ) -> "WebSocket":
     """Do the handshake; trio-websocket's reader goes on in `nursery`. Give it a deadline.
 
     `outbox.run` must be running, or the transport must write at once. `max_message_size` in bytes.
     Raises trio.BrokenResourceError if the client has gone.
     """
-    below = _Below(stream, outbox, upgrade, max_message_size)
+    below = _Below(stream, outbox, upgrade, max_message_size, poller)
     try:
         request = await wrap_server_stream(nursery, below, max_message_size=max_message_size)
         below.websocket = await request.accept()
@@ -56,13 +59,13 @@ class WebSocket:
     def last_heard(self) -> float:
         return self._below.last_heard
 
-    async def listen(self, hear: Hear) -> None:
-        # The short way hears in trio-websocket's reader task, the long way here; never both at a time, since
-        # the splitter lets no message overtake another.
+    async def listen(self, audience: Audience) -> None:
+        # The short way is heard in the poller's task or in trio-websocket's, the long way here; never both at
+        # a time, since the splitter lets no message overtake another.
         with trio.CancelScope() as too_big:
-            self._below.listen(hear, too_big)
-            while True:
-                await hear(await self._next_message())
+            self._below.listen(audience, too_big)
+            while not self._below.splitter.too_big:
+                await audience.hear_later(await self._next_message())
                 self._below.splitter.taken()
         raise SocketClosed(Ending.TOO_BIG, Ending.TOO_BIG.value.code)
 
@@ -89,6 +92,7 @@ class WebSocket:
             if self._below.fault is not None:
                 await self._below.stream.linger()
         finally:
+            self._below.stop()
             await trio.aclose_forcefully(self._below.stream)
 
 
@@ -99,25 +103,44 @@ def _goodbye(closed: ConnectionClosed) -> SocketClosed:
     return SocketClosed(_FAULTS.get(code, Ending.CLOSED), code, closed.reason.reason or "")
 
 
-async def _nobody_hears(text: bytes) -> None:
-    """Before `listen`; nothing is read until then."""
+class _Nobody:
+    """Before `listen`, when nothing is read."""
+
+    def hear(self, text: bytes) -> bool:
+        return True
+
+    async def hear_later(self, text: bytes) -> None:
+        pass
+
+
+_Batch = tuple[list[bytes], bytes]  # messages, and what goes the long way behind them
 
 
 class _Below(trio.abc.Stream):
     """What trio-websocket takes for its transport."""
 
-    def __init__(self, stream: ClientStream, outbox: Outbox, upgrade: Upgrade, max_message_size: int) -> None:
+    def __init__(
+        self,
+        stream: ClientStream,
+        outbox: Outbox,
+        upgrade: Upgrade,
+        max_message_size: int,
+        poller: Poller | None,
+    ) -> None:
         self.stream = stream
         self.last_heard = trio.current_time()
         self.splitter = FrameSplitter(max_message_size)
         self.websocket: WebSocketConnection | None = None
         self._outbox = outbox
+        self._poller = poller
         self._head = upgrade.canonical()
         self._listening = trio.Event()
-        self._hear: Hear = _nobody_hears
+        self._audience: Audience = _Nobody()
         self._too_big = trio.CancelScope()
         self._said_close = False
         self._done = False
+        self._batch: _Batch | None = None  # what the poller read and could not deal with
+        self._handed_over = trio.lowlevel.ParkingLot()
 
     @property
     def fault(self) -> CloseReason | None:
@@ -125,33 +148,74 @@ class _Below(trio.abc.Stream):
         closed = self.websocket.closed if self.websocket else None
         return closed if closed is not None and closed.code in _FAULTS else None
 
-    def listen(self, hear: Hear, too_big: trio.CancelScope) -> None:
-        """Messages may come now. `too_big` is cancelled at one that is."""
-        self._hear = hear
+    def listen(self, audience: Audience, too_big: trio.CancelScope) -> None:
+        """Messages may come now. `too_big` is cancelled where one is, and no other is being heard."""
+        self._audience = audience
         self._too_big = too_big
         self._listening.set()
 
+    def stop(self) -> None:
+        """Nothing more is read."""
+        self._done = True
+        self._hand_over(None)
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """The next bytes for trio-websocket; messages in whole frames are heard on the way."""
         if self._head:
             head, self._head = self._head, b""
             return head
         if not self._listening.is_set():
             # Frames that came together with the handshake would be lost in it.
             await self._listening.wait()
-        data: bytes | bytearray = b""  # first what waits in the splitter
+        batch: _Batch | None = self.splitter.split(b"")  # what waits behind the frame before
         while not self._done and self.fault is None:
-            messages, long_way = self.splitter.split(bytes(data))
+            if batch is None:
+                return b""
+            messages, long_way = batch
             for message in messages:
-                await self._hear(message)
+                if not self._audience.hear(message):
+                    await self._audience.hear_later(message)
             if self.splitter.too_big:
                 self._too_big.cancel()
             if long_way:
                 return long_way
-            data = await self.stream.receive_some(READ_SIZE)
-            if not data:
-                return b""
-            self.last_heard = trio.current_time()
+            batch = await self._next_batch()
         raise trio.ClosedResourceError
+
+    async def _next_batch(self) -> _Batch | None:
+        """What this task has to deal with next; None at the end."""
+        if self._poller is not None and self.stream.watch(self._poller, self._readable):
+            try:
+                await self._handed_over.park()
+            finally:
+                self.stream.forget()
+            return self._batch
+        data = await self.stream.receive_some(READ_SIZE)
+        self.last_heard = trio.current_time()
+        return self.splitter.split(bytes(data)) if data else None
+
+    def _readable(self) -> None:
+        """In the poller's task: read, and let whole messages be heard on the spot."""
+        data = self.stream.read_now()
+        if data is None:
+            return
+        if not data:
+            self._hand_over(None)
+            return
+        self.last_heard = trio.current_time()
+        messages, long_way = self.splitter.split(data)
+        heard = 0
+        for message in messages:
+            if not self._audience.hear(message):
+                break
+            heard += 1
+        if long_way or heard < len(messages) or self.splitter.too_big:
+            self._hand_over((messages[heard:], long_way))
+
+    def _hand_over(self, batch: _Batch | None) -> None:
+        self.stream.forget()
+        self._batch = batch
+        self._handed_over.unpark_all()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if data[0] == _CLOSE_OPCODE:

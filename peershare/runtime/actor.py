@@ -18,6 +18,7 @@ import trio
 from peershare import errors
 from peershare.core.hub import Delivery, Effect, GroupClosed, GroupOpened, Hub
 from peershare.messages import ClientMessage, Error, LeaveReason, UserId
+from peershare.ports import Mailbox
 from peershare.wire.codec import encode
 from peershare.wire.frames import text_frame
 
@@ -33,10 +34,10 @@ _BATCH = 300
 
 @attrs.define
 class Enter:
-    """A connection is open; `put` takes the frames for it, and never blocks."""
+    """A connection is open, and `mailbox` takes the frames for it."""
 
     user_id: UserId
-    put: Callable[[bytes], None]
+    mailbox: Mailbox
 
 
 @attrs.define
@@ -78,7 +79,8 @@ class Actor:
         self._hub = hub
         self._clock = clock
         self._trace = trace  # log each frame; asked once, since even a call that logs nothing costs
-        self._puts: dict[UserId, Callable[[bytes], None]] = {}
+        self._mailboxes: dict[UserId, Mailbox] = {}
+        self._unflushed: list[Mailbox] = []
         self._commands, self._inbox = trio.open_memory_channel[Command](_QUEUE_SIZE)
 
     async def send(self, command: Command) -> None:
@@ -86,10 +88,16 @@ class Actor:
 
         Raises trio.BrokenResourceError once the actor has ended.
         """
+        if not self.send_now(command):
+            await self._commands.send(command)
+
+    def send_now(self, command: Command) -> bool:
+        """Hand over a command if there is room for it. Raises as `send` does."""
         try:
             self._commands.send_nowait(command)
         except trio.WouldBlock:
-            await self._commands.send(command)
+            return False
+        return True
 
     async def ask(self, question: Callable[[Hub], T]) -> T:
         """What `question` says of the hub, put in the actor's own task, between two commands.
@@ -119,6 +127,7 @@ class Actor:
                     self._carry_out(command, now)
                     taken += 1
                     command = self._waiting_command() if taken < _BATCH else None
+                self._flush()
 
     async def _next_command(self) -> Command | None:
         """The next command, or None when the hub wants to be swept first."""
@@ -145,11 +154,11 @@ class Actor:
             match command:
                 case Say(user_id, message, request_id):
                     self._take_effect(self._hub.handle(user_id, message, now), now, request_id)
-                case Enter(user_id, put):
-                    self._puts[user_id] = put
+                case Enter(user_id, mailbox):
+                    self._mailboxes[user_id] = mailbox
                     self._take_effect(self._hub.connect(user_id), now)
                 case Leave(user_id, reason):
-                    self._puts.pop(user_id, None)
+                    self._mailboxes.pop(user_id, None)
                     self._take_effect(self._hub.disconnect(user_id, reason, now), now)
                 case Refuse(user_id, error, request_id):
                     self._take_effect([Delivery(error, (user_id,), answers=True)], now, request_id)
@@ -179,6 +188,15 @@ class Actor:
             what = type(delivery.message).__name__
             log.debug("out", message=what, size=len(frame), to=list(delivery.recipients))
         for user_id in delivery.recipients:
-            put = self._puts.get(user_id)
-            if put is not None:
-                put(frame)
+            mailbox = self._mailboxes.get(user_id)
+            if mailbox is not None and mailbox.put(frame):
+                self._unflushed.append(mailbox)
+
+    def _flush(self) -> None:
+        """Each client's frames of one batch go out in one write."""
+        for mailbox in self._unflushed:
+            try:
+                mailbox.flush()
+            except Exception:
+                log.exception("an outbox failed")
+        self._unflushed.clear()

@@ -41,8 +41,18 @@ class Connection:
         self._roster = roster
         self._ending: Ending | None = None
         self._code, self._why = 0, ""
-        self._heard = 0
+        self.heard = 0  # messages
         self._reading = trio.CancelScope()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether a reason to end is written down."""
+        return self._ending is not None
+
+    def fail(self) -> None:
+        """End the connection over the exception that is being handled, which is a bug of ours."""
+        self._log.exception("a connection failed")
+        self.end(Ending.FAULT)
 
     def end(self, ending: Ending) -> None:
         """End the connection, for this reason unless there is one already."""
@@ -74,24 +84,14 @@ class Connection:
                 code=self._code,
                 reason=self._why,
                 seconds=round(trio.current_time() - began, 3),
-                messages_in=self._heard,
+                messages_in=self.heard,
                 messages_out=outbox.put_count,
             )
 
     async def _read(self, socket: Socket, conversation: Conversation) -> None:
         """The reader. Ordinary goodbyes end here."""
-
-        async def hear(text: bytes) -> None:
-            if self._ending is None:
-                self._heard += 1
-                try:
-                    await conversation.hear(text)
-                except Exception:  # noqa: BLE001 - a bug, whatever it is, harms no other connection
-                    self._log.exception("a connection failed")
-                    self.end(Ending.FAULT)
-
         try:
-            await socket.listen(hear)
+            await socket.listen(_Hearing(self, conversation))
         except SocketClosed as closed:
             self._write_down(closed.ending, closed.code, closed.reason)
 
@@ -112,3 +112,32 @@ class Connection:
     def _write_down(self, ending: Ending, code: int, why: str) -> None:
         if self._ending is None:
             self._ending, self._code, self._why = ending, code, why or ending.value.reason
+
+
+class _Hearing:
+    """A conversation as the socket sees it: it counts, and a bug in it is no one's but its own."""
+
+    def __init__(self, connection: Connection, conversation: Conversation) -> None:
+        self._connection = connection
+        self._hear = conversation.hear
+        self._hear_later = conversation.hear_later
+
+    def hear(self, text: bytes) -> bool:
+        if self._connection.has_ended:
+            return True  # nobody listens any more
+        try:
+            heard = self._hear(text)
+        except Exception:  # noqa: BLE001 - a bug, whatever it is
+            self._connection.fail()
+            return True
+        self._connection.heard += heard
+        return heard
+
+    async def hear_later(self, text: bytes) -> None:
+        if self._connection.has_ended:
+            return
+        try:
+            await self._hear_later(text)
+        except Exception:  # noqa: BLE001 - as above
+            self._connection.fail()
+        self._connection.heard += 1

@@ -39,6 +39,8 @@ class Outbox:
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._in_flight = 0  # bytes in the writer's hands
+        self._gathering = False  # somebody will call `flush`
+        self._stuck = False  # not all could be written at once: what waits is the writer's
         self._torn = False  # the first that waits is the rest of a frame that is half out
         self._sealed = False
         self._broken = False
@@ -48,27 +50,49 @@ class Outbox:
         """How many bytes are not written yet."""
         return self._waiting_bytes + self._in_flight
 
-    def put(self, frame: bytes) -> None:
-        """Send a message's frame as soon as the client can take it; at once, if nothing waits."""
-        if not self._sealed:
-            self.put_count += 1
-            self.put_control(frame)
-
-    def put_control(self, frame: bytes) -> None:
-        """As `put`, for a frame that is no message."""
-        if self._sealed:
-            return
-        self._accept(frame)
+    def put(self, frame: bytes) -> bool:
+        """Take a message's frame, and whether to call `flush` when all frames of the moment are there."""
+        if self._sealed or self._broken:
+            return False
+        self.put_count += 1
+        self._append(frame)
         if len(self._waiting) > self._rules.max_frames or len(self) > self._rules.max_bytes:
             self.seal(discard=True)
             self._overflowed()
+        if self._gathering:
+            return False
+        self._gathering = True
+        return True
+
+    def flush(self) -> None:
+        """Write what waits, at once as far as that goes; the writer does the rest."""
+        self._gathering = False
+        if not self._waiting or self._stuck or self._broken:
+            return
+        data = b"".join(self._waiting) if len(self._waiting) > 1 else self._waiting[0]
+        written = self._transport.write_now(data)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        if written < len(data):
+            self._stuck = True
+            self._torn = written > 0
+            self._append(data[written:])
+            self._changed.unpark_all()
+
+    def put_control(self, frame: bytes) -> None:
+        """Send a frame that is no message."""
+        if not self._sealed and not self._broken:
+            self._append(frame)
+            self.flush()
 
     async def send(self, data: bytes) -> None:
         """Send, and wait until this and all before it is written. Works on a sealed outbox too.
 
         Raises trio.BrokenResourceError if the connection is. If cancelled, it is sent all the same.
         """
-        self._accept(data)
+        if not self._broken:
+            self._append(data)
+            self.flush()
         while len(self) and not self._broken:
             await self._changed.park()
         if self._broken:
@@ -87,11 +111,12 @@ class Outbox:
         """The writer. Ends when the connection is broken; may be cancelled at any time."""
         try:
             while True:
-                while not self._waiting:
+                while not self._stuck:
                     await self._changed.park()
                 await self._transport.send_all(self._take())
                 self._in_flight = 0
                 if not self._waiting:
+                    self._stuck = False
                     self._changed.unpark_all()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the reader finds out as well, and knows why
@@ -99,18 +124,9 @@ class Outbox:
             self._broken = True
             self._changed.unpark_all()
 
-    def _accept(self, data: bytes) -> None:
-        if self._broken:
-            return
-        if not len(self):
-            written = self._transport.write_now(data)
-            if written == len(data):
-                return
-            data = data[written:]
-            self._torn = written > 0
+    def _append(self, data: bytes) -> None:
         self._waiting.append(data)
         self._waiting_bytes += len(data)
-        self._changed.unpark_all()
 
     def _take(self) -> bytes:
         """As many of the waiting frames as go into one write, at least one."""

@@ -42,13 +42,13 @@ class FrameSplitter:
     long way, byte for byte. Frame boundaries are tracked exactly, and no message overtakes one that is on
     the long way: until `taken` has been called for each of those, text frames follow them.
 
-    `too_big` becomes true at a message over `max_size` bytes, counted with all its fragments and as
-    soon as a frame announces it. From then on, as after `close`, only a close frame is let through.
+    A message over `max_size` bytes is found, counted with all its fragments, as soon as a frame announces it.
+    From then on, as after `close`, only a close frame is let through.
     """
 
     def __init__(self, max_size: int) -> None:
-        self.too_big = False
         self._max_size = max_size
+        self._too_big = False
         self._buffer = b""  # at most a read, and the beginning of a frame of `max_size`
         self._at = 0  # what is before it in the buffer is done with
         self._left = 0  # bytes of the frame at hand that are still to come
@@ -57,6 +57,11 @@ class FrameSplitter:
         self._fragments: int | None = None  # bytes of the fragmented message at hand
         self._closing = False  # we have said close
         self._over = False  # the client has
+
+    @property
+    def too_big(self) -> bool:
+        """A message was, and all before it have been heard."""
+        return self._too_big and not self._underway
 
     def close(self) -> None:
         """We have said close: nothing matters any more but the client's."""
@@ -147,7 +152,7 @@ class FrameSplitter:
         """A frame of a message that goes the long way, unless it makes the message too big."""
         total = size + (self._fragments or 0)
         if total > self._max_size:
-            self.too_big = self._closing = True
+            self._too_big = self._closing = True
             return False
         self._fragments = None if is_final else total
         self._underway += is_final

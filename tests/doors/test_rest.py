@@ -11,6 +11,8 @@ from peershare.core.hub import Hub
 from peershare.doors.rest import RestRules, create_app
 from peershare.messages import CreateGroup, GroupId, GroupName, JoinGroup, UserId, Username
 from peershare.runtime.actor import Actor, Enter, Say
+from peershare.runtime.outbox import Outbox, OutboxRules
+from tests.runtime.fakes import FakeTransport
 
 GROUP = GroupId("550e8400-e29b-41d4-a716-446655440000")
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -27,7 +29,7 @@ class World:
 
     async def enter(self, user: str, *messages) -> None:
         user_id = UserId(user)
-        await self.actor.send(Enter(user_id, lambda _: None))
+        await self.actor.send(Enter(user_id, Outbox(FakeTransport(), OutboxRules(), lambda: None)))
         for message in messages:
             await self.actor.send(Say(user_id, message, None))
 

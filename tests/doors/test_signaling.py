@@ -31,7 +31,7 @@ class House:
         ids = iter(range(1_000_000))
         self.actor = Actor(Hub(lambda: GroupId(str(next(ids))), 0), trio.current_time)
         self.roster = Roster(10)
-        self.door = SignalingDoor(self.actor, self.roster, RULES, 1000, 10, trace=False)
+        self.door = SignalingDoor(self.actor, self.roster, RULES, 1000, 10, poller=None, trace=False)
 
     async def members(self) -> int:
         return (await self.actor.ask(Hub.stats)).users

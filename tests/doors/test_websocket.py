@@ -1,6 +1,8 @@
 """The short way and the plain way of trio-websocket: the same messages in order, and the same close."""
 
+import socket
 import struct
+from contextlib import suppress
 
 import hypothesis.strategies as st
 import trio
@@ -9,6 +11,7 @@ from trio.testing import memory_stream_pair
 from trio_websocket import ConnectionClosed, wrap_server_stream
 
 from peershare.doors.head import Upgrade
+from peershare.doors.poller import Poller
 from peershare.doors.streams import ClientStream
 from peershare.doors.websocket import accept_websocket
 from peershare.errors import Ending
@@ -105,8 +108,9 @@ async def feed(near: trio.abc.Stream, pieces: list[bytes]) -> None:
 
 
 async def drain(near: trio.abc.Stream) -> None:
-    async for _ in near:
-        pass
+    with suppress(trio.BrokenResourceError):
+        async for _ in near:
+            pass
 
 
 async def plain_way(pieces: list[bytes]) -> Heard:
@@ -129,28 +133,76 @@ async def plain_way(pieces: list[bytes]) -> Heard:
     return messages, code
 
 
+class Ear:
+    """Hears everything, but has room for every second message only after a while."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.has_room = True
+
+    def hear(self, text: bytes) -> bool:
+        self.has_room = not self.has_room
+        if self.has_room:
+            self.messages.append(text)
+        return self.has_room
+
+    async def hear_later(self, text: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self.messages.append(text)
+
+
 async def short_way(pieces: list[bytes]) -> Heard:
     """Ours, with everything real but the network."""
     near, far = memory_stream_pair()
-    messages: list[bytes] = []
+    return await hear_all(near, far, None, feed, pieces)
 
-    async def hear(message: bytes) -> None:
-        messages.append(message)
-        await trio.lowlevel.checkpoint()
 
+async def polled_way(pieces: list[bytes]) -> Heard:
+    """Ours, with a real socket and the poller."""
+    poller = Poller()
+    one, other = (trio.SocketStream(trio.socket.from_stdlib_socket(sock)) for sock in socketpair())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller.run)
+        heard = await hear_all(one, other, poller, feed_socket, pieces)
+        nursery.cancel_scope.cancel()
+    return heard
+
+
+def socketpair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a TCP connection: trio's streams want options that a socketpair has not."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        one = socket.create_connection(server.getsockname())
+        other, _ = server.accept()
+    return one, other
+
+
+async def feed_socket(near: trio.SocketStream, pieces: list[bytes]) -> None:
+    try:
+        for piece in pieces:
+            await near.send_all(piece)
+        await near.send_eof()
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass  # closed over something wrong
+
+
+async def hear_all(near, far, poller: Poller | None, feed, pieces: list[bytes]) -> Heard:
+    ear = Ear()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(drain, near)
         stream = ClientStream(far)
         outbox = Outbox(stream, OutboxRules(), nursery.cancel_scope.cancel)
         nursery.start_soon(outbox.run)
-        socket = await accept_websocket(nursery, stream, outbox, UPGRADE, MAX_SIZE)
+        socket = await accept_websocket(nursery, stream, outbox, UPGRADE, MAX_SIZE, poller=poller)
         nursery.start_soon(feed, near, pieces)
         try:
-            await socket.listen(hear)
+            await socket.listen(ear)
         except SocketClosed as closed:
             code = closed.code
+        stream.forget()
         nursery.cancel_scope.cancel()
-    return messages, code
+    await trio.aclose_forcefully(stream)
+    await trio.aclose_forcefully(near)
+    return ear.messages, code
 
 
 @given(conversations())
@@ -158,6 +210,13 @@ async def short_way(pieces: list[bytes]) -> Heard:
 def test_both_ways_hear_the_same(pieces):
     """Random frames of all kinds and lengths, cut at random places."""
     assert trio.run(short_way, pieces) == trio.run(plain_way, pieces)
+
+
+@given(conversations())
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_polled_way_hears_the_same(pieces):
+    """With real sockets, where reads are cut as the kernel likes."""
+    assert trio.run(polled_way, pieces) == trio.run(plain_way, pieces)
 
 
 def test_a_frame_that_announces_too_much():

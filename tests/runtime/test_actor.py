@@ -16,14 +16,23 @@ CREATE = CreateGroup(GroupName("Team"), Username("Ann"))
 
 
 class Client:
-    """Keeps the frames that it gets."""
+    """Keeps the frames that are flushed to it."""
 
     def __init__(self) -> None:
         self.heard: list[dict] = []
+        self.flushes = 0
+        self._frames: list[bytes] = []
 
-    def put(self, frame: bytes) -> None:
+    def put(self, frame: bytes) -> bool:
         assert frame[0] == 0x81
-        self.heard.append(json.loads(frame[2:] if frame[1] < 126 else frame[4:]))
+        self._frames.append(frame)
+        return len(self._frames) == 1
+
+    def flush(self) -> None:
+        self.flushes += 1
+        for frame in self._frames:
+            self.heard.append(json.loads(frame[2:] if frame[1] < 126 else frame[4:]))
+        self._frames.clear()
 
     @property
     def types(self) -> list[str]:
@@ -49,7 +58,7 @@ async def test_what_a_client_says_is_answered(nursery, autojump_clock):
     actor = Actor(hub(), lambda: 1_700_000_000.5)
     nursery.start_soon(actor.run)
     ann = Client()
-    await actor.send(Enter(ANN, ann.put))
+    await actor.send(Enter(ANN, ann))
     await actor.send(Say(ANN, Ping(), "r-1"))
     await settle()
     assert ann.heard == [
@@ -65,7 +74,7 @@ async def test_only_the_answer_carries_the_request_id(nursery, autojump_clock):
     nursery.start_soon(actor.run)
     ann, bob = Client(), Client()
     for user_id, client in ((ANN, ann), (BOB, bob)):
-        await actor.send(Enter(user_id, client.put))
+        await actor.send(Enter(user_id, client))
     await actor.send(Say(ANN, CREATE, None))
     await actor.send(Say(BOB, JoinGroup(GroupId("g"), Username("Bob")), "r"))
     await settle()
@@ -79,7 +88,7 @@ async def test_a_refusal_keeps_its_place(nursery, autojump_clock):
     """What is no message is answered between the answers to its neighbours."""
     actor = Actor(hub(), trio.current_time)
     ann = Client()
-    await actor.send(Enter(ANN, ann.put))
+    await actor.send(Enter(ANN, ann))
     await actor.send(Say(ANN, Ping(), None))
     await actor.send(Refuse(ANN, errors.invalid_json(), "r"))
     await actor.send(Say(ANN, Ping(), None))
@@ -99,8 +108,8 @@ async def test_a_bug_in_a_handler_harms_nobody_else(nursery, autojump_clock, log
     actor = Actor(hub(new_group_id=boom), trio.current_time)
     nursery.start_soon(actor.run)
     ann, bob = Client(), Client()
-    await actor.send(Enter(ANN, ann.put))
-    await actor.send(Enter(BOB, bob.put))
+    await actor.send(Enter(ANN, ann))
+    await actor.send(Enter(BOB, bob))
     await actor.send(Say(ANN, CREATE, "r"))
     await actor.send(Say(ANN, Ping(), None))
     await actor.send(Say(BOB, Ping(), None))
@@ -114,20 +123,38 @@ async def test_a_bug_in_a_handler_harms_nobody_else(nursery, autojump_clock, log
     nursery.cancel_scope.cancel()
 
 
-async def test_a_client_whose_outbox_fails_harms_nobody_else(nursery, autojump_clock, log):
+async def test_frames_of_one_batch_go_out_together(nursery, autojump_clock):
+    """Each client is flushed once, whatever it got."""
+    actor = Actor(hub(), trio.current_time)
+    ann = Client()
+    await actor.send(Enter(ANN, ann))
+    for _ in range(10):
+        await actor.send(Say(ANN, Ping(), None))
+    nursery.start_soon(actor.run)
+    await settle()
+    assert len(ann.heard) == 11
+    assert ann.flushes == 1
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("method", "said"), [("put", "a handler failed"), ("flush", "an outbox failed")])
+async def test_a_client_whose_outbox_fails_harms_nobody_else(nursery, autojump_clock, log, method, said):
     """A bug on the way out is logged; the others get theirs."""
 
-    def broken(frame: bytes) -> None:
+    def broken(*_) -> None:
         raise RuntimeError("a bug")
 
     actor = Actor(hub(), trio.current_time)
     nursery.start_soon(actor.run)
-    bob = Client()
-    await actor.send(Enter(ANN, broken))
-    await actor.send(Enter(BOB, bob.put))
+    ann, bob = Client(), Client()
+    setattr(ann, method, broken)
+    await actor.send(Enter(ANN, ann))
+    await actor.send(Enter(BOB, bob))
     await settle()
     assert bob.types == ["connection-established"]
-    assert [entry["event"] for entry in log] == ["a handler failed"]
+    assert [entry["event"] for entry in log] == [
+        "a handler failed" if method == "put" else "an outbox failed"
+    ]
     nursery.cancel_scope.cancel()
 
 
@@ -136,7 +163,7 @@ async def test_who_has_left_gets_nothing(nursery, autojump_clock):
     actor = Actor(hub(), trio.current_time)
     nursery.start_soon(actor.run)
     ann = Client()
-    await actor.send(Enter(ANN, ann.put))
+    await actor.send(Enter(ANN, ann))
     await actor.send(Leave(ANN, "disconnected"))
     await actor.send(Say(ANN, Ping(), None))
     await actor.send(Leave(ANN, "disconnected"))
@@ -149,7 +176,7 @@ async def test_an_abandoned_group_ends_on_time(nursery, autojump_clock, log):
     """The actor wakes by itself, exactly when nobody came back to a group for its TTL."""
     actor = Actor(hub(ttl=30), trio.current_time)
     nursery.start_soon(actor.run)
-    await actor.send(Enter(ANN, Client().put))
+    await actor.send(Enter(ANN, Client()))
     await actor.send(Say(ANN, CREATE, None))
     await trio.sleep(5)
     await actor.send(Leave(ANN, "disconnected"))
@@ -168,10 +195,10 @@ async def test_a_group_ends_on_time_however_busy_the_actor_is(nursery, autojump_
     """Commands that keep coming do not put the sweep off."""
     actor = Actor(hub(ttl=1), trio.current_time)
     nursery.start_soon(actor.run)
-    await actor.send(Enter(ANN, Client().put))
+    await actor.send(Enter(ANN, Client()))
     await actor.send(Say(ANN, CREATE, None))
     await actor.send(Leave(ANN, "disconnected"))
-    await actor.send(Enter(BOB, Client().put))
+    await actor.send(Enter(BOB, Client()))
     for _ in range(11):
         await trio.sleep(0.1)
         await actor.send(Say(BOB, Ping(), None))
@@ -183,7 +210,7 @@ async def test_logs_tell_of_groups_but_not_their_names(nursery, autojump_clock, 
     """A name is the users' own business."""
     actor = Actor(hub(), trio.current_time)
     nursery.start_soon(actor.run)
-    await actor.send(Enter(ANN, Client().put))
+    await actor.send(Enter(ANN, Client()))
     await actor.send(Say(ANN, CREATE, None))
     await actor.send(Say(ANN, LeaveGroup(ANN), None))
     await settle()
@@ -196,7 +223,7 @@ async def test_frames_are_logged_only_when_traced(nursery, autojump_clock, log):
     """And then by their type and size, never by their content."""
     actor = Actor(hub(), trio.current_time, trace=True)
     nursery.start_soon(actor.run)
-    await actor.send(Enter(ANN, Client().put))
+    await actor.send(Enter(ANN, Client()))
     await settle()
     assert [(entry["event"], entry["message"]) for entry in log] == [("out", "ConnectionEstablished")]
     nursery.cancel_scope.cancel()

@@ -26,9 +26,17 @@ class Talk:
         await trio.lowlevel.checkpoint()
         self.inside = True
 
-    async def hear(self, text: bytes) -> None:
-        await trio.lowlevel.checkpoint()
+    def hear(self, text: bytes) -> bool:
         if text == b"bug":
+            raise RuntimeError("a bug")
+        if text.startswith(b"later"):
+            return False
+        self.heard.append(text)
+        return True
+
+    async def hear_later(self, text: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        if text == b"later, a bug":
             raise RuntimeError("a bug")
         self.heard.append(text)
 
@@ -76,16 +84,16 @@ def closing(log: list) -> dict:
 
 async def test_a_client_that_closes(world, autojump_clock, log):
     """Messages are heard in order, and the end is told and logged with code, reason and counts."""
-    for text in (b"one", b"two"):
+    for text in (b"one", b"later: two", b"three"):
         world.socket.says.send_nowait(text)
     world.socket.says.close()
     await world.run()
-    assert world.talk.heard == [b"one", b"two"]
+    assert world.talk.heard == [b"one", b"later: two", b"three"]
     assert world.talk.left == ["disconnected"]
     assert world.socket.closed_with == (1000, "closed by the client")
     entry = closing(log)
     assert (entry["code"], entry["reason"]) == (1000, "bye")
-    assert (entry["messages_in"], entry["messages_out"], entry["seconds"]) == (2, 0, 0)
+    assert (entry["messages_in"], entry["messages_out"], entry["seconds"]) == (3, 0, 0)
     assert [entry["event"] for entry in log] == ["connection opened", "connection closed"]
 
 
@@ -129,13 +137,17 @@ async def test_the_hub_hears_of_the_end_before_a_slow_close(world, nursery, auto
     assert len(world.roster) == 0
 
 
-async def test_a_bug_in_the_conversation(world, autojump_clock, log):
-    """The traceback is logged once, the client hears 1011, and nothing leaves the nursery."""
-    world.socket.says.send_nowait(b"bug")
+@pytest.mark.parametrize("text", [b"bug", b"later, a bug"])
+async def test_a_bug_in_the_conversation(world, autojump_clock, log, text):
+    """The traceback is logged once, the client hears 1011, and nothing is heard after it."""
+    world.socket.says.send_nowait(text)
+    world.socket.says.send_nowait(b"one")
+    world.socket.says.send_nowait(b"later: two")
     await world.run()
     assert world.socket.closed_with == (1011, "internal error")
     assert world.talk.left == ["disconnected"]
     assert [entry["event"] for entry in log if entry["log_level"] == "error"] == ["a connection failed"]
+    assert world.talk.heard == []
 
 
 async def test_the_first_reason_counts(world, nursery, autojump_clock):
@@ -177,7 +189,7 @@ async def test_no_ghost_wherever_it_is_cancelled(autojump_clock):
     finished = False
     while not finished:
         world = World()
-        for text in (b"one", b"two"):
+        for text in (b"one", b"later: two"):
             world.socket.says.send_nowait(text)
         world.socket.says.close()
         cancelled_at += 1

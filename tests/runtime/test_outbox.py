@@ -24,22 +24,40 @@ def outbox_on(transport, overflow, **rules) -> Outbox:
     return Outbox(transport, OutboxRules(**rules), overflow)
 
 
+def send(outbox: Outbox, *frames: bytes) -> None:
+    """Put frames one by one, each flushed as the actor flushes."""
+    for frame in frames:
+        if outbox.put(frame):
+            outbox.flush()
+
+
 async def test_a_frame_is_written_at_once_if_nothing_waits(overflow):
     """No task has to wake for it."""
     transport = FakeTransport(room=100)
     outbox = outbox_on(transport, overflow)
-    outbox.put(b"hello")
+    send(outbox, b"hello")
     assert transport.written == b"hello"
     assert len(outbox) == 0
+
+
+async def test_frames_of_the_moment_are_one_write(overflow):
+    """The first asks for a flush, the others do not, and all go out together."""
+    transport = FakeTransport(room=100)
+    outbox = outbox_on(transport, overflow)
+    assert [outbox.put(b"one "), outbox.put(b"two "), outbox.put(b"three")] == [True, False, False]
+    assert transport.written == b""
+    outbox.flush()
+    outbox.flush()
+    assert transport.written == b"one two three"
 
 
 async def test_what_does_not_fit_is_written_by_the_writer(overflow, nursery, autojump_clock):
     """The rest of a frame that is half out comes before all later frames."""
     transport = FakeTransport(room=3)
     outbox = outbox_on(transport, overflow)
-    outbox.put(b"hello")
+    send(outbox, b"hello")
     transport.room = 100  # a later frame must not slip past
-    outbox.put(b" world")
+    send(outbox, b" world")
     assert transport.written == b"hel"
     nursery.start_soon(outbox.run)
     await trio.sleep(1)
@@ -53,14 +71,14 @@ async def test_order_is_kept_while_the_writer_writes(overflow, nursery, autojump
     outbox = outbox_on(transport, overflow)
     nursery.start_soon(outbox.run)
     transport.stall()
-    outbox.put(b"1")
+    send(outbox, b"1")
     await trio.sleep(1)
     transport.room = 100
-    outbox.put(b"2")
+    send(outbox, b"2")
     assert transport.written == b""
     transport.flowing.set()
     await trio.sleep(1)
-    outbox.put(b"3")
+    send(outbox, b"3")
     assert transport.written == b"123"
 
 
@@ -68,10 +86,10 @@ async def test_too_many_frames_overflow_once(overflow):
     """The 257th frame that waits is too many; it and all later ones are forgotten."""
     outbox = outbox_on(FakeTransport(), overflow)
     for _ in range(256):
-        outbox.put(b"x")
+        send(outbox, b"x")
     assert overflow.count == 0
     for _ in range(10):
-        outbox.put(b"x")
+        send(outbox, b"x")
     assert overflow.count == 1
     assert len(outbox) == 0
 
@@ -80,9 +98,9 @@ async def test_too_many_bytes_overflow(overflow):
     """One MiB that waits is enough."""
     outbox = outbox_on(FakeTransport(), overflow)
     for _ in range(16):
-        outbox.put(bytes(1 << 16))
+        send(outbox, bytes(1 << 16))
     assert overflow.count == 0
-    outbox.put(b"x")
+    send(outbox, b"x")
     assert overflow.count == 1
 
 
@@ -92,10 +110,10 @@ async def test_bytes_in_flight_count(overflow, nursery, autojump_clock):
     transport.stall()
     outbox = outbox_on(transport, overflow, max_bytes=10)
     nursery.start_soon(outbox.run)
-    outbox.put(b"12345678")
+    send(outbox, b"12345678")
     await trio.sleep(1)
     assert len(outbox) == 8
-    outbox.put(b"123")
+    send(outbox, b"123")
     assert overflow.count == 1
 
 
@@ -103,9 +121,7 @@ async def test_after_an_overflow_the_goodbye_still_goes(overflow, nursery, autoj
     """Frames that wait are dropped, but a frame that is half out is finished first."""
     transport = FakeTransport(room=2)
     outbox = outbox_on(transport, overflow, max_frames=2)
-    outbox.put(b"half")
-    outbox.put(b"dropped")
-    outbox.put(b"dropped")
+    send(outbox, b"half", b"dropped", b"dropped")
     assert overflow.count == 1
     nursery.start_soon(outbox.run)
     await outbox.send(b"CLOSE")
@@ -117,7 +133,7 @@ async def test_a_sealed_outbox_takes_no_frames(overflow):
     transport = FakeTransport(room=100)
     outbox = outbox_on(transport, overflow)
     outbox.seal()
-    outbox.put(b"message")
+    send(outbox, b"message")
     outbox.put_control(b"ping")
     assert transport.written == b""
     assert outbox.put_count == 0
@@ -127,7 +143,7 @@ async def test_sealing_keeps_what_waits(overflow, nursery, autojump_clock):
     """An ordinary goodbye comes after everything that was said before."""
     transport = FakeTransport()
     outbox = outbox_on(transport, overflow)
-    outbox.put(b"message")
+    send(outbox, b"message")
     outbox.seal()
     nursery.start_soon(outbox.run)
     await outbox.send(b"CLOSE")
@@ -153,11 +169,11 @@ async def test_a_broken_connection_ends_the_writer_quietly(overflow, autojump_cl
     transport = FakeTransport()
     transport.broken = True
     outbox = outbox_on(transport, overflow)
-    outbox.put(b"message")
+    send(outbox, b"message")
     await outbox.run()
     with pytest.raises(trio.BrokenResourceError):
         await outbox.send(b"more")
-    outbox.put(b"and more")
+    send(outbox, b"and more")
     assert overflow.count == 0
 
 
@@ -177,7 +193,7 @@ async def test_the_writers_end_wakes_those_who_wait(overflow, nursery, autojump_
     assert trio.current_time() == 1
 
 
-async def test_frames_go_out_several_in_one_write(overflow, nursery, autojump_clock):
+async def test_the_writer_joins_what_waits(overflow, nursery, autojump_clock):
     """But no more than 64 KiB, unless one frame alone is longer."""
     writes = []
 
@@ -187,8 +203,7 @@ async def test_frames_go_out_several_in_one_write(overflow, nursery, autojump_cl
             await super().send_all(data)
 
     outbox = outbox_on(Counting(), overflow)
-    for size in (10, 20, 70_000, 60_000, 5_000, 600):
-        outbox.put(bytes(size))
+    send(outbox, *map(bytes, (30, 70_000, 60_000, 5_000, 600)))
     nursery.start_soon(outbox.run)
     await trio.sleep(1)
     assert writes == [30, 70_000, 65_000, 600]
@@ -197,6 +212,6 @@ async def test_frames_go_out_several_in_one_write(overflow, nursery, autojump_cl
 async def test_messages_are_counted_and_control_frames_are_not(overflow):
     """The log's count is of messages."""
     outbox = outbox_on(FakeTransport(room=100), overflow)
-    outbox.put(b"message")
+    send(outbox, b"message")
     outbox.put_control(b"ping")
     assert outbox.put_count == 1
