@@ -12,7 +12,7 @@ import click
 
 from peershare.doors.http import HttpRules, protect_hypercorn
 from peershare.logs import configure_logs
-from peershare.server import CannotListen, Server
+from peershare.server import CannotListen, Server, spare_garbage_collector
 from peershare.settings import Settings, read_settings
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -50,6 +50,7 @@ async def _live(receive: Receive, send: Send) -> None:
     await receive()
     try:
         async with _SERVER.open([_SETTINGS.ws_port]):
+            spare_garbage_collector()
             await send({"type": "lifespan.startup.complete"})
             await receive()
     except CannotListen as error:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from peershare import __version__
 from peershare.logs import configure_logs
-from peershare.server import CannotListen, Server
+from peershare.server import CannotListen, Server, spare_garbage_collector
 from peershare.settings import Settings, about, load_environment_file, options, settings_from
 
 log = structlog.get_logger("peershare.cli")
@@ -34,6 +34,7 @@ def serve(**values: Any) -> None:
     settings = settings_from(values)
     configure_logs(settings.level, json=settings.environment == "production")
     _raise_file_limit()
+    spare_garbage_collector()
     failure = trio.run(_serve, settings)
     if failure:
         raise click.ClickException(failure)

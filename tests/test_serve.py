@@ -1,6 +1,7 @@
 """`peershare serve` as people run it: how it starts, how it ends, and what happens when things go wrong."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -8,12 +9,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.support import HANDSHAKE, RawClient, environment, eventually, frame, free_port, pair, running
+from tests.support import HANDSHAKE, RawClient, environment, eventually, frame, free_port, need, pair, running
 
 
 def get(port: int, path: str) -> tuple[int, dict]:
@@ -146,6 +149,38 @@ def test_a_slow_reader(tmp_path):
         assert time.monotonic() - began < 10
         assert bob.close_code() == 4008
         eventually(lambda: "code=4008" in server.log)
+        assert errors(server.log) == []
+
+
+def test_slow_readers_cost_no_more_than_their_outboxes(tmp_path):
+    """Fifty of them, in one group where much is said, and the server's memory stays within their bounds."""
+
+    def memory() -> int:
+        status = Path(f"/proc/{server.popen.pid}/status")
+        need(status.exists(), "/proc, to look at the server's memory: run this on Linux")
+        return int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1]) * 1024
+
+    with running(tmp_path) as server:
+        ann, bob, group = pair(server.port)
+        slow = [RawClient(server.port) for _ in range(50)]
+        for number, client in enumerate(slow):
+            client.hear()
+            client.ask("join-group", groupId=group, username=f"slow{number}")
+            ann.hear()
+            bob.hear()
+        before = memory()
+        said = 0
+        while server.log.count("code=4008") < 50 and said < 400:  # 600 MB, if nothing held it back
+            for client in slow:
+                ann.say("signal", to=client.user_id, data="x" * 30_000)
+            said += 1
+            ann.sock.settimeout(0.01)
+            with suppress(TimeoutError):
+                while True:
+                    ann.frame()
+        assert server.log.count("code=4008") == 50
+        # An outbox holds 1 MiB, one more may be in the writer's hands and copied on the way.
+        assert memory() - before < 50 * 3 * (1 << 20)
         assert errors(server.log) == []
 
 

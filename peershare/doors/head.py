@@ -73,7 +73,7 @@ class Head:
     method: str
     target: str
     version: str
-    headers: tuple[tuple[bytes, bytes], ...]  # names in lower case
+    headers: dict[bytes, list[bytes]]  # names in lower case
 
     @property
     def path(self) -> str:
@@ -98,7 +98,7 @@ class Head:
 
     def values(self, name: bytes) -> list[str]:
         """Latin-1 takes any byte, so nothing that anybody sends fails here."""
-        return [value.decode("latin-1").strip() for key, value in self.headers if key == name]
+        return [value.decode("latin-1").strip() for value in self.headers.get(name, ())]
 
     def tokens(self, name: bytes) -> set[str]:
         return {token.strip().lower() for value in self.values(name) for token in value.split(",")}
@@ -106,7 +106,9 @@ class Head:
     def without(self, names: Iterable[bytes]) -> bytes:
         """The head written anew, without some headers."""
         lines = [f"{self.method} {self.target} HTTP/{self.version}".encode("ascii")]
-        lines += [name + b": " + value for name, value in self.headers if name not in names]
+        for name, values in self.headers.items():
+            if name not in names:
+                lines += [name + b": " + value for value in values]
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
@@ -131,13 +133,16 @@ class HeadParser:
             return TOO_LARGE  # whole, but h11 limits only what is not
         if event.http_version not in (b"1.0", b"1.1"):
             return NO_HTTP2
-        if any(name == b"transfer-encoding" for name, _ in event.headers):
+        headers: dict[bytes, list[bytes]] = {}
+        for name, value in event.headers.raw_items():  # its own iterator is many times slower
+            headers.setdefault(name.lower(), []).append(value)
+        if b"transfer-encoding" in headers:
             return LENGTH_REQUIRED  # without a length nobody but Hypercorn would know where the next begins
         return Head(
             event.method.decode("ascii"),
             event.target.decode("ascii"),
             event.http_version.decode("ascii"),
-            tuple(event.headers),
+            headers,
         )
 
     def rest(self) -> bytes:

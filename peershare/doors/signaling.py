@@ -20,6 +20,9 @@ from peershare.wire.codec import InvalidMessage, decode
 
 log = structlog.get_logger("peershare.signaling")
 
+# After a restart everyone comes back at once, and those who are in already shall not wait for them all.
+_HANDSHAKES_AT_ONCE = 16
+
 PATHS = frozenset({"/", "/ws"})
 
 
@@ -43,6 +46,7 @@ class SignalingDoor:
         self._max_message_size = max_message_size
         self._handshake_timeout = handshake_timeout
         self._poller = poller
+        self._handshakes = trio.CapacityLimiter(_HANDSHAKES_AT_ONCE)
         self._trace = trace
 
     async def serve(self, stream: ClientStream, upgrade: Upgrade) -> None:
@@ -55,9 +59,10 @@ class SignalingDoor:
                 nursery.start_soon(outbox.run)
                 try:
                     with trio.fail_after(self._handshake_timeout):
-                        socket = await accept_websocket(
-                            nursery, stream, outbox, upgrade, self._max_message_size, poller=self._poller
-                        )
+                        async with self._handshakes:
+                            socket = await accept_websocket(
+                                nursery, stream, outbox, upgrade, self._max_message_size, poller=self._poller
+                            )
                 except (trio.TooSlowError, trio.BrokenResourceError):
                     pass
                 else:

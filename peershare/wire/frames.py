@@ -106,7 +106,7 @@ class FrameSplitter:
                     continue
             self._left = stop - at
             self._judge(buffer[at], second, size)
-        self._buffer, self._at = buffer, at
+        self._buffer, self._at = (buffer, at) if at < end else (b"", 0)
         return messages, piece
 
     def _is_short(self, second: int, size: int) -> bool:
