@@ -33,7 +33,7 @@ class ConnectionRules:
 
 
 class Connection:
-    """A client's stay. Create it, give its outbox and it the same transport, then `run` it once."""
+    """A client's stay, from `run` to the closed socket. `end` ends it, from wherever the reason is found."""
 
     def __init__(self, name: str, address: str, rules: ConnectionRules, roster: Roster) -> None:
         self._log = log.bind(connection=name, address=address)

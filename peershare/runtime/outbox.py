@@ -56,13 +56,19 @@ class Outbox:
             return False
         self.put_count += 1
         self._append(frame)
-        if len(self._waiting) > self._rules.max_frames or len(self) > self._rules.max_bytes:
-            self.seal(discard=True)
-            self._overflowed()
+        if self._is_full:
+            self.flush()  # much at one moment is no sign of a slow reader
+            if self._is_full:
+                self.seal(discard=True)
+                self._overflowed()
         if self._gathering:
             return False
         self._gathering = True
         return True
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._waiting) > self._rules.max_frames or len(self) > self._rules.max_bytes
 
     def flush(self) -> None:
         """Write what waits, at once as far as that goes; the writer does the rest."""

@@ -51,6 +51,17 @@ async def test_frames_of_the_moment_are_one_write(overflow):
     assert transport.written == b"one two three"
 
 
+async def test_much_at_one_moment_is_no_overflow(overflow):
+    """A join storm brings a member hundreds of frames in one batch; if the socket takes them, all is well."""
+    transport = FakeTransport(room=1 << 30)
+    outbox = outbox_on(transport, overflow)
+    for _ in range(10_000):
+        outbox.put(bytes(1000))
+    outbox.flush()
+    assert overflow.count == 0
+    assert len(transport.written) == 10_000_000
+
+
 async def test_what_does_not_fit_is_written_by_the_writer(overflow, nursery, autojump_clock):
     """The rest of a frame that is half out comes before all later frames."""
     transport = FakeTransport(room=3)
