@@ -68,7 +68,7 @@ async def _serve(settings: Settings) -> str:
     failure = ""
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_obey_signals, signals, stop, server)
+            nursery.start_soon(_obey_signals, signals, stop, server if settings.tls_cert else None)
             try:
                 async with server.open(ports) as open_ports:
                     _say_where(settings, open_ports)
@@ -79,18 +79,18 @@ async def _serve(settings: Settings) -> str:
     return failure
 
 
-async def _obey_signals(signals: AsyncIterator[int], stop: trio.Event, server: Server) -> None:
+async def _obey_signals(signals: AsyncIterator[int], stop: trio.Event, secure: Server | None) -> None:
     # All are taken, not the first alone: one left over would end the process in the midst of its end.
     async for number in signals:
         if number in (signal.SIGINT, signal.SIGTERM):
             stop.set()
-        else:
-            _renew_certificate(server)
+        elif secure is not None:
+            _renew_certificate(secure)
 
 
 def _renew_certificate(server: Server) -> None:
     try:
-        server.load_certificate()
+        server.renew_certificate()
     except OSError as error:
         log.error("the certificate could not be read; the old one stays", reason=str(error))  # noqa: TRY400
     else:
@@ -117,8 +117,8 @@ def _raise_file_limit() -> None:
 
 def main() -> None:
     """The program. What a person got wrong is one line on stderr: exit status 2, or 1 for a port."""
-    load_environment_file()
     try:
+        load_environment_file()
         code = peershare.main(standalone_mode=False)
     except click.Abort:
         code = 130

@@ -5,7 +5,6 @@ actor ⊃ connections ⊃ listeners.
 """
 
 import gc
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -25,7 +24,7 @@ from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import Roster
 from peershare.runtime.heartbeat import HeartbeatRules
 from peershare.runtime.outbox import OutboxRules
-from peershare.settings import Settings
+from peershare.settings import Settings, tls_context
 
 # Connections that the kernel holds for us: enough for everyone to come back at once after a restart.
 _BACKLOG = 4096
@@ -61,17 +60,17 @@ class Server:
             poller=self._poller,
             trace=trace,
         )
-        self._tls = _tls_context(settings)
-        self._listener = Listener(signaling, self._http, self._roster, settings.handshake_timeout, self._tls)
-        self.load_certificate()
+        self._tls = tls_context(settings)
+        self._listener = Listener(
+            signaling, self._http, self._roster, settings.handshake_timeout, lambda: self._tls
+        )
 
-    def load_certificate(self) -> None:
-        """Read TLS_CERT and TLS_KEY, if there are any, for the handshakes to come.
+    def renew_certificate(self) -> None:
+        """Read TLS_CERT and TLS_KEY anew, for the connections to come.
 
         Raises OSError, of which ssl.SSLError is one; the old ones stay then.
         """
-        if self._tls is not None:
-            self._tls.load_cert_chain(self._settings.tls_cert, self._settings.tls_key)
+        self._tls = tls_context(self._settings)
 
     @asynccontextmanager
     async def open(self, ports: Sequence[int]) -> AsyncIterator[list[int]]:
@@ -141,14 +140,6 @@ def never_back(clock: Callable[[], float]) -> Callable[[], float]:
         return latest
 
     return now
-
-
-def _tls_context(settings: Settings) -> ssl.SSLContext | None:
-    if not settings.tls_cert:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.set_alpn_protocols(["h2", "http/1.1"])
-    return context
 
 
 def _connection_rules(settings: Settings) -> ConnectionRules:

@@ -182,7 +182,7 @@ class Settings:
         Seconds(0.1, 3600),
         "HANDSHAKE_TIMEOUT",
         unit="s",
-        meaning="How long a client may take to send a whole request head.",
+        meaning="How long a client may take to send a whole request head, and for a TLS handshake before.",
     )
     max_connections: int = _setting(
         10_000,
@@ -243,22 +243,34 @@ def settings_from(values: dict[str, Any]) -> Settings:
         raise click.UsageError(f"WS_PORT={settings.ws_port} is PORT as well: it must be another, or 0.")
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise click.UsageError("TLS_CERT and TLS_KEY go together: both must be set, or none.")
-    if settings.tls_cert:
-        _check_pair(settings.tls_cert, settings.tls_key)
+    try:
+        tls_context(settings)
+    except OSError as error:
+        pair = f"TLS_CERT={settings.tls_cert!r} and TLS_KEY={settings.tls_key!r}"
+        raise click.UsageError(f"{pair} must be a PEM pair without a passphrase: {error}") from error
     return settings
 
 
-def _check_pair(cert: str, key: str) -> None:
-    try:
-        ssl.create_default_context().load_cert_chain(cert, key)
-    except OSError as error:  # ssl.SSLError is one
-        refusal = f"TLS_CERT={cert!r} and TLS_KEY={key!r} must be a PEM pair: {error}"
-        raise click.UsageError(refusal) from error
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """What TLS_CERT and TLS_KEY say now, if they are set. Raises OSError, of which ssl.SSLError is one."""
+    if not settings.tls_cert:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    # No passphrase: an encrypted key is refused, where OpenSSL would ask on the terminal.
+    context.load_cert_chain(settings.tls_cert, settings.tls_key, password=lambda: "")
+    return context
 
 
 def load_environment_file() -> None:
-    """Take the variables of `.env` in the working directory that the environment doesn't have."""
-    load_dotenv(Path.cwd() / ".env")
+    """Take the variables of `.env` in the working directory that the environment doesn't have.
+
+    Raises click.UsageError where it can't be read.
+    """
+    try:
+        load_dotenv(Path.cwd() / ".env")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"The file .env can't be read: {error}") from error
 
 
 def read_settings(args: Sequence[str] = ()) -> Settings:

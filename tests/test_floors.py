@@ -31,7 +31,7 @@ FLOORS = [
     {"peershare.doors.streams": {"trio"}},
     {
         "peershare.doors.http": {"attrs", "hypercorn", "structlog", "trio"},
-        "peershare.doors.websocket": {"trio", "trio_websocket"},
+        "peershare.doors.websocket": {"trio", "trio_websocket", "wsproto"},
     },
     {
         "peershare.doors.rest": {"attrs", "quart", "quart_cors", "quart_trio", "werkzeug"},

@@ -152,6 +152,15 @@ def test_a_bad_value_on_the_command_line(tmp_path, command):
     )
 
 
+def test_an_environment_file_that_cannot_be_read(tmp_path):
+    """It is one line too."""
+    (tmp_path / ".env").write_bytes(b"LOG_LEVEL=\xff\xfe")
+    result = run(tmp_path, "serve")
+    assert result.returncode == 2
+    assert result.stderr.startswith("peershare: The file .env can't be read")
+    assert result.stderr.count("\n") == 1
+
+
 def test_an_unknown_option(tmp_path):
     """It is told in one line as well."""
     result = run(tmp_path, "serve", "--nope")

@@ -1,13 +1,13 @@
 """TLS: https and wss on both ports, HTTP/2, and a certificate that is renewed while the server runs."""
 
 import json
-import os
 import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from websockets.sync.client import connect
@@ -124,19 +124,39 @@ def test_a_renewed_certificate(server, tls, tmp_path):
         server.popen.send_signal(signal.SIGHUP)
         eventually(lambda: "certificate read" in server.log)
         assert name() == "second"
-        os.truncate(tls["TLS_CERT"], 10)
+        # Now one that does not go with its key, as a renewal that is only half done.
+        trusted = trusting(tls)
+        key = Path(tls["TLS_KEY"]).read_bytes()
+        certificate(tmp_path, "third")
+        Path(tls["TLS_KEY"]).write_bytes(key)
         server.popen.send_signal(signal.SIGHUP)
         eventually(lambda: "the old one stays" in server.log)
+        with connect(f"wss://127.0.0.1:{server.port}/ws", ssl=trusted) as another:
+            another.recv(timeout=5)
         client.send('{"type":"ping","payload":{}}')
         assert "pong" in client.recv(timeout=5)
 
 
 def test_bad_tls_settings(tmp_path, tls):
-    """One without the other, a file that is not there, and one that is no key: each is one line."""
+    """One without the other, a file that is not there, one that is no key, and one with a passphrase."""
+    encrypted = tmp_path / "encrypted.pem"
+    command = [
+        "openssl",
+        "ec",
+        "-in",
+        tls["TLS_KEY"],
+        "-aes256",
+        "-passout",
+        "pass:x",
+        "-out",
+        str(encrypted),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
     for settings, said in (
         ({"TLS_CERT": tls["TLS_CERT"]}, "TLS_CERT and TLS_KEY go together"),
         ({**tls, "TLS_KEY": str(tmp_path / "nope")}, "is not a file that can be read"),
         ({**tls, "TLS_KEY": tls["TLS_CERT"]}, "must be a PEM pair"),
+        ({**tls, "TLS_KEY": str(encrypted)}, "must be a PEM pair without a passphrase"),
     ):
         result = run(tmp_path, "serve", **settings)
         assert result.returncode == 2

@@ -199,12 +199,14 @@ class _Requests(_Bounded):
         self._answered = trio.Event()
         self._answered.set()
         self._closed = False
+        self._idling = trio.CancelScope()
         if head is not None:
             self._begin(head)
 
     def answered(self) -> None:
         """The request has been answered, and Hypercorn waits for another."""
         self._answered.set()
+        self._idling.deadline = trio.current_time() + self._rules.keep_alive
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if not self._unread and not await self._next_request():
@@ -214,8 +216,16 @@ class _Requests(_Bounded):
         return data
 
     async def _next_request(self) -> bool:
-        """Wait for it, and whether Hypercorn may see it."""
-        verdict = await self._stream.read_head()
+        """Wait for it, and whether Hypercorn may see it.
+
+        From the answer to the one before it has the keep-alive time to come, whole. (Hypercorn's own timer
+        for this is cancelled where Quart ends the request's nursery.)
+        """
+        verdict = None
+        with trio.CancelScope() as self._idling:
+            if self._answered.is_set():
+                self._idling.deadline = trio.current_time() + self._rules.keep_alive
+            verdict = await self._stream.read_head()
         await self._answered.wait()
         if self._closed:
             raise trio.ClosedResourceError
@@ -233,8 +243,18 @@ class _Requests(_Bounded):
         self._unread = self._stream.head_size + head.content_length
         self._answered = trio.Event()
 
-    async def aclose(self) -> None:
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            await super().send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._give_up()  # there will be no answer to wait for
+            raise
+
+    def _give_up(self) -> None:
         self._closed = True
         self._answered.set()
+
+    async def aclose(self) -> None:
+        self._give_up()
         if not self.upgrade:
             await super().aclose()

@@ -5,6 +5,7 @@ connection raises leaves its own task.
 """
 
 import ssl
+from collections.abc import Callable
 
 import attrs
 import structlog
@@ -25,14 +26,14 @@ _REFUSAL_TIMEOUT = 2.0
 @attrs.frozen
 class Listener:
     """`handshake_timeout`, in seconds, is what a client has to send a whole head; and to agree on TLS before,
-    where there is a `tls` context.
+    where `tls` gives a context. It is asked anew for each connection, so that a renewed certificate counts.
     """
 
     signaling: SignalingDoor
     http: HttpDoor
     roster: Roster
     handshake_timeout: float
-    tls: ssl.SSLContext | None = None
+    tls: Callable[[], ssl.SSLContext | None]
 
     async def serve(self, transport: trio.SocketStream) -> None:
         """One connection, from its accept to its close. Raises nothing but its cancellation."""
@@ -48,9 +49,10 @@ class Listener:
             await trio.aclose_forcefully(stream)
 
     def _wrapped(self, transport: trio.SocketStream) -> trio.abc.Stream:
-        if self.tls is None:
+        context = self.tls()
+        if context is None:
             return transport
-        return trio.SSLStream(transport, self.tls, server_side=True, https_compatible=True)
+        return trio.SSLStream(transport, context, server_side=True, https_compatible=True)
 
     async def _speaks_http1(self, stream: ClientStream, tls: "trio.SSLStream[trio.SocketStream]") -> bool:
         """Do the TLS handshake, and serve a client that wants HTTP/2. Whether it still wants anything."""

@@ -29,8 +29,8 @@ class Poller:
 
     def watch(self, fd: int, readable: Callable[[], None]) -> None:
         """Call `readable` each time that `fd` can be read, has ended or is broken, until `forget`."""
-        self._watched[fd] = readable
         self._epoll.register(fd, select.EPOLLIN)
+        self._watched[fd] = readable
 
     def forget(self, fd: int) -> None:
         """Before the file descriptor is closed, since its number may be somebody else's soon."""

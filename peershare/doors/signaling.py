@@ -58,8 +58,8 @@ class SignalingDoor:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(outbox.run)
                 try:
-                    with trio.fail_after(self._handshake_timeout):
-                        async with self._handshakes:
+                    async with self._handshakes:
+                        with trio.fail_after(self._handshake_timeout):
                             socket = await accept_websocket(
                                 nursery, stream, outbox, upgrade, self._max_message_size, poller=self._poller
                             )

@@ -8,8 +8,13 @@ stream of our own, with the short cuts, all through public API:
 - Where it would end a connection without a word, the close frame that the RFC asks for is sent.
 """
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
 import trio
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, wrap_server_stream
+from wsproto.utilities import LocalProtocolError
 
 from peershare.doors.head import Upgrade
 from peershare.doors.poller import Poller
@@ -41,11 +46,30 @@ async def accept_websocket(
     """
     below = _Below(stream, outbox, upgrade, max_message_size, poller)
     try:
-        request = await wrap_server_stream(nursery, below, max_message_size=max_message_size)
+        reading: Any = _Reading(nursery)
+        request = await wrap_server_stream(reading, below, max_message_size=max_message_size)
         below.websocket = await request.accept()
     except ConnectionClosed:
         raise trio.BrokenResourceError from None
     return WebSocket(below, below.websocket)
+
+
+class _Reading:
+    """The nursery for trio-websocket's reader, of which it asks no more than this.
+
+    The reader fails where it has a ping in its hands that came before our close frame was said. The close
+    then goes on without it, and the connection ends when the time for that is over.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+
+    def start_soon(self, read: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._run, read)
+
+    async def _run(self, read: Callable[[], Awaitable[None]]) -> None:
+        with suppress(LocalProtocolError):
+            await read()
 
 
 class WebSocket:
@@ -167,6 +191,8 @@ class _Below(trio.abc.Stream):
         if not self._listening.is_set():
             # Frames that came together with the handshake would be lost in it.
             await self._listening.wait()
+        # A flood of pings is many steps of this task; the others shall have theirs in between.
+        await trio.lowlevel.checkpoint()
         batch: _Batch | None = self.splitter.split(b"")  # what waits behind the frame before
         while not self._done and self.fault is None:
             if batch is None:
@@ -196,6 +222,13 @@ class _Below(trio.abc.Stream):
 
     def _readable(self) -> None:
         """In the poller's task: read, and let whole messages be heard on the spot."""
+        try:
+            self._read_short()
+        except Exception:
+            self._hand_over(None)  # the poller logs it; this connection ends
+            raise
+
+    def _read_short(self) -> None:
         data = self.stream.read_now()
         if data is None:
             return

@@ -146,8 +146,12 @@ class Actor:
 
     def _sweep(self, now: float) -> None:
         expiry = self._hub.next_expiry()
-        if expiry is not None and expiry <= now:
+        if expiry is None or expiry > now:
+            return
+        try:
             self._take_effect(self._hub.sweep(now), now)
+        except Exception:
+            log.exception("a sweep failed")
 
     def _carry_out(self, command: Command, now: float) -> None:
         try:

@@ -122,13 +122,17 @@ def _load(text: str | bytes) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.ValidationError:
-        value = json.loads(text, parse_int=_number)
+        value = json.loads(text, parse_int=_number, parse_constant=_no_constant)
         json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
         return value
 
 
 def _number(digits: str) -> int | float:
     return int(digits) if len(digits) < 300 else float(digits)  # a double has 309 at most
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")  # though Python reads NaN and Infinity
 
 
 def _payload_issues(message_type: str, value: dict[str, Any]) -> list[Issue]:

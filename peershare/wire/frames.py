@@ -7,7 +7,7 @@ to trio-websocket, with its exact bytes: it alone says what is wrong with a fram
 PING = b"\x89\x00"
 
 _FIN_TEXT = 0x81
-_CLOSE = 8
+_CLOSE, _PONG = 8, 10
 _OPCODES = frozenset({0, 1, 2, 8, 9, 10})  # continuation, text, binary; close, ping, pong
 _ENDLESS = 1 << 62
 
@@ -24,7 +24,7 @@ def text_frame(payload: bytes) -> bytes:
 
 def close_frame(code: int, reason: str) -> bytes:
     """A server's close frame. `reason` is cut to what fits into 125 bytes with the code."""
-    said = reason.encode()[:123]
+    said = reason.encode()[:123].decode(errors="ignore").encode()  # not in the middle of a character
     return bytes((0x88, 2 + len(said))) + code.to_bytes(2, "big") + said
 
 
@@ -38,9 +38,9 @@ def unmasked(payload: bytes, mask: bytes) -> bytes:
 class FrameSplitter:
     """Takes a client's bytes as they come, and says what goes which way.
 
-    A whole, final, masked text frame of valid UTF-8 is a message on the spot. Every other frame goes the
-    long way, byte for byte. Frame boundaries are tracked exactly, and no message overtakes one that is on
-    the long way: until `taken` has been called for each of those, text frames follow them.
+    A whole, final, masked text frame of valid UTF-8 is a message on the spot, and a pong is nothing. Every
+    other frame goes the long way, byte for byte. Frame boundaries are tracked exactly, and no message
+    overtakes one that is on the long way: until `taken` has been called for each, text frames follow them.
 
     A message over `max_size` bytes is found, counted with all its fragments, as soon as a frame announces it.
     From then on, as after `close`, only a close frame is let through.
@@ -143,7 +143,7 @@ class FrameSplitter:
         elif self._closing:
             self._passes = opcode == _CLOSE
         elif is_control:
-            self._passes = True
+            self._passes = opcode != _PONG  # it has shown that the client lives, which was all
         else:
             self._passes = self._count(size, is_final=is_final)
         self._over = self._over or opcode == _CLOSE

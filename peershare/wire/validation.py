@@ -94,13 +94,18 @@ def unknown_type(options: list[str]) -> Issue:
     return {"code": "invalid_union_discriminator", "options": options, "message": message}
 
 
-def normalised(value: object) -> str:
-    """A string in NFC and trimmed. Raises CheckFailed for what is no string."""
+def normalised(value: object, maximum: int) -> str:
+    """A string, trimmed and in NFC. Raises CheckFailed for what is no string.
+
+    Left as it is where it is too long even if every four characters became one, more than which NFC never
+    makes one of: normalising takes time that grows with the square of a run of combining characters.
+    """
     if not isinstance(value, str):
         raise CheckFailed([wrong_type("string", value)])
-    if not value.isascii():
-        value = unicodedata.normalize("NFC", value)
-    return value.strip(_WHITESPACE)
+    text = value.strip(_WHITESPACE)
+    if not text.isascii() and len(text) <= 4 * maximum:
+        text = unicodedata.normalize("NFC", text)
+    return text
 
 
 @attrs.frozen
@@ -115,7 +120,7 @@ class Text:
     expected = "string"
 
     def check(self, value: object) -> str:
-        text = normalised(value)
+        text = normalised(value, self.maximum)
         if 0 < len(text) <= self.maximum and not (self.control and _CONTROL.search(text)):
             return text
         raise CheckFailed(self._issues(text))
@@ -142,7 +147,7 @@ class Uuid:
     def check(self, value: object) -> str:
         if value.__class__ is str and _UUID.fullmatch(value):  # as nearly all are: nothing to make of it
             return value
-        text = normalised(value).lower()
+        text = normalised(value, 36).lower()
         if _UUID.fullmatch(text):
             return text
         raise CheckFailed([{"validation": "uuid", "code": "invalid_string", "message": self.message}])

@@ -2,12 +2,14 @@
 
 import json
 import socket
+import time
 import urllib.request
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 
-from tests.support import HANDSHAKE, RawClient, eventually, frame, pair, reset, running
+from tests.support import HANDSHAKE, RawClient, eventually, frame, need, pair, reset, running
 
 
 @pytest.fixture(params=["port", "ws_port"])
@@ -136,6 +138,37 @@ def test_an_offer_of_http2_is_ignored(port):
     with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
         sock.sendall(request)
         assert read_answer(sock).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_connection_that_idles_between_requests(port):
+    """It is closed after five seconds, and so is one with half of its next request."""
+    request = b"GET /api/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    began = time.monotonic()
+    idle, half = (socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(2))
+    with idle, half:
+        for sock, more in ((idle, b""), (half, b"GET /ws HT")):
+            sock.sendall(request)
+            read_answer(sock)
+            sock.sendall(more)
+        assert read_all(idle) == read_all(half) == b""
+    assert 4 < time.monotonic() - began < 9
+
+
+def test_who_pipelines_and_goes_leaves_nothing_behind(tmp_path):
+    """Clients that ask for much, read nothing and reset: every file of theirs is closed."""
+    with running(tmp_path) as server:
+        files = Path(f"/proc/{server.popen.pid}/fd")
+        need(files.exists(), "/proc, to look at the server's files: run this on Linux")
+        before = len(list(files.iterdir()))
+        for _ in range(20):
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            sock.connect(("127.0.0.1", server.port))
+            sock.sendall(b"GET /api/health/live HTTP/1.1\r\nHost: x\r\n\r\n" * 400)
+            time.sleep(0.02)
+            reset(sock)
+        eventually(lambda: len(list(files.iterdir())) <= before, 15)
+        assert "rror" not in server.log
 
 
 @pytest.mark.parametrize(

@@ -978,3 +978,11 @@ def test_every_member_of_a_servers_message_is_sent(message):
     assert set(payload) == {
         camel(field.name) for field in attrs.fields(type(message)) if getattr(message, field.name) is not None
     }
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
+def test_what_only_python_takes_for_json(constant):
+    """It is none, also beside a number that makes the thorough way look closer."""
+    with pytest.raises(InvalidMessage) as refused:
+        decode(f'{{"type":"ping","payload":{{"x":1e999,"y":{constant}}}}}')
+    assert refused.value.error == errors.invalid_json()

@@ -373,3 +373,18 @@ def test_a_rule_agrees_with_its_own_result(kind, value):
     except CheckFailed:
         return
     assert RULES[kind].check(checked) == checked
+
+
+def test_what_is_far_too_long_is_not_normalised():
+    """A long run of combining characters would take seconds; it is too big, whatever would become of it."""
+    text = "a" + "\u0301" * 15_000 + "\u0316" * 15_000
+    with pytest.raises(CheckFailed) as failed:
+        RULES[GroupName].check(text)
+    assert [issue["code"] for issue in failed.value.issues] == ["too_big"]
+    assert validation.normalised(text, 100) == text
+
+
+def test_what_becomes_short_enough_is():
+    """Four characters can become one, so that many are looked at."""
+    text = "\u03b1\u0313\u0300\u0345" * 100
+    assert len(RULES[GroupName].check(text)) == 100

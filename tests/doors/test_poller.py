@@ -1,0 +1,95 @@
+"""The poller: one task that waits for many sockets."""
+
+import socket
+
+import pytest
+import structlog
+import trio
+
+from peershare.doors.poller import Poller
+
+
+@pytest.fixture
+async def poller(nursery):
+    poller = Poller()
+    nursery.start_soon(poller.run)
+    yield poller
+    nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def sockets():
+    near, far = socket.socketpair()
+    far.settimeout(0)
+    with near, far:
+        yield near, far
+
+
+async def test_it_calls_back_while_there_is_something_to_read(poller, sockets):
+    """As often as it takes, and no more once all is read."""
+    near, far = sockets
+    read = []
+    poller.watch(far.fileno(), lambda: read.append(far.recv(2)))
+    near.sendall(b"hello")
+    await trio.sleep(0.1)
+    assert read == [b"he", b"ll", b"o"]
+    poller.forget(far.fileno())
+
+
+async def test_what_is_forgotten_is_not_called(poller, sockets):
+    """Not even if it was forgotten in the callback before its own; and it can be watched again."""
+    near, far = sockets
+    other_near, other_far = socket.socketpair()
+    called = []
+
+    def forget_both(name: str) -> None:
+        called.append(name)
+        poller.forget(far.fileno())
+        poller.forget(other_far.fileno())
+
+    with other_near, other_far:
+        poller.watch(far.fileno(), lambda: forget_both("one"))
+        poller.watch(other_far.fileno(), lambda: forget_both("other"))
+        near.sendall(b"x")
+        other_near.sendall(b"x")
+        await trio.sleep(0.05)
+        assert len(called) == 1
+        poller.forget(far.fileno())
+        poller.watch(far.fileno(), lambda: forget_both("again"))
+        await trio.sleep(0.05)
+        assert called[1:] == ["again"]
+
+
+async def test_an_end_is_something_to_read(poller, sockets):
+    """The callback finds out that it is the end."""
+    near, far = sockets
+    read = []
+
+    def readable() -> None:
+        read.append(far.recv(10))
+        poller.forget(far.fileno())
+
+    poller.watch(far.fileno(), readable)
+    near.close()
+    await trio.sleep(0.05)
+    assert read == [b""]
+
+
+async def test_a_callback_that_fails(poller, sockets):
+    """It is logged once and called no more, and the others are."""
+    near, far = sockets
+    other_near, other_far = socket.socketpair()
+    read = []
+
+    def broken() -> None:
+        raise RuntimeError("a bug")
+
+    with other_near, other_far, structlog.testing.capture_logs() as log:
+        poller.watch(far.fileno(), broken)
+        poller.watch(other_far.fileno(), lambda: read.append(other_far.recv(10)))
+        near.sendall(b"x")
+        other_near.sendall(b"y")
+        await trio.sleep(0.05)
+        poller.forget(other_far.fileno())
+    assert read == [b"y"]
+    assert [entry["event"] for entry in log] == ["a callback failed"]
