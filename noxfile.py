@@ -98,3 +98,10 @@ def dev(session: nox.Session) -> None:
     install(session, "dev")
     command = " ".join(["python", "-m", "peershare", "serve", *session.posargs])
     session.run("watchfiles", "--filter", "python", command, "peershare")
+
+
+@nox.session(python=PYTHONS[:1])
+def bench(session: nox.Session) -> None:
+    """How fast it is, beside others: bench/RESULTS.md. `-- relay` for one table, `-- --quick` to try."""
+    install(session, "bench")
+    session.run("python", "-m", "bench", "--work", session.create_tmp(), *session.posargs)
