@@ -65,19 +65,19 @@ def _rounds(effort: Effort, crowds: dict[Server, Crowd]) -> dict[str, list[dict[
 
 def _one_round(effort: Effort, crowd: Crowd) -> dict[str, float]:
     rate = _SHARE * _capacity(effort, crowd)
-    times = _paced(crowd, rate, 2 * effort.seconds)
+    times = paced(crowd, rate, 2 * effort.seconds)
     taken = sorted(times.taken)
     late = sorted(times.late)
     return {
         _RATE: rate,
-        P50: 1e3 * _quantile(taken, 0.5),
-        P99: 1e3 * _quantile(taken, 0.99),
-        P999: 1e3 * _quantile(taken, 0.999),
-        _LATE: 1e3 * _quantile(late, 0.99),
+        P50: 1e3 * quantile(taken, 0.5),
+        P99: 1e3 * quantile(taken, 0.99),
+        P999: 1e3 * quantile(taken, 0.999),
+        _LATE: 1e3 * quantile(late, 0.99),
     }
 
 
-def _quantile(values: list[float], share: float) -> float:
+def quantile(values: list[float], share: float) -> float:
     return values[min(len(values) - 1, int(share * len(values)))]
 
 
@@ -88,7 +88,7 @@ def _capacity(effort: Effort, crowd: Crowd) -> float:
     return delivered / effort.seconds
 
 
-def _paced(crowd: Crowd, rate: float, seconds: float) -> Times:
+def paced(crowd: Crowd, rate: float, seconds: float) -> Times:
     """Sent on time, one after the other; each client hears its partner's in order, so `due` tells which."""
     times = Times([], [])
     senders = itertools.cycle(crowd.by_fd.values())

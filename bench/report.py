@@ -16,13 +16,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench import comeback
 from bench.idle import MEMORY
 from bench.latency import P99
 from bench.scaling import FEW, MANY
 from bench.servers import PEERSHARE, STOCK, WS_ZOD
 from bench.trial import DISTURBED, Table
 
-ORDER = ("relay", "broadcast", "storm", "handshakes", "idle", "latency", "scaling", "rest")
+ORDER = ("relay", "broadcast", "storm", "handshakes", "comeback", "idle", "latency", "scaling", "rest")
 _HERE = Path(__file__).parent
 
 Tables = dict[str, Table]
@@ -74,6 +75,7 @@ AIMS = (
     Aim("Memory of an idle connection", 25, "KiB", _value("idle", MEMORY)),
     Aim("A message at 5,000 connections", 2, "times at 200", _growth),
     Aim("p99 at half of the capacity", 10, "ms", _value("latency", P99)),
+    Aim("p99 while 5,000 come back", 50, "ms", _value("comeback", comeback.P99)),
 )
 
 
@@ -119,7 +121,7 @@ def _facts(tables: Tables) -> str:
     facts = {
         "date": datetime.now(UTC).date().isoformat(),
         "CPU": f"{_cpu_model()}, {os.cpu_count()} cores",
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "Python": platform.python_version(),
         **{name: version(name) for name in ("peershare", "trio", "trio-websocket")},
         "Node": _node_version(),

@@ -124,7 +124,7 @@ def spare_garbage_collector() -> None:
 
     A connection is some hundred objects, so with Python's thresholds a collection followed every other
     handshake, and the full ones walked over all modules as well. Now what exists is frozen, young objects are
-    collected in small portions, and old ones when many connections have closed (`Roster`).
+    collected in small portions, and old ones seldom: a closed connection leaves no cycles behind.
     """
     gc.collect()
     gc.freeze()

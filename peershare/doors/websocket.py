@@ -179,9 +179,11 @@ class _Below(trio.abc.Stream):
         self._listening.set()
 
     def stop(self) -> None:
-        """Nothing more is read."""
+        """Nothing more is read. Without these two there is no cycle of objects for the collector to find."""
         self._done = True
         self._hand_over(None)
+        self.websocket = None
+        self._audience = _Nobody()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """The next bytes for trio-websocket; messages in whole frames are heard on the way."""

@@ -1,6 +1,5 @@
 """Who is connected, how many may be, and the orderly end of them all."""
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,11 +9,6 @@ from peershare.errors import Ending
 
 # Close frames go out in batches, so that an end of thousands leaves the event loop to others in between.
 _BATCH = 200
-
-# A closed connection leaves some 13 KiB behind, in cycles of tasks and tracebacks. Where it lived long, they
-# are old objects, which the collector seldom looks at by itself (`server.spare_garbage_collector`). So it is
-# told to after this many, some 60 MiB. That stops everything for a moment, hence not oftener.
-_COLLECT_AFTER = 5_000
 
 End = Callable[[Ending], None]
 
@@ -26,7 +20,6 @@ class Roster:
         self.draining = False
         self._max = max_connections
         self._seats = 0
-        self._closed = 0  # since the last full collection
         self._ends: dict[End, None] = {}
         self._emptied = trio.lowlevel.ParkingLot()
 
@@ -45,10 +38,6 @@ class Roster:
             yield
         finally:
             self._seats -= 1
-            self._closed += 1
-            if self._closed >= _COLLECT_AFTER and not self.draining:
-                self._closed = 0
-                gc.collect()
             if not self._seats:
                 self._emptied.unpark_all()
 

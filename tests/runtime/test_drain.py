@@ -1,8 +1,5 @@
 """The roster: how many may be connected, and their orderly end."""
 
-import gc
-import weakref
-
 import trio
 
 from peershare.errors import Ending
@@ -16,26 +13,6 @@ async def test_there_is_room_up_to_the_limit():
         assert len(roster) == 2
         assert not roster.has_room
     assert roster.has_room
-
-
-async def test_what_closed_connections_leave_is_collected():
-    """After many of them: else cycles of old objects would stay for very long."""
-
-    class Cycle:
-        def __init__(self) -> None:
-            self.me = self
-
-    roster = Roster(max_connections=10)
-    leaving = Cycle()
-    left = weakref.ref(leaving)
-    gc.collect(1)  # it is an old object now
-    del leaving
-    gc.collect(1)
-    assert left() is not None
-    for _ in range(5_000):
-        with roster.seat():
-            pass
-    assert left() is None
 
 
 async def test_drain_tells_everyone_and_waits(autojump_clock, nursery):
