@@ -43,7 +43,8 @@ async def test_a_closed_connection_leaves_no_cycles(how):
                 for _ in range(20):
                     await come_and_go(port, how)
                 await trio.sleep(0.2)
-                assert gc.collect() < 100  # five each would be few; a cycle holds dozens
+                # wsproto's parser leaves seven of a dropped one on Python 3.13; a cycle of ours held 75.
+                assert gc.collect() < 20 * 10
             finally:
                 gc.enable()
 
