@@ -8,7 +8,7 @@ import attrs
 
 from peershare.messages import GroupId, GroupName, Peer, PeerId, User, UserId, Username
 
-MAX_USERNAME = 50  # characters, a suffix included (PROTOCOL: join-group)
+MAX_USERNAME = 50  # characters, a suffix included (docs/protocol.md: join-group)
 
 
 @attrs.define

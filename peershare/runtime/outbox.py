@@ -15,7 +15,7 @@ from peershare.ports import Transport
 
 @attrs.frozen
 class OutboxRules:
-    """A client that falls this far behind will not catch up: DESIGN, section 4."""
+    """A client that falls this far behind will not catch up: docs/design.md."""
 
     max_frames: int = 256
     max_bytes: int = 1 << 20
