@@ -7,7 +7,7 @@ from enum import Enum, StrEnum
 
 import attrs
 
-from peershare.messages import Error, LeaveReason
+from peershare.messages import Error, LeaveReason, NotAdmitted
 
 
 class ErrorCode(StrEnum):
@@ -45,6 +45,13 @@ def invalid_format(issues: list[dict[str, object]]) -> Error:
     return Error(ErrorCode.INVALID_MESSAGE, "Invalid message format", {"validationErrors": issues})
 
 
+# The broker's. Applications match the first three strings.
+NO_PARAMETERS = NotAdmitted("No id, token, or key supplied to websocket server")
+INVALID_KEY = NotAdmitted("Invalid key provided")
+CONCURRENT_LIMIT = NotAdmitted("Server has reached its concurrent user limit")
+LONG_PARAMETERS = NotAdmitted("An id, token, or key is longer than 100 characters")
+
+
 @attrs.frozen
 class End:
     """One way a connection ends.
@@ -73,3 +80,7 @@ class Ending(Enum):
     FAULT = End(1011, "internal error", come_back=True)
     TOO_SLOW = End(4008, "reading too slowly", come_back=True)
     HEARTBEAT_LOST = End(4009, "heartbeat lost", come_back=True, left="timeout")
+    FULL = End(4013, "too many clients", come_back=True)
+    FLOODING = End(4029, "too many messages", come_back=True)
+    NOT_ADMITTED = End(4500, "not admitted", come_back=False)
+    TAKEN_OVER = End(4506, "connected again elsewhere", come_back=False)

@@ -2,12 +2,17 @@
 
 from uuid import uuid4
 
-from peershare.messages import GroupId, UserId
+from peershare.messages import ConnectionId, GroupId, PeerId
 
 
-def new_user_id() -> UserId:
+def new_connection_id() -> ConnectionId:
     """A random UUID (RFC 9562, version 4), lower case."""
-    return UserId(str(uuid4()))
+    return ConnectionId(str(uuid4()))
+
+
+def new_peer_id() -> PeerId:
+    """A random UUID, for a PeerJS client that brings no ID of its own."""
+    return PeerId(str(uuid4()))
 
 
 def new_group_id() -> GroupId:

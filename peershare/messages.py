@@ -1,4 +1,4 @@
-"""The vocabulary: one frozen class for each message of the protocol, and the kinds of their fields.
+"""The vocabulary: one frozen class for each message of the protocols, and the kinds of their fields.
 
 House rules: names and types only. What a field may hold is checked in `wire.validation`, what a
 message means is decided in `core.hub`, and how it is spelled in JSON is known to `wire.codec` alone.
@@ -14,6 +14,8 @@ GroupId = NewType("GroupId", str)
 GroupName = NewType("GroupName", str)
 Username = NewType("Username", str)
 PeerId = NewType("PeerId", str)
+# One WebSocket, whoever is behind it. A signaling connection's is its UserId.
+ConnectionId = NewType("ConnectionId", str)
 # A piece of JSON text that is passed on as it came, never looked into.
 RawJson = NewType("RawJson", object)
 
@@ -224,3 +226,49 @@ SERVER_TYPES: dict[str, type[ServerMessage]] = {
     "pong": Pong,
     "error": Error,
 }
+
+
+# --- between PeerJS clients and the broker (docs/peerjs.md) ------------------------------------
+
+RelayedType = Literal["OFFER", "ANSWER", "CANDIDATE", "LEAVE", "EXPIRE"]
+
+
+@attrs.define  # not frozen: made for each message, in half the time
+class Transmission:
+    """A client's message for another client. `size`: of its text, in bytes."""
+
+    type: RelayedType
+    dst: PeerId | None
+    payload: RawJson | None
+    size: int
+
+
+@attrs.frozen
+class Open:
+    """The ID is the client's."""
+
+
+@attrs.frozen
+class IdTaken:
+    pass
+
+
+@attrs.frozen
+class NotAdmitted:
+    msg: str
+
+
+@attrs.define  # as Transmission
+class Relayed:
+    """A transmission as it is heard. An EXPIRE of the broker's own: `src` is who could not be reached.
+
+    `payload` is None where there is none, which is not JSON's null.
+    """
+
+    type: RelayedType
+    src: PeerId
+    dst: PeerId
+    payload: RawJson | None = None
+
+
+BrokerMessage = Open | IdTaken | NotAdmitted | Relayed

@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from peershare.errors import Ending
-from peershare.messages import LeaveReason
+from peershare.messages import ConnectionId, LeaveReason
 
 
 class Transport(Protocol):
@@ -51,6 +51,10 @@ class Socket(Protocol):
         """When the last byte of any kind arrived, by trio's clock, in seconds."""
         ...
 
+    async def sign_of_life(self) -> None:
+        """Wait until the next byte of any kind arrives. May be cancelled; waits for ever once closed."""
+        ...
+
     async def listen(self, audience: Audience) -> None:
         """Let the audience hear each message, until the end, which is told by raising SocketClosed.
 
@@ -89,4 +93,30 @@ class Mailbox(Protocol):
 
     def flush(self) -> None:
         """Send what can be sent."""
+        ...
+
+
+class Line(Protocol):
+    """A PeerJS client's connection, as the broker's side of the actor sees it."""
+
+    @property
+    def name(self) -> ConnectionId: ...
+
+    @property
+    def mailbox(self) -> Mailbox: ...
+
+    def admit(self) -> None:
+        """It has its ID, and may be listened to from now on."""
+        ...
+
+    def probe(self, holder: "Line") -> None:
+        """Before it is admitted, find out whether the holder of its ID lives, and tell the actor if so."""
+        ...
+
+    def end(self, ending: Ending) -> None:
+        """Close it, when it has been sent what is in the mailbox."""
+        ...
+
+    async def prove_alive(self) -> None:
+        """Ping the client, and return when anything arrives from it, which may be never. May be cancelled."""
         ...

@@ -12,18 +12,26 @@ from functools import partial
 
 import trio
 
+from peershare.core.broker import Broker, BrokerRules
 from peershare.core.hub import Hub
+from peershare.core.limits import RateRules
 from peershare.doors.http import HttpDoor, HttpRules
 from peershare.doors.listener import Listener
+from peershare.doors.peerjs import Peerjs, claim_of
+from peershare.doors.peerjs_rest import PeerjsRestRules, add_peerjs
 from peershare.doors.poller import make_poller
 from peershare.doors.rest import RestRules, create_app
-from peershare.doors.signaling import SignalingDoor
+from peershare.doors.signaling import PATHS, Signaling
+from peershare.doors.sockets import Reception, SocketDoor, Visitor
 from peershare.ids import new_group_id
+from peershare.messages import UserId
 from peershare.runtime.actor import Actor
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import Roster
+from peershare.runtime.groups import Groups
 from peershare.runtime.heartbeat import HeartbeatRules
 from peershare.runtime.outbox import OutboxRules
+from peershare.runtime.peers import Peers
 from peershare.settings import Settings, tls_context
 
 # Connections that the kernel holds for us: enough for everyone to come back at once after a restart.
@@ -33,6 +41,8 @@ _CLOSE_TIMEOUT = 3.0
 _CLOSE_SHARE = 0.4
 # Of the shutdown, what is for the orderly part; the rest is for cancelling what is left.
 _ORDERLY_SHARE = 0.8
+# In seconds of PEERJS_RATE: who calls a whole group sends a few hundred candidates in one go.
+_BURST = 5
 
 
 class CannotListen(Exception):  # noqa: N818 - the message is for people
@@ -45,25 +55,44 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._roster = Roster(settings.max_connections)
+        self._trace = settings.level == "debug"
         hub = Hub(new_group_id, settings.empty_group_ttl)
-        trace = settings.level == "debug"
-        self._actor = Actor(hub, never_back(time.time), trace=trace)
-        self.app = create_app(self._actor, lambda: self._roster.draining, _rest_rules(settings))
+        broker = Broker(
+            _broker_rules(settings), hub.share_group if settings.peerjs_scope == "group" else None
+        )
+        self._actor = Actor(
+            forward(time.time, time.monotonic),
+            Groups(hub, trace=self._trace),
+            Peers(broker, trace=self._trace),
+        )
+        self.app = create_app(self._actor, hub, broker, lambda: self._roster.draining, _rest_rules(settings))
+        add_peerjs(self.app, self._actor, broker, _peerjs_rest_rules(settings))
         self._http = HttpDoor(self.app, HttpRules())
         self._poller = make_poller()
-        signaling = SignalingDoor(
-            self._actor,
-            self._roster,
-            _connection_rules(settings),
-            settings.max_message_size,
-            settings.handshake_timeout,
-            poller=self._poller,
-            trace=trace,
-        )
         self._tls = tls_context(settings)
         self._listener = Listener(
-            signaling, self._http, self._roster, settings.handshake_timeout, lambda: self._tls
+            self._socket_doors(settings),
+            self._http,
+            self._roster,
+            settings.handshake_timeout,
+            lambda: self._tls,
         )
+
+    def _socket_doors(self, settings: Settings) -> dict[str, SocketDoor]:
+        reception = Reception(
+            self._roster, settings.max_message_size, settings.handshake_timeout, self._poller
+        )
+        signaling = SocketDoor(
+            reception, _connection_rules(settings, _signaling_heartbeat(settings)), self._signal
+        )
+        peerjs = SocketDoor(reception, _connection_rules(settings, _peerjs_heartbeat(settings)), self._broker)
+        return {**dict.fromkeys(PATHS, signaling), f"{settings.peerjs_path}peerjs": peerjs}
+
+    def _signal(self, visitor: Visitor) -> Signaling:
+        return Signaling(UserId(visitor.id), self._actor, visitor.outbox, trace=self._trace)
+
+    def _broker(self, visitor: Visitor) -> Peerjs:
+        return Peerjs(visitor, claim_of(visitor.upgrade.query), self._actor, trace=self._trace)
 
     def renew_certificate(self) -> None:
         """Read TLS_CERT and TLS_KEY anew, for the connections to come.
@@ -131,25 +160,45 @@ def spare_garbage_collector() -> None:
     gc.set_threshold(10_000, 5, 1_000)
 
 
-def never_back(clock: Callable[[], float]) -> Callable[[], float]:
-    """A clock that stands still where the other is set back: what waits for a time must not wait longer."""
-    latest = 0.0
+def forward(wall: Callable[[], float], steady: Callable[[], float]) -> Callable[[], float]:
+    """The wall clock, which is set now and then, made fit to wait by: it never goes back or stands still."""
+    ahead = wall() - steady()
 
     def now() -> float:
-        nonlocal latest
-        latest = max(latest, clock())
-        return latest
+        nonlocal ahead
+        ahead = max(ahead, wall() - steady())
+        return steady() + ahead
 
     return now
 
 
-def _connection_rules(settings: Settings) -> ConnectionRules:
+def _signaling_heartbeat(settings: Settings) -> HeartbeatRules:
     interval = settings.ws_heartbeat_interval / 1000
-    return ConnectionRules(
-        HeartbeatRules(interval, timeout=2 * interval),
-        OutboxRules(),
-        close_timeout=min(_CLOSE_TIMEOUT, settings.shutdown_timeout * _CLOSE_SHARE),
+    return HeartbeatRules(interval, timeout=2 * interval)
+
+
+def _peerjs_heartbeat(settings: Settings) -> HeartbeatRules:
+    """Pinged twice at least before it is given up: browsers answer even where they slow a page's timers."""
+    timeout = settings.peerjs_alive_timeout / 1000
+    return HeartbeatRules(min(settings.ws_heartbeat_interval / 1000, timeout / 2), timeout)
+
+
+def _connection_rules(settings: Settings, heartbeat: HeartbeatRules) -> ConnectionRules:
+    close_timeout = min(_CLOSE_TIMEOUT, settings.shutdown_timeout * _CLOSE_SHARE)
+    return ConnectionRules(heartbeat, OutboxRules(), close_timeout)
+
+
+def _broker_rules(settings: Settings) -> BrokerRules:
+    return BrokerRules(
+        settings.peerjs_key,
+        settings.peerjs_concurrent_limit,
+        settings.peerjs_expire_timeout / 1000,
+        RateRules(settings.peerjs_rate, burst=_BURST * settings.peerjs_rate),
     )
+
+
+def _peerjs_rest_rules(settings: Settings) -> PeerjsRestRules:
+    return PeerjsRestRules(settings.peerjs_path, settings.peerjs_allow_discovery, settings.peerjs_cors)
 
 
 def _rest_rules(settings: Settings) -> RestRules:

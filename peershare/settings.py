@@ -69,11 +69,38 @@ class Origins(click.ParamType[tuple[str, ...]]):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value  # the default, as it is
         origins = tuple(origin.strip() for origin in value.split(",") if origin.strip())
         for origin in origins:
             if not re.fullmatch(r"https?://[^\s/?#,*]+", origin):
                 self.fail(f"{origin!r} is not an origin such as https://example.com.", param, ctx)
         return origins
+
+
+class MountPath(click.ParamType[str]):
+    name = "path"
+
+    # What the server has at its root already.
+    _RESERVED = ("api", "group", "ws")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """With a slash at both ends."""
+        segments = [segment for segment in value.split("/") if segment]
+        if not all(re.fullmatch(r"[A-Za-z0-9._~-]{1,100}", segment) for segment in segments):
+            self.fail(f"{value!r} is not a path such as /myapp.", param, ctx)
+        if {".", ".."} & set(segments) or segments[:1] in [[name] for name in self._RESERVED]:
+            self.fail(f"{value!r} is not free: it must not begin with /api, /group or /ws.", param, ctx)
+        return "/".join(["", *segments, ""])
+
+
+class Word(click.ParamType[str]):
+    name = "word"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9._~-]{1,100}", value):
+            self.fail(f"{value!r} is not 1 to 100 of the characters A-Z a-z 0-9 . _ ~ -", param, ctx)
+        return str(value)
 
 
 class Readable(click.ParamType[str]):
@@ -189,6 +216,59 @@ class Settings:
         Whole(1, 1_000_000),
         "MAX_CONNECTIONS",
         meaning="WebSockets open at once. One more is refused with HTTP 503.",
+    )
+
+    peerjs_path: str = _setting(
+        "/", MountPath(), "PEERJS_PATH", meaning="Where the PeerJS broker is: the `path` of its clients."
+    )
+    peerjs_key: str = _setting("peerjs", Word(), "PEERJS_KEY", meaning="The `key` of the broker's clients.")
+    peerjs_allow_discovery: bool = _setting(
+        False,  # noqa: FBT003
+        click.BOOL,
+        "PEERJS_ALLOW_DISCOVERY",
+        meaning="Whether the broker tells anybody the IDs of all who are connected to it.",
+    )
+    peerjs_concurrent_limit: int = _setting(
+        5_000,
+        Whole(1, 1_000_000),
+        "PEERJS_CONCURRENT_LIMIT",
+        meaning="Clients of the broker at once. They count for MAX_CONNECTIONS too.",
+    )
+    peerjs_expire_timeout: int = _setting(
+        5_000,
+        Whole(100, 600_000),
+        "PEERJS_EXPIRE_TIMEOUT",
+        unit="ms",
+        meaning="How long a message waits for a destination that is not connected.",
+    )
+    peerjs_alive_timeout: int = _setting(
+        60_000,
+        Whole(1_000, 3_600_000),
+        "PEERJS_ALIVE_TIMEOUT",
+        unit="ms",
+        meaning="A client of the broker that is silent for so long is gone. It is pinged in between.",
+    )
+    peerjs_cors: tuple[str, ...] = _setting(
+        (),
+        Origins(),
+        "PEERJS_CORS",
+        unit="comma-separated",
+        meaning="Web pages of these origins may read the broker's pages. Any may when it is empty.",
+    )
+    peerjs_scope: str = _setting(
+        "open",
+        click.Choice(["open", "group"]),
+        "PEERJS_SCOPE",
+        meaning="Whom a client of the broker reaches: `open`, everybody; `group`, only those who share a "
+        "group with it, by the peer IDs that members have told.",
+    )
+    peerjs_rate: int = _setting(
+        200,
+        Whole(1, 1_000_000),
+        "PEERJS_RATE",
+        unit="1/s",
+        meaning="Messages from one client of the broker; five times as many at once. More are dropped, and "
+        "after 10 s of that the client is closed.",
     )
 
     tls_cert: str = _setting(

@@ -7,7 +7,7 @@ import socket
 import pytest
 import trio
 
-from peershare.server import Server, never_back
+from peershare.server import Server, forward
 from peershare.settings import Settings
 from tests.support import HANDSHAKE, frame, reset
 
@@ -49,8 +49,17 @@ async def test_a_closed_connection_leaves_no_cycles(how):
                 gc.enable()
 
 
-def test_a_clock_that_is_set_back():
-    """It stands still until the other has caught up."""
-    times = iter([10.0, 11.0, 5.0, 10.9, 11.5])
-    now = never_back(lambda: next(times))
-    assert [now() for _ in range(5)] == [10.0, 11.0, 11.0, 11.0, 11.5]
+@pytest.mark.parametrize(
+    ("wall", "told"),
+    [
+        ([1000, 1001, 1002, 1003], [1001, 1002, 1003]),
+        ([1000, 1001, 500, 501], [1001, 1002, 1003]),
+        ([1000, 2001, 1002, 1003], [2001, 2002, 2003]),
+    ],
+    ids=["never", "back", "forward, and back"],
+)
+def test_a_clock_that_is_set(wall, told):
+    """It is followed forward only, and whoever waits by it waits no longer than was said."""
+    walls, steady = iter(wall), iter([10, 11, 11, 12, 12, 13, 13])
+    now = forward(lambda: next(walls), lambda: next(steady))
+    assert [now() for _ in told] == told

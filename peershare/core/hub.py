@@ -113,6 +113,8 @@ class Hub:
         # Empty groups, the longest empty first: the order of insertion is the order of expiry.
         self._empty: dict[GroupId, Group] = {}
         self._member_count = 0
+        # Where members have told each peer ID.
+        self._told: dict[PeerId, set[GroupId]] = {}
 
     # --- a connection's life ---
 
@@ -157,6 +159,10 @@ class Hub:
     def group_info(self, group_id: GroupId) -> GroupInfo | None:
         group = self._groups.get(group_id)
         return None if group is None else GroupInfo(group.id, group.name, group.created_at, len(group))
+
+    def share_group(self, one: PeerId, other: PeerId) -> bool:
+        """Whether some group has members that told these peer IDs."""
+        return not self._told.get(one, set()).isdisjoint(self._told.get(other, ()))
 
     # --- groups ---
 
@@ -259,20 +265,35 @@ class Hub:
 
     def _add(self, sender: _Connected, group: Group, username: Username) -> Member:
         member = group.add(sender.user_id, username, sender.peer_id)
+        self._tell(group, member.peer_id)
         sender.group = group
         self._member_count += 1
         self._empty.pop(group.id, None)
         return member
 
     def _set_peer_id(self, sender: _Connected, group: Group, peer_id: PeerId) -> None:
+        self._untell(group, group[sender.user_id].peer_id)
         group.set_peer_id(sender.user_id, peer_id)
+        self._tell(group, peer_id)
         sender.peer_id = peer_id
+
+    def _tell(self, group: Group, peer_id: PeerId | None) -> None:
+        if peer_id is not None:
+            self._told.setdefault(peer_id, set()).add(group.id)
+
+    def _untell(self, group: Group, peer_id: PeerId | None) -> None:
+        if peer_id is not None:
+            groups = self._told[peer_id]
+            groups.discard(group.id)
+            if not groups:
+                del self._told[peer_id]
 
     def _leave_current(self, sender: _Connected, now: float) -> list[Effect]:
         return [] if sender.group is None else self._leave(sender, sender.group, "left", now)
 
     def _leave(self, sender: _Connected, group: Group, reason: LeaveReason, now: float) -> list[Effect]:
         member = group.remove(sender.user_id)
+        self._untell(group, member.peer_id)
         sender.group = None
         self._member_count -= 1
         if len(group):

@@ -5,7 +5,7 @@ connection raises leaves its own task.
 """
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import attrs
 import structlog
@@ -13,7 +13,7 @@ import trio
 
 from peershare.doors.head import NOT_FOUND, UNAVAILABLE, Head, Refusal, Upgrade, judge_upgrade
 from peershare.doors.http import HttpDoor
-from peershare.doors.signaling import PATHS, SignalingDoor
+from peershare.doors.sockets import SocketDoor
 from peershare.doors.streams import ClientStream
 from peershare.runtime.drain import Roster
 
@@ -25,11 +25,13 @@ _REFUSAL_TIMEOUT = 2.0
 
 @attrs.frozen
 class Listener:
-    """`handshake_timeout`, in seconds, is what a client has to send a whole head; and to agree on TLS before,
+    """`sockets` says which door is behind which path.
+
+    `handshake_timeout`, in seconds, is what a client has to send a whole head; and to agree on TLS before,
     where `tls` gives a context. It is asked anew for each connection, so that a renewed certificate counts.
     """
 
-    signaling: SignalingDoor
+    sockets: Mapping[str, SocketDoor]
     http: HttpDoor
     roster: Roster
     handshake_timeout: float
@@ -79,13 +81,13 @@ class Listener:
                         continue
                 case Upgrade():
                     stream.drop_head()
-                    await self.signaling.serve(stream, verdict)
+                    await self.sockets[verdict.path].serve(stream, verdict)
                 case Refusal():
                     await _refuse(stream, verdict)
             return
 
     def _admit(self, head: Head) -> Upgrade | Refusal:
-        if head.path not in PATHS:
+        if head.path not in self.sockets:
             return NOT_FOUND
         verdict = judge_upgrade(head)
         if isinstance(verdict, Upgrade) and not self.roster.has_room:

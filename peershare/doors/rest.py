@@ -12,7 +12,8 @@ from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from peershare import __version__
-from peershare.core.hub import Hub
+from peershare.core.broker import Broker
+from peershare.core.hub import Hub, Stats
 from peershare.messages import GroupId
 from peershare.runtime.actor import Actor
 from peershare.wire.validation import RULES, issues_of
@@ -29,13 +30,18 @@ class RestRules:
     environment: str
 
 
-def create_app(actor: Actor, is_draining: Callable[[], bool], rules: RestRules) -> QuartTrio:
-    """The app. `is_draining` says whether the server's end has begun."""
+def create_app(
+    actor: Actor, hub: Hub, broker: Broker, is_draining: Callable[[], bool], rules: RestRules
+) -> QuartTrio:
+    """The app, which asks the hub and the broker through their actor.
+
+    `is_draining` says whether the server's end has begun.
+    """
     app = QuartTrio("peershare")
     app.config.update(MAX_CONTENT_LENGTH=_MAX_BODY, PROPAGATE_EXCEPTIONS=False)
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
-    _add_health(app, actor, is_draining)
-    _add_groups(app, actor)
+    _add_health(app, actor, is_draining, hub, broker)
+    _add_groups(app, actor, hub)
     _add_errors(app)
 
     @app.get("/api")
@@ -61,7 +67,9 @@ def create_app(actor: Actor, is_draining: Callable[[], bool], rules: RestRules) 
     return cors(app, allow_origin=list(rules.allowed_origins), allow_credentials=True)
 
 
-def _add_health(app: QuartTrio, actor: Actor, is_draining: Callable[[], bool]) -> None:
+def _add_health(
+    app: QuartTrio, actor: Actor, is_draining: Callable[[], bool], hub: Hub, broker: Broker
+) -> None:
     began = time.monotonic()
 
     def uptime() -> float:
@@ -69,12 +77,18 @@ def _add_health(app: QuartTrio, actor: Actor, is_draining: Callable[[], bool]) -
 
     @app.get("/api/health")
     async def health() -> dict[str, Any]:
-        stats = await actor.ask(_stats)
+        stats = _shown(await actor.ask(hub.stats))
         return {"status": "ok", "timestamp": _iso(time.time()), "uptime": uptime(), "stats": stats}
 
     @app.get("/api/stats")
     async def stats() -> dict[str, Any]:
-        return {**await actor.ask(_stats), "timestamp": _iso(time.time()), "uptime": uptime()}
+        groups, peers = await actor.ask(lambda: (hub.stats(), broker.stats()))
+        return {
+            **_shown(groups),
+            "broker": attrs.asdict(peers),
+            "timestamp": _iso(time.time()),
+            "uptime": uptime(),
+        }
 
     @app.get("/api/health/live")
     async def live() -> dict[str, Any]:
@@ -85,7 +99,7 @@ def _add_health(app: QuartTrio, actor: Actor, is_draining: Callable[[], bool]) -
         return ({"status": "draining"}, 503) if is_draining() else ({"status": "ready"}, 200)
 
 
-def _add_groups(app: QuartTrio, actor: Actor) -> None:
+def _add_groups(app: QuartTrio, actor: Actor, hub: Hub) -> None:
     rule = RULES[GroupId]
 
     @app.get("/api/group/<group_id>")
@@ -95,7 +109,7 @@ def _add_groups(app: QuartTrio, actor: Actor) -> None:
             refusal = {"error": "Invalid group ID format", "code": "INVALID_GROUP_ID", "details": issues}
             return refusal, 400
         wanted = GroupId(str(rule.check(group_id)))
-        info = await actor.ask(lambda hub: hub.group_info(wanted))
+        info = await actor.ask(lambda: hub.group_info(wanted))
         if info is None:
             return {"error": "Group not found", "code": "GROUP_NOT_FOUND"}, 404
         return {
@@ -118,8 +132,7 @@ def _add_errors(app: QuartTrio) -> None:
         return {"error": error.name.capitalize(), "code": error.name.upper().replace(" ", "_")}, status
 
 
-def _stats(hub: Hub) -> dict[str, Any]:
-    stats = hub.stats()
+def _shown(stats: Stats) -> dict[str, Any]:
     average = round(stats.users / stats.groups, 2) if stats.groups else 0
     return {"totalGroups": stats.groups, "totalUsers": stats.users, "averageGroupSize": average}
 

@@ -83,6 +83,9 @@ class WebSocket:
     def last_heard(self) -> float:
         return self._below.last_heard
 
+    async def sign_of_life(self) -> None:
+        await self._below.signs.park()
+
     async def listen(self, audience: Audience) -> None:
         # The short way is heard in the poller's task or in trio-websocket's, the long way here; never both at
         # a time, since the splitter lets no message overtake another.
@@ -153,6 +156,7 @@ class _Below(trio.abc.Stream):
     ) -> None:
         self.stream = stream
         self.last_heard = trio.current_time()
+        self.signs = trio.lowlevel.ParkingLot()  # who waits for a sign of life
         self.splitter = FrameSplitter(max_message_size)
         self.websocket: WebSocketConnection | None = None
         self._outbox = outbox
@@ -219,7 +223,7 @@ class _Below(trio.abc.Stream):
                 self.stream.forget()
             return self._batch
         data = await self.stream.receive_some(READ_SIZE)
-        self.last_heard = trio.current_time()
+        self._heard()
         return self.splitter.split(bytes(data)) if data else None
 
     def _readable(self) -> None:
@@ -237,7 +241,7 @@ class _Below(trio.abc.Stream):
         if not data:
             self._hand_over(None)
             return
-        self.last_heard = trio.current_time()
+        self._heard()
         messages, long_way = self.splitter.split(data)
         heard = 0
         for message in messages:
@@ -246,6 +250,11 @@ class _Below(trio.abc.Stream):
             heard += 1
         if long_way or heard < len(messages) or self.splitter.too_big:
             self._hand_over((messages[heard:], long_way))
+
+    def _heard(self) -> None:
+        self.last_heard = trio.current_time()
+        if self.signs:
+            self.signs.unpark_all()
 
     def _hand_over(self, batch: _Batch | None) -> None:
         self.stream.forget()

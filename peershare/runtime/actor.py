@@ -1,30 +1,30 @@
-"""The actor: the one task that touches the hub. Everyone else sends it commands.
+"""The actor: the one task that touches the state of the house. Everyone else sends it commands.
 
 House rules:
 
 - It never awaits a peer, a database or anything else outside: a frame goes into an outbox or not at all.
-- A bug in a handler is its sender's CONNECTION_ERROR and one traceback, and nothing more.
+- A bug in a handler is one traceback, and nothing more: the next command finds everything in order.
 - It takes a few hundred commands at a time, then lets the others run.
+
+What the commands mean is known to its sides: `groups` for the hub, `peers` for the broker.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
 
 import attrs
 import outcome
 import structlog
 import trio
 
-from peershare import errors
-from peershare.core.hub import Delivery, Effect, GroupClosed, GroupOpened, Hub
-from peershare.messages import ClientMessage, Error, LeaveReason, UserId
 from peershare.ports import Mailbox
-from peershare.wire.codec import encode
-from peershare.wire.frames import text_frame
 
 log = structlog.get_logger("peershare.actor")
 
 T = TypeVar("T")
+
+# What carries out the commands of one class, given the time.
+Handlers = Mapping[type, Callable[[Any, float], None]]
 
 # Commands that wait. When it is full the readers wait, and with them their clients.
 _QUEUE_SIZE = 1024
@@ -32,58 +32,47 @@ _QUEUE_SIZE = 1024
 _BATCH = 300
 
 
-@attrs.define
-class Enter:
-    """A connection is open, and `mailbox` takes the frames for it."""
+class Side(Protocol):
+    """State that the actor alone touches, and what its commands do to it."""
 
-    user_id: UserId
-    mailbox: Mailbox
+    @property
+    def handlers(self) -> Handlers:
+        """One for each class of commands."""
+        ...
 
+    @property
+    def unflushed(self) -> list[Mailbox]:
+        """Where frames were put since they were last flushed, each once."""
+        ...
 
-@attrs.define
-class Say:
-    user_id: UserId
-    message: ClientMessage
-    request_id: str | None
+    def next_expiry(self) -> float | None:
+        """When `sweep` will have something to do, or None while nothing waits."""
+        ...
 
-
-@attrs.define
-class Refuse:
-    """What a client said was no message. It comes this way so that answers keep their order."""
-
-    user_id: UserId
-    error: Error
-    request_id: str | None
-
-
-@attrs.define
-class Leave:
-    user_id: UserId
-    reason: LeaveReason
+    def sweep(self, now: float) -> None:
+        """Do what was to be done by now."""
+        ...
 
 
 @attrs.define
 class Ask:
-    """A question to the hub: `put_to` is called with it."""
+    """A question to the state: `put` is called."""
 
-    put_to: Callable[[Hub], None]
-
-
-Command = Enter | Say | Refuse | Leave | Ask
+    put: Callable[[], None]
 
 
 class Actor:
-    """Owns the hub. `clock` gives seconds since 1970, and never goes back."""
+    """Owns the state behind its sides. `clock` gives seconds, and never goes back."""
 
-    def __init__(self, hub: Hub, clock: Callable[[], float], *, trace: bool = False) -> None:
-        self._hub = hub
+    def __init__(self, clock: Callable[[], float], *sides: Side) -> None:
         self._clock = clock
-        self._trace = trace  # log each frame; asked once, since even a call that logs nothing costs
-        self._mailboxes: dict[UserId, Mailbox] = {}
-        self._unflushed: list[Mailbox] = []
-        self._commands, self._inbox = trio.open_memory_channel[Command](_QUEUE_SIZE)
+        self._sides = sides
+        self._handlers: dict[type, Callable[[Any, float], None]] = {Ask: _put}
+        for side in sides:
+            self._handlers.update(side.handlers)
+        self._commands, self._inbox = trio.open_memory_channel[object](_QUEUE_SIZE)
 
-    async def send(self, command: Command) -> None:
+    async def send(self, command: object) -> None:
         """Hand over a command. Waits only while the queue is full; if cancelled then, it was not sent.
 
         Raises trio.BrokenResourceError once the actor has ended.
@@ -91,7 +80,7 @@ class Actor:
         if not self.send_now(command):
             await self._commands.send(command)
 
-    def send_now(self, command: Command) -> bool:
+    def send_now(self, command: object) -> bool:
         """Hand over a command if there is room for it. Raises as `send` does."""
         try:
             self._commands.send_nowait(command)
@@ -99,19 +88,19 @@ class Actor:
             return False
         return True
 
-    async def ask(self, question: Callable[[Hub], T]) -> T:
-        """What `question` says of the hub, put in the actor's own task, between two commands.
+    async def ask(self, question: Callable[[], T]) -> T:
+        """The answer to a question, such as `hub.stats`, put in the actor's own task, between two commands.
 
         Raises what `question` raises, and trio.BrokenResourceError once the actor has ended.
         """
         answered = trio.Event()
         answers: list[outcome.Outcome[T]] = []
 
-        def put_to(hub: Hub) -> None:
-            answers.append(outcome.capture(question, hub))
+        def put() -> None:
+            answers.append(outcome.capture(question))
             answered.set()
 
-        await self.send(Ask(put_to))
+        await self.send(Ask(put))
         await answered.wait()
         return answers[0].unwrap()
 
@@ -129,78 +118,46 @@ class Actor:
                     command = self._waiting_command() if taken < _BATCH else None
                 self._flush()
 
-    async def _next_command(self) -> Command | None:
-        """The next command, or None when the hub wants to be swept first."""
-        expiry = self._hub.next_expiry()
+    async def _next_command(self) -> object | None:
+        """The next command, or None when a side wants to be swept first."""
+        expiry = min((when for side in self._sides if (when := side.next_expiry()) is not None), default=None)
         if expiry is None:
             return await self._inbox.receive()
         with trio.move_on_after(max(0, expiry - self._clock())):
             return await self._inbox.receive()
         return None
 
-    def _waiting_command(self) -> Command | None:
+    def _waiting_command(self) -> object | None:
         try:
             return self._inbox.receive_nowait()
         except trio.WouldBlock:
             return None
 
     def _sweep(self, now: float) -> None:
-        expiry = self._hub.next_expiry()
-        if expiry is None or expiry > now:
-            return
-        try:
-            self._take_effect(self._hub.sweep(now), now)
-        except Exception:
-            log.exception("a sweep failed")
+        for side in self._sides:
+            expiry = side.next_expiry()
+            if expiry is not None and expiry <= now:
+                try:
+                    side.sweep(now)
+                except Exception:
+                    log.exception("a sweep failed")
 
-    def _carry_out(self, command: Command, now: float) -> None:
+    def _carry_out(self, command: object, now: float) -> None:
         try:
-            match command:
-                case Say(user_id, message, request_id):
-                    self._take_effect(self._hub.handle(user_id, message, now), now, request_id)
-                case Enter(user_id, mailbox):
-                    self._mailboxes[user_id] = mailbox
-                    self._take_effect(self._hub.connect(user_id), now)
-                case Leave(user_id, reason):
-                    self._mailboxes.pop(user_id, None)
-                    self._take_effect(self._hub.disconnect(user_id, reason, now), now)
-                case Refuse(user_id, error, request_id):
-                    self._take_effect([Delivery(error, (user_id,), answers=True)], now, request_id)
-                case Ask(put_to):
-                    put_to(self._hub)
+            self._handlers[type(command)](command, now)
         except Exception:
             log.exception("a handler failed", command=type(command).__name__)
-            if isinstance(command, Say):
-                sorry = Delivery(errors.CONNECTION_ERROR, (command.user_id,), answers=True)
-                self._take_effect([sorry], now, command.request_id)
-
-    def _take_effect(self, effects: Sequence[Effect], now: float, request_id: str | None = None) -> None:
-        timestamp = int(now * 1000)
-        for effect in effects:
-            match effect:
-                case Delivery():
-                    self._deliver(effect, timestamp, request_id if effect.answers else None)
-                case GroupOpened(group_id):
-                    log.info("group opened", group=group_id)
-                case GroupClosed(group_id, lifetime, why):
-                    log.info("group closed", group=group_id, why=why, seconds=round(lifetime, 3))
-
-    def _deliver(self, delivery: Delivery, timestamp: int, request_id: str | None) -> None:
-        """Encoded once, however many get it."""
-        frame = text_frame(encode(delivery.message, timestamp, request_id))
-        if self._trace:
-            what = type(delivery.message).__name__
-            log.debug("out", message=what, size=len(frame), to=list(delivery.recipients))
-        for user_id in delivery.recipients:
-            mailbox = self._mailboxes.get(user_id)
-            if mailbox is not None and mailbox.put(frame):
-                self._unflushed.append(mailbox)
 
     def _flush(self) -> None:
         """Each client's frames of one batch go out in one write."""
-        for mailbox in self._unflushed:
-            try:
-                mailbox.flush()
-            except Exception:
-                log.exception("an outbox failed")
-        self._unflushed.clear()
+        for side in self._sides:
+            for mailbox in side.unflushed:
+                try:
+                    mailbox.flush()
+                except Exception:
+                    log.exception("an outbox failed")
+            side.unflushed.clear()
+
+
+def _put(question: Ask, _now: float) -> None:
+    question.put()

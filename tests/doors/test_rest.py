@@ -7,11 +7,10 @@ import pytest
 import trio
 
 from peershare import __version__
-from peershare.core.hub import Hub
-from peershare.doors.rest import RestRules, create_app
 from peershare.messages import CreateGroup, GroupId, GroupName, JoinGroup, UserId, Username
-from peershare.runtime.actor import Actor, Enter, Say
+from peershare.runtime.groups import Enter, Say
 from peershare.runtime.outbox import Outbox, OutboxRules
+from tests.doors.house import House
 from tests.runtime.fakes import FakeTransport
 
 GROUP = GroupId("550e8400-e29b-41d4-a716-446655440000")
@@ -21,11 +20,10 @@ ORIGIN = "https://app.example.com"
 
 class World:
     def __init__(self) -> None:
-        self.draining = False
         ids = iter([GROUP, GroupId(str(uuid.uuid4()))])
-        self.actor = Actor(Hub(lambda: next(ids), 30), lambda: 1_700_000_000.25)
-        app = create_app(self.actor, lambda: self.draining, RestRules([ORIGIN], 3001, "test"))
-        self.client = app.test_client()
+        self.house = House(ids, lambda: 1_700_000_000.25, ttl=30)
+        self.actor = self.house.actor
+        self.client = self.house.app([ORIGIN]).test_client()
 
     async def enter(self, user: str, *messages) -> None:
         user_id = UserId(user)
@@ -62,7 +60,7 @@ async def test_live_and_ready(world):
     """Ready turns into 503 once the end has begun; live does not."""
     assert await get(world, "/api/health/live") == {"status": "alive"}
     assert await get(world, "/api/health/ready") == {"status": "ready"}
-    world.draining = True
+    world.house.draining = True
     assert await get(world, "/api/health/ready", 503) == {"status": "draining"}
     assert await get(world, "/api/health/live") == {"status": "alive"}
 
@@ -152,13 +150,12 @@ async def test_any_other_method(world):
 
 async def test_a_fault_of_the_servers(caplog):
     """It is a 500 without a traceback, which is logged instead, once."""
-    actor = Actor(Hub(lambda: GROUP, 30), lambda: 0.0)
+    house = House()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(actor.run)
+        nursery.start_soon(house.actor.run)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()  # an actor that has ended can't be asked
-    app = create_app(actor, lambda: False, RestRules([], 3001, "test"))
-    response = await app.test_client().get("/api/stats")
+    response = await house.app().test_client().get("/api/stats")
     assert response.status_code == 500
     assert await response.get_json() == {"error": "Internal server error", "code": "INTERNAL_ERROR"}
     assert len(caplog.records) == 1
@@ -182,9 +179,7 @@ async def test_cors_for_any_other_origin(world, origin):
 
 async def test_cors_with_no_origin_listed(nursery):
     """Nobody's page may read."""
-    actor = Actor(Hub(lambda: GROUP, 30), lambda: 0.0)
-    app = create_app(actor, lambda: False, RestRules([], 3001, "test"))
-    response = await app.test_client().get("/api", headers={"Origin": ORIGIN})
+    response = await House().app().test_client().get("/api", headers={"Origin": ORIGIN})
     assert "Access-Control-Allow-Origin" not in response.headers
 
 

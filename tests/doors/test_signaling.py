@@ -6,35 +6,14 @@ import pytest
 import structlog
 import trio
 
-from peershare.core.hub import Hub
 from peershare.doors.head import Upgrade
-from peershare.doors.signaling import SignalingDoor
 from peershare.doors.streams import ClientStream
-from peershare.messages import GroupId
-from peershare.runtime.actor import Actor
-from peershare.runtime.connection import ConnectionRules
-from peershare.runtime.drain import Roster
-from peershare.runtime.heartbeat import HeartbeatRules
-from peershare.runtime.outbox import OutboxRules
+from tests.doors.house import House
 from tests.runtime.test_connection import CancelAfter
 from tests.support import frame
 
-RULES = ConnectionRules(HeartbeatRules(30, 60), OutboxRules(), close_timeout=3)
 UPGRADE = Upgrade("/ws", "", "dGhlIHNhbXBsZSBub25jZQ==")
 CREATE = json.dumps({"type": "create-group", "payload": {"groupName": "Team", "username": "ann"}})
-
-
-class House:
-    """A door and what is behind it."""
-
-    def __init__(self) -> None:
-        ids = iter(range(1_000_000))
-        self.actor = Actor(Hub(lambda: GroupId(str(next(ids))), 0), trio.current_time)
-        self.roster = Roster(10)
-        self.door = SignalingDoor(self.actor, self.roster, RULES, 1000, 10, poller=None, trace=False)
-
-    async def members(self) -> int:
-        return (await self.actor.ask(Hub.stats)).users
 
 
 @pytest.fixture
@@ -49,7 +28,7 @@ async def test_a_stream_that_can_write_nothing_at_once(house, nursery, autojump_
     """The plain way, as over TLS: everything through the writer, and nothing is different."""
     near, far = trio.testing.memory_stream_pair()
     stream = ClientStream(far)
-    nursery.start_soon(house.door.serve, stream, UPGRADE)
+    nursery.start_soon(house.signaling.serve, stream, UPGRADE)
     received = b""
     while b"connection-established" not in received:
         received += await near.receive_some()
@@ -70,7 +49,7 @@ async def test_a_client_that_has_gone_during_the_handshake(house, autojump_clock
     near, far = trio.testing.memory_stream_pair()
     await near.aclose()
     with structlog.testing.capture_logs() as logs:
-        await house.door.serve(ClientStream(far), UPGRADE)
+        await house.signaling.serve(ClientStream(far), UPGRADE)
     assert len(house.roster) == 0
     assert [entry for entry in logs if entry["log_level"] == "error"] == []
 
@@ -79,7 +58,7 @@ async def test_a_handshake_that_nobody_reads(house, autojump_clock):
     """It is given up after its timeout."""
     near, far = trio.testing.lockstep_stream_pair()  # takes nothing until it is read
     began = trio.current_time()
-    await house.door.serve(ClientStream(far), UPGRADE)
+    await house.signaling.serve(ClientStream(far), UPGRADE)
     assert trio.current_time() - began == 10
     assert len(house.roster) == 0
     await near.aclose()
@@ -103,14 +82,14 @@ async def test_no_ghost_wherever_it_is_cancelled(nursery, autojump_clock):
         trio.lowlevel.add_instrument(instrument)
         try:
             with instrument.scope:
-                await house.door.serve(ClientStream(far), UPGRADE)
+                await house.signaling.serve(ClientStream(far), UPGRADE)
         finally:
             trio.lowlevel.remove_instrument(instrument)
             await trio.aclose_forcefully(far)  # as the listener does
         fired = instrument.fired
         assert await house.members() == 0
         assert len(house.roster) == 0
-        assert (await house.actor.ask(lambda hub: len(hub._connected))) == 0
+        assert not house.hub._connected
         most_members = max(most_members, b"group-created" in await near.receive_some())
         await near.aclose()
     assert most_members

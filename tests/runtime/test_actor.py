@@ -9,7 +9,8 @@ import trio
 from peershare import errors
 from peershare.core.hub import Hub
 from peershare.messages import CreateGroup, GroupId, GroupName, JoinGroup, LeaveGroup, Ping, UserId, Username
-from peershare.runtime.actor import Actor, Ask, Enter, Leave, Refuse, Say
+from peershare.runtime.actor import Actor, Ask
+from peershare.runtime.groups import Enter, Groups, Leave, Refuse, Say
 
 ANN, BOB = UserId("ann"), UserId("bob")
 CREATE = CreateGroup(GroupName("Team"), Username("Ann"))
@@ -55,7 +56,7 @@ async def settle() -> None:
 
 async def test_what_a_client_says_is_answered(nursery, autojump_clock):
     """Entering, saying and leaving go through the hub, with the time stamp of the actor's clock."""
-    actor = Actor(hub(), lambda: 1_700_000_000.5)
+    actor = Actor(lambda: 1_700_000_000.5, Groups(hub()))
     nursery.start_soon(actor.run)
     ann = Client()
     await actor.send(Enter(ANN, ann))
@@ -70,7 +71,7 @@ async def test_what_a_client_says_is_answered(nursery, autojump_clock):
 
 async def test_only_the_answer_carries_the_request_id(nursery, autojump_clock):
     """What the others hear of it does not."""
-    actor = Actor(hub(), trio.current_time)
+    actor = Actor(trio.current_time, Groups(hub()))
     nursery.start_soon(actor.run)
     ann, bob = Client(), Client()
     for user_id, client in ((ANN, ann), (BOB, bob)):
@@ -86,7 +87,7 @@ async def test_only_the_answer_carries_the_request_id(nursery, autojump_clock):
 
 async def test_a_refusal_keeps_its_place(nursery, autojump_clock):
     """What is no message is answered between the answers to its neighbours."""
-    actor = Actor(hub(), trio.current_time)
+    actor = Actor(trio.current_time, Groups(hub()))
     ann = Client()
     await actor.send(Enter(ANN, ann))
     await actor.send(Say(ANN, Ping(), None))
@@ -105,7 +106,7 @@ async def test_a_bug_in_a_handler_harms_nobody_else(nursery, autojump_clock, log
     def boom() -> GroupId:
         raise RuntimeError("a bug")
 
-    actor = Actor(hub(new_group_id=boom), trio.current_time)
+    actor = Actor(trio.current_time, Groups(hub(new_group_id=boom)))
     nursery.start_soon(actor.run)
     ann, bob = Client(), Client()
     await actor.send(Enter(ANN, ann))
@@ -125,7 +126,7 @@ async def test_a_bug_in_a_handler_harms_nobody_else(nursery, autojump_clock, log
 
 async def test_frames_of_one_batch_go_out_together(nursery, autojump_clock):
     """Each client is flushed once, whatever it got."""
-    actor = Actor(hub(), trio.current_time)
+    actor = Actor(trio.current_time, Groups(hub()))
     ann = Client()
     await actor.send(Enter(ANN, ann))
     for _ in range(10):
@@ -144,7 +145,7 @@ async def test_a_client_whose_outbox_fails_harms_nobody_else(nursery, autojump_c
     def broken(*_) -> None:
         raise RuntimeError("a bug")
 
-    actor = Actor(hub(), trio.current_time)
+    actor = Actor(trio.current_time, Groups(hub()))
     nursery.start_soon(actor.run)
     ann, bob = Client(), Client()
     setattr(ann, method, broken)
@@ -160,7 +161,7 @@ async def test_a_client_whose_outbox_fails_harms_nobody_else(nursery, autojump_c
 
 async def test_who_has_left_gets_nothing(nursery, autojump_clock):
     """Messages that were on their way when a client left lead nowhere."""
-    actor = Actor(hub(), trio.current_time)
+    actor = Actor(trio.current_time, Groups(hub()))
     nursery.start_soon(actor.run)
     ann = Client()
     await actor.send(Enter(ANN, ann))
@@ -174,16 +175,17 @@ async def test_who_has_left_gets_nothing(nursery, autojump_clock):
 
 async def test_an_abandoned_group_ends_on_time(nursery, autojump_clock, log):
     """The actor wakes by itself, exactly when nobody came back to a group for its TTL."""
-    actor = Actor(hub(ttl=30), trio.current_time)
+    groups = hub(ttl=30)
+    actor = Actor(trio.current_time, Groups(groups))
     nursery.start_soon(actor.run)
     await actor.send(Enter(ANN, Client()))
     await actor.send(Say(ANN, CREATE, None))
     await trio.sleep(5)
     await actor.send(Leave(ANN, "disconnected"))
     await trio.sleep(29.9)
-    assert (await actor.ask(Hub.stats)).groups == 1
+    assert (await actor.ask(groups.stats)).groups == 1
     await trio.sleep(0.2)
-    assert (await actor.ask(Hub.stats)).groups == 0
+    assert (await actor.ask(groups.stats)).groups == 0
     assert [(entry["event"], entry.get("why"), entry.get("seconds")) for entry in log] == [
         ("group opened", None, None),
         ("group closed", "abandoned", 35),
@@ -193,7 +195,8 @@ async def test_an_abandoned_group_ends_on_time(nursery, autojump_clock, log):
 
 async def test_a_group_ends_on_time_however_busy_the_actor_is(nursery, autojump_clock):
     """Commands that keep coming do not put the sweep off."""
-    actor = Actor(hub(ttl=1), trio.current_time)
+    groups = hub(ttl=1)
+    actor = Actor(trio.current_time, Groups(groups))
     nursery.start_soon(actor.run)
     await actor.send(Enter(ANN, Client()))
     await actor.send(Say(ANN, CREATE, None))
@@ -202,13 +205,13 @@ async def test_a_group_ends_on_time_however_busy_the_actor_is(nursery, autojump_
     for _ in range(11):
         await trio.sleep(0.1)
         await actor.send(Say(BOB, Ping(), None))
-    assert (await actor.ask(Hub.stats)).groups == 0
+    assert (await actor.ask(groups.stats)).groups == 0
     nursery.cancel_scope.cancel()
 
 
 async def test_logs_tell_of_groups_but_not_their_names(nursery, autojump_clock, log):
     """A name is the users' own business."""
-    actor = Actor(hub(), trio.current_time)
+    actor = Actor(trio.current_time, Groups(hub()))
     nursery.start_soon(actor.run)
     await actor.send(Enter(ANN, Client()))
     await actor.send(Say(ANN, CREATE, None))
@@ -221,7 +224,7 @@ async def test_logs_tell_of_groups_but_not_their_names(nursery, autojump_clock, 
 
 async def test_frames_are_logged_only_when_traced(nursery, autojump_clock, log):
     """And then by their type and size, never by their content."""
-    actor = Actor(hub(), trio.current_time, trace=True)
+    actor = Actor(trio.current_time, Groups(hub(), trace=True))
     nursery.start_soon(actor.run)
     await actor.send(Enter(ANN, Client()))
     await settle()
@@ -231,17 +234,18 @@ async def test_frames_are_logged_only_when_traced(nursery, autojump_clock, log):
 
 async def test_ask_raises_what_the_question_raises(nursery, autojump_clock):
     """And the actor goes on."""
-    actor = Actor(hub(), trio.current_time)
+    groups = hub()
+    actor = Actor(trio.current_time, Groups(groups))
     nursery.start_soon(actor.run)
     with pytest.raises(ZeroDivisionError):
-        await actor.ask(lambda _: 1 / 0)
-    assert (await actor.ask(Hub.stats)).groups == 0
+        await actor.ask(lambda: 1 / 0)
+    assert (await actor.ask(groups.stats)).groups == 0
     nursery.cancel_scope.cancel()
 
 
 async def test_an_ended_actor_says_so(autojump_clock):
     """Nobody waits for an answer that cannot come."""
-    actor = Actor(hub(), trio.current_time)
+    actor = Actor(trio.current_time, Groups(hub()))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(actor.run)
         await settle()
@@ -252,12 +256,12 @@ async def test_an_ended_actor_says_so(autojump_clock):
 
 async def test_readers_wait_while_the_queue_is_full(nursery, autojump_clock):
     """Its bound is what holds back a flood; a send that is cancelled then was not sent."""
-    actor = Actor(hub(), trio.current_time)
+    actor = Actor(trio.current_time, Groups(hub()))
     questions = []
     for _ in range(1024):
-        await actor.send(Ask(questions.append))
+        await actor.send(Ask(lambda: questions.append(None)))
     with trio.move_on_after(5) as patience:
-        await actor.send(Ask(questions.append))
+        await actor.send(Ask(lambda: questions.append(None)))
     assert patience.cancelled_caught
     nursery.start_soon(actor.run)
     await settle()

@@ -1,0 +1,95 @@
+"""What PeerJS clients say to the broker, and what it says to them."""
+
+from contextlib import suppress
+from urllib.parse import parse_qs
+
+import structlog
+import trio
+
+from peershare.core.broker import Claim
+from peershare.doors.sockets import Visitor
+from peershare.errors import Ending
+from peershare.messages import LeaveReason, PeerId
+from peershare.ports import Line, Mailbox
+from peershare.runtime.actor import Actor
+from peershare.runtime.peers import Alive, Connect, Disconnect, Transmit
+from peershare.wire.frames import PING
+from peershare.wire.peerjs import decode
+
+log = structlog.get_logger("peershare.peerjs")
+
+
+def claim_of(query: str) -> Claim:
+    """The claim in the query of a client's URL. What is not there, or no text, is empty."""
+    try:
+        said = parse_qs(query, errors="strict")
+    except ValueError:  # not UTF-8, or more than anybody needs
+        said = {}
+    peer_id, token, key = (said.get(name, [""])[0] for name in ("id", "token", "key"))
+    return Claim(PeerId(peer_id), token, key)
+
+
+class Peerjs:
+    """The `Conversation` of one client with the broker, and its `Line` to it."""
+
+    def __init__(self, visitor: Visitor, claim: Claim, actor: Actor, *, trace: bool = False) -> None:
+        self.name = visitor.id
+        self._visitor = visitor
+        self._claim = claim
+        self._actor = actor
+        self._trace = trace  # log each message, but not what is in it
+        self._probed: Line | None = None
+        self._called = trio.Event()
+        self._probing = trio.CancelScope()
+        self._admitted = trio.Event()
+
+    # --- a Conversation ---
+
+    async def enter(self) -> None:
+        """Until it is admitted nothing is heard of it, and nothing lost: it waits in the socket."""
+        await self._actor.send(Connect(self.name, self._claim, self))
+        await self._called.wait()
+        with self._probing:
+            if self._probed is not None:
+                await self._probed.prove_alive()
+                await self._actor.send(Alive(self._probed.name))
+        await self._admitted.wait()
+
+    def hear(self, text: bytes) -> bool:
+        return self._actor.send_now(self._command(text))
+
+    async def hear_later(self, text: bytes) -> None:
+        await self._actor.send(self._command(text))
+
+    def _command(self, text: bytes) -> Transmit:
+        message = decode(text)
+        if self._trace:
+            what = message.type if message is not None else "HEARTBEAT or nothing"
+            log.debug("in", message=what, size=len(text), sender=self.name)
+        return Transmit(self.name, message)
+
+    async def leave(self, reason: LeaveReason) -> None:
+        with suppress(trio.BrokenResourceError):  # the actor has ended, and the broker with it
+            await self._actor.send(Disconnect(self.name))
+
+    # --- a Line ---
+
+    @property
+    def mailbox(self) -> Mailbox:
+        return self._visitor.outbox
+
+    def admit(self) -> None:
+        self._probing.cancel()
+        self._admitted.set()
+        self._called.set()
+
+    def probe(self, holder: Line) -> None:
+        self._probed = holder
+        self._called.set()
+
+    async def prove_alive(self) -> None:
+        self._visitor.outbox.put_control(PING)
+        await self._visitor.socket.sign_of_life()
+
+    def end(self, ending: Ending) -> None:
+        self._visitor.connection.end(ending)

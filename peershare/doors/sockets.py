@@ -1,0 +1,80 @@
+"""The way of a WebSocket through the house, whatever is talked about on it: handshake, stay, close."""
+
+from collections.abc import Callable
+
+import attrs
+import trio
+
+from peershare.doors.head import Upgrade
+from peershare.doors.poller import Poller
+from peershare.doors.streams import ClientStream
+from peershare.doors.websocket import accept_websocket
+from peershare.errors import Ending
+from peershare.ids import new_connection_id
+from peershare.messages import ConnectionId
+from peershare.ports import Conversation, Socket
+from peershare.runtime.connection import Connection, ConnectionRules
+from peershare.runtime.drain import Roster
+from peershare.runtime.outbox import Outbox
+
+# After a restart everyone comes back at once, and those who are in already shall not wait for them all.
+_HANDSHAKES_AT_ONCE = 16
+
+
+@attrs.frozen
+class Visitor:
+    """An open WebSocket and what belongs to it, for the conversation on it."""
+
+    id: ConnectionId
+    upgrade: Upgrade
+    socket: Socket
+    outbox: Outbox
+    connection: Connection
+
+
+@attrs.define
+class Reception:
+    """What all WebSockets share. `max_message_size` in bytes, `handshake_timeout` in seconds."""
+
+    roster: Roster
+    max_message_size: int
+    handshake_timeout: float
+    poller: Poller | None
+    handshakes: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(_HANDSHAKES_AT_ONCE))
+
+
+@attrs.frozen
+class SocketDoor:
+    """Holds a conversation, which `converse` makes, with everyone who comes."""
+
+    reception: Reception
+    rules: ConnectionRules
+    converse: Callable[[Visitor], Conversation]
+
+    async def serve(self, stream: ClientStream, upgrade: Upgrade) -> None:
+        """One client, from its handshake to its close. If cancelled, the client hears 1001 if it can."""
+        name, roster = new_connection_id(), self.reception.roster
+        connection = Connection(name, stream.address, self.rules, roster)
+        outbox = Outbox(stream, self.rules.outbox, lambda: connection.end(Ending.TOO_SLOW))
+        with roster.seat():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(outbox.run)
+                socket = await self._shake_hands(nursery, stream, outbox, upgrade)
+                if socket is not None:
+                    conversation = self.converse(Visitor(name, upgrade, socket, outbox, connection))
+                    await connection.run(nursery, socket, outbox, conversation)
+                nursery.cancel_scope.cancel()
+
+    async def _shake_hands(
+        self, nursery: trio.Nursery, stream: ClientStream, outbox: Outbox, upgrade: Upgrade
+    ) -> Socket | None:
+        """None if the client took too long for it, or has gone."""
+        reception = self.reception
+        try:
+            async with reception.handshakes:
+                with trio.fail_after(reception.handshake_timeout):
+                    return await accept_websocket(
+                        nursery, stream, outbox, upgrade, reception.max_message_size, poller=reception.poller
+                    )
+        except (trio.TooSlowError, trio.BrokenResourceError):
+            return None

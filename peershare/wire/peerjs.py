@@ -1,0 +1,62 @@
+"""The dialect of PeerJS clients: flat JSON objects, of which a payload is never looked into.
+
+It goes through as the bytes that it came in. docs/peerjs.md has the table of frames.
+"""
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from peershare.messages import (
+    BrokerMessage,
+    IdTaken,
+    NotAdmitted,
+    Open,
+    PeerId,
+    RawJson,
+    Relayed,
+    RelayedType,
+    Transmission,
+)
+
+
+class _FromClient(msgspec.Struct):
+    type: RelayedType
+    dst: PeerId | None = None
+    payload: Raw | UnsetType = UNSET
+
+
+class _ToClient(msgspec.Struct):
+    type: str
+    src: str | UnsetType = UNSET
+    dst: str | UnsetType = UNSET
+    payload: object = UNSET
+
+
+_decoder = msgspec.json.Decoder(_FromClient)
+_encoder = msgspec.json.Encoder()
+
+
+def decode(text: bytes) -> Transmission | None:
+    """What a client asks to be passed on; None where it asks for nothing.
+
+    That is a HEARTBEAT, and whatever else is no such message. `text` must be UTF-8.
+    """
+    try:
+        said = _decoder.decode(text)
+    except (ValueError, RecursionError):
+        return None
+    payload = None if said.payload is UNSET else RawJson(said.payload)
+    return Transmission(said.type, said.dst, payload, len(text))
+
+
+def encode(message: BrokerMessage) -> bytes:
+    """The JSON text of a broker's message, UTF-8."""
+    match message:
+        case Relayed(type_, src, dst, payload):
+            return _encoder.encode(_ToClient(type_, src, dst, UNSET if payload is None else payload))
+        case Open():
+            return b'{"type":"OPEN"}'
+        case IdTaken():
+            return b'{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}'
+        case NotAdmitted(msg):
+            return _encoder.encode(_ToClient("ERROR", payload={"msg": msg}))

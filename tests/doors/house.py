@@ -1,0 +1,70 @@
+"""What is behind the doors, all of it real, and the doors themselves, without a listener."""
+
+from itertools import count
+
+import trio
+
+from peershare.core.broker import Broker, BrokerRules
+from peershare.core.hub import Hub
+from peershare.core.limits import RateRules
+from peershare.doors.peerjs import Peerjs, claim_of
+from peershare.doors.peerjs_rest import PeerjsRestRules, add_peerjs
+from peershare.doors.rest import RestRules, create_app
+from peershare.doors.signaling import Signaling
+from peershare.doors.sockets import Reception, SocketDoor
+from peershare.messages import GroupId, UserId
+from peershare.runtime.actor import Actor
+from peershare.runtime.connection import ConnectionRules
+from peershare.runtime.drain import Roster
+from peershare.runtime.groups import Groups
+from peershare.runtime.heartbeat import HeartbeatRules
+from peershare.runtime.outbox import OutboxRules
+from peershare.runtime.peers import Peers
+
+BROKER_RULES = BrokerRules("peerjs", 5000, 5.0, RateRules(rate=200, burst=1000))
+CONNECTION_RULES = ConnectionRules(HeartbeatRules(30, 60), OutboxRules(), close_timeout=3)
+
+
+class House:
+    """Doors and what is behind them. The actor is to be run by the test."""
+
+    def __init__(
+        self,
+        ids=None,
+        clock=trio.current_time,
+        broker_rules=BROKER_RULES,
+        *,
+        scoped=False,
+        ttl=0,
+        rules=CONNECTION_RULES,
+        trace=False,
+    ) -> None:
+        numbers = count()
+        self.hub = Hub((lambda: next(ids)) if ids else lambda: GroupId(str(next(numbers))), ttl)
+        self.broker = Broker(broker_rules, self.hub.share_group if scoped else None)
+        self.actor = Actor(clock, Groups(self.hub, trace=trace), Peers(self.broker, trace=trace))
+        self.roster = Roster(10)
+        self.draining = False
+        reception = Reception(self.roster, 1000, 10, poller=None)
+        self.signaling = SocketDoor(
+            reception,
+            rules,
+            lambda visitor: Signaling(UserId(visitor.id), self.actor, visitor.outbox, trace=trace),
+        )
+        self.peerjs = SocketDoor(
+            reception,
+            rules,
+            lambda visitor: Peerjs(visitor, claim_of(visitor.upgrade.query), self.actor, trace=trace),
+        )
+
+    def app(self, origins=(), peerjs=None):
+        app = create_app(
+            self.actor, self.hub, self.broker, lambda: self.draining, RestRules(list(origins), 3001, "test")
+        )
+        add_peerjs(
+            app, self.actor, self.broker, peerjs or PeerjsRestRules("/", allow_discovery=False, cors=())
+        )
+        return app
+
+    async def members(self) -> int:
+        return (await self.actor.ask(self.hub.stats)).users
