@@ -192,10 +192,10 @@ class Broker:
         if holder is not None and not _is_same(holder.token, claim.token):
             return self._probe(connection, claim, holder, now)
         if holder is not None:
-            return self._reattach(connection, holder, now)
-        return self._register(connection, claim, now)
+            return self._reattach(connection, holder)
+        return self._register(connection, claim)
 
-    def disconnect(self, connection: ConnectionId, now: float) -> Sequence[Effect]:
+    def disconnect(self, connection: ConnectionId) -> Sequence[Effect]:
         """Forget a connection. Doing so twice, or for one that never came, is harmless."""
         claimed = self._claimed.pop(connection, None)
         if claimed is not None:
@@ -204,7 +204,7 @@ class Broker:
             if not probing.claimants:
                 del self._probes[claimed]
         peer = self._current.get(connection)
-        return _NOTHING if peer is None else self._free(peer, now)
+        return _NOTHING if peer is None else self._free(peer)
 
     def alive(self, connection: ConnectionId) -> Sequence[Effect]:
         """Something arrived from this connection since it was probed."""
@@ -225,7 +225,7 @@ class Broker:
         if message is None:
             return _NOTHING
         if not message.dst:
-            return self._free(peer, now) if message.type == "LEAVE" else _NOTHING
+            return self._free(peer) if message.type == "LEAVE" else _NOTHING
         relayed = Relayed(message.type, peer.id, message.dst, message.payload)
         target = self._reachable(peer.id, message.dst)
         if target is not None:
@@ -254,7 +254,7 @@ class Broker:
                 break
             dead = self._peers[peer_id]
             effects.append(Drop(dead.connection, Ending.HEARTBEAT_LOST))
-            effects += self._free(dead, now)
+            effects += self._free(dead)
         if self._next_look is not None and self._next_look <= now:
             effects += self._look(now)
         return effects
@@ -283,7 +283,7 @@ class Broker:
         self._claimed[connection] = claim.peer_id
         return [Probe(holder.connection, connection)]
 
-    def _reattach(self, connection: ConnectionId, peer: _Peer, now: float) -> Sequence[Effect]:
+    def _reattach(self, connection: ConnectionId, peer: _Peer) -> Sequence[Effect]:
         """The same client on another connection: who claims its ID need not wait any longer."""
         probing = self._probes.pop(peer.id, None)
         turned_away = self._turn_away(probing) if probing is not None else ()
@@ -291,16 +291,16 @@ class Broker:
         del self._current[displaced]
         peer.connection = connection
         drop = Drop(displaced, Ending.TAKEN_OVER)
-        return [drop, *turned_away, *self._admit(peer, now)]
+        return [drop, *turned_away, *self._admit(peer)]
 
-    def _register(self, connection: ConnectionId, claim: Claim, now: float) -> Sequence[Effect]:
+    def _register(self, connection: ConnectionId, claim: Claim) -> Sequence[Effect]:
         if len(self._peers) >= self._rules.concurrent_limit:
             return _refuse(connection, errors.CONCURRENT_LIMIT, Ending.FULL)
         peer = _Peer(claim.peer_id, claim.token, connection, Allowance(self._rules.rate))
         self._peers[peer.id] = peer
-        return self._admit(peer, now)
+        return self._admit(peer)
 
-    def _admit(self, peer: _Peer, now: float) -> list[Effect]:
+    def _admit(self, peer: _Peer) -> list[Effect]:
         """OPEN, and then what waits for this ID."""
         self._current[peer.connection] = peer
         return [Admit(peer.connection), Send(peer.connection, Open()), *self._deliver_waiting(peer.id)]
@@ -312,7 +312,7 @@ class Broker:
             effects += _refuse(claimant, IdTaken(), Ending.NOT_ADMITTED)
         return effects
 
-    def _free(self, peer: _Peer, now: float) -> Sequence[Effect]:
+    def _free(self, peer: _Peer) -> Sequence[Effect]:
         """The ID is nobody's, and the first of those who claim it gets it."""
         del self._peers[peer.id], self._current[peer.connection]
         probing = self._probes.pop(peer.id, None)
@@ -321,7 +321,7 @@ class Broker:
         first = next(iter(probing.claimants))
         claim = probing.claimants.pop(first)
         del self._claimed[first]
-        return [*self._register(first, claim, now), *self._turn_away(probing)]
+        return [*self._register(first, claim), *self._turn_away(probing)]
 
     # --- what waits ---
 

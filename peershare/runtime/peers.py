@@ -79,7 +79,7 @@ class Peers:
 
     def _disconnect(self, disconnect: Disconnect, now: float) -> None:
         self._lines.pop(disconnect.connection, None)
-        self._take_effect(self._broker.disconnect(disconnect.connection, now))
+        self._take_effect(self._broker.disconnect(disconnect.connection))
 
     def _take_effect(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
