@@ -18,13 +18,13 @@ import attrs
 from peershare import errors
 from peershare.core.hub import Delivery, Effect, Hub
 from peershare.errors import Ending, ErrorCode
-from peershare.messages import CLIENT_TYPES, SERVER_TYPES, Error, GroupId, User, UserId
+from peershare.messages import CLIENT_TYPES, SERVER_TYPES, Error, GroupId, NotAdmitted, User, UserId
 from peershare.settings import Settings, about
 from peershare.wire.codec import MAX_REQUEST_ID, InvalidMessage, decode, encode, wire_name
 from peershare.wire.validation import RULES, Rule, Text, Uuid
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = (ROOT / "README.md", ROOT / "docs" / "protocol.md")
+FILES = (ROOT / "README.md", ROOT / "docs" / "protocol.md", ROOT / "docs" / "peerjs.md")
 DIALOGUES = (ROOT / "docs" / "dialogues.txt").read_text("utf-8")
 _BLOCK = re.compile(r"(?<=<!-- generated: )([\w-]+)( -->\n)(.*?)(?=<!-- end: \1 -->)", re.DOTALL)
 
@@ -43,7 +43,8 @@ def settings() -> str:
     rows = []
     for field in attrs.fields(Settings):
         said = about(field)
-        default = "" if field.default in (None, "") else f"`{field.default}`"
+        default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+        default = "" if default in (None, "", ()) else f"`{default}`"
         variables = ", ".join(f"`{variable}`" for variable in said.variables)
         rows.append([variables, f"`--{field.name.replace('_', '-')}`", default, said.unit, said.meaning])
     return _table(["Variable", "Option", "Default", "Unit", "Meaning"], rows)
@@ -57,6 +58,12 @@ def error_codes() -> str:
         texts[error.code].append(f'"{error.message}"{details}')
     rows = ([f"`{code}`", "<br>".join(said) or "(reserved: not sent today)"] for code, said in texts.items())
     return _table(["Code", "Message"], rows)
+
+
+def refusals() -> str:
+    """What the broker says to whom it does not admit."""
+    constants = [value for value in vars(errors).values() if isinstance(value, NotAdmitted)]
+    return _table(["`msg` of an ERROR"], ([f"`{refusal.msg}`"] for refusal in constants))
 
 
 def endings() -> str:
@@ -167,6 +174,7 @@ def _label(text: str) -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "error-codes": error_codes,
+    "refusals": refusals,
     "endings": endings,
     "client-messages": lambda: _messages(CLIENT_TYPES),
     "server-messages": lambda: _messages(SERVER_TYPES),
