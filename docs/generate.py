@@ -149,7 +149,7 @@ def _say(hub: Hub, line: str) -> list[str]:
         return [f"Note over {name}: connection lost", *_arrows(hub.disconnect(IDS[name], "disconnected", 0))]
     text = f'{{"type": "{message_type}", "payload": {Template(rest[0]).substitute(IDS)}}}'
     try:
-        effects = hub.handle(IDS[name], decode(text).message, 0)
+        effects = hub.handle(IDS[name], decode(text).message, 0)  # type: ignore[arg-type]  # none of a session's
     except InvalidMessage as invalid:
         effects = [Delivery(invalid.error, (IDS[name],), answers=True)]
     return [f"{name}->>Server: {_label(text)}", *_arrows(effects)]

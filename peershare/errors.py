@@ -4,6 +4,7 @@ docs/protocol.md shows both tables; `nox -s docs` writes them there from here.
 """
 
 from enum import Enum, StrEnum
+from math import ceil
 
 import attrs
 
@@ -19,6 +20,7 @@ class ErrorCode(StrEnum):
     PEER_NOT_FOUND = "PEER_NOT_FOUND"
     PEER_ID_TAKEN = "PEER_ID_TAKEN"
     RATE_LIMITED = "RATE_LIMITED"
+    SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
     CONNECTION_ERROR = "CONNECTION_ERROR"
     # Reserved for clients of the first version, which know them: a taken name gets a suffix, and a
     # bad one is an INVALID_MESSAGE.
@@ -27,12 +29,24 @@ class ErrorCode(StrEnum):
     INVALID_USERNAME = "INVALID_USERNAME"
 
 
+def rate_limited(what: str, retry_after: float) -> Error:
+    """`retry_after` in seconds."""
+    return Error(ErrorCode.RATE_LIMITED, what, {"retryAfterMs": ceil(retry_after * 1000)})
+
+
 GROUP_NOT_FOUND = Error(ErrorCode.GROUP_NOT_FOUND, "Group does not exist", {})
 USER_ID_MISMATCH = Error(ErrorCode.USER_NOT_FOUND, "User ID mismatch")
 TARGET_USER_NOT_FOUND = Error(ErrorCode.USER_NOT_FOUND, "Target user not found")
 TARGET_PEER_NOT_FOUND = Error(ErrorCode.PEER_NOT_FOUND, "Target peer not found")
 CALLER_PEER_NOT_FOUND = Error(ErrorCode.PEER_NOT_FOUND, "Caller peer not found")
 PEER_ID_TAKEN = Error(ErrorCode.PEER_ID_TAKEN, "Peer ID is already in use in this group")
+# When somebody leaves, nobody knows.
+_LATER = 60.0  # s
+GROUP_FULL = rate_limited("The group is full", _LATER)
+TOO_MANY_GROUPS = rate_limited("The server has no room for another group", _LATER)
+SESSION_NOT_FOUND = Error(ErrorCode.SESSION_NOT_FOUND, "Session does not exist")
+HELLO_NOT_FIRST = Error(ErrorCode.INVALID_MESSAGE, "hello must be the first message")
+NO_SUCH_COUNT = Error(ErrorCode.INVALID_MESSAGE, "More is acknowledged than was sent")
 CONNECTION_ERROR = Error(ErrorCode.CONNECTION_ERROR, "Internal server error")
 
 
@@ -78,6 +92,7 @@ class Ending(Enum):
     NOT_UTF8 = End(1007, "not UTF-8", come_back=False)
     TOO_BIG = End(1009, "message too big", come_back=False)
     FAULT = End(1011, "internal error", come_back=True)
+    DRAINING = End(4000, "server restarting", come_back=True)
     TOO_SLOW = End(4008, "reading too slowly", come_back=True)
     HEARTBEAT_LOST = End(4009, "heartbeat lost", come_back=True, left="timeout")
     FULL = End(4013, "too many clients", come_back=True)

@@ -1,8 +1,9 @@
 """Where IDs come from. The core never makes one: it is handed `new_group_id`."""
 
+import secrets
 from uuid import uuid4
 
-from peershare.messages import ConnectionId, GroupId, PeerId
+from peershare.messages import ConnectionId, GroupId, PeerId, ResumeToken, SessionId
 
 
 def new_connection_id() -> ConnectionId:
@@ -18,3 +19,12 @@ def new_peer_id() -> PeerId:
 def new_group_id() -> GroupId:
     """A random UUID. Whoever has it may join, so it comes from the system's random source."""
     return GroupId(str(uuid4()))
+
+
+def new_session_id() -> SessionId:
+    return SessionId(str(uuid4()))
+
+
+def new_resume_token() -> ResumeToken:
+    """256 random bits: whoever has it is the member."""
+    return ResumeToken(secrets.token_urlsafe(32))

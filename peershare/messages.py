@@ -16,6 +16,12 @@ Username = NewType("Username", str)
 PeerId = NewType("PeerId", str)
 # One WebSocket, whoever is behind it. A signaling connection's is its UserId.
 ConnectionId = NewType("ConnectionId", str)
+SessionId = NewType("SessionId", str)
+ResumeToken = NewType("ResumeToken", str)
+# How many messages of a session, from its beginning.
+Count = NewType("Count", int)
+ProtocolVersion = Literal[2]
+Visibility = Literal["foreground", "background"]
 # A piece of JSON text that is passed on as it came, never looked into.
 RawJson = NewType("RawJson", object)
 
@@ -75,9 +81,38 @@ class Ping:
     pass
 
 
-ClientMessage = (
+@attrs.frozen
+class Resume:
+    """Which session, and how many of the server's messages have arrived in it."""
+
+    session_id: SessionId
+    resume_token: ResumeToken
+    received: Count
+
+
+@attrs.frozen
+class Hello:
+    """The first message of a client that wants a session: docs/sessions.md."""
+
+    protocol: ProtocolVersion
+    resume: Resume | None = None
+
+
+@attrs.frozen
+class Ack:
+    received: Count
+
+
+@attrs.frozen
+class ClientState:
+    visibility: Visibility
+
+
+GroupMessage = (
     CreateGroup | JoinGroup | LeaveGroup | UpdatePeerId | CallRequest | CallResponse | Signal | Ping
 )
+SessionMessage = Hello | Ack | ClientState
+ClientMessage = GroupMessage | SessionMessage
 
 
 # --- what the server may say -------------------------------------------------------------------
@@ -85,11 +120,13 @@ ClientMessage = (
 
 @attrs.frozen
 class User:
-    """A member as the others see it."""
+    """A member as the others see it. Its status is told to sessions alone, and only if it is not online."""
 
     id: UserId
     username: Username
     peer_id: PeerId | None = None
+    status: Literal["away"] | None = None
+    until: int | None = None  # ms since 1970: when it is given up
 
 
 @attrs.frozen
@@ -173,6 +210,50 @@ class Pong:
 
 
 @attrs.frozen
+class Heartbeat:
+    """How often the server pings, and after which silence it gives a client up."""
+
+    interval_ms: int
+    timeout_ms: int
+
+
+@attrs.frozen
+class Welcome:
+    """The answer to a `Hello`. `limits`: the names and numbers of GET /api/limits."""
+
+    protocol: ProtocolVersion
+    session_id: SessionId
+    resume_token: ResumeToken
+    grace_seconds: float
+    heartbeat: Heartbeat
+    limits: dict[str, int]
+
+
+@attrs.frozen
+class Resumed:
+    """`received`: how many of the client's messages arrived. `group_id`: where the session still is."""
+
+    recovered: bool
+    received: Count
+    user_id: UserId
+    group_id: GroupId | None = None
+
+
+@attrs.frozen
+class MemberStatus:
+    """`until`, in ms since 1970, for one who is away."""
+
+    user_id: UserId
+    status: Literal["away", "online"]
+    until: int | None = None
+
+
+@attrs.frozen
+class ServerDraining:
+    reconnect_in_ms: int
+
+
+@attrs.frozen
 class Error:
     code: str
     message: str
@@ -193,6 +274,10 @@ ServerMessage = (
     | CallResponse
     | SignalFrom
     | Pong
+    | Welcome
+    | Resumed
+    | MemberStatus
+    | ServerDraining
     | Error
 )
 
@@ -210,6 +295,13 @@ CLIENT_TYPES: dict[str, type[ClientMessage]] = {
     "ping": Ping,
 }
 
+# What only a session may say, or the one who asks for it. To everyone else they are unknown types.
+SESSION_TYPES: dict[str, type[ClientMessage]] = {
+    "hello": Hello,
+    "ack": Ack,
+    "client-state": ClientState,
+}
+
 SERVER_TYPES: dict[str, type[ServerMessage]] = {
     "connection-established": ConnectionEstablished,
     "group-created": GroupCreated,
@@ -224,6 +316,10 @@ SERVER_TYPES: dict[str, type[ServerMessage]] = {
     "call-response": CallResponse,
     "signal": SignalFrom,
     "pong": Pong,
+    "welcome": Welcome,
+    "resumed": Resumed,
+    "member-status": MemberStatus,
+    "server-draining": ServerDraining,
     "error": Error,
 }
 

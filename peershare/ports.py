@@ -3,7 +3,7 @@
 from typing import Protocol
 
 from peershare.errors import Ending
-from peershare.messages import ConnectionId, LeaveReason
+from peershare.messages import ConnectionId
 
 
 class Transport(Protocol):
@@ -79,8 +79,8 @@ class Conversation(Audience, Protocol):
         """The connection is open. If cancelled, `leave` takes it back."""
         ...
 
-    async def leave(self, reason: LeaveReason) -> None:
-        """The connection has ended. Called once, even if `enter` was cancelled."""
+    async def leave(self, ending: Ending, code: int) -> None:
+        """The connection has ended, with this close code. Called once, even if `enter` was cancelled."""
         ...
 
 
@@ -93,6 +93,21 @@ class Mailbox(Protocol):
 
     def flush(self) -> None:
         """Send what can be sent."""
+        ...
+
+
+class Caller(Protocol):
+    """A client of the hub's, as its side of the actor sees it. None of these ever waits."""
+
+    @property
+    def mailbox(self) -> Mailbox: ...
+
+    def end(self, ending: Ending) -> None:
+        """Close its connection, when it has been sent what is in the mailbox."""
+        ...
+
+    def expect_restart(self) -> None:
+        """When the server ends, the client is to come back to the next one."""
         ...
 
 

@@ -15,6 +15,7 @@ import trio
 from peershare.core.broker import Broker, BrokerRules
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
+from peershare.core.sessions import SessionRules, Sessions
 from peershare.doors.http import HttpDoor, HttpRules
 from peershare.doors.listener import Listener
 from peershare.doors.peerjs import Peerjs, claim_of
@@ -23,12 +24,12 @@ from peershare.doors.poller import make_poller
 from peershare.doors.rest import RestRules, create_app
 from peershare.doors.signaling import PATHS, Signaling
 from peershare.doors.sockets import Reception, SocketDoor, Visitor
-from peershare.ids import new_group_id
-from peershare.messages import UserId
+from peershare.ids import new_group_id, new_resume_token, new_session_id
+from peershare.messages import Heartbeat
 from peershare.runtime.actor import Actor
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import Roster
-from peershare.runtime.groups import Groups
+from peershare.runtime.groups import Drain, Groups, GroupsRules
 from peershare.runtime.heartbeat import HeartbeatRules
 from peershare.runtime.outbox import OutboxRules
 from peershare.runtime.peers import Peers
@@ -56,13 +57,18 @@ class Server:
         self._settings = settings
         self._roster = Roster(settings.max_connections)
         self._trace = settings.level == "debug"
-        hub = Hub(new_group_id, settings.empty_group_ttl)
+        hub = Hub(
+            new_group_id,
+            settings.empty_group_ttl,
+            max_members=settings.max_group_size,
+            max_groups=settings.max_groups,
+        )
         broker = Broker(
             _broker_rules(settings), hub.share_group if settings.peerjs_scope == "group" else None
         )
         self._actor = Actor(
             forward(time.time, time.monotonic),
-            Groups(hub, trace=self._trace),
+            Groups(hub, _sessions(settings), _groups_rules(settings), trace=self._trace),
             Peers(broker, trace=self._trace),
         )
         self.app = create_app(self._actor, hub, broker, lambda: self._roster.draining, _rest_rules(settings))
@@ -89,7 +95,7 @@ class Server:
         return {**dict.fromkeys(PATHS, signaling), f"{settings.peerjs_path}peerjs": peerjs}
 
     def _signal(self, visitor: Visitor) -> Signaling:
-        return Signaling(UserId(visitor.id), self._actor, visitor.outbox, trace=self._trace)
+        return Signaling(visitor, self._actor, trace=self._trace)
 
     def _broker(self, visitor: Visitor) -> Peerjs:
         return Peerjs(visitor, claim_of(visitor.upgrade.query), self._actor, trace=self._trace)
@@ -126,6 +132,8 @@ class Server:
                     yield list(dict.fromkeys(listener.socket.getsockname()[1] for listener in listeners))
                     with trio.move_on_after(self._settings.shutdown_timeout * _ORDERLY_SHARE):
                         # Listening goes on for now: health checks hear 503, and so do new members.
+                        self._roster.draining = True
+                        await self._actor.send(Drain())
                         await self._roster.drain()
                         accepting.cancel_scope.cancel()
                         await self._http.finish()
@@ -186,6 +194,22 @@ def _peerjs_heartbeat(settings: Settings) -> HeartbeatRules:
 def _connection_rules(settings: Settings, heartbeat: HeartbeatRules) -> ConnectionRules:
     close_timeout = min(_CLOSE_TIMEOUT, settings.shutdown_timeout * _CLOSE_SHARE)
     return ConnectionRules(heartbeat, OutboxRules(), close_timeout)
+
+
+def _sessions(settings: Settings) -> Sessions:
+    rules = SessionRules(settings.session_grace, settings.session_grace_background)
+    return Sessions(rules, new_session_id, new_resume_token)
+
+
+def _groups_rules(settings: Settings) -> GroupsRules:
+    heartbeat = _signaling_heartbeat(settings)
+    return GroupsRules(
+        message_rate=RateRules(settings.message_rate, settings.message_burst),
+        groups_rate=None,
+        grace=settings.session_grace,
+        heartbeat=Heartbeat(int(heartbeat.interval * 1000), int(heartbeat.timeout * 1000)),
+        limits={},
+    )
 
 
 def _broker_rules(settings: Settings) -> BrokerRules:

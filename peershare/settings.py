@@ -218,6 +218,15 @@ class Settings:
         meaning="WebSockets open at once. One more is refused with HTTP 503.",
     )
 
+    # placeholder until the branches meet
+    message_rate: int = _setting(50, Whole(1, 1_000_000), "MESSAGE_RATE", meaning="x")
+    message_burst: int = _setting(100, Whole(1, 10_000_000), "MESSAGE_BURST", meaning="x")
+    max_group_size: int = _setting(500, Whole(1, 1_000_000), "MAX_GROUP_SIZE", meaning="x")
+    max_groups: int = _setting(100_000, Whole(1, 10_000_000), "MAX_GROUPS", meaning="x")
+    session_grace: float = _setting(30.0, Seconds(0, 3600), "SESSION_GRACE", meaning="x")
+    session_grace_background: float = _setting(
+        120.0, Seconds(0, 86_400), "SESSION_GRACE_BACKGROUND", meaning="x"
+    )
     peerjs_path: str = _setting(
         "/", MountPath(), "PEERJS_PATH", meaning="Where the PeerJS broker is: the `path` of its clients."
     )

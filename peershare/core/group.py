@@ -16,10 +16,18 @@ class Member:
     user_id: UserId
     username: Username
     peer_id: PeerId | None = None
+    away_until: int | None = None  # ms since 1970, while its connection is lost and its session is not
 
     @property
     def user(self) -> User:
         return User(self.user_id, self.username, self.peer_id)
+
+    @property
+    def user_with_status(self) -> User:
+        """As sessions see it."""
+        if self.away_until is None:
+            return self.user
+        return User(self.user_id, self.username, self.peer_id, "away", self.away_until)
 
 
 @attrs.define

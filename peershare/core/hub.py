@@ -17,7 +17,6 @@ from peershare.core.group import Group, Member
 from peershare.messages import (
     CallRequest,
     CallResponse,
-    ClientMessage,
     ConnectionEstablished,
     CreateGroup,
     ExistingPeers,
@@ -25,11 +24,13 @@ from peershare.messages import (
     GroupId,
     GroupJoined,
     GroupLeft,
+    GroupMessage,
     GroupName,
     IncomingCallRequest,
     JoinGroup,
     LeaveGroup,
     LeaveReason,
+    MemberStatus,
     PeerId,
     PeerIdUpdated,
     PeerJoined,
@@ -96,6 +97,7 @@ class _Connected:
     user_id: UserId
     peer_id: PeerId | None = None
     group: Group | None = None
+    has_session: bool = False
 
 
 class Hub:
@@ -105,9 +107,18 @@ class Hub:
     group outlives its last member's lost connection.
     """
 
-    def __init__(self, new_group_id: Callable[[], GroupId], empty_group_ttl: float) -> None:
+    def __init__(
+        self,
+        new_group_id: Callable[[], GroupId],
+        empty_group_ttl: float,
+        *,
+        max_members: int = 500,
+        max_groups: int = 100_000,
+    ) -> None:
         self._new_group_id = new_group_id
         self._empty_group_ttl = empty_group_ttl
+        self._max_members = max_members
+        self._max_groups = max_groups
         self._connected: dict[UserId, _Connected] = {}
         self._groups: dict[GroupId, Group] = {}
         # Empty groups, the longest empty first: the order of insertion is the order of expiry.
@@ -129,7 +140,27 @@ class Hub:
             return []
         return self._leave(sender, sender.group, reason, now)
 
-    def handle(self, user_id: UserId, message: ClientMessage, now: float) -> list[Effect]:
+    def begin_session(self, user_id: UserId) -> None:
+        """From now on this user hears who is away, and may be so itself."""
+        self._connected[user_id].has_session = True
+
+    def away(self, user_id: UserId, until: float) -> list[Effect]:
+        """Its connection is lost, and it stays. `until`, in seconds since 1970."""
+        return self._set_status(user_id, int(until * 1000))
+
+    def back(self, user_id: UserId) -> list[Effect]:
+        """It is here again. It hears what its group is like now, as if it had just joined."""
+        told = self._set_status(user_id, None)
+        sender = self._connected[user_id]
+        if sender.group is None:
+            return told
+        return [*told, *self._welcome(sender, sender.group, sender.group[user_id])]
+
+    def group_of(self, user_id: UserId) -> GroupId | None:
+        group = self._connected[user_id].group
+        return None if group is None else group.id
+
+    def handle(self, user_id: UserId, message: GroupMessage, now: float) -> list[Effect]:
         """What follows from `message`. Nothing, if its sender is no longer connected."""
         sender = self._connected.get(user_id)
         if sender is None:
@@ -160,6 +191,11 @@ class Hub:
         group = self._groups.get(group_id)
         return None if group is None else GroupInfo(group.id, group.name, group.created_at, len(group))
 
+    def is_away(self, peer_id: PeerId) -> bool:
+        """Whether a member that told this peer ID is away, so that nobody else shall have it."""
+        holders = (self._groups[group_id].holder(peer_id) for group_id in self._told.get(peer_id, ()))
+        return any(holder is not None and holder.away_until is not None for holder in holders)
+
     def share_group(self, one: PeerId, other: PeerId) -> bool:
         """Whether some group has members that told these peer IDs."""
         return not self._told.get(one, set()).isdisjoint(self._told.get(other, ()))
@@ -167,6 +203,8 @@ class Hub:
     # --- groups ---
 
     def _create_group(self, sender: _Connected, message: CreateGroup, now: float) -> list[Effect]:
+        if len(self._groups) >= self._max_groups:
+            return [_answer(sender, errors.TOO_MANY_GROUPS)]
         group = Group(self._new_group_id(), message.group_name, now)
         effects = self._leave_current(sender, now)
         self._groups[group.id] = group
@@ -183,6 +221,8 @@ class Hub:
             return [_answer(sender, errors.PEER_ID_TAKEN)]
         if sender.group is group:
             return self._join_again(sender, group, message.peer_id)
+        if len(group) >= self._max_members:
+            return [_answer(sender, errors.GROUP_FULL)]
 
         effects = self._leave_current(sender, now)
         sender.peer_id = peer_id
@@ -205,7 +245,8 @@ class Hub:
 
     def _welcome(self, sender: _Connected, group: Group, member: Member) -> list[Effect]:
         me = User(member.user_id, member.username)
-        members = tuple(other.user for other in group.others(sender.user_id))
+        others = group.others(sender.user_id)
+        members = tuple(other.user_with_status if sender.has_session else other.user for other in others)
         effects: list[Effect] = [_answer(sender, GroupJoined(group.id, group.name, me, members))]
         if member.peer_id is not None:
             effects.append(Delivery(ExistingPeers(group.peers(sender.user_id)), (sender.user_id,)))
@@ -288,6 +329,16 @@ class Hub:
             if not groups:
                 del self._told[peer_id]
 
+    def _set_status(self, user_id: UserId, away_until: int | None) -> list[Effect]:
+        """The others that know of sessions hear it once."""
+        group = self._connected[user_id].group
+        if group is None or group[user_id].away_until == away_until:
+            return []
+        group[user_id].away_until = away_until
+        status: Literal["away", "online"] = "online" if away_until is None else "away"
+        others = [other for other in group.other_ids(user_id) if self._connected[other].has_session]
+        return [Delivery(MemberStatus(user_id, status, away_until), others)] if others else []
+
     def _leave_current(self, sender: _Connected, now: float) -> list[Effect]:
         return [] if sender.group is None else self._leave(sender, sender.group, "left", now)
 
@@ -312,9 +363,7 @@ class Hub:
         return GroupClosed(group.id, now - group.created_at, why)
 
     # Any, because each handler takes just the message that it stands beside.
-    _HANDLERS: ClassVar[
-        dict[type[ClientMessage], Callable[["Hub", _Connected, Any, float], list[Effect]]]
-    ] = {
+    _HANDLERS: ClassVar[dict[type[GroupMessage], Callable[["Hub", _Connected, Any, float], list[Effect]]]] = {
         CreateGroup: _create_group,
         JoinGroup: _join_group,
         LeaveGroup: _leave_group,

@@ -45,3 +45,8 @@ class Allowance:
             self._refused_since = now
         self._refused_at = now
         return Verdict.ABUSED if now - self._refused_since >= rules.patience else Verdict.REFUSED
+
+    def retry_after(self, now: float) -> float:
+        """In how many seconds there is one again."""
+        rules = self._rules
+        return max(0.0, self._full_at + 1 / rules.rate - rules.burst / rules.rate - now)

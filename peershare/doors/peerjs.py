@@ -9,7 +9,7 @@ import trio
 from peershare.core.broker import Claim
 from peershare.doors.sockets import Visitor
 from peershare.errors import Ending
-from peershare.messages import LeaveReason, PeerId
+from peershare.messages import PeerId
 from peershare.ports import Line, Mailbox
 from peershare.runtime.actor import Actor
 from peershare.runtime.peers import Alive, Connect, Disconnect, Transmit
@@ -68,7 +68,7 @@ class Peerjs:
             log.debug("in", message=what, size=len(text), sender=self.name)
         return Transmit(self.name, message)
 
-    async def leave(self, reason: LeaveReason) -> None:
+    async def leave(self, ending: Ending, code: int) -> None:
         with suppress(trio.BrokenResourceError):  # the actor has ended, and the broker with it
             await self._actor.send(Disconnect(self.name))
 

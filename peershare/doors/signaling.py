@@ -5,7 +5,8 @@ from contextlib import suppress
 import structlog
 import trio
 
-from peershare.messages import LeaveReason, UserId
+from peershare.doors.sockets import Visitor
+from peershare.errors import Ending
 from peershare.ports import Mailbox
 from peershare.runtime.actor import Actor
 from peershare.runtime.groups import Enter, Leave, Refuse, Say
@@ -17,16 +18,18 @@ PATHS = ("/", "/ws")
 
 
 class Signaling:
-    """The `Conversation` of one client with the hub. `trace`: log each message, but not what is in it."""
+    """The `Conversation` of one client with the hub, and the `Caller` that the hub's side sees."""
 
-    def __init__(self, user_id: UserId, actor: Actor, mailbox: Mailbox, *, trace: bool = False) -> None:
-        self._user_id = user_id
-        self._trace = trace
+    def __init__(self, visitor: Visitor, actor: Actor, *, trace: bool = False) -> None:
+        self._visitor = visitor
+        self._name = visitor.id
         self._actor = actor
-        self._mailbox = mailbox
+        self._trace = trace  # log each message, but not what is in it
+
+    # --- a Conversation ---
 
     async def enter(self) -> None:
-        await self._actor.send(Enter(self._user_id, self._mailbox))
+        await self._actor.send(Enter(self._name, self))
 
     def hear(self, text: bytes) -> bool:
         return self._actor.send_now(self._command(text))
@@ -39,14 +42,27 @@ class Signaling:
         try:
             received = decode(text)
         except InvalidMessage as invalid:
-            command = Refuse(self._user_id, invalid.error, invalid.request_id)
+            command = Refuse(self._name, invalid.error, invalid.request_id)
         else:
-            command = Say(self._user_id, received.message, received.request_id)
+            command = Say(self._name, received.message, received.request_id)
         if self._trace:
             what = type(command.message).__name__ if isinstance(command, Say) else "invalid"
-            log.debug("in", message=what, size=len(text), sender=self._user_id)
+            log.debug("in", message=what, size=len(text), connection=self._name)
         return command
 
-    async def leave(self, reason: LeaveReason) -> None:
+    async def leave(self, ending: Ending, code: int) -> None:
+        is_final = ending is Ending.CLOSED and code == Ending.CLOSED.value.code
         with suppress(trio.BrokenResourceError):  # the actor has ended, and the groups with it
-            await self._actor.send(Leave(self._user_id, reason))
+            await self._actor.send(Leave(self._name, ending.value.left, is_final))
+
+    # --- a Caller ---
+
+    @property
+    def mailbox(self) -> Mailbox:
+        return self._visitor.outbox
+
+    def end(self, ending: Ending) -> None:
+        self._visitor.connection.end(ending)
+
+    def expect_restart(self) -> None:
+        self._visitor.connection.expects_restart = True

@@ -43,6 +43,7 @@ class Connection:
         self._code, self._why = 0, ""
         self.heard = 0  # messages
         self._reading = trio.CancelScope()
+        self.expects_restart = False  # it hears DRAINING in place of GOING_AWAY
 
     @property
     def has_ended(self) -> bool:
@@ -57,6 +58,8 @@ class Connection:
     def end(self, ending: Ending) -> None:
         """End the connection, for this reason unless there is one already."""
         if self._ending is None:
+            if ending is Ending.GOING_AWAY and self.expects_restart:
+                ending = Ending.DRAINING
             self._write_down(ending, ending.value.code, ending.value.reason)
             self._reading.cancel()
 
@@ -104,7 +107,7 @@ class Connection:
         """First the hub, so that nobody sees a ghost while a slow close takes its time."""
         ending = self._ending or Ending.FAULT
         with trio.move_on_after(_LEAVE_TIMEOUT, shield=True):
-            await conversation.leave(ending.value.left)
+            await conversation.leave(ending, self._code)
         outbox.seal(discard=ending is Ending.TOO_SLOW)
         with trio.move_on_after(self._rules.close_timeout, shield=True):
             await socket.close(ending.value.code, ending.value.reason)

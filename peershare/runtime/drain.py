@@ -7,8 +7,10 @@ import trio
 
 from peershare.errors import Ending
 
-# Close frames go out in batches, so that an end of thousands leaves the event loop to others in between.
+# Close frames go out in batches, with a pause, in seconds, behind each: an end of thousands leaves the event
+# loop to others in between, and they don't all come back in one moment.
 _BATCH = 200
+_PAUSE = 0.02
 
 End = Callable[[Ending], None]
 
@@ -61,6 +63,6 @@ class Roster:
         for number, end in enumerate(list(self._ends), 1):
             end(Ending.GOING_AWAY)
             if number % _BATCH == 0:
-                await trio.lowlevel.checkpoint()
+                await trio.sleep(_PAUSE)
         while self._seats:
             await self._emptied.park()

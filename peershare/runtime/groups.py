@@ -1,32 +1,74 @@
-"""The hub in the actor's hands: what connections say to it, and its deliveries into their outboxes."""
+"""The hub and the sessions in the actor's hands: what connections say, and deliveries into their outboxes.
 
-from collections.abc import Sequence
+A *visit* is one connection, and the user who is on it. A session outlives its visits: what is delivered to
+its user is kept in it as well, until the client acknowledges it.
+"""
+
+from collections.abc import Callable, Sequence
+from random import randrange
+from typing import Any
 
 import attrs
 import structlog
 
 from peershare import errors
 from peershare.core.hub import Delivery, Effect, GroupClosed, GroupOpened, Hub
-from peershare.messages import ClientMessage, Error, LeaveReason, UserId
-from peershare.ports import Mailbox
+from peershare.core.limits import Allowance, RateRules, Verdict
+from peershare.core.sessions import Session, Sessions
+from peershare.errors import Ending
+from peershare.messages import (
+    Ack,
+    ClientMessage,
+    ClientState,
+    ConnectionId,
+    Count,
+    Error,
+    Heartbeat,
+    Hello,
+    LeaveReason,
+    Resume,
+    Resumed,
+    ServerDraining,
+    ServerMessage,
+    SessionId,
+    UserId,
+    Welcome,
+)
+from peershare.ports import Caller, Mailbox
 from peershare.runtime.actor import Handlers
-from peershare.wire.codec import encode
+from peershare.wire.codec import UNKNOWN_TYPE, encode
 from peershare.wire.frames import text_frame
 
 log = structlog.get_logger("peershare.groups")
 
+# Tokens can't be guessed; this is for the log and the processor.
+_RESUMES = RateRules(rate=0.2, burst=5)
+# After a restart everyone comes back, and not all in one moment: ms.
+_RECONNECT_WITHIN = 5000
+
+
+@attrs.frozen
+class GroupsRules:
+    """`grace`, in seconds; `heartbeat` and `limits` as a `Welcome` tells them."""
+
+    message_rate: RateRules
+    groups_rate: RateRules | None
+    grace: float
+    heartbeat: Heartbeat
+    limits: dict[str, int]
+
 
 @attrs.define
 class Enter:
-    """A connection is open, and `mailbox` takes the frames for it."""
+    """A connection is open, of the user whose ID is the connection's own."""
 
-    user_id: UserId
-    mailbox: Mailbox
+    connection: ConnectionId
+    caller: Caller
 
 
 @attrs.define
 class Say:
-    user_id: UserId
+    connection: ConnectionId
     message: ClientMessage
     request_id: str | None
 
@@ -35,23 +77,63 @@ class Say:
 class Refuse:
     """What a client said was no message. It comes this way so that answers keep their order."""
 
-    user_id: UserId
+    connection: ConnectionId
     error: Error
     request_id: str | None
 
 
 @attrs.define
 class Leave:
-    user_id: UserId
+    """A connection has ended. `is_final`: its client means to stay away."""
+
+    connection: ConnectionId
     reason: LeaveReason
+    is_final: bool
+
+
+@attrs.define
+class Drain:
+    """The server is about to end."""
+
+
+@attrs.define(eq=False)
+class _Visit:
+    connection: ConnectionId
+    user_id: UserId
+    caller: Caller
+    allowance: Allowance
+    said_anything: bool = False
+    session: Session | None = None
+    recorder: "_Recorder | None" = None
+    resumes: Allowance = attrs.field(factory=lambda: Allowance(_RESUMES))
+
+
+class _Recorder:
+    """The mailbox of a session's user: it keeps what passes. Away, it only keeps."""
+
+    def __init__(self, session: Session, mailbox: Mailbox) -> None:
+        self._replay = session.replay
+        self.mailbox: Mailbox | None = mailbox
+
+    def put(self, frame: bytes) -> bool:
+        self._replay.put(frame)
+        return self.mailbox is not None and self.mailbox.put(frame)
+
+    def flush(self) -> None:
+        if self.mailbox is not None:
+            self.mailbox.flush()
 
 
 class Groups:
     """A `Side` of the actor. Its clock is seconds since 1970. `trace`: log each frame."""
 
-    def __init__(self, hub: Hub, *, trace: bool = False) -> None:
+    def __init__(self, hub: Hub, sessions: Sessions, rules: GroupsRules, *, trace: bool = False) -> None:
         self._hub = hub
+        self._sessions = sessions
+        self._rules = rules
         self._trace = trace  # asked once, since even a call that logs nothing costs
+        self._visits: dict[ConnectionId, _Visit] = {}
+        self._connections: dict[SessionId, ConnectionId] = {}  # of the sessions that are online
         self._mailboxes: dict[UserId, Mailbox] = {}
         self.unflushed: list[Mailbox] = []
         self.handlers: Handlers = {
@@ -59,34 +141,174 @@ class Groups:
             Say: self._say,
             Refuse: self._refuse,
             Leave: self._leave,
+            Drain: self._drain,
+        }
+        self._of_sessions: dict[type, Callable[[_Visit, Any, float, str | None], None]] = {
+            Hello: self._hello,
+            Ack: self._ack,
+            ClientState: self._client_state,
         }
 
     def next_expiry(self) -> float | None:
-        return self._hub.next_expiry()
+        expiries = (self._hub.next_expiry(), self._sessions.next_expiry())
+        return min((expiry for expiry in expiries if expiry is not None), default=None)
 
     def sweep(self, now: float) -> None:
+        for session in self._sessions.expire(now):
+            log.info("session given up", user=session.user_id)
+            self._forget(session.user_id, "timeout", now)
         self._take_effect(self._hub.sweep(now), now)
 
+    # --- commands ---
+
     def _enter(self, enter: Enter, now: float) -> None:
-        self._mailboxes[enter.user_id] = enter.mailbox
-        self._take_effect(self._hub.connect(enter.user_id), now)
+        user_id = UserId(enter.connection)
+        self._visits[enter.connection] = _Visit(
+            enter.connection, user_id, enter.caller, Allowance(self._rules.message_rate)
+        )
+        self._mailboxes[user_id] = enter.caller.mailbox
+        self._take_effect(self._hub.connect(user_id), now)
 
     def _say(self, say: Say, now: float) -> None:
+        visit = self._visits.get(say.connection)
+        if visit is None:
+            return
+        message = say.message
+        of_sessions = self._of_sessions.get(type(message))
+        if visit.session is not None and of_sessions is None:
+            visit.session.received += 1
+        if not self._is_granted(visit, say.request_id, now):
+            return
         try:
-            self._take_effect(self._hub.handle(say.user_id, say.message, now), now, say.request_id)
+            if of_sessions is not None:
+                of_sessions(visit, message, now, say.request_id)
+            else:
+                visit.said_anything = True
+                effects = self._hub.handle(visit.user_id, message, now)  # type: ignore[arg-type]  # the others
+                self._take_effect(effects, now, say.request_id)
         except Exception:
-            self._answer(say.user_id, errors.CONNECTION_ERROR, now, say.request_id)
+            self._answer(visit, errors.CONNECTION_ERROR, now, say.request_id)
             raise
 
     def _refuse(self, refuse: Refuse, now: float) -> None:
-        self._answer(refuse.user_id, refuse.error, now, refuse.request_id)
+        visit = self._visits.get(refuse.connection)
+        if visit is None:
+            return
+        visit.said_anything = True
+        if visit.session is not None:
+            visit.session.received += 1
+        if self._is_granted(visit, refuse.request_id, now):
+            self._answer(visit, refuse.error, now, refuse.request_id)
 
     def _leave(self, leave: Leave, now: float) -> None:
-        self._mailboxes.pop(leave.user_id, None)
-        self._take_effect(self._hub.disconnect(leave.user_id, leave.reason, now), now)
+        visit = self._visits.pop(leave.connection, None)
+        if visit is None:
+            return  # its session is on another connection
+        session = visit.session
+        if session is None or visit.recorder is None:
+            self._forget(visit.user_id, leave.reason, now)
+            return
+        del self._connections[session.id]
+        if leave.is_final or not self._rules.grace:
+            self._sessions.end(session)
+            self._forget(visit.user_id, leave.reason, now)
+        else:
+            visit.recorder.mailbox = None
+            until = self._sessions.leave(session, now)
+            self._take_effect(self._hub.away(visit.user_id, until), now)
 
-    def _answer(self, user_id: UserId, error: Error, now: float, request_id: str | None) -> None:
-        self._take_effect([Delivery(error, (user_id,), answers=True)], now, request_id)
+    def _drain(self, drain: Drain, now: float) -> None:
+        for visit in self._visits.values():
+            if visit.session is not None:
+                visit.caller.expect_restart()
+                reconnect_in = randrange(_RECONNECT_WITHIN)  # noqa: S311 - no secret
+                self._post(visit, ServerDraining(reconnect_in), now)
+
+    # --- sessions ---
+
+    def _hello(self, visit: _Visit, message: Hello, now: float, request_id: str | None) -> None:
+        if visit.said_anything or visit.session is not None:
+            self._answer(visit, errors.HELLO_NOT_FIRST, now, request_id)
+        elif message.resume is not None:
+            self._resume(visit, message.resume, now, request_id)
+        else:
+            session = self._sessions.begin(visit.user_id)
+            self._hub.begin_session(visit.user_id)
+            self._take_up(visit, session, now, request_id)
+
+    def _resume(self, visit: _Visit, resume: Resume, now: float, request_id: str | None) -> None:
+        if visit.resumes.ask(now) is not Verdict.GRANTED:
+            retry = errors.rate_limited("Too many attempts to resume", visit.resumes.retry_after(now))
+            self._answer(visit, retry, now, request_id)
+            return
+        session = self._sessions.resume(resume)
+        if session is None:
+            self._answer(visit, errors.SESSION_NOT_FOUND, now, request_id)
+            return
+        self._displace(session)
+        self._forget(visit.user_id, "disconnected", now)
+        missed = session.replay.missed(resume.received)
+        if missed is None:
+            session.replay.restart()
+        else:
+            session.replay.acknowledge(resume.received)
+        self._take_up(visit, session, now, request_id)
+        group_id = self._hub.group_of(session.user_id)
+        received = Count(session.received)
+        self._post(visit, Resumed(missed is not None, received, session.user_id, group_id), now)
+        if missed:
+            # One piece: what was missed, however much, does not make a slow reader.
+            self._put(visit.caller.mailbox, b"".join(missed))
+        log.info("session resumed", user=session.user_id, recovered=missed is not None)
+        self._take_effect(self._hub.back(session.user_id), now)
+
+    def _displace(self, session: Session) -> None:
+        """A resume wins over a connection that still stands."""
+        connection = self._connections.get(session.id)
+        if connection is not None:
+            self._visits.pop(connection).caller.end(Ending.TAKEN_OVER)
+
+    def _take_up(self, visit: _Visit, session: Session, now: float, request_id: str | None) -> None:
+        """From now on the visit is the session's."""
+        self._connections[session.id] = visit.connection
+        visit.session, visit.user_id = session, session.user_id
+        visit.recorder = _Recorder(session, visit.caller.mailbox)
+        self._mailboxes[session.user_id] = visit.recorder
+        rules = self._rules
+        welcome = Welcome(2, session.id, session.token, rules.grace, rules.heartbeat, rules.limits)
+        self._post(visit, welcome, now, request_id)
+
+    def _ack(self, visit: _Visit, message: Ack, now: float, request_id: str | None) -> None:
+        if visit.session is None:
+            self._answer(visit, UNKNOWN_TYPE, now, request_id)
+        elif not visit.session.replay.acknowledge(message.received):
+            self._answer(visit, errors.NO_SUCH_COUNT, now, request_id)
+
+    def _client_state(self, visit: _Visit, message: ClientState, now: float, request_id: str | None) -> None:
+        if visit.session is None:
+            self._answer(visit, UNKNOWN_TYPE, now, request_id)
+        else:
+            visit.session.in_background = message.visibility == "background"
+
+    # --- what they share ---
+
+    def _is_granted(self, visit: _Visit, request_id: str | None, now: float) -> bool:
+        """Whether it may say one more message now; otherwise it is told so, and closed if it keeps on."""
+        verdict = visit.allowance.ask(now)
+        if verdict is Verdict.GRANTED:
+            return True
+        retry = errors.rate_limited("Too many messages", visit.allowance.retry_after(now))
+        self._answer(visit, retry, now, request_id)
+        if verdict is Verdict.ABUSED:
+            visit.caller.end(Ending.FLOODING)
+        return False
+
+    def _forget(self, user_id: UserId, reason: LeaveReason, now: float) -> None:
+        self._mailboxes.pop(user_id, None)
+        self._take_effect(self._hub.disconnect(user_id, reason, now), now)
+
+    def _answer(self, visit: _Visit, error: Error, now: float, request_id: str | None) -> None:
+        self._take_effect([Delivery(error, (visit.user_id,), answers=True)], now, request_id)
 
     def _take_effect(self, effects: Sequence[Effect], now: float, request_id: str | None = None) -> None:
         timestamp = int(now * 1000)
@@ -109,3 +331,11 @@ class Groups:
             mailbox = self._mailboxes.get(user_id)
             if mailbox is not None and mailbox.put(frame):
                 self.unflushed.append(mailbox)
+
+    def _post(self, visit: _Visit, message: ServerMessage, now: float, request_id: str | None = None) -> None:
+        """Send what is about the session, and therefore not in it: it is neither counted nor kept."""
+        self._put(visit.caller.mailbox, text_frame(encode(message, int(now * 1000), request_id)))
+
+    def _put(self, mailbox: Mailbox, frame: bytes) -> None:
+        if mailbox.put(frame):
+            self.unflushed.append(mailbox)

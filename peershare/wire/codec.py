@@ -19,8 +19,10 @@ from peershare import errors
 from peershare.messages import (
     CLIENT_TYPES,
     SERVER_TYPES,
+    SESSION_TYPES,
     ClientMessage,
     Error,
+    Heartbeat,
     Peer,
     RawJson,
     ServerMessage,
@@ -31,6 +33,9 @@ from peershare.wire import validation
 from peershare.wire.validation import RULES, AnyJson, CheckFailed, Issue, Rule
 
 MAX_REQUEST_ID = 64
+
+# The types of sessions are not among those that are named, as in the first version.
+UNKNOWN_TYPE = errors.invalid_format([{**validation.unknown_type(list(CLIENT_TYPES)), "path": ["type"]}])
 
 # What is raised over text that is no JSON, has half a surrogate pair, or is nested deeper than the stack.
 _MALFORMED = (ValueError, RecursionError)
@@ -103,9 +108,8 @@ def _decode_thoroughly(text: str | bytes) -> Received:
     if request_id is not None and _request_id_issues(request_id):
         request_id = None
     message_type = value.get("type")
-    if not isinstance(message_type, str) or message_type not in CLIENT_TYPES:
-        issue = {**validation.unknown_type(list(CLIENT_TYPES)), "path": ["type"]}
-        raise InvalidMessage(errors.invalid_format([issue]), request_id)
+    if not isinstance(message_type, str) or message_type not in _READERS:
+        raise InvalidMessage(UNKNOWN_TYPE, request_id)
 
     issues = [*_payload_issues(message_type, value), *_envelope_issues(value)]
     if issues:
@@ -142,21 +146,23 @@ def _payload_issues(message_type: str, value: dict[str, Any]) -> list[Issue]:
     if not isinstance(payload, dict):
         return [{**validation.wrong_type("object", payload), "path": ["payload"]}]
     try:
-        _thorough.structure(payload, CLIENT_TYPES[message_type])
+        _thorough.structure(payload, _TYPES[message_type])
     except cattrs.ClassValidationError as group:
-        return _issues(group, CLIENT_TYPES[message_type])
+        return _issues(group, _TYPES[message_type])
     return []
 
 
 def _issues(group: cattrs.ClassValidationError, message: type[ClientMessage]) -> list[Issue]:
     """cattrs collects a failure for each field, in the order of the fields; so do we."""
     rules = {field.name: (wire_name(field.name), _rule(field)) for field in attrs.fields(message)}
-    issues: list[Issue] = []
+    issues: list[dict[str, Any]] = []
     with_notes, _ = group.group_exceptions()
     for failure, note in with_notes:
         name, rule = rules[note.name]
-        found = failure.issues if isinstance(failure, CheckFailed) else [validation.required(rule.expected)]
-        issues += [{**issue, "path": ["payload", name]} for issue in found]
+        found: list[Any] = (
+            failure.issues if isinstance(failure, CheckFailed) else [validation.required(rule.expected)]
+        )
+        issues += [{**issue, "path": ["payload", name, *issue.get("path", [])]} for issue in found]
     return issues
 
 
@@ -214,7 +220,7 @@ def _rule(field: "attrs.Attribute[Any]") -> Rule:
 
 def _structuring_converter(*, detailed: bool) -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=detailed)
-    for message in CLIENT_TYPES.values():
+    for message in _TYPES.values():
         overrides = {
             field.name: override(rename=wire_name(field.name), struct_hook=_hook(_rule(field)))
             for field in attrs.fields(message)
@@ -235,7 +241,7 @@ def _hook(rule: Rule) -> Callable[[object, object], object]:
 def _unstructuring_converter() -> cattrs.Converter:
     converter = cattrs.Converter()
     converter.register_unstructure_hook(RawJson, lambda raw: raw)
-    for message in (User, Peer, *SERVER_TYPES.values()):
+    for message in (User, Peer, Heartbeat, *SERVER_TYPES.values()):
         overrides = {
             field.name: override(rename=wire_name(field.name), omit_if_default=field.default is None)
             for field in attrs.fields(message)
@@ -244,6 +250,8 @@ def _unstructuring_converter() -> cattrs.Converter:
         converter.register_unstructure_hook(message, unstructure)
     return converter
 
+
+_TYPES = {**CLIENT_TYPES, **SESSION_TYPES}
 
 _envelope = msgspec.json.Decoder(_Envelope)
 _payload_alone = msgspec.json.Decoder(_PayloadAlone)
@@ -259,7 +267,7 @@ _unstructuring = _unstructuring_converter()
 # second argument is the class that is wanted, which these know.)
 _READERS: dict[str, tuple[msgspec.json.Decoder[Any], Callable[[Any, Any], ClientMessage]]] = {
     name: (_signal_payload if message is Signal else _any_payload, _quick.get_structure_hook(message))
-    for name, message in CLIENT_TYPES.items()
+    for name, message in _TYPES.items()
 }
 _WRITERS: dict[type[ServerMessage], tuple[str, Callable[[ServerMessage], dict[str, Any]]]] = {
     message: (name, _unstructuring.get_unstructure_hook(message)) for name, message in SERVER_TYPES.items()

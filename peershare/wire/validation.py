@@ -10,10 +10,22 @@ ECMAScript's `trim` trims, so that a client in a browser comes to the same resul
 import re
 import unicodedata
 from collections.abc import Callable
+from typing import get_args
 
 import attrs
 
-from peershare.messages import GroupId, GroupName, PeerId, RawJson, UserId, Username
+from peershare.messages import (
+    Count,
+    GroupId,
+    GroupName,
+    PeerId,
+    ProtocolVersion,
+    RawJson,
+    Resume,
+    UserId,
+    Username,
+    Visibility,
+)
 
 Issue = dict[str, object]
 
@@ -24,6 +36,7 @@ _WHITESPACE = (
 )
 # Category Cc, and the bidirectional controls, with which a name can pretend to be another.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_MAX_SAFE = 2**53 - 1  # JavaScript's Number.MAX_SAFE_INTEGER
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -173,7 +186,89 @@ class AnyJson:
         return value
 
 
-Rule = Text | Uuid | Boolean | AnyJson
+@attrs.frozen
+class Whole:
+    """A whole number, not negative, that a double holds exactly."""
+
+    expected = "number"
+
+    def check(self, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise CheckFailed([wrong_type("number", value)])
+        if value != value // 1 or abs(value) > _MAX_SAFE:
+            message = "Expected integer, received float"
+            raise CheckFailed([{**wrong_type("integer", value), "received": "float", "message": message}])
+        if value < 0:
+            negative = too_small("Number must be greater than or equal to 0")
+            raise CheckFailed([{**negative, "minimum": 0, "type": "number"}])
+        return int(value)
+
+
+@attrs.frozen
+class OneOf:
+    """One of a few strings."""
+
+    options: tuple[str, ...]
+
+    @property
+    def expected(self) -> str:
+        return " | ".join(f"'{option}'" for option in self.options)
+
+    def check(self, value: object) -> str:
+        if not isinstance(value, str):
+            raise CheckFailed([wrong_type(self.expected, value)])
+        if value not in self.options:
+            message = f"Invalid enum value. Expected {self.expected}, received '{value[:100]}'"
+            issue = {"received": value[:100], "code": "invalid_enum_value", "options": list(self.options)}
+            raise CheckFailed([{**issue, "message": message}])
+        return value
+
+
+@attrs.frozen
+class Exactly:
+    """One number."""
+
+    number: int
+
+    @property
+    def expected(self) -> str:
+        return str(self.number)
+
+    def check(self, value: object) -> int:
+        if value == self.number and not isinstance(value, bool):
+            return self.number
+        message = f"Invalid literal value, expected {self.number}"
+        issue = {"code": "invalid_literal", "expected": self.number, "message": message}
+        raise CheckFailed([issue])
+
+
+@attrs.frozen
+class Inner:
+    """An object in a message: each of its members has a rule. `make` is called with the checked values."""
+
+    members: tuple[tuple[str, "Rule"], ...]
+    make: Callable[..., object]
+
+    expected = "object"
+
+    def check(self, value: object) -> object:
+        if not isinstance(value, dict):
+            raise CheckFailed([wrong_type("object", value)])
+        issues: list[Issue] = []
+        for name, rule in self.members:
+            if name in value:
+                issues += issues_of(rule.check, value[name], [name])
+            else:
+                issues.append({**required(rule.expected), "path": [name]})
+        if issues:
+            raise CheckFailed(issues)
+        return self.make(*(rule.check(value[name]) for name, rule in self.members))
+
+
+Rule = Text | Uuid | Boolean | AnyJson | Whole | OneOf | Exactly | Inner
+
+_SESSION_ID = Uuid("Invalid session ID format")
+_RESUME_TOKEN = Text(100, "Resume token cannot be empty", "Resume token too long")
 
 RULES: dict[object, Rule] = {
     GroupName: Text(
@@ -193,6 +288,12 @@ RULES: dict[object, Rule] = {
     PeerId: Text(100, "Peer ID cannot be empty", "Peer ID too long"),
     bool: Boolean(),
     RawJson: AnyJson(),
+    ProtocolVersion: Exactly(2),
+    Resume: Inner(
+        (("sessionId", _SESSION_ID), ("resumeToken", _RESUME_TOKEN), ("received", Whole())), Resume
+    ),
+    Count: Whole(),
+    Visibility: OneOf(get_args(Visibility)),
 }
 
 

@@ -12,14 +12,14 @@ from peershare.doors.peerjs_rest import PeerjsRestRules, add_peerjs
 from peershare.doors.rest import RestRules, create_app
 from peershare.doors.signaling import Signaling
 from peershare.doors.sockets import Reception, SocketDoor
-from peershare.messages import GroupId, UserId
+from peershare.messages import GroupId
 from peershare.runtime.actor import Actor
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import Roster
-from peershare.runtime.groups import Groups
 from peershare.runtime.heartbeat import HeartbeatRules
 from peershare.runtime.outbox import OutboxRules
 from peershare.runtime.peers import Peers
+from tests.runtime.fakes import make_groups
 
 BROKER_RULES = BrokerRules("peerjs", 5000, 5.0, RateRules(rate=200, burst=1000))
 CONNECTION_RULES = ConnectionRules(HeartbeatRules(30, 60), OutboxRules(), close_timeout=3)
@@ -42,14 +42,14 @@ class House:
         numbers = count()
         self.hub = Hub((lambda: next(ids)) if ids else lambda: GroupId(str(next(numbers))), ttl)
         self.broker = Broker(broker_rules, self.hub.share_group if scoped else None)
-        self.actor = Actor(clock, Groups(self.hub, trace=trace), Peers(self.broker, trace=trace))
+        self.actor = Actor(clock, make_groups(self.hub, trace=trace), Peers(self.broker, trace=trace))
         self.roster = Roster(10)
         self.draining = False
         reception = Reception(self.roster, 1000, 10, poller=None)
         self.signaling = SocketDoor(
             reception,
             rules,
-            lambda visitor: Signaling(UserId(visitor.id), self.actor, visitor.outbox, trace=trace),
+            lambda visitor: Signaling(visitor, self.actor, trace=trace),
         )
         self.peerjs = SocketDoor(
             reception,

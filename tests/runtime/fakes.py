@@ -1,9 +1,36 @@
 """The world of one connection, without a network: a socket and a transport that do as they are told."""
 
+import json
+from itertools import count
+
 import trio
 
+from peershare.core.hub import Hub
+from peershare.core.limits import RateRules
+from peershare.core.sessions import SessionRules, Sessions
 from peershare.errors import Ending
+from peershare.messages import Heartbeat, ResumeToken, SessionId
 from peershare.ports import SocketClosed
+from peershare.runtime.groups import Groups, GroupsRules
+
+GROUPS_RULES = GroupsRules(
+    message_rate=RateRules(rate=50, burst=100),
+    groups_rate=None,
+    grace=30,
+    heartbeat=Heartbeat(30_000, 60_000),
+    limits={"messageRate": 50},
+)
+
+
+def make_groups(hub: Hub, rules: GroupsRules = GROUPS_RULES, *, trace: bool = False) -> Groups:
+    """The hub's side of an actor, with sessions that are numbered."""
+    numbers = count(1)
+    sessions = Sessions(
+        SessionRules(rules.grace, 120),
+        lambda: SessionId(f"00000000-0000-4000-8000-{next(numbers):012}"),
+        lambda: ResumeToken(f"token-{next(numbers)}"),
+    )
+    return Groups(hub, sessions, rules, trace=trace)
 
 
 class FakeTransport:
@@ -55,3 +82,39 @@ class FakeSocket:
         if not self.answers_close:
             await trio.sleep_forever()
         await trio.lowlevel.checkpoint()
+
+
+class FakeCaller:
+    """A client of the hub's that keeps what is flushed to it, as messages."""
+
+    def __init__(self) -> None:
+        self.mailbox = self
+        self.heard: list[dict] = []
+        self.flushes = 0
+        self.ended: list[Ending] = []
+        self.expects_restart = False
+        self._frames: list[bytes] = []
+
+    def put(self, frame: bytes) -> bool:
+        self._frames.append(frame)
+        return len(self._frames) == 1
+
+    def flush(self) -> None:
+        self.flushes += 1
+        data = b"".join(self._frames)
+        self._frames.clear()
+        while data:
+            assert data[0] == 0x81
+            size, at = (data[1], 2) if data[1] < 126 else (int.from_bytes(data[2:4]), 4)
+            self.heard.append(json.loads(data[at : at + size]))
+            data = data[at + size :]
+
+    def end(self, ending: Ending) -> None:
+        self.ended.append(ending)
+
+    def expect_restart(self) -> None:
+        self.expects_restart = True
+
+    @property
+    def types(self) -> list[str]:
+        return [message["type"] for message in self.heard]

@@ -1,7 +1,5 @@
 """The actor: commands in, frames out, and bugs that stay where they are."""
 
-import json
-
 import pytest
 import structlog
 import trio
@@ -10,34 +8,11 @@ from peershare import errors
 from peershare.core.hub import Hub
 from peershare.messages import CreateGroup, GroupId, GroupName, JoinGroup, LeaveGroup, Ping, UserId, Username
 from peershare.runtime.actor import Actor, Ask
-from peershare.runtime.groups import Enter, Groups, Leave, Refuse, Say
+from peershare.runtime.groups import Enter, Leave, Refuse, Say
+from tests.runtime.fakes import FakeCaller, make_groups
 
 ANN, BOB = UserId("ann"), UserId("bob")
 CREATE = CreateGroup(GroupName("Team"), Username("Ann"))
-
-
-class Client:
-    """Keeps the frames that are flushed to it."""
-
-    def __init__(self) -> None:
-        self.heard: list[dict] = []
-        self.flushes = 0
-        self._frames: list[bytes] = []
-
-    def put(self, frame: bytes) -> bool:
-        assert frame[0] == 0x81
-        self._frames.append(frame)
-        return len(self._frames) == 1
-
-    def flush(self) -> None:
-        self.flushes += 1
-        for frame in self._frames:
-            self.heard.append(json.loads(frame[2:] if frame[1] < 126 else frame[4:]))
-        self._frames.clear()
-
-    @property
-    def types(self) -> list[str]:
-        return [message["type"] for message in self.heard]
 
 
 def hub(new_group_id=lambda: GroupId("g"), ttl=30.0) -> Hub:
@@ -56,9 +31,9 @@ async def settle() -> None:
 
 async def test_what_a_client_says_is_answered(nursery, autojump_clock):
     """Entering, saying and leaving go through the hub, with the time stamp of the actor's clock."""
-    actor = Actor(lambda: 1_700_000_000.5, Groups(hub()))
+    actor = Actor(lambda: 1_700_000_000.5, make_groups(hub()))
     nursery.start_soon(actor.run)
-    ann = Client()
+    ann = FakeCaller()
     await actor.send(Enter(ANN, ann))
     await actor.send(Say(ANN, Ping(), "r-1"))
     await settle()
@@ -71,9 +46,9 @@ async def test_what_a_client_says_is_answered(nursery, autojump_clock):
 
 async def test_only_the_answer_carries_the_request_id(nursery, autojump_clock):
     """What the others hear of it does not."""
-    actor = Actor(trio.current_time, Groups(hub()))
+    actor = Actor(trio.current_time, make_groups(hub()))
     nursery.start_soon(actor.run)
-    ann, bob = Client(), Client()
+    ann, bob = FakeCaller(), FakeCaller()
     for user_id, client in ((ANN, ann), (BOB, bob)):
         await actor.send(Enter(user_id, client))
     await actor.send(Say(ANN, CREATE, None))
@@ -87,8 +62,8 @@ async def test_only_the_answer_carries_the_request_id(nursery, autojump_clock):
 
 async def test_a_refusal_keeps_its_place(nursery, autojump_clock):
     """What is no message is answered between the answers to its neighbours."""
-    actor = Actor(trio.current_time, Groups(hub()))
-    ann = Client()
+    actor = Actor(trio.current_time, make_groups(hub()))
+    ann = FakeCaller()
     await actor.send(Enter(ANN, ann))
     await actor.send(Say(ANN, Ping(), None))
     await actor.send(Refuse(ANN, errors.invalid_json(), "r"))
@@ -106,9 +81,9 @@ async def test_a_bug_in_a_handler_harms_nobody_else(nursery, autojump_clock, log
     def boom() -> GroupId:
         raise RuntimeError("a bug")
 
-    actor = Actor(trio.current_time, Groups(hub(new_group_id=boom)))
+    actor = Actor(trio.current_time, make_groups(hub(new_group_id=boom)))
     nursery.start_soon(actor.run)
-    ann, bob = Client(), Client()
+    ann, bob = FakeCaller(), FakeCaller()
     await actor.send(Enter(ANN, ann))
     await actor.send(Enter(BOB, bob))
     await actor.send(Say(ANN, CREATE, "r"))
@@ -126,8 +101,8 @@ async def test_a_bug_in_a_handler_harms_nobody_else(nursery, autojump_clock, log
 
 async def test_frames_of_one_batch_go_out_together(nursery, autojump_clock):
     """Each client is flushed once, whatever it got."""
-    actor = Actor(trio.current_time, Groups(hub()))
-    ann = Client()
+    actor = Actor(trio.current_time, make_groups(hub()))
+    ann = FakeCaller()
     await actor.send(Enter(ANN, ann))
     for _ in range(10):
         await actor.send(Say(ANN, Ping(), None))
@@ -145,9 +120,9 @@ async def test_a_client_whose_outbox_fails_harms_nobody_else(nursery, autojump_c
     def broken(*_) -> None:
         raise RuntimeError("a bug")
 
-    actor = Actor(trio.current_time, Groups(hub()))
+    actor = Actor(trio.current_time, make_groups(hub()))
     nursery.start_soon(actor.run)
-    ann, bob = Client(), Client()
+    ann, bob = FakeCaller(), FakeCaller()
     setattr(ann, method, broken)
     await actor.send(Enter(ANN, ann))
     await actor.send(Enter(BOB, bob))
@@ -161,13 +136,13 @@ async def test_a_client_whose_outbox_fails_harms_nobody_else(nursery, autojump_c
 
 async def test_who_has_left_gets_nothing(nursery, autojump_clock):
     """Messages that were on their way when a client left lead nowhere."""
-    actor = Actor(trio.current_time, Groups(hub()))
+    actor = Actor(trio.current_time, make_groups(hub()))
     nursery.start_soon(actor.run)
-    ann = Client()
+    ann = FakeCaller()
     await actor.send(Enter(ANN, ann))
-    await actor.send(Leave(ANN, "disconnected"))
+    await actor.send(Leave(ANN, "disconnected", is_final=True))
     await actor.send(Say(ANN, Ping(), None))
-    await actor.send(Leave(ANN, "disconnected"))
+    await actor.send(Leave(ANN, "disconnected", is_final=True))
     await settle()
     assert ann.types == ["connection-established"]
     nursery.cancel_scope.cancel()
@@ -176,12 +151,12 @@ async def test_who_has_left_gets_nothing(nursery, autojump_clock):
 async def test_an_abandoned_group_ends_on_time(nursery, autojump_clock, log):
     """The actor wakes by itself, exactly when nobody came back to a group for its TTL."""
     groups = hub(ttl=30)
-    actor = Actor(trio.current_time, Groups(groups))
+    actor = Actor(trio.current_time, make_groups(groups))
     nursery.start_soon(actor.run)
-    await actor.send(Enter(ANN, Client()))
+    await actor.send(Enter(ANN, FakeCaller()))
     await actor.send(Say(ANN, CREATE, None))
     await trio.sleep(5)
-    await actor.send(Leave(ANN, "disconnected"))
+    await actor.send(Leave(ANN, "disconnected", is_final=True))
     await trio.sleep(29.9)
     assert (await actor.ask(groups.stats)).groups == 1
     await trio.sleep(0.2)
@@ -196,12 +171,12 @@ async def test_an_abandoned_group_ends_on_time(nursery, autojump_clock, log):
 async def test_a_group_ends_on_time_however_busy_the_actor_is(nursery, autojump_clock):
     """Commands that keep coming do not put the sweep off."""
     groups = hub(ttl=1)
-    actor = Actor(trio.current_time, Groups(groups))
+    actor = Actor(trio.current_time, make_groups(groups))
     nursery.start_soon(actor.run)
-    await actor.send(Enter(ANN, Client()))
+    await actor.send(Enter(ANN, FakeCaller()))
     await actor.send(Say(ANN, CREATE, None))
-    await actor.send(Leave(ANN, "disconnected"))
-    await actor.send(Enter(BOB, Client()))
+    await actor.send(Leave(ANN, "disconnected", is_final=True))
+    await actor.send(Enter(BOB, FakeCaller()))
     for _ in range(11):
         await trio.sleep(0.1)
         await actor.send(Say(BOB, Ping(), None))
@@ -211,9 +186,9 @@ async def test_a_group_ends_on_time_however_busy_the_actor_is(nursery, autojump_
 
 async def test_logs_tell_of_groups_but_not_their_names(nursery, autojump_clock, log):
     """A name is the users' own business."""
-    actor = Actor(trio.current_time, Groups(hub()))
+    actor = Actor(trio.current_time, make_groups(hub()))
     nursery.start_soon(actor.run)
-    await actor.send(Enter(ANN, Client()))
+    await actor.send(Enter(ANN, FakeCaller()))
     await actor.send(Say(ANN, CREATE, None))
     await actor.send(Say(ANN, LeaveGroup(ANN), None))
     await settle()
@@ -224,9 +199,9 @@ async def test_logs_tell_of_groups_but_not_their_names(nursery, autojump_clock, 
 
 async def test_frames_are_logged_only_when_traced(nursery, autojump_clock, log):
     """And then by their type and size, never by their content."""
-    actor = Actor(trio.current_time, Groups(hub(), trace=True))
+    actor = Actor(trio.current_time, make_groups(hub(), trace=True))
     nursery.start_soon(actor.run)
-    await actor.send(Enter(ANN, Client()))
+    await actor.send(Enter(ANN, FakeCaller()))
     await settle()
     assert [(entry["event"], entry["message"]) for entry in log] == [("out", "ConnectionEstablished")]
     nursery.cancel_scope.cancel()
@@ -235,7 +210,7 @@ async def test_frames_are_logged_only_when_traced(nursery, autojump_clock, log):
 async def test_ask_raises_what_the_question_raises(nursery, autojump_clock):
     """And the actor goes on."""
     groups = hub()
-    actor = Actor(trio.current_time, Groups(groups))
+    actor = Actor(trio.current_time, make_groups(groups))
     nursery.start_soon(actor.run)
     with pytest.raises(ZeroDivisionError):
         await actor.ask(lambda: 1 / 0)
@@ -245,18 +220,18 @@ async def test_ask_raises_what_the_question_raises(nursery, autojump_clock):
 
 async def test_an_ended_actor_says_so(autojump_clock):
     """Nobody waits for an answer that cannot come."""
-    actor = Actor(trio.current_time, Groups(hub()))
+    actor = Actor(trio.current_time, make_groups(hub()))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(actor.run)
         await settle()
         nursery.cancel_scope.cancel()
     with pytest.raises(trio.BrokenResourceError):
-        await actor.send(Leave(ANN, "left"))
+        await actor.send(Leave(ANN, "left", is_final=True))
 
 
 async def test_readers_wait_while_the_queue_is_full(nursery, autojump_clock):
     """Its bound is what holds back a flood; a send that is cancelled then was not sent."""
-    actor = Actor(trio.current_time, Groups(hub()))
+    actor = Actor(trio.current_time, make_groups(hub()))
     questions = []
     for _ in range(1024):
         await actor.send(Ask(lambda: questions.append(None)))

@@ -40,10 +40,10 @@ class Talk:
             raise RuntimeError("a bug")
         self.heard.append(text)
 
-    async def leave(self, reason: str) -> None:
+    async def leave(self, ending: Ending, code: int) -> None:
         await trio.lowlevel.checkpoint()
         self.inside = False
-        self.left.append(reason)
+        self.left.append(ending.value.left)
 
 
 class World:

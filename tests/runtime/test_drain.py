@@ -36,7 +36,8 @@ async def test_drain_tells_everyone_and_waits(autojump_clock, nursery):
     await trio.testing.wait_all_tasks_blocked()
     began = trio.current_time()
     await roster.drain()
-    assert trio.current_time() - began == 4.99
+    # Whoever takes 4.99 s to go is told behind none, one or two pauses of 0.02 s.
+    assert 4.99 <= trio.current_time() - began <= 5.04
     assert told == [Ending.GOING_AWAY] * 500
     assert not roster.has_room
     assert len(roster) == 0

@@ -4,7 +4,7 @@ import json
 import re
 import unicodedata
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import pytest
@@ -19,6 +19,7 @@ from peershare.messages import (
     CallRequest,
     CallResponse,
     ConnectionEstablished,
+    Count,
     CreateGroup,
     Error,
     ExistingPeers,
@@ -27,6 +28,7 @@ from peershare.messages import (
     GroupJoined,
     GroupLeft,
     GroupName,
+    Heartbeat,
     IncomingCallRequest,
     JoinGroup,
     LeaveGroup,
@@ -37,7 +39,10 @@ from peershare.messages import (
     PeerJoined,
     Ping,
     Pong,
+    ProtocolVersion,
     RawJson,
+    ResumeToken,
+    SessionId,
     Signal,
     SignalFrom,
     UpdatePeerId,
@@ -46,6 +51,7 @@ from peershare.messages import (
     UserJoined,
     UserLeft,
     Username,
+    Visibility,
 )
 from peershare.wire.codec import InvalidMessage, _decode_thoroughly, decode, encode
 
@@ -158,8 +164,27 @@ FIELDS = {
     bool: st.booleans(),
     str: st.text(),
     dict[str, Any] | None: st.none() | st.dictionaries(st.text(), anything, max_size=2),
-    User: st.builds(User, st.uuids().map(str), texts(50, **NAME_CHARACTERS), st.none() | texts(100)),
+    User: st.builds(
+        User,
+        st.uuids().map(str),
+        texts(50, **NAME_CHARACTERS),
+        st.none() | texts(100),
+        st.sampled_from([None, "away"]),
+        st.none() | st.integers(0, 2**53),
+    ),
     Peer: st.builds(Peer, texts(100), texts(50, **NAME_CHARACTERS)),
+    SessionId: st.uuids().map(str),
+    ResumeToken: texts(100),
+    Count: st.integers(0, 2**53 - 1),
+    ProtocolVersion: st.just(2),
+    Visibility: st.sampled_from(["foreground", "background"]),
+    Literal["away", "online"]: st.sampled_from(["away", "online"]),
+    Heartbeat: st.builds(Heartbeat, st.integers(1, 10**6), st.integers(1, 10**6)),
+    GroupId | None: st.none() | st.uuids().map(str),
+    int: st.integers(0, 2**53),
+    int | None: st.none() | st.integers(0, 2**53),
+    float: st.floats(0, 1000),
+    dict[str, int]: st.dictionaries(st.sampled_from(["messageRate", "groupSize"]), st.integers(1, 10**6)),
 }
 FIELDS[tuple[User, ...]] = st.lists(FIELDS[User], max_size=3).map(tuple)
 FIELDS[tuple[Peer, ...]] = st.lists(FIELDS[Peer], max_size=3).map(tuple)
@@ -929,6 +954,7 @@ def test_every_servers_message_has_a_name():
         "signal",
         "pong",
         "error",
+        *("welcome", "resumed", "member-status", "server-draining"),  # to sessions alone
     }
 
 

@@ -1,0 +1,151 @@
+"""Sessions: what lets a client be lost and come back as the same member. docs/sessions.md.
+
+House rules: as in `core.hub`. What is kept for a client that missed it are frames; nothing here knows that.
+"""
+
+import hmac
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+import attrs
+
+from peershare.messages import Resume, ResumeToken, SessionId, UserId
+
+# What is kept for a client until it has acknowledged it, at most.
+_MAX_KEPT = 256
+_MAX_KEPT_BYTES = 256 << 10
+
+
+@attrs.frozen
+class SessionRules:
+    """In seconds: how long a member outlives its connection, and how long where it is in the background."""
+
+    grace: float
+    grace_background: float
+
+
+class Replay:
+    """What was sent to a client and is not acknowledged, the oldest first."""
+
+    __slots__ = ("_kept", "_size", "sent")
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from the beginning, with nothing kept."""
+        self.sent = 0
+        self._kept: deque[bytes] = deque()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def put(self, sent: bytes) -> None:
+        self.sent += 1
+        self._kept.append(sent)
+        self._size += len(sent)
+        while len(self._kept) > _MAX_KEPT or self._size > _MAX_KEPT_BYTES:
+            self._size -= len(self._kept.popleft())
+
+    def acknowledge(self, received: int) -> bool:
+        """Forget what has arrived. False, and nothing, if that is more than was sent."""
+        if received > self.sent:
+            return False
+        while self._kept and self.sent - len(self._kept) < received:
+            self._size -= len(self._kept.popleft())
+        return True
+
+    def missed(self, received: int) -> Sequence[bytes] | None:
+        """What came after the first `received`; None where that is not known any more, or never was."""
+        if not self.sent - len(self._kept) <= received <= self.sent:
+            return None
+        return list(self._kept)[received - self.sent :] if received < self.sent else []
+
+
+@attrs.define(eq=False)
+class Session:
+    """`received` counts the client's messages. `away_until`, in seconds since 1970; None while it is here."""
+
+    id: SessionId
+    token: ResumeToken
+    user_id: UserId
+    received: int = 0
+    in_background: bool = False
+    away_until: float | None = None
+    replay: Replay = attrs.field(factory=Replay)
+
+
+@attrs.frozen
+class SessionStats:
+    online: int
+    away: int
+
+
+class Sessions:
+    """All sessions. Owned by one task. `new_id` and `new_token` are asked for each that begins."""
+
+    def __init__(
+        self,
+        rules: SessionRules,
+        new_id: Callable[[], SessionId],
+        new_token: Callable[[], ResumeToken],
+    ) -> None:
+        self._rules = rules
+        self._new_id = new_id
+        self._new_token = new_token
+        self._sessions: dict[SessionId, Session] = {}
+        # In each, all wait for equally long: the order of insertion is the order of expiry.
+        self._away: tuple[dict[SessionId, Session], dict[SessionId, Session]] = ({}, {})
+
+    def begin(self, user_id: UserId) -> Session:
+        session = Session(self._new_id(), self._new_token(), user_id)
+        self._sessions[session.id] = session
+        return session
+
+    def resume(self, resume: Resume) -> Session | None:
+        """The session, if there is one and the token is right, which from now on is another."""
+        session = self._sessions.get(resume.session_id)
+        # Compared in any case, so that the time it takes does not tell which sessions there are.
+        expected = session.token if session is not None else ""
+        right = hmac.compare_digest(expected.encode(), resume.resume_token.encode())
+        if session is None or not right:
+            return None
+        session.token = self._new_token()
+        self._waiting_room(session).pop(session.id, None)
+        session.away_until = None
+        session.in_background = False
+        return session
+
+    def leave(self, session: Session, now: float) -> float:
+        """Its connection is lost. Until when it may come back, in seconds since 1970."""
+        rules = self._rules
+        session.away_until = now + (rules.grace_background if session.in_background else rules.grace)
+        self._waiting_room(session)[session.id] = session
+        return session.away_until
+
+    def end(self, session: Session) -> None:
+        self._sessions.pop(session.id, None)
+        self._waiting_room(session).pop(session.id, None)
+
+    def next_expiry(self) -> float | None:
+        """When the first of those who are away is given up."""
+        firsts = (next(iter(room.values()), None) for room in self._away)
+        return min((first.away_until for first in firsts if first and first.away_until), default=None)
+
+    def expire(self, now: float) -> Iterator[Session]:
+        """End those who did not come back by now."""
+        for room in self._away:
+            while room:
+                first = next(iter(room.values()))
+                if first.away_until is None or first.away_until > now:
+                    break
+                self.end(first)
+                yield first
+
+    def stats(self) -> SessionStats:
+        away = sum(map(len, self._away))
+        return SessionStats(len(self._sessions) - away, away)
+
+    def _waiting_room(self, session: Session) -> dict[SessionId, Session]:
+        return self._away[session.in_background]
