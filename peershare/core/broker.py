@@ -11,7 +11,7 @@ from typing import Literal
 import attrs
 
 from peershare import errors
-from peershare.core.limits import Allowance, RateRules, Verdict
+from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
 from peershare.errors import Ending
 from peershare.messages import (
     BrokerMessage,
@@ -217,22 +217,23 @@ class Broker:
         peer = self._current.get(connection)
         if peer is None:
             return _NOTHING
-        if self._probes and peer.id in self._probes:
+        gives_up = message is not None and not message.dst and message.type == "LEAVE"
+        if self._probes and peer.id in self._probes and not gives_up:
             return [*self.alive(connection), *self.handle(connection, message, now)]
         verdict = peer.allowance.ask(now)
-        if verdict is not Verdict.GRANTED:
+        if verdict is not GRANTED:
             return [Drop(connection, Ending.FLOODING)] if verdict is Verdict.ABUSED else _NOTHING
         if message is None:
             return _NOTHING
         if not message.dst:
-            return self._free(peer) if message.type == "LEAVE" else _NOTHING
+            return self._free(peer) if gives_up else _NOTHING
         relayed = Relayed(message.type, peer.id, message.dst, message.payload)
         target = self._reachable(peer.id, message.dst)
         if target is not None:
-            # Where those two could not reach each other a moment ago, the earlier messages go first.
-            waited = self._deliver_waiting(target.id) if self._queues else []
             self._relayed += 1
-            return [*waited, Send(target.connection, relayed)]
+            send = Send(target.connection, relayed)
+            # Where those two could not reach each other a moment ago, the earlier messages go first.
+            return [*self._deliver_waiting(target.id), send] if self._queues else [send]
         if message.type in _WAITS_FOR_ITS_DESTINATION:
             return self._wait(_Waiting(peer, relayed, message.size, now))
         return _NOTHING
@@ -327,7 +328,7 @@ class Broker:
 
     def _reachable(self, src: PeerId, dst: PeerId) -> _Peer | None:
         target = self._peers.get(dst)
-        if target is None or self._may_reach is None or self._may_reach(src, dst):
+        if target is None or self._may_reach is None or src == dst or self._may_reach(src, dst):
             return target
         return None
 
@@ -336,7 +337,9 @@ class Broker:
         queue.messages.append(waiting)
         self._count(queue, 1, waiting.size)
         if self._next_look is None:
-            self._next_look = waiting.since + self._rules.expire_timeout
+            # Who may be reached can change any time.
+            soon = self._rules.expire_timeout if self._may_reach is None else _LOOK_INTERVAL
+            self._next_look = waiting.since + soon
         if not queue.is_full and not self._is_full:
             return _NOTHING
         return self._lose(list(self._evict(queue)), "evicted")
@@ -355,17 +358,15 @@ class Broker:
 
     def _deliver_waiting(self, dst: PeerId) -> list[Effect]:
         """What the holder of this ID can be given; the rest goes on waiting."""
-        if dst not in self._queues or dst not in self._peers:
+        queue, target = self._queues.get(dst), self._peers.get(dst)
+        if queue is None or target is None:
             return []
-        effects: list[Effect] = []
-        for waiting in self._take_all(dst):
-            target = self._reachable(waiting.message.src, dst)
-            if target is None:
-                self._put_back(waiting)
-            else:
-                self._relayed += 1
-                effects.append(Send(target.connection, waiting.message))
-        return effects
+        reaching = [waiting for waiting in queue.messages if self._reachable(waiting.message.src, dst)]
+        self._take_out(queue, reaching)
+        if not queue.messages:
+            del self._queues[dst]
+        self._relayed += len(reaching)
+        return [Send(target.connection, waiting.message) for waiting in reaching]
 
     def _look(self, now: float) -> list[Effect]:
         """Deliver what can be by now, and give up what has waited too long."""
@@ -391,9 +392,7 @@ class Broker:
         expired = [
             waiting for waiting in queue.messages if waiting.sender in given_up and waiting.since <= due
         ]
-        for waiting in expired:
-            queue.messages.remove(waiting)
-            self._count(queue, -1, -waiting.size)
+        self._take_out(queue, expired)
         return expired
 
     def _lose(self, lost: list[_Waiting], why: Literal["expired", "evicted"]) -> list[Effect]:
@@ -424,10 +423,10 @@ class Broker:
         self._count(queue, -len(queue.messages), -queue.size)
         return queue.messages
 
-    def _put_back(self, waiting: _Waiting) -> None:
-        queue = self._queues.setdefault(waiting.message.dst, _Queue())
-        queue.messages.append(waiting)
-        self._count(queue, 1, waiting.size)
+    def _take_out(self, queue: _Queue, some: list[_Waiting]) -> None:
+        for waiting in some:
+            queue.messages.remove(waiting)
+            self._count(queue, -1, -waiting.size)
 
     def _count(self, queue: _Queue, messages: int, size: int) -> None:
         queue.size += size
