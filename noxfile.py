@@ -41,10 +41,19 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install("-e", ".", *wanted)
 
 
+def install_node_modules(session: nox.Session) -> None:
+    """What the browser tests load into their pages. Without npm, those tests say what is missing."""
+    if shutil.which("npm") is None:
+        return
+    with session.chdir("tests"):
+        session.run("npm", "install", "--no-package-lock", "--no-audit", "--no-fund", external=True)
+
+
 @nox.session(python=PYTHONS)
 def test(session: nox.Session) -> None:
     """All four rings of tests, with branch coverage. `-- -k word` runs some of them."""
     install(session, "test")
+    install_node_modules(session)
     session.env["COVERAGE_FILE"] = str(Path(session.create_tmp()) / "coverage")
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", "-n", "3", "--dist", "worksteal", *session.posargs)

@@ -1,4 +1,4 @@
-"""How fast the server is, beside two others that do the same work.
+"""How fast the server is, beside others that do the same work.
 
 - A *server* (`servers`) is a process on a core of its own; what it costs is read from /proc.
 - A *client* (`clients`) is a raw socket of the load generator, which has the other core to itself.

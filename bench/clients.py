@@ -12,7 +12,8 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -24,7 +25,7 @@ READ_SIZE = 1 << 16
 PATIENCE = 120.0
 
 _HANDSHAKE = (
-    b"GET /ws HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 
@@ -35,7 +36,12 @@ class Trouble(Exception):  # noqa: N818 - the server's, and not always an error 
 
 def frame(message_type: str, **payload: Any) -> bytes:
     """A client's message in one masked text frame."""
-    text = json.dumps({"type": message_type, "payload": payload}, separators=(",", ":")).encode()
+    return text_frame({"type": message_type, "payload": payload})
+
+
+def text_frame(message: dict[str, Any]) -> bytes:
+    """As a browser's `JSON.stringify` writes it: without spaces."""
+    text = json.dumps(message, separators=(",", ":")).encode()
     size = len(text)
     head = bytes((0x81, 0x80 | size)) if size < 126 else bytes((0x81, 0xFE)) + size.to_bytes(2, "big")
     key = (_MASK * (size // 4 + 1))[:size]
@@ -187,35 +193,44 @@ class Crowd:
         self.epoll.close()
 
 
-def open_crowd(port: int, count: int, under_way: int = 32) -> Crowd:
-    """`count` clients that have each heard `connection-established`, opened `under_way` at a time.
+@dataclass(frozen=True)
+class Greeting:
+    """How a client comes in: the path that it asks for, and whether these bytes have all of the welcome."""
+
+    path: Callable[[Client], str]
+    is_welcome: Callable[[Client, bytes], bool]
+
+
+def open_crowd(port: int, count: int, under_way: int = 32, greeting: Greeting | None = None) -> Crowd:
+    """`count` clients that have each been welcomed, opened `under_way` at a time.
 
     This is what the question of handshakes measures, so it is kept light.
     """
+    greeting = greeting or _SIGNALING
     crowd = Crowd()
     seen: dict[Client, bytes] = {}
     end = time.monotonic() + PATIENCE
     opened = begun = 0
     while opened < count:
         while begun < count and begun - opened < under_way:
-            crowd.add(_begin(port))
+            crowd.add(_begin(port, greeting))
             begun += 1
         for client in crowd.ready(1):
             seen[client] = seen.get(client, b"") + client.read()
-            if _is_welcome(client, seen[client]):
-                del seen[client]
+            if greeting.is_welcome(client, seen[client]):
+                _check_upgrade(seen.pop(client))
                 opened += 1
         if time.monotonic() > end:
             raise Trouble(f"only {opened} of {count} WebSockets opened")
     return crowd
 
 
-def _begin(port: int) -> Client:
+def _begin(port: int, greeting: Greeting) -> Client:
     sock = socket.create_connection(("127.0.0.1", port), timeout=10)
     sock.settimeout(0)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client = Client(sock)
-    client.send(_HANDSHAKE)
+    client.send(_HANDSHAKE % greeting.path(client).encode())
     return client
 
 
@@ -225,15 +240,20 @@ _WELCOME = re.compile(rb'"userId":"([^"]{36})"[^}]*\}[^}]*\}')
 def _is_welcome(client: Client, seen: bytes) -> bool:
     """The whole answer to the handshake is there, and the first message."""
     found = _WELCOME.search(seen)
-    if found is None:
-        return False
+    if found is not None:
+        client.user_id = found[1].decode()
+    return found is not None
+
+
+def _check_upgrade(seen: bytes) -> None:
     if not seen.startswith(b"HTTP/1.1 101 "):
         raise Trouble(f"a handshake was refused: {seen[:80]!r}")
-    client.user_id = found[1].decode()
-    return True
 
 
-# --- pairs: what relay, latency and scaling have in common -------------------------------------
+_SIGNALING = Greeting(lambda _: "/ws", _is_welcome)
+
+
+# --- pairs: what relay, latency, scaling and peerjs have in common -----------------------------
 
 # An ICE candidate as browsers send it; the whole message has 209 bytes.
 CANDIDATE = {
@@ -249,11 +269,9 @@ def open_pairs(port: int, pairs: int) -> Crowd:
     Every pair has exchanged one signal each way, so it is known that what follows will be relayed.
     """
     crowd = open_crowd(port, 2 * pairs)
-    clients = list(crowd.by_fd.values())
-    for one, other in zip(clients[::2], clients[1::2], strict=True):
-        for client, partner in ((one, other), (other, one)):
-            client.partner = partner
-            client.frame = frame("signal", to=partner.user_id, data=CANDIDATE)
+    clients = pair_up(crowd)
+    for client in clients:
+        client.frame = frame("signal", to=client.partner.user_id, data=CANDIDATE)
     create = frame("create-group", groupName="Pair", username="Ann")
     created = crowd.ask(dict.fromkeys(clients[::2], create), "group-created")
     joins = {
@@ -262,12 +280,26 @@ def open_pairs(port: int, pairs: int) -> Crowd:
     }
     crowd.ask(joins, "group-joined")
     crowd.collect(pairs - crowd.overheard)  # `user-joined`, to those who were there
-    _exchange_one(crowd, clients)
+    exchange_one(crowd, clients, _is_its_signal)
     return crowd
 
 
-def _exchange_one(crowd: Crowd, clients: Sequence[Client]) -> None:
-    """Each sends a signal and hears one, and it is the right one."""
+def _is_its_signal(client: Client, heard: dict[str, Any]) -> bool:
+    return bool(heard["payload"] == {"from": client.partner.user_id, "data": CANDIDATE})
+
+
+def pair_up(crowd: Crowd) -> list[Client]:
+    """The clients, each with a partner: the second is the first's, and so on."""
+    clients = list(crowd.by_fd.values())
+    for one, other in zip(clients[::2], clients[1::2], strict=True):
+        one.partner, other.partner = other, one
+    return clients
+
+
+def exchange_one(
+    crowd: Crowd, clients: Sequence[Client], is_right: Callable[[Client, dict[str, Any]], bool]
+) -> None:
+    """Each sends its signal and hears one, and it is the right one."""
     for client in clients:
         client.send(client.frame)
     silent = set(clients)
@@ -277,7 +309,7 @@ def _exchange_one(crowd: Crowd, clients: Sequence[Client]) -> None:
             raise Trouble(f"{len(silent)} signals never came")
         for client in ready:
             for text in client.messages(client.read()):
-                if json.loads(text)["payload"] != {"from": client.partner.user_id, "data": CANDIDATE}:
+                if not is_right(client, json.loads(text)):
                     raise Trouble(f"a signal came out wrong: {text!r}")
                 crowd.signal_size = 4 + len(text)  # between 126 and 65,535 bytes
                 silent.discard(client)

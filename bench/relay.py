@@ -6,6 +6,7 @@ directions. Counted are messages delivered: each was read, checked, looked up an
 server.
 """
 
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from bench.clients import Crowd, open_pairs, ping_pong
@@ -19,15 +20,17 @@ def ask(effort: Effort) -> Table:
     )
     table = Table("relay", "Relay", explained, cost_columns())
     for pairs in (100, 1000):
-        costs(table, _with_pairs(effort, pairs))
+        say(f"relay: {pairs} pairs")
+        costs(table, with_pairs(effort, pairs, WEBSOCKET_SERVERS, open_pairs))
     return table
 
 
-def _with_pairs(effort: Effort, pairs: int) -> Samples:
+def with_pairs(
+    effort: Effort, pairs: int, names: Iterable[str], opened: Callable[[int, int], Crowd]
+) -> Samples:
     """Servers of their own for each number of pairs: other connections would weigh on them."""
-    say(f"relay: {pairs} pairs")
-    with run_all(WEBSOCKET_SERVERS, effort.work) as servers:
-        crowds = {server: open_pairs(server.port, effort.of(pairs)) for server in servers}
+    with run_all(names, effort.work) as servers:
+        crowds = {server: opened(server.port, effort.of(pairs)) for server in servers}
         trials = [
             Trial(
                 f"{pairs:,} pairs, {in_flight} in flight",

@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,13 @@ from bench import comeback
 from bench.idle import MEMORY
 from bench.latency import P99
 from bench.scaling import FEW, MANY
-from bench.servers import PEERSHARE, STOCK, WS_ZOD
+from bench.servers import PEER, PEERS, PEERSHARE, STOCK, WS_ZOD
 from bench.trial import DISTURBED, Table
 
-ORDER = ("relay", "broadcast", "storm", "handshakes", "comeback", "idle", "latency", "scaling", "rest")
+ORDER = (
+    *("relay", "broadcast", "storm", "handshakes", "comeback"),
+    *("idle", "latency", "scaling", "rest", "peerjs"),
+)
 _HERE = Path(__file__).parent
 
 Tables = dict[str, Table]
@@ -39,12 +43,16 @@ class Aim:
     found: Callable[[Tables], float | None]
 
 
-def _to_ws_zod(table: str, case: str) -> Callable[[Tables], float | None]:
+def _to(reference: str, table: str, case: str) -> Callable[[Tables], float | None]:
     def found(tables: Tables) -> float | None:
         values = _values(tables, table, case)
-        return values[PEERSHARE] / values[WS_ZOD] if values else None
+        return values[PEERSHARE] / values[reference] if values else None
 
     return found
+
+
+_to_ws_zod = partial(_to, WS_ZOD)
+_to_peer = partial(_to, PEER)
 
 
 def _value(table: str, case: str) -> Callable[[Tables], float | None]:
@@ -61,7 +69,7 @@ def _values(tables: Tables, table: str, case: str) -> dict[str, float]:
     return tables[table].values.get(case, {}) if table in tables else {}
 
 
-_RATIO = "of ws+zod"
+_RATIO, _PEER_RATIO = f"of {WS_ZOD}", f"of {PEER}"
 AIMS = (
     Aim("Relay, 100 pairs, 1 in flight", 1.1, _RATIO, _to_ws_zod("relay", "100 pairs, 1 in flight")),
     Aim("Relay, 100 pairs, 16 in flight", 0.9, _RATIO, _to_ws_zod("relay", "100 pairs, 16 in flight")),
@@ -76,6 +84,10 @@ AIMS = (
     Aim("A message at 5,000 connections", 2, "times at 200", _growth),
     Aim("p99 at half of the capacity", 10, "ms", _value("latency", P99)),
     Aim("p99 while 5,000 come back", 50, "ms", _value("comeback", comeback.P99)),
+    Aim("PeerJS, 100 pairs, 1 in flight", 1, _PEER_RATIO, _to_peer("peerjs", "100 pairs, 1 in flight")),
+    Aim("PeerJS, 100 pairs, 16 in flight", 1, _PEER_RATIO, _to_peer("peerjs", "100 pairs, 16 in flight")),
+    Aim("PeerJS, 1,000 pairs, 1 in flight", 1, _PEER_RATIO, _to_peer("peerjs", "1,000 pairs, 1 in flight")),
+    Aim("PeerJS, 1,000 pairs, 16 in flight", 1, _PEER_RATIO, _to_peer("peerjs", "1,000 pairs, 16 in flight")),
 )
 
 
@@ -101,9 +113,10 @@ Server and load generator have a core each. "Server CPU" is what the kernel char
 system calls included. Servers take turns in each round, and the numbers are medians of three rounds;
 "spread" is the distance of the cheapest round from the dearest, as a share of the median. "To ws+zod"
 compares the CPU (for idle connections the memory) with that of `peers/ws_zod`, the same protocol on Node's
-`ws` and `zod`; `peers/stock_trio.py` is PeerShare's hub and codec on trio-websocket as it comes. "Doubts"
-says when the generator was the limit (over 90 % of its core) or when others used the two cores. PeerShare
-logs warnings only here, as the others log nothing.
+`ws` and `zod`; `peers/stock_trio.py` is PeerShare's hub and codec on trio-websocket as it comes;
+`peers/peerjs_server` is npm's `peer`, the reference for PeerJS clients. "Doubts" says when the generator was
+the limit (over 90 % of its core) or when others used the two cores. PeerShare logs warnings only here, as
+the others log nothing.
 """
 
 _PLOT = "![Server CPU for each message and handshake, three servers](results.svg)\n"
@@ -125,12 +138,19 @@ def _facts(tables: Tables) -> str:
         "Python": platform.python_version(),
         **{name: version(name) for name in ("peershare", "trio", "trio-websocket")},
         "Node": _node_version(),
-        **json.loads((_HERE / "peers/ws_zod/package.json").read_text("utf-8"))["dependencies"],
+        **_packages("ws_zod"),
+        **_packages("peerjs_server"),
     }
     lines = [f"| {name} | {value} |" for name, value in facts.items()]
     if disturbed > DISTURBED:
         lines.append(f"| not alone | others took up to {disturbed:.0%} of the two cores in a window |")
     return "\n".join(["| | |", "| --- | --- |", *lines, ""])
+
+
+def _packages(peer: str) -> dict[str, str]:
+    """Of a Node peer, by name: their versions."""
+    found: dict[str, str] = json.loads((PEERS / peer / "package.json").read_text("utf-8"))["dependencies"]
+    return found
 
 
 def _cpu_model() -> str:

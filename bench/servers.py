@@ -18,14 +18,20 @@ from pathlib import Path
 
 PEERSHARE, WS_ZOD, STOCK = "PeerShare", "ws+zod", "stock trio-websocket"
 WEBSOCKET_SERVERS = (PEERSHARE, WS_ZOD, STOCK)
+# The reference for PeerJS clients: `peer` on npm.
+PEER = "peerjs-server"
+PEERJS_SERVERS = (PEERSHARE, PEER)
 # As people run it: every connection is logged. The others log nothing, so it does not compete.
 PEERSHARE_LOGGING = "PeerShare, logging"
 
-_HERE = Path(__file__).parent / "peers"
+PEERS = Path(__file__).parent / "peers"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 # Longer than any program here: heartbeats are measured by the question of idle connections alone.
 NO_HEARTBEAT = 3600
+
+# The broker's bounds, out of the way; so are those of peers/peerjs_server, which has none on the rate.
+_BROKER = ("--peerjs-rate=1000000", "--peerjs-concurrent-limit=100000", "--peerjs-alive-timeout=3600000")
 
 _cores = sorted(os.sched_getaffinity(0))
 SERVER_CORE, GENERATOR_CORE = _cores[0], _cores[-1]
@@ -72,13 +78,15 @@ def _cpu(pid: int) -> float:
 
 def command(name: str, work: Path, heartbeat: float) -> list[str]:
     if name == WS_ZOD:
-        return ["node", str(install_ws_zod(work) / "server.mjs"), str(int(heartbeat * 1000))]
+        return ["node", str(_install("ws_zod", work) / "server.mjs"), str(int(heartbeat * 1000))]
+    if name == PEER:
+        return ["node", str(_install("peerjs_server", work) / "server.mjs")]
     if name == STOCK:
-        return [sys.executable, str(_HERE / "stock_trio.py"), str(heartbeat)]
+        return [sys.executable, str(PEERS / "stock_trio.py"), str(heartbeat)]
     logs = ["--environment", "production", "--log-level", "info" if name == PEERSHARE_LOGGING else "warning"]
     rest = ["--host", "127.0.0.1", "--port", "0", "--ws-port", "0"]
     beat = ["--ws-heartbeat-interval", str(int(heartbeat * 1000))]
-    return [sys.executable, "-m", "peershare", "serve", *rest, *beat, *logs]
+    return [sys.executable, "-m", "peershare", "serve", *rest, *beat, *_BROKER, *logs]
 
 
 @contextmanager
@@ -133,9 +141,9 @@ def raise_file_limit() -> int:
     return hard
 
 
-def install_ws_zod(work: Path) -> Path:
-    """A copy with its packages, outside of the repository, made once."""
-    source, copy = _HERE / "ws_zod", work / "ws_zod"
+def _install(peer: str, work: Path) -> Path:
+    """A copy of a Node peer with its packages, outside of the repository, made once."""
+    source, copy = PEERS / peer, work / peer
     copy.mkdir(exist_ok=True)
     for name in ("package.json", "server.mjs"):
         if not (copy / name).exists() or (copy / name).read_bytes() != (source / name).read_bytes():

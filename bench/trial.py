@@ -179,9 +179,9 @@ def costs(table: Table, samples: Samples, reference: str = WS_ZOD) -> None:
         table.disturbed = max(table.disturbed, *(one.others_share for one in found))
 
 
-def cost_columns(unit: str = "message") -> list[str]:
+def cost_columns(unit: str = "message", reference: str = WS_ZOD) -> list[str]:
     per = f"server CPU µs/{unit}"
-    return ["case", "server", f"{unit}s/s", per, "spread", "to ws+zod", "generator CPU", "doubts"]
+    return ["case", "server", f"{unit}s/s", per, "spread", f"to {reference}", "generator CPU", "doubts"]
 
 
 def doubts(samples: Sequence[Sample]) -> str:

@@ -63,9 +63,8 @@ class Server:
             max_members=settings.max_group_size,
             max_groups=settings.max_groups,
         )
-        broker = Broker(
-            _broker_rules(settings), hub.share_group if settings.peerjs_scope == "group" else None
-        )
+        may_reach = hub.share_group if settings.peerjs_scope == "group" else None
+        broker = Broker(_broker_rules(settings), may_reach, hub.is_away)
         self._actor = Actor(
             forward(time.time, time.monotonic),
             Groups(hub, _sessions(settings), _groups_rules(settings), trace=self._trace),

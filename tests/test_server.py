@@ -11,12 +11,15 @@ from peershare.server import Server, forward
 from peershare.settings import Settings
 from tests.support import HANDSHAKE, frame, reset
 
+BROKER_HANDSHAKE = HANDSHAKE.replace(b"/ws", b"/peerjs?key=peerjs&id=ann&token=a")
+REFUSED = HANDSHAKE.replace(b"/ws", b"/peerjs?key=wrong&id=ann&token=a")
 
-async def come_and_go(port: int, how: str) -> None:
+
+async def come_and_go(port: int, how: str, handshake: bytes, greeting: bytes) -> None:
     client = await trio.open_tcp_stream("127.0.0.1", port)
-    await client.send_all(HANDSHAKE)
+    await client.send_all(handshake)
     received = b""
-    while b"connection-established" not in received:
+    while greeting not in received:
         received += await client.receive_some()
     if how == "close":
         await client.send_all(frame(b"\x03\xe8", 8))
@@ -29,19 +32,24 @@ async def come_and_go(port: int, how: str) -> None:
     await client.aclose()
 
 
+@pytest.mark.parametrize(
+    ("handshake", "greeting"),
+    [(HANDSHAKE, b"connection-established"), (BROKER_HANDSHAKE, b"OPEN"), (REFUSED, b"ERROR")],
+    ids=["signaling", "broker", "broker, refused"],
+)
 @pytest.mark.parametrize("how", ["close", "drop", "reset", "fault"])
-async def test_a_closed_connection_leaves_no_cycles(how):
+async def test_a_closed_connection_leaves_no_cycles(how, handshake, greeting):
     """The collector looks at old objects so seldom that what it alone could free would fill the memory."""
     settings = Settings(host="127.0.0.1", port=0, ws_port=0, environment="test")
     with trio.fail_after(20):
         async with Server(settings).open([0]) as [port]:
-            await come_and_go(port, how)
+            await come_and_go(port, how, handshake, greeting)
             await trio.sleep(0.1)
             gc.collect()
             gc.disable()
             try:
                 for _ in range(20):
-                    await come_and_go(port, how)
+                    await come_and_go(port, how, handshake, greeting)
                 await trio.sleep(0.2)
                 # wsproto's parser leaves seven of a dropped one on Python 3.13; a cycle of ours held 75.
                 assert gc.collect() < 20 * 10

@@ -27,6 +27,9 @@ def test_defaults():
     settings = read_settings()
     assert (settings.host, settings.port, settings.ws_port) == ("localhost", 3000, 3001)
     assert settings.ws_heartbeat_interval == 30_000
+    assert (settings.peerjs_path, settings.peerjs_key) == ("/", "peerjs")
+    assert (settings.peerjs_expire_timeout, settings.peerjs_alive_timeout) == (5_000, 60_000)
+    assert settings.peerjs_concurrent_limit == 5_000
     assert settings == Settings()
 
 
@@ -55,6 +58,35 @@ def test_defaults():
         ("SHUTDOWN_TIMEOUT", "3", "shutdown_timeout", 3.0),
         ("HANDSHAKE_TIMEOUT", "1", "handshake_timeout", 1.0),
         ("MAX_CONNECTIONS", "5", "max_connections", 5),
+        ("PEERJS_PATH", "/", "peerjs_path", "/"),
+        ("PEERJS_PATH", "/myapp", "peerjs_path", "/myapp/"),
+        ("PEERJS_PATH", "myapp/", "peerjs_path", "/myapp/"),
+        ("PEERJS_PATH", "//a//b//", "peerjs_path", "/a/b/"),
+        ("PEERJS_PATH", "/peerjs", "peerjs_path", "/peerjs/"),
+        ("PEERJS_PATH", "/a/api", "peerjs_path", "/a/api/"),
+        ("PEERJS_PATH", "/apis", "peerjs_path", "/apis/"),
+        ("PEERJS_PATH", "/A.b_c~d-9", "peerjs_path", "/A.b_c~d-9/"),
+        ("PEERJS_PATH", "", "peerjs_path", "/"),
+        ("PEERJS_KEY", "K.e_y~1-2", "peerjs_key", "K.e_y~1-2"),
+        ("PEERJS_KEY", "k" * 100, "peerjs_key", "k" * 100),
+        ("PEERJS_ALLOW_DISCOVERY", "true", "peerjs_allow_discovery", True),
+        ("PEERJS_ALLOW_DISCOVERY", "1", "peerjs_allow_discovery", True),
+        ("PEERJS_ALLOW_DISCOVERY", "Yes", "peerjs_allow_discovery", True),
+        ("PEERJS_ALLOW_DISCOVERY", "false", "peerjs_allow_discovery", False),
+        ("PEERJS_ALLOW_DISCOVERY", "0", "peerjs_allow_discovery", False),
+        ("PEERJS_ALLOW_DISCOVERY", "", "peerjs_allow_discovery", False),
+        ("PEERJS_CONCURRENT_LIMIT", "1", "peerjs_concurrent_limit", 1),
+        ("PEERJS_EXPIRE_TIMEOUT", "100", "peerjs_expire_timeout", 100),
+        ("PEERJS_ALIVE_TIMEOUT", "1000", "peerjs_alive_timeout", 1000),
+        (
+            "PEERJS_CORS",
+            "https://a.example,http://b:8080",
+            "peerjs_cors",
+            ("https://a.example", "http://b:8080"),
+        ),
+        ("PEERJS_CORS", "", "peerjs_cors", ()),
+        ("PEERJS_SCOPE", "group", "peerjs_scope", "group"),
+        ("PEERJS_RATE", "1", "peerjs_rate", 1),
     ],
 )
 def test_variables(monkeypatch, variable, value, field, expected):
@@ -105,6 +137,30 @@ BAD = [
     ("SHUTDOWN_TIMEOUT", "nan", "a number from 0.1 to 3600"),
     ("HANDSHAKE_TIMEOUT", "soon", "a number from 0.1 to 3600"),
     ("EMPTY_GROUP_TTL", "-1", "a number from 0 to 86400"),
+    ("PEERJS_PATH", "/my app", "a path such as /myapp"),
+    ("PEERJS_PATH", "/a?b", "a path such as /myapp"),
+    ("PEERJS_PATH", "/ä", "a path such as /myapp"),
+    ("PEERJS_PATH", "/%61", "a path such as /myapp"),
+    ("PEERJS_PATH", "/<id>", "a path such as /myapp"),
+    ("PEERJS_PATH", "http://a/b", "a path such as /myapp"),
+    ("PEERJS_PATH", "/" + "x" * 101, "a path such as /myapp"),
+    ("PEERJS_PATH", "/api", "must not begin with /api, /group or /ws"),
+    ("PEERJS_PATH", "api/x/", "must not begin with /api, /group or /ws"),
+    ("PEERJS_PATH", "/group", "must not begin with /api, /group or /ws"),
+    ("PEERJS_PATH", "//ws/", "must not begin with /api, /group or /ws"),
+    ("PEERJS_PATH", "/a/../ws", "is not free"),
+    ("PEERJS_PATH", "/.", "is not free"),
+    ("PEERJS_KEY", " ", "1 to 100 of the characters"),
+    ("PEERJS_KEY", "two words", "1 to 100 of the characters"),
+    ("PEERJS_KEY", "a&b", "1 to 100 of the characters"),
+    ("PEERJS_KEY", "k" * 101, "1 to 100 of the characters"),
+    ("PEERJS_ALLOW_DISCOVERY", "maybe", "not a valid boolean"),
+    ("PEERJS_CONCURRENT_LIMIT", "0", "a whole number from 1 "),
+    ("PEERJS_EXPIRE_TIMEOUT", "99", "a whole number from 100 to 600000"),
+    ("PEERJS_ALIVE_TIMEOUT", "999", "a whole number from 1000 to 3600000"),
+    ("PEERJS_CORS", "*", "an origin such as https://example.com"),
+    ("PEERJS_SCOPE", "room", "'open', 'group'"),
+    ("PEERJS_RATE", "0", "a whole number from 1 "),
 ]
 
 

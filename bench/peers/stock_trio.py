@@ -16,7 +16,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketReque
 
 from peershare.core.hub import Delivery, Effect, Hub
 from peershare.errors import CONNECTION_ERROR
-from peershare.ids import new_group_id, new_user_id
+from peershare.ids import new_connection_id, new_group_id
 from peershare.messages import UserId
 from peershare.wire.codec import InvalidMessage, decode, encode
 
@@ -68,7 +68,7 @@ class Room:
 
 async def serve(room: Room, heartbeat: float, request: WebSocketRequest) -> None:
     websocket = await request.accept()
-    user_id = new_user_id()
+    user_id = UserId(new_connection_id())
     send, receive = trio.open_memory_channel[str](_CHANNEL_SIZE)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_write, websocket, receive)

@@ -11,7 +11,7 @@ from typing import Literal
 import attrs
 
 from peershare import errors
-from peershare.core.limits import Allowance, RateRules, Verdict
+from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
 from peershare.errors import Ending
 from peershare.messages import (
     BrokerMessage,
@@ -40,6 +40,9 @@ _MAX_WAITING = 64
 _MAX_WAITING_BYTES = 256 << 10
 _MAX_DESTINATIONS = 10_000
 _MAX_ALL_WAITING_BYTES = 64 << 20
+
+# IDs whose last token is known, so that a reserved one is given to its owner alone.
+_MAX_REMEMBERED = 10_000
 
 _WAITS_FOR_ITS_DESTINATION = frozenset({"OFFER", "ANSWER", "CANDIDATE"})
 
@@ -163,18 +166,25 @@ class Broker:
     """All PeerJS clients. Owned by one task; not for sharing between threads.
 
     `may_reach` says whether the holder of the first ID may reach the second; for one who may not, nobody is
-    there.
+    there. `is_reserved` says whether an ID that nobody holds is kept for the one who held it last.
     """
 
-    def __init__(self, rules: BrokerRules, may_reach: Callable[[PeerId, PeerId], bool] | None = None) -> None:
+    def __init__(
+        self,
+        rules: BrokerRules,
+        may_reach: Callable[[PeerId, PeerId], bool] | None = None,
+        is_reserved: Callable[[PeerId], bool] = lambda _: False,
+    ) -> None:
         self._rules = rules
         self._may_reach = may_reach
+        self._is_reserved = is_reserved
         self._peers: dict[PeerId, _Peer] = {}
         # Connections that have their ID. One that has lost it says nothing that counts.
         self._current: dict[ConnectionId, _Peer] = {}
         # The first deadline first: all have the same time, so the order of insertion is that of expiry.
         self._probes: dict[PeerId, _Probing] = {}
         self._claimed: dict[ConnectionId, PeerId] = {}
+        self._last_tokens: dict[PeerId, str] = {}  # of IDs that are nobody's; the longest ago first
         # The destination that has been waited for the longest first.
         self._queues: dict[PeerId, _Queue] = {}
         self._next_look: float | None = None
@@ -217,22 +227,23 @@ class Broker:
         peer = self._current.get(connection)
         if peer is None:
             return _NOTHING
-        if self._probes and peer.id in self._probes:
+        gives_up = message is not None and not message.dst and message.type == "LEAVE"
+        if self._probes and peer.id in self._probes and not gives_up:
             return [*self.alive(connection), *self.handle(connection, message, now)]
         verdict = peer.allowance.ask(now)
-        if verdict is not Verdict.GRANTED:
+        if verdict is not GRANTED:
             return [Drop(connection, Ending.FLOODING)] if verdict is Verdict.ABUSED else _NOTHING
         if message is None:
             return _NOTHING
         if not message.dst:
-            return self._free(peer) if message.type == "LEAVE" else _NOTHING
+            return self._free(peer) if gives_up else _NOTHING
         relayed = Relayed(message.type, peer.id, message.dst, message.payload)
         target = self._reachable(peer.id, message.dst)
         if target is not None:
-            # Where those two could not reach each other a moment ago, the earlier messages go first.
-            waited = self._deliver_waiting(target.id) if self._queues else []
             self._relayed += 1
-            return [*waited, Send(target.connection, relayed)]
+            send = Send(target.connection, relayed)
+            # Where those two could not reach each other a moment ago, the earlier messages go first.
+            return [*self._deliver_waiting(target.id), send] if self._queues else [send]
         if message.type in _WAITS_FOR_ITS_DESTINATION:
             return self._wait(_Waiting(peer, relayed, message.size, now))
         return _NOTHING
@@ -294,10 +305,14 @@ class Broker:
         return [drop, *turned_away, *self._admit(peer)]
 
     def _register(self, connection: ConnectionId, claim: Claim) -> Sequence[Effect]:
+        last_token = self._last_tokens.get(claim.peer_id, "")
+        if self._is_reserved(claim.peer_id) and not _is_same(last_token, claim.token):
+            return _refuse(connection, IdTaken(), Ending.NOT_ADMITTED)
         if len(self._peers) >= self._rules.concurrent_limit:
             return _refuse(connection, errors.CONCURRENT_LIMIT, Ending.FULL)
         peer = _Peer(claim.peer_id, claim.token, connection, Allowance(self._rules.rate))
         self._peers[peer.id] = peer
+        self._last_tokens.pop(peer.id, None)
         return self._admit(peer)
 
     def _admit(self, peer: _Peer) -> list[Effect]:
@@ -315,6 +330,7 @@ class Broker:
     def _free(self, peer: _Peer) -> Sequence[Effect]:
         """The ID is nobody's, and the first of those who claim it gets it."""
         del self._peers[peer.id], self._current[peer.connection]
+        self._remember(peer)
         probing = self._probes.pop(peer.id, None)
         if probing is None:
             return _NOTHING
@@ -323,11 +339,16 @@ class Broker:
         del self._claimed[first]
         return [*self._register(first, claim), *self._turn_away(probing)]
 
+    def _remember(self, peer: _Peer) -> None:
+        self._last_tokens[peer.id] = peer.token
+        if len(self._last_tokens) > _MAX_REMEMBERED:
+            del self._last_tokens[next(iter(self._last_tokens))]
+
     # --- what waits ---
 
     def _reachable(self, src: PeerId, dst: PeerId) -> _Peer | None:
         target = self._peers.get(dst)
-        if target is None or self._may_reach is None or self._may_reach(src, dst):
+        if target is None or self._may_reach is None or src == dst or self._may_reach(src, dst):
             return target
         return None
 
@@ -336,7 +357,9 @@ class Broker:
         queue.messages.append(waiting)
         self._count(queue, 1, waiting.size)
         if self._next_look is None:
-            self._next_look = waiting.since + self._rules.expire_timeout
+            # Who may be reached can change any time.
+            soon = self._rules.expire_timeout if self._may_reach is None else _LOOK_INTERVAL
+            self._next_look = waiting.since + soon
         if not queue.is_full and not self._is_full:
             return _NOTHING
         return self._lose(list(self._evict(queue)), "evicted")
@@ -355,17 +378,15 @@ class Broker:
 
     def _deliver_waiting(self, dst: PeerId) -> list[Effect]:
         """What the holder of this ID can be given; the rest goes on waiting."""
-        if dst not in self._queues or dst not in self._peers:
+        queue, target = self._queues.get(dst), self._peers.get(dst)
+        if queue is None or target is None:
             return []
-        effects: list[Effect] = []
-        for waiting in self._take_all(dst):
-            target = self._reachable(waiting.message.src, dst)
-            if target is None:
-                self._put_back(waiting)
-            else:
-                self._relayed += 1
-                effects.append(Send(target.connection, waiting.message))
-        return effects
+        reaching = [waiting for waiting in queue.messages if self._reachable(waiting.message.src, dst)]
+        self._take_out(queue, reaching)
+        if not queue.messages:
+            del self._queues[dst]
+        self._relayed += len(reaching)
+        return [Send(target.connection, waiting.message) for waiting in reaching]
 
     def _look(self, now: float) -> list[Effect]:
         """Deliver what can be by now, and give up what has waited too long."""
@@ -391,9 +412,7 @@ class Broker:
         expired = [
             waiting for waiting in queue.messages if waiting.sender in given_up and waiting.since <= due
         ]
-        for waiting in expired:
-            queue.messages.remove(waiting)
-            self._count(queue, -1, -waiting.size)
+        self._take_out(queue, expired)
         return expired
 
     def _lose(self, lost: list[_Waiting], why: Literal["expired", "evicted"]) -> list[Effect]:
@@ -424,10 +443,10 @@ class Broker:
         self._count(queue, -len(queue.messages), -queue.size)
         return queue.messages
 
-    def _put_back(self, waiting: _Waiting) -> None:
-        queue = self._queues.setdefault(waiting.message.dst, _Queue())
-        queue.messages.append(waiting)
-        self._count(queue, 1, waiting.size)
+    def _take_out(self, queue: _Queue, some: list[_Waiting]) -> None:
+        for waiting in some:
+            queue.messages.remove(waiting)
+            self._count(queue, -1, -waiting.size)
 
     def _count(self, queue: _Queue, messages: int, size: int) -> None:
         queue.size += size

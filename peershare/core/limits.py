@@ -20,6 +20,9 @@ class Verdict(Enum):
     ABUSED = "abused"  # refused for as long as patience lasts
 
 
+# Each message asks, and an enum's member takes Python 3.11 0.1 us to find.
+GRANTED = Verdict.GRANTED
+
 # A silence this long, in seconds, between two refusals, and the second begins anew.
 _RELENTED = 1.0
 
@@ -31,8 +34,7 @@ class Allowance:
 
     def __init__(self, rules: RateRules) -> None:
         self._rules = rules
-        self._full_at = 0.0
-        self._refused_at = self._refused_since = float("-inf")
+        self._full_at = self._refused_at = self._refused_since = float("-inf")
 
     def ask(self, now: float) -> Verdict:
         """Take one, if there is one."""
@@ -40,7 +42,7 @@ class Allowance:
         full_at = max(self._full_at, now) + 1 / rules.rate
         if full_at - now <= rules.burst / rules.rate:
             self._full_at = full_at
-            return Verdict.GRANTED
+            return GRANTED
         if now - self._refused_at > _RELENTED:
             self._refused_since = now
         self._refused_at = now

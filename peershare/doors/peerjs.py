@@ -32,8 +32,22 @@ def claim_of(query: str) -> Claim:
 class Peerjs:
     """The `Conversation` of one client with the broker, and its `Line` to it."""
 
+    __slots__ = (
+        "_actor",
+        "_admitted",
+        "_called",
+        "_claim",
+        "_probed",
+        "_probing",
+        "_trace",
+        "_visitor",
+        "mailbox",
+        "name",
+    )
+
     def __init__(self, visitor: Visitor, claim: Claim, actor: Actor, *, trace: bool = False) -> None:
         self.name = visitor.id
+        self.mailbox: Mailbox = visitor.outbox
         self._visitor = visitor
         self._claim = claim
         self._actor = actor
@@ -73,10 +87,6 @@ class Peerjs:
             await self._actor.send(Disconnect(self.name))
 
     # --- a Line ---
-
-    @property
-    def mailbox(self) -> Mailbox:
-        return self._visitor.outbox
 
     def admit(self) -> None:
         self._probing.cancel()

@@ -21,6 +21,7 @@ class Signaling:
     """The `Conversation` of one client with the hub, and the `Caller` that the hub's side sees."""
 
     def __init__(self, visitor: Visitor, actor: Actor, *, trace: bool = False) -> None:
+        self.mailbox: Mailbox = visitor.outbox
         self._visitor = visitor
         self._name = visitor.id
         self._actor = actor
@@ -56,10 +57,6 @@ class Signaling:
             await self._actor.send(Leave(self._name, ending.value.left, is_final))
 
     # --- a Caller ---
-
-    @property
-    def mailbox(self) -> Mailbox:
-        return self._visitor.outbox
 
     def end(self, ending: Ending) -> None:
         self._visitor.connection.end(ending)

@@ -114,6 +114,7 @@ class WebSocket:
 
     async def close(self, code: int, reason: str) -> None:
         self._below.splitter.close()
+        self._below.hear_out()
         try:
             await self._websocket.aclose(code, reason)
             if self._below.fault is not None:
@@ -131,7 +132,7 @@ def _goodbye(closed: ConnectionClosed) -> SocketClosed:
 
 
 class _Nobody:
-    """Before `listen`, when nothing is read."""
+    """Before `listen`, when nothing is heard; nor is it where a connection is closed before that."""
 
     def hear(self, text: bytes) -> bool:
         return True
@@ -182,6 +183,10 @@ class _Below(trio.abc.Stream):
         self._too_big = too_big
         self._listening.set()
 
+    def hear_out(self) -> None:
+        """The client's close frame may come now, also where no messages ever might."""
+        self._listening.set()
+
     def stop(self) -> None:
         """Nothing more is read. Without these two there is no cycle of objects for the collector to find."""
         self._done = True
@@ -223,8 +228,10 @@ class _Below(trio.abc.Stream):
                 self.stream.forget()
             return self._batch
         data = await self.stream.receive_some(READ_SIZE)
+        if not data:
+            return None  # the end is no sign of life
         self._heard()
-        return self.splitter.split(bytes(data)) if data else None
+        return self.splitter.split(bytes(data))
 
     def _readable(self) -> None:
         """In the poller's task: read, and let whole messages be heard on the spot."""

@@ -35,6 +35,11 @@ class ConnectionRules:
 class Connection:
     """A client's stay, from `run` to the closed socket. `end` ends it, from wherever the reason is found."""
 
+    __slots__ = (
+        *("_code", "_ending", "_log", "_reading", "_roster", "_rules", "_why"),
+        *("expects_restart", "heard"),
+    )
+
     def __init__(self, name: str, address: str, rules: ConnectionRules, roster: Roster) -> None:
         self._log = log.bind(connection=name, address=address)
         self._rules = rules
@@ -119,6 +124,8 @@ class Connection:
 
 class _Hearing:
     """A conversation as the socket sees it: it counts, and a bug in it is no one's but its own."""
+
+    __slots__ = ("_connection", "_hear", "_hear_later")
 
     def __init__(self, connection: Connection, conversation: Conversation) -> None:
         self._connection = connection

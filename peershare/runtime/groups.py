@@ -13,7 +13,7 @@ import structlog
 
 from peershare import errors
 from peershare.core.hub import Delivery, Effect, GroupClosed, GroupOpened, Hub
-from peershare.core.limits import Allowance, RateRules, Verdict
+from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
 from peershare.core.sessions import Session, Sessions
 from peershare.errors import Ending
 from peershare.messages import (
@@ -237,7 +237,7 @@ class Groups:
             self._take_up(visit, session, now, request_id)
 
     def _resume(self, visit: _Visit, resume: Resume, now: float, request_id: str | None) -> None:
-        if visit.resumes.ask(now) is not Verdict.GRANTED:
+        if visit.resumes.ask(now) is not GRANTED:
             retry = errors.rate_limited("Too many attempts to resume", visit.resumes.retry_after(now))
             self._answer(visit, retry, now, request_id)
             return
@@ -295,7 +295,7 @@ class Groups:
     def _is_granted(self, visit: _Visit, request_id: str | None, now: float) -> bool:
         """Whether it may say one more message now; otherwise it is told so, and closed if it keeps on."""
         verdict = visit.allowance.ask(now)
-        if verdict is Verdict.GRANTED:
+        if verdict is GRANTED:
             return True
         retry = errors.rate_limited("Too many messages", visit.allowance.retry_after(now))
         self._answer(visit, retry, now, request_id)

@@ -31,6 +31,22 @@ class Outbox:
     `overflowed` is called, once, when the client is too far behind; from then on `put` does nothing.
     """
 
+    __slots__ = (
+        "_broken",
+        "_changed",
+        "_gathering",
+        "_in_flight",
+        "_overflowed",
+        "_rules",
+        "_sealed",
+        "_stuck",
+        "_torn",
+        "_transport",
+        "_waiting",
+        "_waiting_bytes",
+        "put_count",
+    )
+
     def __init__(self, transport: Transport, rules: OutboxRules, overflowed: Callable[[], None]) -> None:
         self.put_count = 0  # messages that were sent or wait
         self._transport = transport

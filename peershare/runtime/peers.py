@@ -84,8 +84,8 @@ class Peers:
     def _take_effect(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Send(to, message):
-                    self._put(to, text_frame(encode(message)), type(message).__name__)
+                case Send():
+                    self._send(effect)
                 case Admit(connection):
                     self._lines[connection].admit()
                 case Probe(holder, claimant):
@@ -95,10 +95,11 @@ class Peers:
                 case Lost(count, why):
                     log.info("messages lost", count=count, why=why, **attrs.asdict(self._broker.stats()))
 
-    def _put(self, to: ConnectionId, frame: bytes, what: str) -> None:
+    def _send(self, send: Send) -> None:
+        frame = text_frame(encode(send.message))
         if self._trace:
-            log.debug("out", message=what, size=len(frame), to=to)
-        mailbox = self._lines[to].mailbox
+            log.debug("out", message=type(send.message).__name__, size=len(frame), to=send.to)
+        mailbox = self._lines[send.to].mailbox
         if mailbox.put(frame):
             self.unflushed.append(mailbox)
 

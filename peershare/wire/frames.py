@@ -46,6 +46,19 @@ class FrameSplitter:
     From then on, as after `close`, only a close frame is let through.
     """
 
+    __slots__ = (
+        "_at",
+        "_buffer",
+        "_closing",
+        "_fragments",
+        "_left",
+        "_max_size",
+        "_over",
+        "_passes",
+        "_too_big",
+        "_underway",
+    )
+
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
         self._too_big = False

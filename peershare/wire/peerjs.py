@@ -52,8 +52,9 @@ def decode(text: bytes) -> Transmission | None:
 def encode(message: BrokerMessage) -> bytes:
     """The JSON text of a broker's message, UTF-8."""
     match message:
-        case Relayed(type_, src, dst, payload):
-            return _encoder.encode(_ToClient(type_, src, dst, UNSET if payload is None else payload))
+        case Relayed():  # the hot one: a pattern that names its four fields would take twice as long
+            payload = UNSET if message.payload is None else message.payload
+            return _encoder.encode(_ToClient(message.type, message.src, message.dst, payload))
         case Open():
             return b'{"type":"OPEN"}'
         case IdTaken():

@@ -1,4 +1,4 @@
-"""A conversation with a real hub, written as one.
+"""A conversation with a real hub, written as one. (One with the broker: `exchange.py`.)
 
     assert script >> (ann, Ping()) << answer(ann, Pong())
 
@@ -23,10 +23,10 @@ ann, bob, cat, dan, eve = "id-of-ann", "id-of-bob", "id-of-cat", "id-of-dan", "i
 FIRST, SECOND, THIRD = "group-1", "group-2", "group-3"  # the groups, in the order in which they are created
 
 
-class Script:
+class Dialogue:
+    """What a conversation is, whoever it is with."""
+
     def __init__(self):
-        numbers = count(1)
-        self.hub = Hub(lambda: f"group-{next(numbers)}", TTL)
         self.now = DAWN
         self._effects = deque()
 
@@ -36,17 +36,16 @@ class Script:
             self._happen(event)
         return self
 
-    def state(self):
-        """All that the hub knows, for comparing before and after."""
-        hub = self.hub
-        return copy.deepcopy((hub._connected, hub._groups, list(hub._empty), hub._member_count))
-
     def __rshift__(self, event):
         self._expect_no_more()
         self._effects.extend(_comparable(effect) for effect in self._happen(event))
         return self
 
     def __lshift__(self, expected):
+        if isinstance(expected, list):  # some that belong together
+            for one in expected:
+                self << one
+            return self
         found = self._effects.popleft() if self._effects else None
         assert found == expected, f"expected {expected},\nbut there was {found}"
         return self
@@ -57,6 +56,21 @@ class Script:
 
     def _expect_no_more(self):
         assert not self._effects, f"nobody expected {self._effects}"
+
+    def _happen(self, event):
+        return event(self)
+
+
+class Script(Dialogue):
+    def __init__(self):
+        super().__init__()
+        numbers = count(1)
+        self.hub = Hub(lambda: f"group-{next(numbers)}", TTL)
+
+    def state(self):
+        """All that the hub knows, for comparing before and after."""
+        hub = self.hub
+        return copy.deepcopy((hub._connected, hub._groups, list(hub._empty), hub._member_count, hub._told))
 
     def _happen(self, event):
         if callable(event):

@@ -884,3 +884,95 @@ def test_group_info_of_an_empty_group(tea):
 def test_group_info_of_no_group(script):
     """Of an unknown group there is nothing to say."""
     assert script.hub.group_info("group-9") is None
+
+
+# --- who shares a group ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def told(call):
+    """Ann and Bob have told their peer IDs in one group, Cat in another, Dan in none: whom is who with."""
+    hub = call.hub
+    ids = ("peer-a", "peer-b", "peer-c", "peer-d")
+    return lambda: {
+        one + other[4:] for one in ids for other in ids if one < other and hub.share_group(one, other)
+    }
+
+
+def test_who_has_told_peer_ids_in_a_group_shares_it(call, told):
+    """Those two, in either order, and nobody in another group or in none."""
+    assert told() == {"peer-a-b"}
+    assert call.hub.share_group("peer-b", "peer-a")
+
+
+@pytest.mark.parametrize(
+    ("peer_id", "shares"), [("peer-a", True), ("peer-c", True), ("peer-d", False), ("peer-x", False)]
+)
+def test_who_shares_a_group_with_oneself(call, peer_id, shares):
+    """Who is in one; also alone."""
+    assert call.hub.share_group(peer_id, peer_id) is shares
+
+
+@pytest.mark.parametrize(
+    ("event", "shared"),
+    [
+        ((dan, JoinGroup(FIRST, "Dan")), {"peer-a-b", "peer-a-d", "peer-b-d"}),
+        ((dan, JoinGroup(SECOND, "Dan", "peer-x")), {"peer-a-b"}),
+        ((cat, JoinGroup(FIRST, "Cat")), {"peer-a-b", "peer-a-c", "peer-b-c"}),
+        ((bob, JoinGroup(SECOND, "Bob")), {"peer-b-c"}),
+        ((bob, CreateGroup("Milk", "Bob")), set()),
+        ((bob, UpdatePeerId("peer-d")), {"peer-a-d"}),
+        ((bob, JoinGroup(FIRST, "Bob", "peer-d")), {"peer-a-d"}),
+        ((bob, UpdatePeerId("peer-b")), {"peer-a-b"}),
+        ((bob, JoinGroup(FIRST, "Bob", "peer-a")), {"peer-a-b"}),
+        ((cat, UpdatePeerId("peer-b")), {"peer-a-b"}),
+        ((bob, LeaveGroup(bob)), set()),
+        ((bob, LeaveGroup(ann)), {"peer-a-b"}),
+        (lost(bob), set()),
+        (lost(dan), {"peer-a-b"}),
+    ],
+    ids=[
+        "joined",
+        "joined with another peer ID",
+        "changed group",
+        "changed to the other group",
+        "opened a group",
+        "changed peer ID",
+        "joined again with another peer ID",
+        "told the same again",
+        "was refused",
+        "told a peer ID that is in another group",
+        "left",
+        "did not leave",
+        "was lost",
+        "who was in none was lost",
+    ],
+)
+def test_sharing_a_group_follows_what_members_do(call, told, event, shared):
+    """It is so from the moment on that both have told it there, and until one of them has gone."""
+    call.given(event)
+    assert told() == shared
+
+
+def test_one_peer_id_in_two_groups(call):
+    """Peer IDs are unique within a group only: who tells it in both shares both, until the last is gone."""
+    hub = call.given((dan, JoinGroup(SECOND, "Dan", "peer-a"))).hub
+    assert hub.share_group("peer-a", "peer-b")
+    assert hub.share_group("peer-a", "peer-c")
+
+    call.given((ann, LeaveGroup(ann)))
+    assert not hub.share_group("peer-a", "peer-b")
+    assert hub.share_group("peer-a", "peer-c")
+
+
+def test_of_peer_ids_nothing_is_left_behind(call):
+    """Neither of those that were changed nor of those whose members have gone."""
+    call.given(
+        (ann, UpdatePeerId("peer-x")),
+        (bob, JoinGroup(SECOND, "Bob")),
+        (ann, LeaveGroup(ann)),
+        lost(bob),
+        lost(cat),
+        after(TTL),
+    )
+    assert call.hub._told == {}

@@ -276,7 +276,7 @@ class RudeClients(RuleBasedStateMachine):
 
     def snapshot(self):
         hub = self.hub
-        return copy.deepcopy((hub._connected, hub._groups, list(hub._empty), hub._member_count))
+        return copy.deepcopy((hub._connected, hub._groups, list(hub._empty), hub._member_count, hub._told))
 
     # --- coming and going, and the time ---
 
@@ -391,6 +391,14 @@ class RudeClients(RuleBasedStateMachine):
             assert len({name.casefold() for name in names}) == len(names)
             assert len(set(peers)) == len(peers)
             assert all(len(name) <= MAX_USERNAME for name in names)
+
+    @invariant()
+    def told_peer_ids_are_those_of_members(self):
+        told = {}
+        for group_id, room in self.model.rooms.items():
+            for member in room.members & self.model.peer_ids.keys():
+                told.setdefault(self.model.peer_ids[member], set()).add(group_id)
+        assert self.hub._told == told
 
 
 TestRudeClients = RudeClients.TestCase

@@ -42,7 +42,8 @@ class House:
         numbers = count()
         self.hub = Hub((lambda: next(ids)) if ids else lambda: GroupId(str(next(numbers))), ttl)
         self.broker = Broker(broker_rules, self.hub.share_group if scoped else None)
-        self.actor = Actor(clock, make_groups(self.hub, trace=trace), Peers(self.broker, trace=trace))
+        self.peers = Peers(self.broker, trace=trace)
+        self.actor = Actor(clock, make_groups(self.hub, trace=trace), self.peers)
         self.roster = Roster(10)
         self.draining = False
         reception = Reception(self.roster, 1000, 10, poller=None)

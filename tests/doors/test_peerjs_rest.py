@@ -1,0 +1,176 @@
+"""The broker's pages, by Quart's own test client, with a real actor behind them."""
+
+import uuid
+
+import pytest
+import trio
+
+from peershare.core.broker import Claim
+from peershare.doors.peerjs_rest import PeerjsRestRules
+from peershare.messages import ConnectionId, PeerId
+from peershare.runtime.peers import Connect
+from tests.doors.house import House
+from tests.runtime.test_peers import FakeLine
+
+INFO = {
+    "name": "PeerJS Server",
+    "description": "A server side element to broker connections between PeerJS clients.",
+    "website": "https://peerjs.com/",
+}
+LISTED, OTHER = "https://app.example.com", "https://evil.example.com"
+
+
+@pytest.fixture
+async def make(nursery):
+    """Makes a house, and gives a client of its pages."""
+    made = []
+
+    def pages(path="/", *, discovery=False, cors=()):
+        house = House()
+        nursery.start_soon(house.actor.run)
+        made.append(house)
+        client = house.app(
+            ["https://signaling.example.com"], PeerjsRestRules(path, discovery, cors)
+        ).test_client()
+        client.house = house
+        return client
+
+    yield pages
+    nursery.cancel_scope.cancel()
+
+
+async def connect(house, *peer_ids):
+    for peer_id in peer_ids:
+        line = FakeLine(peer_id)
+        claim = Claim(PeerId(peer_id), "token", "peerjs")
+        await house.actor.send(Connect(ConnectionId(peer_id), claim, line))
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [("/", "/"), ("/myapp/", "/myapp/"), ("/myapp/", "/myapp"), ("/a/b/", "/a/b/"), ("/a/b/", "/a/b?x=1")],
+)
+async def test_info(make, path, asked):
+    """What is here, in the reference's words, where the broker is; with or without a slash at the end."""
+    response = await make(path).get(asked)
+    assert response.status_code == 200
+    assert response.content_type == "application/json"
+    assert await response.get_json() == INFO
+
+
+@pytest.mark.parametrize("path", ["/", "/myapp/", "/a/b/"])
+@pytest.mark.parametrize("key", ["peerjs", "another"])
+async def test_a_fresh_id(make, path, key):
+    """A bare UUID, another one each time, whatever the key; no cache keeps it."""
+    client = make(path)
+    responses = [await client.get(f"{path}{key}/id?ts=1&version=1.5.4") for _ in range(2)]
+    ids = [await response.get_data(as_text=True) for response in responses]
+    assert len(set(ids)) == 2
+    assert all(str(uuid.UUID(fresh)) == fresh for fresh in ids)
+    for response in responses:
+        assert response.status_code == 200
+        assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_the_connected_ids_are_nobodys_business(make):
+    """They are refused, as the reference refuses them."""
+    response = await make().get("/peerjs/peers")
+    assert response.status_code == 401
+    assert await response.get_data(as_text=True) == "Unauthorized"
+    assert response.headers["Content-Type"] == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize("connected", [[], ["ann"], ["ann", "b/öb", "cat"]])
+async def test_the_connected_ids(make, connected):
+    """Where discovery is allowed they are an array; empty, if there are none."""
+    client = make("/myapp/", discovery=True)
+    await connect(client.house, *connected)
+    response = await client.get("/myapp/another/peers")
+    assert response.status_code == 200
+    assert response.content_type == "application/json"
+    assert await response.get_json() == connected
+
+
+PAGES = pytest.mark.parametrize("page", ["/myapp/", "/myapp/peerjs/id", "/myapp/peerjs/peers"])
+
+
+@PAGES
+async def test_head(make, page):
+    """As GET; the body is left out by who writes the answer."""
+    client = make("/myapp/", discovery=True)
+    response = await client.head(page)
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == (await client.get(page)).headers["Content-Type"]
+
+
+@PAGES
+async def test_answers_are_never_stale(make, page):
+    """No cache keeps any of the pages."""
+    for discovery in (False, True):
+        response = await make("/myapp/", discovery=discovery).get(page)
+        assert response.headers["Cache-Control"] == "no-store"
+
+
+@PAGES
+async def test_no_other_method(make, page):
+    """There is nothing to change here."""
+    assert (await make("/myapp/").post(page)).status_code == 405
+
+
+@pytest.mark.parametrize(
+    "page", ["/", "/peerjs/id", "/peerjs/peers", "/myapp/id", "/myapp/a/b/id", "/myapp/peerjs"]
+)
+async def test_any_other_path(make, page):
+    """It is a 404, as elsewhere on this server."""
+    response = await make("/myapp/", discovery=True).get(page)
+    assert response.status_code == 404
+    assert (await response.get_json())["code"] == "NOT_FOUND"
+
+
+async def test_the_rest_interface_is_where_it_was(make):
+    """The broker's pages at the root take nothing away from it."""
+    client = make("/", discovery=True)
+    assert (await (await client.get("/api")).get_json())["name"] == "PeerShare"
+    assert (await client.get("/api/stats")).status_code == 200
+    assert (await client.get("/ws")).status_code == 426
+    assert (await client.get("/api/group/id")).status_code == 400
+
+
+@PAGES
+@pytest.mark.parametrize("origin", [LISTED, OTHER, "null", "http://localhost:5173"])
+async def test_any_page_may_read_by_default(make, page, origin):
+    """Its origin is echoed, never answered with `*`, and without credentials."""
+    response = await make("/myapp/").get(page, headers={"Origin": origin})
+    assert response.headers["Access-Control-Allow-Origin"] == origin
+    assert "Access-Control-Allow-Credentials" not in response.headers
+    assert "Origin" in response.headers["Vary"]
+
+
+@PAGES
+async def test_only_listed_pages_may_read_where_there_is_a_list(make, page):
+    """The listed origin is echoed, any other is told nothing; nor is one of the other interface's."""
+    client = make("/myapp/", cors=(LISTED, "http://b:8080"))
+    response = await client.get(page, headers={"Origin": LISTED})
+    assert response.headers["Access-Control-Allow-Origin"] == LISTED
+    assert "Access-Control-Allow-Credentials" not in response.headers
+    assert "Origin" in response.headers["Vary"]
+    for origin in (OTHER, "null", f"{LISTED}.evil.org", "https://signaling.example.com"):
+        response = await client.get(page, headers={"Origin": origin})
+        assert "Access-Control-Allow-Origin" not in response.headers
+
+
+async def test_the_rest_interfaces_origins_are_its_own(make):
+    """Who may read the broker's pages may not read the groups."""
+    response = await make().get("/api/stats", headers={"Origin": OTHER})
+    assert "Access-Control-Allow-Origin" not in response.headers
+
+
+async def test_stats_tell_of_the_broker(make):
+    """What it has, and what became of messages, beside the groups."""
+    client = make()
+    await connect(client.house, "ann", "bob")
+    await trio.testing.wait_all_tasks_blocked()
+    answer = await (await client.get("/api/stats")).get_json()
+    assert answer["broker"] == {"connected": 2, "waiting": 0, "relayed": 0, "expired": 0, "evicted": 0}
+    assert answer["totalGroups"] == 0
