@@ -208,8 +208,8 @@ class Settings:
         Networks(),
         "TRUSTED_PROXIES",
         unit="comma-separated",
-        meaning="IP addresses and networks of proxies. Who comes by them, they say in X-Forwarded-For and "
-        "X-Forwarded-Proto, or in Forwarded, and are believed. They are not counted themselves. none: nobody is.",
+        meaning="IP addresses and networks of proxies. They are believed when they say in X-Forwarded-For "
+        "and X-Forwarded-Proto, or in Forwarded, who comes by them; and not counted. none: there are none.",
     )
     ws_heartbeat_interval: int = _setting(
         30_000,

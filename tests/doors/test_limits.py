@@ -14,7 +14,7 @@ import pytest
 
 from tests.doors.test_guard import SECURITY
 from tests.doors.test_listener import read_all, read_answer, read_until
-from tests.support import HANDSHAKE, eventually, frame, need, running
+from tests.support import HANDSHAKE, eventually, frame, free_port, need, running
 from tests.test_tls import certificate, trusting
 
 ANN, BOB, PROXY = "127.0.0.9", "127.0.0.10", "127.0.0.1"
@@ -46,8 +46,13 @@ def ask(port: int, request: bytes, source: str = ANN) -> bytes:
     """The answer to one request, or the head of it and the greeting where it opens a WebSocket."""
     with connect(port, source) as sock:
         sock.sendall(request)
-        answer = read_until(sock, b"\r\n")
-        return answer if b" 101 " in answer else answer + read_all(sock)
+        answer = read_until(sock, b"\r\n\r\n")
+        if status(answer) == 101:
+            return answer
+        size = int(headers_of(answer)["Content-Length"])
+        while len(answer.partition(b"\r\n\r\n")[2]) < size:
+            answer += read_until(sock, b"")
+        return answer
 
 
 def attempt(port: int, request: bytes, source: str = ANN) -> int:
@@ -68,7 +73,7 @@ def staying(port: int, *requests: bytes, source: str = ANN):
 
 @contextmanager
 def served(tmp_path, **settings):
-    with running(tmp_path, **{"TRUSTED_PROXIES": PROXY, **settings}) as server:
+    with running(tmp_path, **{"TRUSTED_PROXIES": PROXY, "WS_PORT": 0, **settings}) as server:
         yield server
 
 
@@ -78,6 +83,7 @@ def server(tmp_path_factory):
     limits = {
         "CONNECTIONS_PER_ADDRESS": 3,
         "CONNECTION_RATE": 10,
+        "WS_PORT": free_port(),
         "ALLOWED_ORIGINS": "https://*.wild.example",
     }
     with served(tmp_path_factory.mktemp("limits"), **limits) as process:
