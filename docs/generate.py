@@ -44,7 +44,8 @@ def settings() -> str:
     for field in attrs.fields(Settings):
         said = about(field)
         default = str(field.default).lower() if isinstance(field.default, bool) else field.default
-        default = "" if default in (None, "", ()) else f"`{default}`"
+        default = ",".join(default) if isinstance(default, tuple) else default
+        default = "" if default in (None, "") else f"`{default}`"
         variables = ", ".join(f"`{variable}`" for variable in said.variables)
         rows.append([variables, f"`--{field.name.replace('_', '-')}`", default, said.unit, said.meaning])
     return _table(["Variable", "Option", "Default", "Unit", "Meaning"], rows)
@@ -117,7 +118,7 @@ state Open {
     Member --> Alone: leave-group
 }
 [*] --> Open: HTTP 101
-[*] --> Refused: HTTP 400, 404, 426 or 503"""
+[*] --> Refused: HTTP 400, 403, 404, 426, 429 or 503"""
 
 
 def connection_states() -> str:

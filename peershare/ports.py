@@ -100,6 +100,11 @@ class Caller(Protocol):
     """A client of the hub's, as its side of the actor sees it. None of these ever waits."""
 
     @property
+    def address(self) -> str | None:
+        """Where what it does is counted; None where it is not."""
+        ...
+
+    @property
     def mailbox(self) -> Mailbox: ...
 
     def end(self, ending: Ending) -> None:

@@ -12,15 +12,19 @@ from functools import partial
 
 import trio
 
+from peershare.core.addresses import AddressRules, Turnstile
 from peershare.core.broker import Broker, BrokerRules
 from peershare.core.hub import Hub
-from peershare.core.limits import RateRules
+from peershare.core.limits import Limits, RateRules
 from peershare.core.sessions import SessionRules, Sessions
+from peershare.doors.guard import add_guard
 from peershare.doors.http import HttpDoor, HttpRules
 from peershare.doors.listener import Listener
+from peershare.doors.origins import Origins
 from peershare.doors.peerjs import Peerjs, claim_of
 from peershare.doors.peerjs_rest import PeerjsRestRules, add_peerjs
 from peershare.doors.poller import make_poller
+from peershare.doors.proxies import Proxies
 from peershare.doors.rest import RestRules, create_app
 from peershare.doors.signaling import PATHS, Signaling
 from peershare.doors.sockets import Reception, SocketDoor, Visitor
@@ -57,6 +61,7 @@ class Server:
         self._settings = settings
         self._roster = Roster(settings.max_connections)
         self._trace = settings.level == "debug"
+        self._ports = {settings.port, settings.ws_port}  # and what is taken for a 0
         hub = Hub(
             new_group_id,
             settings.empty_group_ttl,
@@ -72,6 +77,8 @@ class Server:
         )
         self.app = create_app(self._actor, hub, broker, lambda: self._roster.draining, _rest_rules(settings))
         add_peerjs(self.app, self._actor, broker, _peerjs_rest_rules(settings))
+        proxies, turnstile = Proxies(settings.trusted_proxies), Turnstile(_address_rules(settings))
+        add_guard(self.app, proxies, turnstile, limits_of(settings))
         self._http = HttpDoor(self.app, HttpRules())
         self._poller = make_poller()
         self._tls = tls_context(settings)
@@ -81,6 +88,8 @@ class Server:
             self._roster,
             settings.handshake_timeout,
             lambda: self._tls,
+            proxies,
+            turnstile,
         )
 
     def _socket_doors(self, settings: Settings) -> dict[str, SocketDoor]:
@@ -88,9 +97,19 @@ class Server:
             self._roster, settings.max_message_size, settings.handshake_timeout, self._poller
         )
         signaling = SocketDoor(
-            reception, _connection_rules(settings, _signaling_heartbeat(settings)), self._signal
+            reception,
+            _connection_rules(settings, _signaling_heartbeat(settings)),
+            self._signal,
+            Origins(settings.origins, self._ports, settings.require_origin),
         )
-        peerjs = SocketDoor(reception, _connection_rules(settings, _peerjs_heartbeat(settings)), self._broker)
+        peerjs = SocketDoor(
+            reception,
+            _connection_rules(settings, _peerjs_heartbeat(settings)),
+            self._broker,
+            Origins(settings.peerjs_cors, self._ports, settings.require_origin)
+            if settings.peerjs_cors
+            else None,
+        )
         return {**dict.fromkeys(PATHS, signaling), f"{settings.peerjs_path}peerjs": peerjs}
 
     def _signal(self, visitor: Visitor) -> Signaling:
@@ -114,6 +133,8 @@ class Server:
         SHUTDOWN_TIMEOUT at most, whatever the clients do. Raises CannotListen.
         """
         listeners = [listener for port in ports for listener in await _listen(self._settings.host, port)]
+        open_ports = list(dict.fromkeys(listener.socket.getsockname()[1] for listener in listeners))
+        self._ports.update(open_ports)
         async with trio.open_nursery() as outer:
             outer.start_soon(self._actor.run)
             if self._poller is not None:
@@ -128,7 +149,7 @@ class Server:
                             handler_nursery=connections,
                         )
                     )
-                    yield list(dict.fromkeys(listener.socket.getsockname()[1] for listener in listeners))
+                    yield open_ports
                     with trio.move_on_after(self._settings.shutdown_timeout * _ORDERLY_SHARE):
                         # Listening goes on for now: health checks hear 503, and so do new members.
                         self._roster.draining = True
@@ -204,11 +225,39 @@ def _groups_rules(settings: Settings) -> GroupsRules:
     heartbeat = _signaling_heartbeat(settings)
     return GroupsRules(
         message_rate=RateRules(settings.message_rate, settings.message_burst),
-        groups_rate=None,
+        groups_rate=_rate(settings.groups_per_hour, seconds=3600, burst=settings.groups_per_hour),
         grace=settings.session_grace,
         heartbeat=Heartbeat(int(heartbeat.interval * 1000), int(heartbeat.timeout * 1000)),
-        limits={},
+        limits=limits_of(settings).shown(),
     )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The limits that everybody may know of."""
+    return Limits(
+        message_rate=settings.message_rate,
+        message_burst=settings.message_burst,
+        message_size=settings.max_message_size,
+        groups_per_hour=settings.groups_per_hour,
+        group_size=settings.max_group_size,
+        groups=settings.max_groups,
+        connections_per_ten_seconds=settings.connection_rate,
+        connections_at_once=settings.connections_per_address,
+        request_rate=settings.request_rate,
+    )
+
+
+def _address_rules(settings: Settings) -> AddressRules:
+    return AddressRules(
+        _rate(settings.connection_rate, seconds=10, burst=settings.connection_rate),
+        settings.connections_per_address,
+        _rate(settings.request_rate, seconds=1, burst=2 * settings.request_rate),
+    )
+
+
+def _rate(number: int, *, seconds: float, burst: float) -> RateRules | None:
+    """So many in so many seconds; 0 is no limit."""
+    return RateRules(number / seconds, burst) if number else None
 
 
 def _broker_rules(settings: Settings) -> BrokerRules:

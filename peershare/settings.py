@@ -9,6 +9,7 @@ import os
 import re
 import ssl
 from collections.abc import Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import click
 from dotenv import load_dotenv
 
 DEVELOPMENT_ORIGINS = ("http://localhost:5173", "http://localhost:3000")
+LOOPBACK = ("127.0.0.0/8", "::1")
 
 
 # --- the kinds of values, each with its rule ----------------------------------------------------
@@ -71,11 +73,35 @@ class Origins(click.ParamType[tuple[str, ...]]):
     ) -> tuple[str, ...]:
         if isinstance(value, tuple):
             return value  # the default, as it is
-        origins = tuple(origin.strip() for origin in value.split(",") if origin.strip())
+        origins = _listed(value)
         for origin in origins:
-            if not re.fullmatch(r"https?://[^\s/?#,*]+", origin):
-                self.fail(f"{origin!r} is not an origin such as https://example.com.", param, ctx)
-        return origins
+            if not re.fullmatch(r"https?://(\*\.)?[^\s/?#,*]+", origin):
+                rule = "is not an origin such as https://example.com or https://*.example.com."
+                self.fail(f"{origin!r} {rule}", param, ctx)
+        return tuple(origin.lower() for origin in origins)  # as browsers write them
+
+
+class Networks(click.ParamType[tuple[str, ...]]):
+    name = "networks"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value  # the default, as it is
+        # An empty variable is none that is set, and stands for the default.
+        networks = () if value.strip() == "none" else _listed(value)
+        for network in networks:
+            try:
+                ip_network(network)
+            except ValueError:
+                rule = "is not an IP address, or a network such as 10.0.0.0/8."
+                self.fail(f"{network!r} {rule}", param, ctx)
+        return networks
+
+
+def _listed(value: str) -> tuple[str, ...]:
+    return tuple(item.strip() for item in value.split(",") if item.strip())
 
 
 class MountPath(click.ParamType[str]):
@@ -165,9 +191,25 @@ class Settings:
         Origins(),
         "ALLOWED_ORIGINS",
         unit="comma-separated",
-        meaning="Web pages of these origins may read the REST interface. In development it defaults to "
+        meaning="Web pages of these origins may read the REST interface and, besides our own host's, open "
+        "WebSockets. https://*.example.com stands for all below example.com. In development it defaults to "
         + ",".join(DEVELOPMENT_ORIGINS)
         + ", elsewhere to none.",
+    )
+    require_origin: bool = _setting(
+        False,  # noqa: FBT003
+        click.BOOL,
+        "REQUIRE_ORIGIN",
+        meaning="Whether to refuse WebSockets that name no origin, where origins are looked at: those of "
+        "programs that are no browsers.",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        LOOPBACK,
+        Networks(),
+        "TRUSTED_PROXIES",
+        unit="comma-separated",
+        meaning="IP addresses and networks of proxies. They are believed when they say in X-Forwarded-For "
+        "and X-Forwarded-Proto, or in Forwarded, who comes by them; and not counted. none: there are none.",
     )
     ws_heartbeat_interval: int = _setting(
         30_000,
@@ -217,16 +259,74 @@ class Settings:
         "MAX_CONNECTIONS",
         meaning="WebSockets open at once. One more is refused with HTTP 503.",
     )
-
-    # placeholder until the branches meet
-    message_rate: int = _setting(50, Whole(1, 1_000_000), "MESSAGE_RATE", meaning="x")
-    message_burst: int = _setting(100, Whole(1, 10_000_000), "MESSAGE_BURST", meaning="x")
-    max_group_size: int = _setting(500, Whole(1, 1_000_000), "MAX_GROUP_SIZE", meaning="x")
-    max_groups: int = _setting(100_000, Whole(1, 10_000_000), "MAX_GROUPS", meaning="x")
-    session_grace: float = _setting(30.0, Seconds(0, 3600), "SESSION_GRACE", meaning="x")
-    session_grace_background: float = _setting(
-        120.0, Seconds(0, 86_400), "SESSION_GRACE_BACKGROUND", meaning="x"
+    connections_per_address: int = _setting(
+        200,
+        Whole(0, 1_000_000),
+        "CONNECTIONS_PER_ADDRESS",
+        meaning="Connections open at once from one address (IPv6: one /64). One more is refused with HTTP "
+        "429. 0: no limit.",
     )
+    connection_rate: int = _setting(
+        30,
+        Whole(0, 1_000_000),
+        "CONNECTION_RATE",
+        unit="1/10 s",
+        meaning="New connections from one address; as many at once. More are refused with HTTP 429. "
+        "0: no limit.",
+    )
+    request_rate: int = _setting(
+        50,
+        Whole(0, 1_000_000),
+        "REQUEST_RATE",
+        unit="1/s",
+        meaning="REST requests from one address; twice as many at once. More are answered with 429. "
+        "0: no limit.",
+    )
+    message_rate: int = _setting(
+        50,
+        Whole(1, 1_000_000),
+        "MESSAGE_RATE",
+        unit="1/s",
+        meaning="Messages on one connection. More are refused with RATE_LIMITED, and after 10 s of that the "
+        "connection is closed with 4029.",
+    )
+    message_burst: int = _setting(
+        100,
+        Whole(1, 10_000_000),
+        "MESSAGE_BURST",
+        meaning="Messages on one connection at once, after a silence.",
+    )
+    groups_per_hour: int = _setting(
+        30,
+        Whole(0, 1_000_000),
+        "GROUPS_PER_HOUR",
+        unit="1/h",
+        meaning="Groups made from one address; as many at once. 0: no limit.",
+    )
+    max_group_size: int = _setting(500, Whole(1, 1_000_000), "MAX_GROUP_SIZE", meaning="Members of a group.")
+    max_groups: int = _setting(100_000, Whole(1, 10_000_000), "MAX_GROUPS", meaning="Groups at once.")
+    session_grace: float = _setting(
+        30.0,
+        Seconds(0, 3600),
+        "SESSION_GRACE",
+        unit="s",
+        meaning="How long a member whose connection was lost is kept for its session to be resumed.",
+    )
+    session_grace_background: float = _setting(
+        120.0,
+        Seconds(0, 86_400),
+        "SESSION_GRACE_BACKGROUND",
+        unit="s",
+        meaning="The same for one that has said it is in the background, where phones sleep.",
+    )
+    metrics_token: str = _setting(
+        "",
+        click.STRING,
+        "METRICS_TOKEN",
+        meaning="What /metrics asks for, as a bearer token. Empty: nothing.",
+        secret=True,
+    )
+
     peerjs_path: str = _setting(
         "/", MountPath(), "PEERJS_PATH", meaning="Where the PeerJS broker is: the `path` of its clients."
     )
@@ -262,7 +362,8 @@ class Settings:
         Origins(),
         "PEERJS_CORS",
         unit="comma-separated",
-        meaning="Web pages of these origins may read the broker's pages. Any may when it is empty.",
+        meaning="Web pages of these origins may read the broker's pages and, besides our own host's, connect "
+        "to it. Any may when it is empty.",
     )
     peerjs_scope: str = _setting(
         "open",

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
+from tests.doors.test_guard import SECURITY
 from tests.doors.test_listener import RUDE, exchange
 from tests.support import HANDSHAKE, VECTORS, RawClient, environment, eventually, free_port, need, pair
 
@@ -84,6 +85,22 @@ def test_an_upgrade_on_the_wrong_port(server):
     answer = exchange(server.port, HANDSHAKE)
     assert answer.startswith(b"HTTP/1.1 404 ")
     assert b"WS_PORT" in answer
+
+
+def test_the_guard(tmp_path):
+    """On Hypercorn's port too, requests are counted by address, and answers have security headers."""
+    with hypercorn(tmp_path, REQUEST_RATE=1) as server:
+        eventually(lambda: is_up(server.port) and is_up(server.ws_port), 15)
+        request = b"GET /api HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"
+        for _ in range(2):
+            answers = [exchange(port, request) for port in (server.port, server.ws_port)]
+        assert answers[-1].startswith(b"HTTP/1.1 429 ")
+        other = exchange(server.port, request.replace(b"192.0.2.1", b"192.0.2.2\r\nX-Forwarded-Proto: https"))
+        assert other.startswith(b"HTTP/1.1 200 ")
+        for answer in (answers[-1], other, exchange(server.port, HANDSHAKE)):
+            for name, value in SECURITY.items():
+                assert f"\r\n{name}: {value}\r\n".lower().encode() in answer.lower()
+        assert b"strict-transport-security" in other.lower()
 
 
 def test_whatever_anybody_sends(server):

@@ -26,7 +26,12 @@ FLOORS = [
     # 3: what moves.
     {"peershare.runtime": {"attrs", "outcome", "structlog", "trio"}},
     # 4: the doors, what they stand on, and the listener above them.
-    {"peershare.doors": set(), "peershare.doors.head": {"attrs", "h11"}},
+    {
+        "peershare.doors": set(),
+        "peershare.doors.head": {"attrs", "h11"},
+        "peershare.doors.origins": {"attrs"},
+        "peershare.doors.proxies": {"attrs"},
+    },
     {"peershare.doors.poller": {"structlog", "trio"}},
     {"peershare.doors.streams": {"trio"}},
     {
@@ -34,6 +39,7 @@ FLOORS = [
         "peershare.doors.websocket": {"trio", "trio_websocket", "wsproto"},
     },
     {
+        "peershare.doors.guard": {"quart", "quart_trio", "trio"},
         "peershare.doors.rest": {"attrs", "quart", "quart_cors", "quart_trio", "werkzeug"},
         "peershare.doors.peerjs_rest": {"attrs", "quart", "quart_cors", "quart_trio"},
         "peershare.doors.signaling": {"structlog", "trio"},

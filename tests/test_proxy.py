@@ -3,14 +3,26 @@
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.support import VECTORS, RawClient, environment, eventually, free_port, need
+from tests.doors.test_limits import attempt, headers_of, said, served, staying
+from tests.doors.test_listener import read_until
+from tests.support import (
+    HANDSHAKE,
+    VECTORS,
+    RawClient,
+    environment,
+    eventually,
+    free_port,
+    need,
+)
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -18,6 +30,13 @@ README = Path(__file__).parents[1] / "README.md"
 @pytest.fixture
 def proxy(server, tmp_path):
     """nginx in front of the server; the port it is at."""
+    with nginx_before(server, tmp_path) as port:
+        yield port
+
+
+@contextmanager
+def nginx_before(server, tmp_path):
+    """nginx with the README's configuration, until the block is left; the port it is at."""
     nginx = shutil.which("nginx", path=environment()["PATH"] + ":/usr/sbin")
     need(nginx, "nginx: apt-get install nginx-light")
     port = free_port()
@@ -64,3 +83,38 @@ def test_vectors_and_rest_through_nginx(proxy):
     command = [sys.executable, str(VECTORS / "replay"), f"ws://127.0.0.1:{proxy}/ws", *files]
     replay = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)
     assert replay.returncode == 0, replay.stdout
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [{}, {"X_Forwarded_For": "192.0.2.1"}, {"Forwarded": "for=192.0.2.1"}, {"X_Real_IP": "192.0.2.1"}],
+    ids=lambda claim: "".join(claim) or "nothing",
+)
+def test_the_forwarded_address_is_counted(tmp_path, claim):
+    """Clients of one nginx are told apart, and none can pass for another by what it sends."""
+    with (
+        served(tmp_path, CONNECTIONS_PER_ADDRESS=2, REQUEST_RATE=2) as server,
+        nginx_before(server, tmp_path) as port,
+    ):
+        with staying(port, *[said(**claim)] * 3, source="127.0.0.9") as statuses:
+            assert statuses == [101, 101, 429]
+            assert attempt(port, said(**claim), "127.0.0.10") == 101
+        get = said(b"GET /api HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", **claim)
+        assert [attempt(port, get, "127.0.0.9") for _ in range(8)].count(429) > 0
+        assert attempt(port, get, "127.0.0.10") == 200
+        eventually(lambda: server.log.count("127.0.0.9") >= 2)
+        assert "192.0.2.1" not in server.log
+
+
+def test_our_own_pages(proxy):
+    """Those that nginx serves may connect, though it is at a port that PeerShare knows nothing of."""
+    for origin, expected in ((f"http://localhost:{proxy}", 101), ("http://localhost:1", 403)):
+        handshake = HANDSHAKE.replace(b"Host: test", b"Host: localhost:%d" % proxy)
+        assert attempt(proxy, said(handshake, Origin=origin)) == expected
+
+
+def test_it_is_not_https(proxy):
+    """What a client claims of that is not passed on either."""
+    with socket.create_connection(("127.0.0.1", proxy), timeout=5) as sock:
+        sock.sendall(said(b"GET /api HTTP/1.1\r\nHost: x\r\n\r\n", X_Forwarded_Proto="https"))
+        assert "Strict-Transport-Security" not in headers_of(read_until(sock, b"\r\n\r\n"))

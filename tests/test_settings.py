@@ -8,7 +8,7 @@ import click
 import pytest
 
 from peershare.cli import shown
-from peershare.settings import DEVELOPMENT_ORIGINS, Settings, about, read_settings
+from peershare.settings import DEVELOPMENT_ORIGINS, LOOPBACK, Settings, about, read_settings
 from tests.support import environment
 
 
@@ -48,6 +48,32 @@ def test_defaults():
             "origins",
             ("https://a.example", "http://b:8080"),
         ),
+        (
+            "PEERJS_CORS",
+            "https://*.Example.com,http://*.b:8080",
+            "peerjs_cors",
+            ("https://*.example.com", "http://*.b:8080"),
+        ),
+        ("REQUIRE_ORIGIN", "true", "require_origin", True),
+        (
+            "TRUSTED_PROXIES",
+            "10.0.0.0/8, ::1,192.0.2.1",
+            "trusted_proxies",
+            ("10.0.0.0/8", "::1", "192.0.2.1"),
+        ),
+        ("TRUSTED_PROXIES", "none", "trusted_proxies", ()),
+        ("TRUSTED_PROXIES", "", "trusted_proxies", LOOPBACK),
+        ("CONNECTION_RATE", "0", "connection_rate", 0),
+        ("CONNECTIONS_PER_ADDRESS", "0", "connections_per_address", 0),
+        ("REQUEST_RATE", "0", "request_rate", 0),
+        ("MESSAGE_RATE", "5", "message_rate", 5),
+        ("MESSAGE_BURST", "5", "message_burst", 5),
+        ("GROUPS_PER_HOUR", "0", "groups_per_hour", 0),
+        ("MAX_GROUP_SIZE", "5", "max_group_size", 5),
+        ("MAX_GROUPS", "5", "max_groups", 5),
+        ("SESSION_GRACE", "0.5", "session_grace", 0.5),
+        ("SESSION_GRACE_BACKGROUND", "5", "session_grace_background", 5.0),
+        ("METRICS_TOKEN", "s3cret", "metrics_token", "s3cret"),
         ("WS_HEARTBEAT_INTERVAL", "5000", "ws_heartbeat_interval", 5000),
         ("LOG_LEVEL", "WARNING", "level", "warning"),
         ("DEBUG", "peershare:*", "level", "debug"),
@@ -131,6 +157,14 @@ BAD = [
     ("ALLOWED_ORIGINS", "example.com", "an origin such as https://example.com"),
     ("ALLOWED_ORIGINS", "https://a/path", "an origin such as https://example.com"),
     ("ALLOWED_ORIGINS", "*", "an origin such as https://example.com"),
+    ("ALLOWED_ORIGINS", "https://*", "an origin such as https://example.com"),
+    ("ALLOWED_ORIGINS", "https://*.", "an origin such as https://example.com"),
+    ("ALLOWED_ORIGINS", "https://a.*.example", "an origin such as https://example.com"),
+    ("PEERJS_CORS", "https://*example.com", "an origin such as https://example.com"),
+    ("TRUSTED_PROXIES", "nginx", "an IP address, or a network such as 10.0.0.0/8"),
+    ("TRUSTED_PROXIES", "10.0.0.1/8", "an IP address, or a network such as 10.0.0.0/8"),
+    ("REQUEST_RATE", "-1", "a whole number from 0 "),
+    ("MESSAGE_RATE", "0", "a whole number from 1 "),
     ("WS_HEARTBEAT_INTERVAL", "99", "a whole number from 100 to 3600000"),
     ("MAX_MESSAGE_SIZE", "0", "a whole number from 1024"),
     ("MAX_CONNECTIONS", "0", "a whole number from 1 "),

@@ -8,11 +8,26 @@ the canonical one that `Upgrade.canonical` makes, since some malformed ones woul
 import base64
 import binascii
 from collections.abc import Iterable
+from math import ceil
 
 import attrs
 import h11
 
 MAX_HEAD = 16 * 1024  # bytes; what a usual HTTP server allows
+
+# Our answers are for programs: no page may frame them, guess their type, or load anything into them.
+_SECURITY_HEADERS = (
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Frame-Options", "DENY"),
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+)
+_STAY_SECURE = ("Strict-Transport-Security", "max-age=31536000")
+
+
+def security_headers(*, secure: bool) -> tuple[tuple[str, str], ...]:
+    """For every HTTP answer. `secure`: the request came over https, and browsers shall keep to that."""
+    return (*_SECURITY_HEADERS, _STAY_SECURE) if secure else _SECURITY_HEADERS
 
 
 @attrs.frozen
@@ -24,14 +39,15 @@ class Refusal:
     text: str
     headers: tuple[tuple[str, str], ...] = ()
 
-    def encode(self) -> bytes:
+    def encode(self, *, secure: bool) -> bytes:
+        """The whole answer. `secure` as in `security_headers`."""
         body = f"{self.text}\n".encode()
         lines = [
             f"HTTP/1.1 {self.status} {self.reason}",
             "Content-Type: text/plain; charset=utf-8",
             f"Content-Length: {len(body)}",
             "Connection: close",
-            *(f"{name}: {value}" for name, value in self.headers),
+            *(f"{name}: {value}" for name, value in (*self.headers, *security_headers(secure=secure))),
         ]
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
@@ -40,6 +56,14 @@ def bad_request(text: str) -> Refusal:
     return Refusal(400, "Bad Request", text)
 
 
+def too_many(wait: float) -> Refusal:
+    """`wait` in seconds: when another try may go well."""
+    return Refusal(
+        429, "Too Many Requests", "Too many connections from here.", (("Retry-After", str(ceil(wait))),)
+    )
+
+
+FORBIDDEN = Refusal(403, "Forbidden", "Web pages of this origin may not connect.")
 NOT_FOUND = Refusal(404, "Not Found", "No WebSocket is served on this path.")
 LENGTH_REQUIRED = Refusal(411, "Length Required", "A request's body needs a Content-Length.")
 TOO_LARGE = Refusal(431, "Request Header Fields Too Large", "The request's head is too large.")
@@ -99,6 +123,10 @@ class Head:
     def values(self, name: bytes) -> list[str]:
         """Latin-1 takes any byte, so nothing that anybody sends fails here."""
         return [value.decode("latin-1").strip() for value in self.headers.get(name, ())]
+
+    def said(self, name: str) -> list[str]:
+        """The same by a name that is text."""
+        return self.values(name.encode("ascii"))
 
     def tokens(self, name: bytes) -> set[str]:
         return {token.strip().lower() for value in self.values(name) for token in value.split(",")}

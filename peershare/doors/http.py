@@ -117,7 +117,7 @@ async def _serve_protected(server: Any, stream: trio.abc.Stream, rules: HttpRule
             requests = _Requests(client, rules)
             await server(requests)
             if requests.upgrade:
-                await stream.send_all(_WRONG_PORT.encode())
+                await stream.send_all(_WRONG_PORT.encode(secure=False))
         else:
             await server(stream)  # TLS, which Hypercorn wants to see
     except* (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -231,7 +231,7 @@ class _Requests(_Bounded):
             raise trio.ClosedResourceError
         match verdict:
             case Refusal():
-                await self.send_all(verdict.encode())
+                await self.send_all(verdict.encode(secure=self._stream.secure))
             case Head(wants_websocket=True):
                 self.upgrade = True
             case Head():

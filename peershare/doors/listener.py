@@ -11,8 +11,19 @@ import attrs
 import structlog
 import trio
 
-from peershare.doors.head import NOT_FOUND, UNAVAILABLE, Head, Refusal, Upgrade, judge_upgrade
+from peershare.core.addresses import Turnstile
+from peershare.doors.head import (
+    FORBIDDEN,
+    NOT_FOUND,
+    UNAVAILABLE,
+    Head,
+    Refusal,
+    Upgrade,
+    judge_upgrade,
+    too_many,
+)
 from peershare.doors.http import HttpDoor
+from peershare.doors.proxies import Proxies
 from peershare.doors.sockets import SocketDoor
 from peershare.doors.streams import ClientStream
 from peershare.runtime.drain import Roster
@@ -21,6 +32,10 @@ log = structlog.get_logger("peershare.listener")
 
 # How long a client that is turned away may take to hear why, in seconds.
 _REFUSAL_TIMEOUT = 2.0
+# Who comes too often hears why within this, in seconds, and as long as there are no more of them than this
+# at once: a flood shall cost a file descriptor for as short as can be.
+_FLOOD_TIMEOUT = 0.5
+_FLOOD_ANSWERS = 64
 
 
 @attrs.frozen
@@ -29,6 +44,9 @@ class Listener:
 
     `handshake_timeout`, in seconds, is what a client has to send a whole head; and to agree on TLS before,
     where `tls` gives a context. It is asked anew for each connection, so that a renewed certificate counts.
+
+    Connections are counted at the `turnstile`, by address: one that comes by a proxy when it wants to be a
+    WebSocket, since all that comes by a proxy has its address before; any other before a byte of it is read.
     """
 
     sockets: Mapping[str, SocketDoor]
@@ -36,13 +54,22 @@ class Listener:
     roster: Roster
     handshake_timeout: float
     tls: Callable[[], ssl.SSLContext | None]
+    proxies: Proxies
+    turnstile: Turnstile
+    _answers: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(_FLOOD_ANSWERS), init=False)
 
     async def serve(self, transport: trio.SocketStream) -> None:
         """One connection, from its accept to its close. Raises nothing but its cancellation."""
         stream = ClientStream(self._wrapped(transport))
+        peer = self.proxies.client(stream.address, secure=stream.secure)
         try:
-            if not isinstance(stream.below, trio.SSLStream) or await self._speaks_http1(stream, stream.below):
-                await self._dispatch(stream)
+            with self.turnstile.stay(peer.counted, trio.current_time()) as wait:
+                if wait:
+                    await self._turn_away(stream, wait)
+                elif not isinstance(stream.below, trio.SSLStream) or await self._speaks_http1(
+                    stream, stream.below
+                ):
+                    await self._dispatch(stream)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client has gone in the middle of something
         except* Exception:
@@ -70,32 +97,62 @@ class Listener:
     async def _dispatch(self, stream: ClientStream) -> None:
         """Requests, until the connection ends or becomes a WebSocket."""
         while True:
-            verdict: Head | Upgrade | Refusal | None = None
+            head: Head | Refusal | None = None
             with trio.move_on_after(self.handshake_timeout):
-                verdict = await stream.read_head()
-            if isinstance(verdict, Head) and verdict.wants_websocket:
-                verdict = self._admit(verdict)
-            match verdict:
+                head = await stream.read_head()
+            match head:
+                case Head(wants_websocket=True):
+                    await self._upgrade(stream, head)
                 case Head():
-                    if await self.http.serve(stream, verdict):
+                    if await self.http.serve(stream, head):
                         continue
-                case Upgrade():
-                    stream.drop_head()
-                    await self.sockets[verdict.path].serve(stream, verdict)
                 case Refusal():
-                    await _refuse(stream, verdict)
+                    await _refuse(stream, head, secure=stream.secure)
             return
 
+    async def _upgrade(self, stream: ClientStream, head: Head) -> None:
+        """A WebSocket, until it is closed, or why there is none."""
+        client = self.proxies.client(stream.address, head.said, secure=stream.secure)
+        verdict = self._admit(head)
+        if isinstance(verdict, Refusal):
+            await _refuse(stream, verdict, secure=client.secure)
+            return
+        not_yet_counted = client.counted if client.proxied else None
+        with self.turnstile.stay(not_yet_counted, trio.current_time()) as wait:
+            if wait:
+                await _refuse(stream, too_many(wait), secure=client.secure)
+            else:
+                stream.drop_head()
+                await self.sockets[verdict.path].serve(stream, verdict, client)
+
     def _admit(self, head: Head) -> Upgrade | Refusal:
-        if head.path not in self.sockets:
+        door = self.sockets.get(head.path)
+        if door is None:
             return NOT_FOUND
         verdict = judge_upgrade(head)
-        if isinstance(verdict, Upgrade) and not self.roster.has_room:
-            return UNAVAILABLE
-        return verdict
+        if isinstance(verdict, Refusal):
+            return verdict
+        if door.origins is not None and not door.origins.allow(head.said("origin"), head.said("host")):
+            return FORBIDDEN
+        return verdict if self.roster.has_room else UNAVAILABLE
+
+    async def _turn_away(self, stream: ClientStream, wait: float) -> None:
+        """Who comes too often; one that must speak TLS first to be heard is just closed."""
+        if stream.secure:
+            return
+        try:
+            self._answers.acquire_nowait()
+        except trio.WouldBlock:
+            return
+        try:
+            await _refuse(stream, too_many(wait), secure=False, seconds=_FLOOD_TIMEOUT)
+        finally:
+            self._answers.release()
 
 
-async def _refuse(stream: ClientStream, refusal: Refusal) -> None:
-    with trio.move_on_after(_REFUSAL_TIMEOUT):
-        await stream.send_all(refusal.encode())
+async def _refuse(
+    stream: ClientStream, refusal: Refusal, *, secure: bool, seconds: float = _REFUSAL_TIMEOUT
+) -> None:
+    with trio.move_on_after(seconds):
+        await stream.send_all(refusal.encode(secure=secure))
         await stream.linger()

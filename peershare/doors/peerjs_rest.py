@@ -10,6 +10,7 @@ from quart_cors import cors_exempt, route_cors
 from quart_trio import QuartTrio
 
 from peershare.core.broker import Broker
+from peershare.doors.origins import origin_patterns
 from peershare.ids import new_peer_id
 from peershare.runtime.actor import Actor
 
@@ -33,7 +34,9 @@ class PeerjsRestRules:
 def add_peerjs(app: QuartTrio, actor: Actor, broker: Broker, rules: PeerjsRestRules) -> None:
     """Add the pages to the app. Their CORS is their own: the app's is for another interface."""
     # An origin is echoed, never answered with `*`, as the reference has it.
-    readable = route_cors(allow_origin=list(rules.cors) or [re.compile(".*")], allow_credentials=False)
+    readable = route_cors(
+        allow_origin=origin_patterns(rules.cors) or [re.compile(".*")], allow_credentials=False
+    )
 
     @app.get(rules.path, strict_slashes=False)
     @cors_exempt

@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException
 from peershare import __version__
 from peershare.core.broker import Broker
 from peershare.core.hub import Hub, Stats
+from peershare.doors.origins import origin_patterns
 from peershare.messages import GroupId
 from peershare.runtime.actor import Actor
 from peershare.wire.validation import RULES, issues_of
@@ -64,7 +65,7 @@ def create_app(
         response.headers["Cache-Control"] = "no-store"
         return response
 
-    return cors(app, allow_origin=list(rules.allowed_origins), allow_credentials=True)
+    return cors(app, allow_origin=origin_patterns(rules.allowed_origins), allow_credentials=True)
 
 
 def _add_health(

@@ -22,6 +22,7 @@ class Signaling:
 
     def __init__(self, visitor: Visitor, actor: Actor, *, trace: bool = False) -> None:
         self.mailbox: Mailbox = visitor.outbox
+        self.address = visitor.address
         self._visitor = visitor
         self._name = visitor.id
         self._actor = actor

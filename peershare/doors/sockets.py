@@ -6,7 +6,9 @@ import attrs
 import trio
 
 from peershare.doors.head import Upgrade
+from peershare.doors.origins import Origins
 from peershare.doors.poller import Poller
+from peershare.doors.proxies import UNKNOWN, Client
 from peershare.doors.streams import ClientStream
 from peershare.doors.websocket import accept_websocket
 from peershare.errors import Ending
@@ -23,13 +25,17 @@ _HANDSHAKES_AT_ONCE = 16
 
 @attrs.frozen
 class Visitor:
-    """An open WebSocket and what belongs to it, for the conversation on it."""
+    """An open WebSocket and what belongs to it, for the conversation on it.
+
+    `address`: the client's, where what it does is to be counted; None where it is not.
+    """
 
     id: ConnectionId
     upgrade: Upgrade
     socket: Socket
     outbox: Outbox
     connection: Connection
+    address: str | None
 
 
 @attrs.define
@@ -45,23 +51,28 @@ class Reception:
 
 @attrs.frozen
 class SocketDoor:
-    """Holds a conversation, which `converse` makes, with everyone who comes."""
+    """Holds a conversation, which `converse` makes, with everyone who comes.
+
+    From pages of which `origins`, the listener asks; None: of any.
+    """
 
     reception: Reception
     rules: ConnectionRules
     converse: Callable[[Visitor], Conversation]
+    origins: Origins | None = None
 
-    async def serve(self, stream: ClientStream, upgrade: Upgrade) -> None:
+    async def serve(self, stream: ClientStream, upgrade: Upgrade, client: Client = UNKNOWN) -> None:
         """One client, from its handshake to its close. If cancelled, the client hears 1001 if it can."""
         name, roster = new_connection_id(), self.reception.roster
-        connection = Connection(name, stream.address, self.rules, roster)
+        connection = Connection(name, client.address, self.rules, roster)
         outbox = Outbox(stream, self.rules.outbox, lambda: connection.end(Ending.TOO_SLOW))
         with roster.seat():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(outbox.run)
                 socket = await self._shake_hands(nursery, stream, outbox, upgrade)
                 if socket is not None:
-                    conversation = self.converse(Visitor(name, upgrade, socket, outbox, connection))
+                    visitor = Visitor(name, upgrade, socket, outbox, connection, client.counted)
+                    conversation = self.converse(visitor)
                     await connection.run(nursery, socket, outbox, conversation)
                 nursery.cancel_scope.cancel()
 

@@ -41,6 +41,11 @@ class ClientStream(trio.abc.Stream):
         except OSError:
             return ""
 
+    @property
+    def secure(self) -> bool:
+        """Whether it speaks TLS."""
+        return isinstance(self.below, trio.SSLStream)
+
     async def read_head(self) -> Head | Refusal | None:
         """The head of the request that comes next, which stays in front; None if the client closes first.
 

@@ -12,6 +12,7 @@ import attrs
 import structlog
 
 from peershare import errors
+from peershare.core.addresses import Allowances
 from peershare.core.hub import Delivery, Effect, GroupClosed, GroupOpened, Hub
 from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
 from peershare.core.sessions import Session, Sessions
@@ -22,6 +23,7 @@ from peershare.messages import (
     ClientState,
     ConnectionId,
     Count,
+    CreateGroup,
     Error,
     Heartbeat,
     Hello,
@@ -132,6 +134,7 @@ class Groups:
         self._sessions = sessions
         self._rules = rules
         self._trace = trace  # asked once, since even a call that logs nothing costs
+        self._creations = Allowances(rules.groups_rate)
         self._visits: dict[ConnectionId, _Visit] = {}
         self._connections: dict[SessionId, ConnectionId] = {}  # of the sessions that are online
         self._mailboxes: dict[UserId, Mailbox] = {}
@@ -177,10 +180,11 @@ class Groups:
         of_sessions = self._of_sessions.get(type(message))
         if visit.session is not None and of_sessions is None:
             visit.session.received += 1
-        if not self._is_granted(visit, say.request_id, now):
-            return
+        refusal = self._refusal(visit, message, now)
         try:
-            if of_sessions is not None:
+            if refusal is not None:
+                self._answer(visit, refusal, now, say.request_id)
+            elif of_sessions is not None:
                 of_sessions(visit, message, now, say.request_id)
             else:
                 visit.said_anything = True
@@ -197,8 +201,8 @@ class Groups:
         visit.said_anything = True
         if visit.session is not None:
             visit.session.received += 1
-        if self._is_granted(visit, refuse.request_id, now):
-            self._answer(visit, refuse.error, now, refuse.request_id)
+        error = self._refusal(visit, None, now) or refuse.error
+        self._answer(visit, error, now, refuse.request_id)
 
     def _leave(self, leave: Leave, now: float) -> None:
         visit = self._visits.pop(leave.connection, None)
@@ -292,16 +296,19 @@ class Groups:
 
     # --- what they share ---
 
-    def _is_granted(self, visit: _Visit, request_id: str | None, now: float) -> bool:
-        """Whether it may say one more message now; otherwise it is told so, and closed if it keeps on."""
+    def _refusal(self, visit: _Visit, message: ClientMessage | None, now: float) -> Error | None:
+        """Why it may not say this now, if so. One that keeps on saying too much is closed."""
         verdict = visit.allowance.ask(now)
         if verdict is GRANTED:
-            return True
-        retry = errors.rate_limited("Too many messages", visit.allowance.retry_after(now))
-        self._answer(visit, retry, now, request_id)
+            return self._creation_refusal(visit, now) if type(message) is CreateGroup else None
         if verdict is Verdict.ABUSED:
             visit.caller.end(Ending.FLOODING)
-        return False
+        return errors.rate_limited("Too many messages", visit.allowance.retry_after(now))
+
+    def _creation_refusal(self, visit: _Visit, now: float) -> Error | None:
+        address = visit.caller.address
+        wait = 0.0 if address is None else self._creations.ask(address, now)
+        return errors.rate_limited("Too many groups from this address", wait) if wait else None
 
     def _forget(self, user_id: UserId, reason: LeaveReason, now: float) -> None:
         self._mailboxes.pop(user_id, None)

@@ -173,9 +173,11 @@ def test_another_version():
 
 def test_a_refusal_on_the_wire():
     """It is a whole HTTP answer that ends the connection."""
-    assert Refusal(418, "Teapot", "No coffee.", (("X-Tea", "yes"),)).encode() == (
+    assert Refusal(418, "Teapot", "No coffee.", (("X-Tea", "yes"),)).encode(secure=False) == (
         b"HTTP/1.1 418 Teapot\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 11\r\n"
-        b"Connection: close\r\nX-Tea: yes\r\n\r\nNo coffee.\n"
+        b"Connection: close\r\nX-Tea: yes\r\nX-Content-Type-Options: nosniff\r\n"
+        b"Referrer-Policy: no-referrer\r\nX-Frame-Options: DENY\r\n"
+        b"Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n\r\nNo coffee.\n"
     )
 
 

@@ -87,8 +87,9 @@ class FakeSocket:
 class FakeCaller:
     """A client of the hub's that keeps what is flushed to it, as messages."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str | None = None) -> None:
         self.mailbox = self
+        self.address = address
         self.heard: list[dict] = []
         self.flushes = 0
         self.ended: list[Ending] = []

@@ -1,0 +1,148 @@
+"""What is allowed to each address, and how much of it is open. Pure: `now` comes in, in seconds.
+
+Nothing here grows with what an attacker sends: what needs no remembering any more is forgotten, and tables
+have a bound.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+import attrs
+
+from peershare.core.limits import Allowance, RateRules, Verdict
+
+# An entry takes some 200 bytes, so this is 20 MB. Who has more addresses than that in the time in which a
+# bucket fills is not held by any limit of addresses: the one that was silent for longest is forgotten.
+_MAX_ADDRESSES = 100_000
+
+# In seconds. When one of an address's connections ends, nobody knows.
+_LATER = 5.0
+_SHORTEST = 0.001
+
+IpAddress = IPv4Address | IPv6Address
+
+
+@lru_cache(4096)
+def parse_address(text: str) -> IpAddress | None:
+    """An IP address, or None. A zone is left away, and an IPv4 address in IPv6's form is an IPv4 one."""
+    try:
+        address = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def address_key(address: str) -> str:
+    """What an address is counted as: of IPv6 the /64, which is what one customer has at least.
+
+    What is no IP address is counted as it is.
+    """
+    found = parse_address(address)
+    if isinstance(found, IPv6Address):
+        return f"{IPv6Address(int(found) >> 64 << 64)}/64"
+    return address if found is None else str(found)
+
+
+class Allowances:
+    """An Allowance for each address. `rules` None: all is granted."""
+
+    def __init__(self, rules: RateRules | None, max_addresses: int = _MAX_ADDRESSES) -> None:
+        self._rules = rules
+        self._max = max_addresses
+        self._by_key: dict[str, Allowance] = {}  # who asked last stands last
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def ask(self, address: str, now: float) -> float:
+        """Take one, if there is one: 0. Otherwise how many seconds to wait for it."""
+        if self._rules is None:
+            return 0.0
+        key = address_key(address)
+        allowance = self._by_key.pop(key, None) or Allowance(self._rules)
+        self._by_key[key] = allowance
+        self._forget(now)
+        if allowance.ask(now) is Verdict.GRANTED:
+            return 0.0
+        return max(allowance.retry_after(now), _SHORTEST)  # rounding must not make it a 0
+
+    def _forget(self, now: float) -> None:
+        """Two at most, where one came: so the table shrinks, and no ask is a long one."""
+        for _ in range(min(2, len(self._by_key) - 1)):
+            key = next(iter(self._by_key))
+            if len(self._by_key) <= self._max and not self._by_key[key].is_full(now):
+                break
+            del self._by_key[key]
+
+
+@attrs.frozen
+class AddressRules:
+    """For one address: how fast connections and REST requests may come, and how many connections stay.
+
+    None, and 0 for `connections_at_once`, stand for no limit.
+    """
+
+    connection_rate: RateRules | None = None
+    connections_at_once: int = 0
+    request_rate: RateRules | None = None
+
+
+class Turnstile:
+    """Who may come in, by address. For an address of None nothing is counted, and all is granted.
+
+    `refused` counts the refusals by the limit that was hit, under the name of its setting.
+    """
+
+    def __init__(self, rules: AddressRules) -> None:
+        self.refused: Counter[str] = Counter()
+        self._at_once = rules.connections_at_once
+        self._connections = Allowances(rules.connection_rate)
+        self._requests = Allowances(rules.request_rate)
+        self._open: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        """How many addresses have connections open."""
+        return len(self._open)
+
+    @contextmanager
+    def stay(self, address: str | None, now: float) -> Iterator[float]:
+        """A connection's stay, counted until the block is left. Gives 0.
+
+        If it is refused, it is not counted, and what is given is how many seconds to wait before another try.
+        """
+        key = None if address is None else address_key(address)
+        wait = 0.0 if key is None else self._judge(key, now)
+        if key is None or wait:
+            yield wait
+            return
+        self._open[key] = self._open.get(key, 0) + 1
+        try:
+            yield 0.0
+        finally:
+            self._leave(key)
+
+    def request(self, address: str | None, now: float) -> float:
+        """One REST request: 0 if it is granted, otherwise how many seconds to wait."""
+        wait = 0.0 if address is None else self._requests.ask(address, now)
+        return self._refuse("request_rate", wait) if wait else 0.0
+
+    def _judge(self, key: str, now: float) -> float:
+        wait = self._connections.ask(key, now)
+        if wait:
+            return self._refuse("connection_rate", wait)
+        if self._at_once and self._open.get(key, 0) >= self._at_once:
+            return self._refuse("connections_per_address", _LATER)
+        return 0.0
+
+    def _refuse(self, limit: str, wait: float) -> float:
+        self.refused[limit] += 1
+        return wait
+
+    def _leave(self, key: str) -> None:
+        self._open[key] -= 1
+        if not self._open[key]:
+            del self._open[key]

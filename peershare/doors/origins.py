@@ -1,0 +1,70 @@
+"""Which web pages may do what: judged by the `Origin` that a browser sends. Pure."""
+
+import re
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+
+import attrs
+
+_ORIGIN = re.compile(r"(https?)://([^\s/?#@:\[\]]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?")
+_HOST = re.compile(r"([^\s/?#@:\[\]]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+_ANY_SUBDOMAIN = "://*."
+
+
+def origin_patterns(listed: Iterable[str]) -> list[str | re.Pattern[str]]:
+    """Origins as quart-cors takes them: `https://*.example.com` turned into a regular expression.
+
+    It stands for any depth of subdomains, but not for the domain itself.
+    """
+    return [_pattern(origin) if _ANY_SUBDOMAIN in origin else origin for origin in listed]
+
+
+def _pattern(origin: str) -> re.Pattern[str]:
+    scheme, _, domain = origin.partition(_ANY_SUBDOMAIN)
+    # Only what is in a domain's name, so that no path, user or port can hide in the place of the star.
+    # With its own end: quart-cors asks for a match at the beginning alone.
+    return re.compile(rf"{scheme}://(?:[a-z0-9_-]+\.)+{re.escape(domain)}\Z")
+
+
+@attrs.frozen
+class Origins:
+    """Who may open a WebSocket: pages of our own host, of the `listed` origins, and programs.
+
+    `own_ports`: besides the port that was asked, where our host's own pages may come from. `required`:
+    whether programs, which send no origin, are kept out.
+    """
+
+    listed: Sequence[str]
+    own_ports: AbstractSet[int]
+    required: bool = False
+    _patterns: Sequence[str | re.Pattern[str]] = attrs.field(init=False)
+
+    @_patterns.default
+    def _make_patterns(self) -> Sequence[str | re.Pattern[str]]:
+        return origin_patterns(self.listed)
+
+    def allow(self, origins: Sequence[str], hosts: Sequence[str]) -> bool:
+        """Judge an upgrade by the values of its headers `Origin` and `Host`."""
+        if not origins:
+            return not self.required
+        if len(origins) > 1:
+            return False  # no browser sends two
+        [origin] = origins
+        return self._is_listed(origin) or any(self._is_ours(origin.lower(), host.lower()) for host in hosts)
+
+    def _is_listed(self, origin: str) -> bool:
+        return any(
+            pattern == origin if isinstance(pattern, str) else pattern.match(origin) is not None
+            for pattern in self._patterns
+        )
+
+    def _is_ours(self, origin: str, host: str) -> bool:
+        page, asked = _ORIGIN.fullmatch(origin), _HOST.fullmatch(host)
+        if page is None or asked is None or page[2] != asked[1]:
+            return False
+        default = _DEFAULT_PORTS[page[1]]
+        # A host without a port is at the default one of its scheme, which a proxy may have changed.
+        port = int(page[3] or default)
+        return port == int(asked[2] or default) or port in self.own_ports

@@ -1,0 +1,111 @@
+"""Who a request comes from, where proxies stand between: pure, headers in, a Client out.
+
+What a client writes into these headers is not to be believed, so they count only from proxies that are
+trusted, and of a list of addresses only what a trusted proxy has added: it is read from its end.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+import attrs
+
+from peershare.core.addresses import IpAddress, parse_address
+
+Headers = Callable[[str], Sequence[str]]  # the values of a header, by its name in lower case
+
+# Where a port stands behind an address; it is needless in X-Forwarded-For, but some proxies write it.
+_WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|(\d+\.\d+\.\d+\.\d+):\d+")
+
+
+@attrs.frozen
+class Client:
+    """Where a request comes from: `address` is for logs, `counted` for limits; None is not counted.
+
+    `secure`: whether it speaks https, as far as we know. `proxied`: whether a trusted proxy stands between.
+    """
+
+    address: str
+    counted: str | None
+    secure: bool
+    proxied: bool = False
+
+
+UNKNOWN = Client("", None, secure=False)  # who came by none of our ports
+
+
+def nothing_said(_name: str) -> Sequence[str]:
+    """Headers before there are any."""
+    return ()
+
+
+class Proxies:
+    """Those whose word on where a request comes from is taken.
+
+    `trusted` are IP addresses and networks. Raises ValueError where one is neither.
+    """
+
+    def __init__(self, trusted: Iterable[str]) -> None:
+        self._networks: list[IPv4Network | IPv6Network] = [ip_network(text) for text in trusted]
+
+    def client(self, peer: str, headers: Headers = nothing_said, *, secure: bool) -> Client:
+        """Who sent a request with these headers over a connection from `peer`, TLS or not (`secure`).
+
+        Whatever is in the headers, this answers. A peer without an IP address (a Unix socket, or one that
+        has gone) is neither believed nor counted.
+        """
+        found = parse_address(peer)
+        if found is None:
+            return Client(peer, None, secure)
+        if not self._trusts(found):
+            return Client(str(found), str(found), secure)
+        hops, protocol = _told(headers)
+        address, is_known = self._walk(found, hops)
+        said = protocol in ("https", "wss") if protocol else secure
+        return Client(str(address), str(address) if is_known else None, said, proxied=True)
+
+    def _trusts(self, address: IpAddress) -> bool:
+        return any(address in network for network in self._networks)
+
+    def _walk(self, peer: IpAddress, hops: Sequence[str]) -> tuple[IpAddress, bool]:
+        """The nearest address that is no trusted proxy's; or the furthest one, if all are.
+
+        Where one can't be read, the walk ends before it, and the proxy that wrote it is counted itself:
+        else anybody could hide behind it.
+        """
+        address = peer
+        for hop in reversed(hops):
+            found = _address_of(hop)
+            if found is None:
+                return address, True
+            address = found
+            if not self._trusts(found):
+                return address, True
+        return address, False
+
+
+def _told(headers: Headers) -> tuple[list[str], str]:
+    """The addresses on the way, the nearest last, and the protocol that the last proxy heard."""
+    hops = _listed(headers("x-forwarded-for"))
+    protocols = _listed(headers("x-forwarded-proto"))
+    if not hops:
+        # RFC 7239 allows commas in quotes; but no address has one, and what is quoted may be a client's:
+        # split at each, the last element is always as the nearest proxy wrote it.
+        elements = [_parameters(element) for element in _listed(headers("forwarded"))]
+        hops = [element.get("for", "") for element in elements]
+        protocols = protocols or [element.get("proto", "") for element in elements]
+    return hops, protocols[-1].lower() if protocols else ""
+
+
+def _listed(values: Iterable[str]) -> list[str]:
+    return [item.strip() for value in values if value.strip() for item in value.split(",")]
+
+
+def _parameters(element: str) -> dict[str, str]:
+    pairs = (pair.partition("=") for pair in element.split(";"))
+    return {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
+
+
+def _address_of(hop: str) -> IpAddress | None:
+    with_port = _WITH_PORT.fullmatch(hop)
+    return parse_address((with_port[1] or with_port[2] or "") if with_port else hop)

@@ -1,0 +1,427 @@
+"""What the listener lets in, over real sockets: from addresses that it counts, and of which origins.
+
+The server trusts 127.0.0.1 as a proxy. Any other address of 127.0.0.0/8 is one that it doesn't know.
+"""
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from tests.doors.test_guard import SECURITY
+from tests.doors.test_listener import read_all, read_answer, read_until
+from tests.support import HANDSHAKE, eventually, frame, free_port, need, running
+from tests.test_tls import certificate, trusting
+
+ANN, BOB, PROXY = "127.0.0.9", "127.0.0.10", "127.0.0.1"
+GET = b"GET /api/health/live HTTP/1.1\r\nHost: test\r\n\r\n"
+
+
+def connect(port: int, source: str = ANN) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=5, source_address=(source, 0))
+
+
+def said(request: bytes = HANDSHAKE, **headers: str) -> bytes:
+    """A request with headers such as `X_Forwarded_For="…"`."""
+    lines = [f"{name.replace('_', '-')}: {value}\r\n" for name, value in headers.items()]
+    return request[:-2] + "".join(lines).encode("latin-1") + b"\r\n"
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ")[1])
+
+
+def headers_of(answer: bytes) -> dict[str, str]:
+    lines = answer.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")[1:]
+    found = [line.split(": ", 1) for line in lines]
+    assert len({name.lower() for name, _ in found}) == len(found), "a header is there twice"
+    return {name.title(): value for name, value in found}
+
+
+def ask(port: int, request: bytes, source: str = ANN) -> bytes:
+    """The answer to one request, or the head of it and the greeting where it opens a WebSocket."""
+    with connect(port, source) as sock:
+        sock.sendall(request)
+        answer = read_until(sock, b"\r\n\r\n")
+        if status(answer) == 101:
+            return answer
+        size = int(headers_of(answer)["Content-Length"])
+        while len(answer.partition(b"\r\n\r\n")[2]) < size:
+            answer += read_until(sock, b"")
+        return answer
+
+
+def attempt(port: int, request: bytes, source: str = ANN) -> int:
+    return status(ask(port, request, source))
+
+
+@contextmanager
+def staying(port: int, *requests: bytes, source: str = ANN):
+    """The statuses of connections that stay open until the block is left."""
+    with ExitStack() as stack:
+        statuses = []
+        for request in requests:
+            sock = stack.enter_context(connect(port, source))
+            sock.sendall(request)
+            statuses.append(status(read_until(sock, b"\r\n")))
+        yield statuses
+
+
+@contextmanager
+def served(tmp_path, **settings):
+    with running(tmp_path, **{"TRUSTED_PROXIES": PROXY, "WS_PORT": 0, **settings}) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Three connections at once from an address, ten new ones in 10 s. Each test has addresses of its own."""
+    limits = {
+        "CONNECTIONS_PER_ADDRESS": 3,
+        "CONNECTION_RATE": 10,
+        "WS_PORT": free_port(),
+        "ALLOWED_ORIGINS": "https://*.wild.example",
+    }
+    with served(tmp_path_factory.mktemp("limits"), **limits) as process:
+        yield process
+
+
+# --- connections, by address -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "how"),
+    [("127.0.1.1", {}), (PROXY, {"X_Forwarded_For": "192.0.2.1"}), (PROXY, {"Forwarded": "for=192.0.2.2"})],
+    ids=["itself", "X-Forwarded-For", "Forwarded"],
+)
+def test_connections_at_once(server, source, how):
+    """One too many hears 429, on the other port too, until another has gone; other addresses hear nothing."""
+    request = said(**how)
+    with staying(server.port, *[request] * 3, source=source) as statuses:
+        assert statuses == [101] * 3
+        answer = ask(server.ws_port, request, source)
+        assert status(answer) == 429
+        assert int(headers_of(answer)["Retry-After"]) >= 1
+        assert attempt(server.port, HANDSHAKE, "127.0.1.2") == 101
+    eventually(lambda: attempt(server.port, request, source) == 101)
+
+
+@pytest.mark.parametrize(
+    ("source", "how"),
+    [("127.0.1.3", {}), (PROXY, {"X_Forwarded_For": "192.0.2.3"})],
+    ids=["itself", "by proxy"],
+)
+def test_new_connections(server, source, how):
+    """Too many in a time hear 429 though none has stayed."""
+    statuses = [attempt(server.port, said(**how), source) for _ in range(14)]
+    assert statuses[:3] == [101] * 3
+    assert statuses[-1] == 429
+
+
+def test_neighbours_in_ipv6(server):
+    """All of a /64 are one."""
+    requests = [said(X_Forwarded_For=f"2001:db8::{number}") for number in range(4)]
+    with staying(server.port, *requests, source=PROXY) as statuses:
+        assert statuses == [101, 101, 101, 429]
+        assert attempt(server.port, said(X_Forwarded_For="2001:db8:0:1::1"), PROXY) == 101
+
+
+def test_a_proxy_is_not_counted(server):
+    """What it sends without an address, and its REST, and what is refused for another reason."""
+    requests = [HANDSHAKE] * 20 + [
+        said(HANDSHAKE.replace(b"/ws", b"/nope"), X_Forwarded_For="192.0.2.4")
+    ] * 20
+    with staying(server.port, *requests, source=PROXY) as statuses:
+        assert set(statuses) == {101, 404}
+        assert attempt(server.port, said(X_Forwarded_For="192.0.2.4"), PROXY) == 101
+
+
+@pytest.mark.parametrize("name", ["X_Forwarded_For", "Forwarded", "X_Real_IP"])
+def test_who_claims_to_be_others(server, name):
+    """It is not believed, whether it writes another address each time or a proxy's."""
+    source = {"X_Forwarded_For": "127.0.2.1", "Forwarded": "127.0.2.2", "X_Real_IP": "127.0.2.3"}[name]
+    claims = ["192.0.2.77", "for=192.0.2.78", "127.0.0.1", "for=127.0.0.1"]
+    with staying(server.port, *[said(**{name: claim}) for claim in claims], source=source) as statuses:
+        assert statuses == [101, 101, 101, 429]
+
+
+def test_who_claims_to_be_others_to_a_proxy(server):
+    """The proxy adds the true address behind it, which is the one that counts."""
+    requests = [said(X_Forwarded_For=f"198.51.100.{number}, 192.0.2.5") for number in range(4)]
+    with staying(server.port, *requests, source=PROXY) as statuses:
+        assert statuses == [101, 101, 101, 429]
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", HANDSHAKE[:-1], GET[:-2] + b"Content-Length: 9\r\n\r\n"])
+def test_who_says_nothing_counts_too(tmp_path, sent):
+    """Before a byte is read, so that slow handshakes are bounded; when their time is over they are gone."""
+    with served(tmp_path, CONNECTIONS_PER_ADDRESS=3, HANDSHAKE_TIMEOUT=2) as server, ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(connect(server.port)).sendall(sent)
+        refused = stack.enter_context(connect(server.port))
+        assert read_all(refused).startswith(b"HTTP/1.1 429 ")
+        assert attempt(server.port, HANDSHAKE, BOB) == 101
+        if not sent.endswith(b"\r\n\r\n"):
+            eventually(lambda: attempt(server.port, HANDSHAKE) == 101, 10)
+
+
+@pytest.mark.parametrize("how", ["reset", "fault", "cut", "http"])
+def test_however_a_connection_ends(tmp_path, how):
+    """It is released."""
+    with served(tmp_path, CONNECTIONS_PER_ADDRESS=1, CONNECTION_RATE=0) as server:
+        for _ in range(5):
+
+            def one() -> bool:
+                with connect(server.port) as sock:
+                    sock.sendall(GET if how == "http" else HANDSHAKE)
+                    if b"429" in read_until(sock, b"\r\n"):
+                        return False
+                    if how == "reset":
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                    elif how == "fault":
+                        sock.sendall(frame(b"{}", mask=None))
+                        read_all(sock)
+                    elif how == "cut":
+                        sock.sendall(frame(b"{}")[:-1])
+                    return True
+
+            eventually(one)
+
+
+def test_no_limits(tmp_path):
+    """With 0, nothing is counted."""
+    zeros = dict.fromkeys(("CONNECTIONS_PER_ADDRESS", "CONNECTION_RATE", "REQUEST_RATE"), 0)
+    with served(tmp_path, **zeros) as server, staying(server.port, *[HANDSHAKE] * 250) as statuses:
+        assert set(statuses) == {101}
+        assert {attempt(server.port, said(GET, Connection="close")) for _ in range(150)} == {200}
+
+
+def test_a_flood(tmp_path):
+    """From one address: others talk on, no file stays open, and the server logs no fault of its own."""
+    with served(tmp_path) as server, ExitStack() as stack:
+        bob = stack.enter_context(connect(server.port, BOB))
+        bob.sendall(HANDSHAKE)
+        read_until(bob, b"connection-established")
+        flood = [stack.enter_context(connect(server.port)) for _ in range(500)]
+        worst = 0.0
+        for number, sock in enumerate(flood):
+            try:
+                sock.sendall(HANDSHAKE if number % 2 else b"G")
+            except OSError:
+                continue  # refused and closed already
+            if number % 10 == 0:
+                began = time.monotonic()
+                bob.sendall(frame(b'{"type":"ping","payload":{}}'))
+                read_until(bob, b'"pong"')
+                worst = max(worst, time.monotonic() - began)
+        assert worst < 1
+        refused = [sock for sock in flood if closed(sock)]
+        assert len(refused) >= 400
+        assert attempt(server.port, HANDSHAKE, "127.0.0.11") == 101
+        assert "rror" not in server.log
+
+
+def closed(sock: socket.socket) -> bool:
+    sock.settimeout(0.05)
+    try:
+        while data := sock.recv(65536):
+            if b" 429 " in data:
+                return True
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def test_too_many_over_tls(tmp_path):
+    """They are just closed: to hear why, they would have to be let in."""
+    tls = certificate(tmp_path, "first")
+    with served(tmp_path, CONNECTIONS_PER_ADDRESS=1, **tls) as server, connect(server.port) as first:
+        context = trusting(tls)
+        with context.wrap_socket(first, server_hostname="127.0.0.1") as secure:
+            secure.sendall(HANDSHAKE)
+            read_until(secure, b"connection-established")
+            with connect(server.port) as second:
+                assert read_all(second) == b""
+
+
+def test_who_is_logged(tmp_path):
+    """The client's own address, where a trusted proxy tells it."""
+    with served(tmp_path, ENVIRONMENT="production") as server:
+        assert attempt(server.port, said(X_Forwarded_For="192.0.2.1, 2001:DB8::7"), PROXY) == 101
+        assert attempt(server.port, said(X_Forwarded_For="192.0.2.1"), ANN) == 101
+
+        def addresses() -> set[str]:
+            entries = map(json.loads, server.log.splitlines())
+            return {entry["address"] for entry in entries if "address" in entry}
+
+        eventually(lambda: addresses() == {"2001:db8::7", ANN})
+
+
+# --- REST --------------------------------------------------------------------------------------
+
+
+def test_too_many_requests(tmp_path):
+    """They are answered with 429, on a connection that is kept alive; and others are not."""
+    with served(tmp_path, REQUEST_RATE=2) as server:
+        with connect(server.port) as sock:
+            statuses = []
+            for _ in range(6):
+                sock.sendall(GET)
+                answer = read_answer(sock)
+                statuses.append(status(answer))
+        assert statuses[:4] == [200] * 4
+        assert statuses[-1] == 429
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "RATE_LIMITED"
+        assert headers_of(answer)["Retry-After"] == "1"
+        assert attempt(server.port, said(GET, Connection="close"), BOB) == 200
+
+
+def test_limits_are_shown(server):
+    """As they are set."""
+    answer = ask(server.port, said(GET.replace(b"health/live", b"limits"), Connection="close"), BOB)
+    assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {
+        "messageRate": 50,
+        "messageBurst": 100,
+        "messageSize": 65536,
+        "groupsPerHour": 30,
+        "groupSize": 500,
+        "groups": 100_000,
+        "connectionsPerTenSeconds": 10,
+        "connectionsAtOnce": 3,
+        "requestRate": 50,
+    }
+
+
+# --- origins -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("origin", "path", "expected"),
+    [
+        ("http://test", b"/ws", 101),
+        ("http://test:{ws_port}", b"/ws", 101),
+        ("http://test:{port}", b"/", 101),
+        ("https://a.wild.example", b"/ws", 101),
+        ("https://wild.example", b"/ws", 403),
+        ("https://evil.example", b"/ws", 403),
+        ("https://evil.example", b"/", 403),
+        ("null", b"/ws", 403),
+        ("\xff", b"/ws", 403),
+        ("https://evil.example", b"/nope", 404),
+        ("https://evil.example", b"/peerjs?key=peerjs&id=a&token=b", 101),
+    ],
+)
+def test_origins(server, origin, path, expected):
+    """A page of another origin is refused before the upgrade, on signaling; the broker is for all."""
+    origin = origin.format(port=server.port, ws_port=server.ws_port)
+    for port in (server.port, server.ws_port):
+        assert attempt(port, said(HANDSHAKE.replace(b"/ws", path), Origin=origin), PROXY) == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "expected"),
+    [
+        (b"/peerjs?key=peerjs&id=a&token=b", {"Origin": "https://app.example.com"}, 101),
+        (b"/peerjs?key=peerjs&id=b&token=b", {"Origin": "http://test"}, 101),
+        (b"/peerjs?key=peerjs&id=c&token=b", {"Origin": "https://evil.example"}, 403),
+        (b"/peerjs?key=peerjs&id=d&token=b", {}, 403),
+        (b"/ws", {"Origin": "https://app.example.com"}, 403),
+        (b"/ws", {}, 403),
+    ],
+)
+def test_stricter_origins(tmp_path, path, headers, expected):
+    """PEERJS_CORS is the broker's list, and REQUIRE_ORIGIN keeps programs out."""
+    with served(tmp_path, PEERJS_CORS="https://app.example.com", REQUIRE_ORIGIN="true") as server:
+        assert attempt(server.port, said(HANDSHAKE.replace(b"/ws", path), **headers)) == expected
+
+
+# --- headers -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        (GET, 200),
+        (GET.replace(b"/api/health/live", b"/nope"), 404),
+        (GET.replace(b"GET", b"DELETE"), 405),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", 431),
+        (HANDSHAKE.replace(b"/ws", b"/nope"), 404),
+        (HANDSHAKE.replace(b": 13", b": 12"), 426),
+        (HANDSHAKE[:-2] + b"Origin: null\r\n\r\n", 403),
+    ],
+)
+def test_security_headers(server, request_, expected):
+    """They are on every answer, the listener's own among them."""
+    for is_first in (True, False):  # or one on a connection that is kept alive
+        with connect(server.port, PROXY) as sock:
+            if not is_first:
+                sock.sendall(GET)
+                read_answer(sock)
+            sock.sendall(request_)
+            head = read_until(sock, b"\r\n\r\n")
+        assert status(head) == expected
+        headers = headers_of(head)
+        assert {name: headers[name.title()] for name in SECURITY} == SECURITY
+        assert "Strict-Transport-Security" not in headers
+
+
+def test_security_headers_of_the_limits(tmp_path):
+    """A server that is full, and one that has heard too much."""
+    with (
+        served(tmp_path, MAX_CONNECTIONS=1, CONNECTIONS_PER_ADDRESS=1) as server,
+        connect(server.port) as first,
+    ):
+        first.sendall(HANDSHAKE)
+        read_until(first, b"\r\n")
+        for source, expected in ((BOB, 503), (ANN, 429)):
+            answer = ask(server.port, HANDSHAKE, source)
+            assert status(answer) == expected
+            assert SECURITY.items() <= headers_of(answer).items()
+
+
+@pytest.mark.parametrize("request_", [GET, HANDSHAKE.replace(b"/ws", b"/nope")])
+def test_https_is_to_stay(server, request_):
+    """Where a trusted proxy says that the request came over it."""
+    request = said(request_, X_Forwarded_Proto="https")
+    for source, expected in ((PROXY, True), ("127.0.3.1", False)):
+        with connect(server.port, source) as sock:
+            sock.sendall(request)
+            headers = headers_of(read_until(sock, b"\r\n\r\n"))
+        assert ("Strict-Transport-Security" in headers) is expected
+
+
+def test_https_of_our_own(tmp_path):
+    """It is to stay as well."""
+    tls = certificate(tmp_path, "first")
+    with served(tmp_path, **tls) as server:
+        for request in (GET, HANDSHAKE.replace(b"/ws", b"/nope"), b"GET / HTTP/1.1\r\n\r\n"):
+            with (
+                connect(server.port) as plain,
+                trusting(tls).wrap_socket(plain, server_hostname="127.0.0.1") as sock,
+            ):
+                sock.sendall(request)
+                headers = headers_of(read_until(sock, b"\r\n\r\n"))
+            assert SECURITY.items() <= headers.items()
+            assert "Strict-Transport-Security" in headers
+
+
+def test_security_headers_over_http2(tmp_path):
+    """They are the same, on errors as well."""
+    need(shutil.which("curl"), "curl: apt-get install curl")
+    tls = certificate(tmp_path, "first")
+    with served(tmp_path, **tls) as server:
+        urls = [f"https://127.0.0.1:{server.port}/{path}" for path in ("api/health", "nope")]
+        command = ["curl", "-s", "--http2", "--cacert", tls["TLS_CERT"], "-D", "-", "-o", "/dev/null"]
+        for url, expected in zip(urls, (200, 404), strict=True):
+            done = subprocess.run([*command, url], capture_output=True, check=True, timeout=20)
+            assert done.stdout.startswith(b"HTTP/2 %d" % expected)
+            headers = headers_of(done.stdout.replace(b" \r\n", b"\r\n"))
+            assert SECURITY.items() <= headers.items()
+            assert "Strict-Transport-Security" in headers
