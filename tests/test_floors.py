@@ -42,10 +42,9 @@ FLOORS = [
         "peershare.doors.guard": {"quart", "quart_trio", "trio"},
         "peershare.doors.rest": {"attrs", "quart", "quart_cors", "quart_trio", "werkzeug"},
         "peershare.doors.peerjs_rest": {"attrs", "quart", "quart_cors", "quart_trio"},
-        "peershare.doors.signaling": {"structlog", "trio"},
         "peershare.doors.sockets": {"attrs", "trio"},
     },
-    {"peershare.doors.peerjs": {"structlog", "trio"}},
+    {"peershare.doors.peerjs": {"structlog", "trio"}, "peershare.doors.signaling": {"structlog", "trio"}},
     {"peershare.doors.listener": {"attrs", "structlog", "trio"}},
     # 5: what puts it together. Settings are read in `server` and above, and nowhere else.
     {"peershare.settings": {"attrs", "click", "dotenv"}, "peershare.logs": {"structlog"}},
