@@ -186,7 +186,7 @@ def test_every_room_is_there():
         ("peershare.runtime.actor", "from peershare import settings", "imports peershare.settings"),
         ("peershare.runtime.drain", "import trio_websocket", "imports trio_websocket"),
         ("peershare.doors.rest", "import peershare.doors.signaling", "imports peershare.doors.signaling"),
-        ("peershare.doors.signaling", "from peershare.doors.rest import x", "imports peershare.doors.rest"),
+        ("peershare.doors.rest", "from peershare.doors.signaling import x", "imports peershare.doors.signaling"),
         ("peershare.doors.http", "import peershare.doors.listener", "imports peershare.doors.listener"),
         (
             "peershare.doors.http",
