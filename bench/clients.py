@@ -24,7 +24,7 @@ READ_SIZE = 1 << 16
 # Whatever takes longer than this while setting up or finishing is a fault, and ends the program.
 PATIENCE = 120.0
 
-_HANDSHAKE = (
+HANDSHAKE = (
     b"GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
@@ -230,7 +230,7 @@ def _begin(port: int, greeting: Greeting) -> Client:
     sock.settimeout(0)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client = Client(sock)
-    client.send(_HANDSHAKE % greeting.path(client).encode())
+    client.send(HANDSHAKE % greeting.path(client).encode())
     return client
 
 

@@ -17,15 +17,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import comeback
+from bench import comeback, flood
 from bench.idle import MEMORY
 from bench.latency import P99
 from bench.scaling import FEW, MANY
-from bench.servers import PEER, PEERS, PEERSHARE, STOCK, WS_ZOD
+from bench.servers import LIMITED, PEER, PEERS, PEERSHARE, STOCK, WS_ZOD
 from bench.trial import DISTURBED, Table
 
 ORDER = (
-    *("relay", "broadcast", "storm", "handshakes", "comeback"),
+    *("relay", "broadcast", "storm", "handshakes", "comeback", "flood"),
     *("idle", "latency", "scaling", "rest", "peerjs"),
 )
 _HERE = Path(__file__).parent
@@ -64,6 +64,10 @@ def _growth(tables: Tables) -> float | None:
     return many / few if many and few else None
 
 
+def _limited(case: str) -> Callable[[Tables], float | None]:
+    return lambda tables: _values(tables, "flood", case).get(LIMITED)
+
+
 def _values(tables: Tables, table: str, case: str) -> dict[str, float]:
     """By server; nothing, if the question found no answer."""
     return tables[table].values.get(case, {}) if table in tables else {}
@@ -84,6 +88,7 @@ AIMS = (
     Aim("A message at 5,000 connections", 2, "times at 200", _growth),
     Aim("p99 at half of the capacity", 10, "ms", _value("latency", P99)),
     Aim("p99 while 5,000 come back", 50, "ms", _value("comeback", comeback.P99)),
+    Aim("p99 under a flood", 50, "ms", _limited(f"{flood.FLOODED}, {flood.P99}")),
     Aim("PeerJS, 100 pairs, 1 in flight", 1, _PEER_RATIO, _to_peer("peerjs", "100 pairs, 1 in flight")),
     Aim("PeerJS, 100 pairs, 16 in flight", 1, _PEER_RATIO, _to_peer("peerjs", "100 pairs, 16 in flight")),
     Aim("PeerJS, 1,000 pairs, 1 in flight", 1, _PEER_RATIO, _to_peer("peerjs", "1,000 pairs, 1 in flight")),

@@ -23,6 +23,8 @@ PEER = "peerjs-server"
 PEERJS_SERVERS = (PEERSHARE, PEER)
 # As people run it: every connection is logged. The others log nothing, so it does not compete.
 PEERSHARE_LOGGING = "PeerShare, logging"
+# With its limits as they are by default; the others have them out of the way.
+LIMITED = "PeerShare, limited"
 
 PEERS = Path(__file__).parent / "peers"
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -31,6 +33,12 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 NO_HEARTBEAT = 3600
 
 # The broker's bounds, out of the way; so are those of peers/peerjs_server, which has none on the rate.
+_NO_LIMITS = (
+    "--message-rate=1000000",
+    "--message-burst=1000000",
+    "--groups-per-hour=0",
+    "--max-group-size=100000",
+)
 _BROKER = ("--peerjs-rate=1000000", "--peerjs-concurrent-limit=100000", "--peerjs-alive-timeout=3600000")
 
 _cores = sorted(os.sched_getaffinity(0))
@@ -86,7 +94,8 @@ def command(name: str, work: Path, heartbeat: float) -> list[str]:
     logs = ["--environment", "production", "--log-level", "info" if name == PEERSHARE_LOGGING else "warning"]
     rest = ["--host", "127.0.0.1", "--port", "0", "--ws-port", "0"]
     beat = ["--ws-heartbeat-interval", str(int(heartbeat * 1000))]
-    return [sys.executable, "-m", "peershare", "serve", *rest, *beat, *_BROKER, *logs]
+    limits = ("--trusted-proxies=127.0.0.1",) if name == LIMITED else (*_NO_LIMITS, *_BROKER)
+    return [sys.executable, "-m", "peershare", "serve", *rest, *beat, *limits, *logs]
 
 
 @contextmanager

@@ -1,0 +1,102 @@
+"""What do others notice when one address does all at once what a public server must expect?
+
+20 pairs talk, as in `comeback`. Meanwhile another process, from an address of its own, opens 1,000 WebSockets
+again and again; of those that it gets, each says 10,000 messages as fast as it can; and it keeps 100 requests
+going that come a byte a second. PeerShare has its limits as they are by default.
+
+`python -m bench.flood PORT SECONDS` is that other process; the rest is `nox -s bench -- flood`.
+"""
+
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+from bench.clients import HANDSHAKE, open_pairs, text_frame
+from bench.latency import paced, quantile
+from bench.servers import LIMITED, Server, raise_file_limit, run
+from bench.trial import Effort, Table, say
+
+_PAIRS, _RATE, _SECONDS = 20, 200.0, 8.0
+_ADDRESS = "127.0.0.9"  # all of 127.0.0.0/8 is this machine; only 127.0.0.1 is trusted here
+_AT_ONCE, _SLOW, _MESSAGES = 1_000, 100, 10_000
+_P50, P99, _MAX = "p50, ms", "p99, ms", "longest, ms"
+_QUIET, FLOODED = "quiet", "flooded"
+
+
+def ask(effort: Effort) -> Table:
+    explained = (
+        f"{_PAIRS} pairs talk, with and without a flood from another address. The signals of those pairs."
+    )
+    table = Table("flood", "Flood", explained, ["case", "server", _P50, P99, _MAX])
+    seconds = effort.seconds if effort.quick else _SECONDS
+    with run(LIMITED, effort.work) as server:
+        found: dict[str, list[list[float]]] = {_QUIET: [], FLOODED: []}
+        for at in range(effort.rounds):
+            say(f"flood: round {at + 1} of {effort.rounds}")
+            for case, rounds in found.items():
+                rounds.append(_one_round(server, seconds, flooded=case == FLOODED))
+    for case, rounds in found.items():
+        medians = [statistics.median(values) for values in zip(*rounds, strict=True)]
+        table.put(f"{case}, {P99}", LIMITED, medians[1])
+        table.rows.append([case, LIMITED, *(f"{value:.1f}" for value in medians)])
+    return table
+
+
+def _one_round(server: Server, seconds: float, *, flooded: bool) -> list[float]:
+    crowd = open_pairs(server.port, _PAIRS)
+    command = [sys.executable, "-m", "bench.flood", str(server.port), str(seconds)]
+    with subprocess.Popen(command if flooded else ["true"]) as others:
+        taken = sorted(paced(crowd, _RATE, seconds).taken)
+        others.wait()
+    crowd.close()
+    server.rest()
+    return [1e3 * quantile(taken, 0.5), 1e3 * quantile(taken, 0.99), 1e3 * taken[-1]]
+
+
+# --- the flood ---------------------------------------------------------------------------------
+
+
+def main() -> None:
+    port, seconds = int(sys.argv[1]), float(sys.argv[2])
+    raise_file_limit()
+    end = time.monotonic() + seconds
+    burst = text_frame({"type": "ping", "payload": {}}) * _MESSAGES
+    slow: list[socket.socket] = []
+    next_byte = 0.0
+    while time.monotonic() < end:
+        if time.monotonic() > next_byte:
+            next_byte = time.monotonic() + 1
+            slow = [sock for sock in slow if _send(sock, b"G")]
+            slow += [_connect(port) for _ in range(_SLOW - len(slow))]
+        for sock in [_connect(port) for _ in range(_AT_ONCE)]:
+            _send(sock, HANDSHAKE % b"/ws" + burst)
+            sock.close()
+
+
+def _connect(port: int) -> socket.socket:
+    sock = socket.socket()
+    sock.bind((_ADDRESS, 0))
+    sock.settimeout(1)
+    with suppress(OSError):
+        sock.connect(("127.0.0.1", port))
+    sock.settimeout(0)
+    return sock
+
+
+def _send(sock: socket.socket, data: bytes) -> bool:
+    """As much as goes at once. Whether it is still open."""
+    try:
+        sock.send(data)
+    except BlockingIOError:
+        return True
+    except OSError:
+        sock.close()
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()
