@@ -17,6 +17,8 @@ from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
 from peershare.doors.http import HttpDoor, HttpRules
 from peershare.doors.listener import Listener
+from peershare.doors.metrics import Sources
+from peershare.doors.metrics_rest import add_metrics
 from peershare.doors.peerjs import Peerjs, claim_of
 from peershare.doors.peerjs_rest import PeerjsRestRules, add_peerjs
 from peershare.doors.poller import make_poller
@@ -30,6 +32,7 @@ from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import Roster
 from peershare.runtime.groups import Groups
 from peershare.runtime.heartbeat import HeartbeatRules
+from peershare.runtime.lag import watch_lag
 from peershare.runtime.outbox import OutboxRules
 from peershare.runtime.peers import Peers
 from peershare.settings import Settings, tls_context
@@ -60,25 +63,27 @@ class Server:
         broker = Broker(
             _broker_rules(settings), hub.share_group if settings.peerjs_scope == "group" else None
         )
-        self._actor = Actor(
-            forward(time.time, time.monotonic),
-            Groups(hub, trace=self._trace),
-            Peers(broker, trace=self._trace),
-        )
+        groups, peers = Groups(hub, trace=self._trace), Peers(broker, trace=self._trace)
+        self._actor = Actor(forward(time.time, time.monotonic), groups, peers)
         self.app = create_app(self._actor, hub, broker, lambda: self._roster.draining, _rest_rules(settings))
         add_peerjs(self.app, self._actor, broker, _peerjs_rest_rules(settings))
         self._http = HttpDoor(self.app, HttpRules())
         self._poller = make_poller()
         self._tls = tls_context(settings)
+        signaling, peerjs = self._socket_doors(settings)
+        counts = {"signaling": signaling.counts, "peerjs": peerjs.counts}
+        self._sources = Sources(hub, broker, groups, peers, counts, self._roster)
+        add_metrics(self.app, self._actor, self._sources, settings.metrics_token)
         self._listener = Listener(
-            self._socket_doors(settings),
+            {**dict.fromkeys(PATHS, signaling), f"{settings.peerjs_path}peerjs": peerjs},
             self._http,
             self._roster,
             settings.handshake_timeout,
             lambda: self._tls,
         )
 
-    def _socket_doors(self, settings: Settings) -> dict[str, SocketDoor]:
+    def _socket_doors(self, settings: Settings) -> tuple[SocketDoor, SocketDoor]:
+        """For signaling, and for the broker."""
         reception = Reception(
             self._roster, settings.max_message_size, settings.handshake_timeout, self._poller
         )
@@ -86,7 +91,7 @@ class Server:
             reception, _connection_rules(settings, _signaling_heartbeat(settings)), self._signal
         )
         peerjs = SocketDoor(reception, _connection_rules(settings, _peerjs_heartbeat(settings)), self._broker)
-        return {**dict.fromkeys(PATHS, signaling), f"{settings.peerjs_path}peerjs": peerjs}
+        return signaling, peerjs
 
     def _signal(self, visitor: Visitor) -> Signaling:
         return Signaling(UserId(visitor.id), self._actor, visitor.outbox, trace=self._trace)
@@ -111,6 +116,7 @@ class Server:
         listeners = [listener for port in ports for listener in await _listen(self._settings.host, port)]
         async with trio.open_nursery() as outer:
             outer.start_soon(self._actor.run)
+            outer.start_soon(watch_lag, self._sources.lag.observe)
             if self._poller is not None:
                 outer.start_soon(self._poller.run)
             async with trio.open_nursery() as connections:

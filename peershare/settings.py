@@ -82,7 +82,7 @@ class MountPath(click.ParamType[str]):
     name = "path"
 
     # What the server has at its root already.
-    _RESERVED = ("api", "group", "ws")
+    _RESERVED = ("api", "group", "metrics", "ws")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """With a slash at both ends."""
@@ -90,7 +90,9 @@ class MountPath(click.ParamType[str]):
         if not all(re.fullmatch(r"[A-Za-z0-9._~-]{1,100}", segment) for segment in segments):
             self.fail(f"{value!r} is not a path such as /myapp.", param, ctx)
         if {".", ".."} & set(segments) or segments[:1] in [[name] for name in self._RESERVED]:
-            self.fail(f"{value!r} is not free: it must not begin with /api, /group or /ws.", param, ctx)
+            self.fail(
+                f"{value!r} is not free: it must not begin with /api, /group, /metrics or /ws.", param, ctx
+            )
         return "/".join(["", *segments, ""])
 
 
@@ -269,6 +271,14 @@ class Settings:
         unit="1/s",
         meaning="Messages from one client of the broker; five times as many at once. More are dropped, and "
         "after 10 s of that the client is closed.",
+    )
+
+    metrics_token: str = _setting(
+        "",
+        click.STRING,
+        "METRICS_TOKEN",
+        meaning="Who reads /metrics must bring it (`Authorization: Bearer TOKEN`). Empty: everybody may.",
+        secret=True,
     )
 
     tls_cert: str = _setting(

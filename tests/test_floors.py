@@ -28,13 +28,14 @@ FLOORS = [
     # 4: the doors, what they stand on, and the listener above them.
     {"peershare.doors": set(), "peershare.doors.head": {"attrs", "h11"}},
     {"peershare.doors.poller": {"structlog", "trio"}},
-    {"peershare.doors.streams": {"trio"}},
+    {"peershare.doors.streams": {"trio"}, "peershare.doors.metrics": {"attrs", "prometheus_client"}},
     {
         "peershare.doors.http": {"attrs", "hypercorn", "structlog", "trio"},
         "peershare.doors.websocket": {"trio", "trio_websocket", "wsproto"},
     },
     {
         "peershare.doors.rest": {"attrs", "quart", "quart_cors", "quart_trio", "werkzeug"},
+        "peershare.doors.metrics_rest": {"quart", "quart_cors", "quart_trio"},
         "peershare.doors.peerjs_rest": {"attrs", "quart", "quart_cors", "quart_trio"},
         "peershare.doors.signaling": {"structlog", "trio"},
         "peershare.doors.sockets": {"attrs", "trio"},
@@ -59,6 +60,7 @@ ONE_FILE_ONLY = {
     "h11": {"peershare.doors.head"},
     "hypercorn": {"peershare.doors.http"},
     "msgspec": {"peershare.wire.codec", "peershare.wire.peerjs"},
+    "prometheus_client": {"peershare.doors.metrics"},
     "trio_websocket": {"peershare.doors.websocket"},
 }
 

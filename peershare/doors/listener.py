@@ -91,6 +91,7 @@ class Listener:
             return NOT_FOUND
         verdict = judge_upgrade(head)
         if isinstance(verdict, Upgrade) and not self.roster.has_room:
+            self.roster.turned_away += not self.roster.draining
             return UNAVAILABLE
         return verdict
 

@@ -7,6 +7,8 @@ import trio
 from peershare.core.broker import Broker, BrokerRules
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
+from peershare.doors.metrics import Sources
+from peershare.doors.metrics_rest import add_metrics
 from peershare.doors.peerjs import Peerjs, claim_of
 from peershare.doors.peerjs_rest import PeerjsRestRules, add_peerjs
 from peershare.doors.rest import RestRules, create_app
@@ -42,7 +44,8 @@ class House:
         numbers = count()
         self.hub = Hub((lambda: next(ids)) if ids else lambda: GroupId(str(next(numbers))), ttl)
         self.broker = Broker(broker_rules, self.hub.share_group if scoped else None)
-        self.actor = Actor(clock, Groups(self.hub, trace=trace), Peers(self.broker, trace=trace))
+        groups, peers = Groups(self.hub, trace=trace), Peers(self.broker, trace=trace)
+        self.actor = Actor(clock, groups, peers)
         self.roster = Roster(10)
         self.draining = False
         reception = Reception(self.roster, 1000, 10, poller=None)
@@ -56,14 +59,17 @@ class House:
             rules,
             lambda visitor: Peerjs(visitor, claim_of(visitor.upgrade.query), self.actor, trace=trace),
         )
+        doors = {"signaling": self.signaling.counts, "peerjs": self.peerjs.counts}
+        self.sources = Sources(self.hub, self.broker, groups, peers, doors, self.roster)
 
-    def app(self, origins=(), peerjs=None):
+    def app(self, origins=(), peerjs=None, metrics_token=""):
         app = create_app(
             self.actor, self.hub, self.broker, lambda: self.draining, RestRules(list(origins), 3001, "test")
         )
         add_peerjs(
             app, self.actor, self.broker, peerjs or PeerjsRestRules("/", allow_discovery=False, cors=())
         )
+        add_metrics(app, self.actor, self.sources, metrics_token)
         return app
 
     async def members(self) -> int:

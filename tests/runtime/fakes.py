@@ -42,6 +42,9 @@ class FakeSocket:
         self.closed_with: tuple[int, str] | None = None
         self.answers_close = True
 
+    async def sign_of_life(self) -> None:
+        await trio.sleep_forever()
+
     async def listen(self, audience) -> None:
         async for message in self._said:
             self.last_heard = trio.current_time()
