@@ -55,6 +55,7 @@ def test_defaults():
         ("SHUTDOWN_TIMEOUT", "3", "shutdown_timeout", 3.0),
         ("HANDSHAKE_TIMEOUT", "1", "handshake_timeout", 1.0),
         ("MAX_CONNECTIONS", "5", "max_connections", 5),
+        ("METRICS_TOKEN", "s3cret", "metrics_token", "s3cret"),
     ],
 )
 def test_variables(monkeypatch, variable, value, field, expected):

@@ -143,15 +143,16 @@ METRICS = (
         "peershare_connections_closed_total",
         "counter",
         ("door", "by", "code"),
-        "WebSockets that were closed: by whom (`client`, `server` or `network`: lost without a word), and with "
-        "which close code. A client's is 1000, 1001, 1005 (it gave none) or `other`.",
+        "WebSockets that were closed: by whom (`client`, `server`, or `network` where it was lost without a "
+        "word), and with which close code. A client's is 1000, 1001, 1005 (it gave none) or `other`.",
         _closes,
     ),
     Row(
         "peershare_handshake_seconds",
         "histogram",
         ("door",),
-        "From the request for a WebSocket to its answer, waiting for a turn included. Failed ones don't count.",
+        "From the request for a WebSocket to its answer, waiting for a turn included. Those that failed are "
+        "not in it.",
         _by_door(lambda door: door.handshakes),
     ),
     Row(
