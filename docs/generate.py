@@ -1,5 +1,7 @@
 """Writes anew what the docs take from the code: what stands between `<!-- generated: NAME -->` and its end.
 
+The Grafana dashboard is made as a whole, of panels.toml.
+
 `python docs/generate.py` writes; with `--check` it names each stale block and exits 1. The sequence
 diagrams are drawn from what a real Hub answers, text in and text out: they can't promise what it doesn't do.
 """
@@ -7,6 +9,7 @@ diagrams are drawn from what a real Hub answers, text in and text out: they can'
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,6 +20,7 @@ import attrs
 
 from peershare import errors
 from peershare.core.hub import Delivery, Effect, Hub
+from peershare.doors.metrics import METRICS
 from peershare.errors import Ending, ErrorCode
 from peershare.messages import CLIENT_TYPES, SERVER_TYPES, Error, GroupId, NotAdmitted, User, UserId
 from peershare.settings import Settings, about
@@ -24,7 +28,8 @@ from peershare.wire.codec import MAX_REQUEST_ID, InvalidMessage, decode, encode,
 from peershare.wire.validation import RULES, Rule, Text, Uuid
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = (ROOT / "README.md", ROOT / "docs" / "protocol.md", ROOT / "docs" / "peerjs.md")
+FILES = (ROOT / "README.md", *(ROOT / "docs" / name for name in ("protocol.md", "peerjs.md", "metrics.md")))
+DASHBOARD = ROOT / "docs" / "grafana-dashboard.json"
 DIALOGUES = (ROOT / "docs" / "dialogues.txt").read_text("utf-8")
 _BLOCK = re.compile(r"(?<=<!-- generated: )([\w-]+)( -->\n)(.*?)(?=<!-- end: \1 -->)", re.DOTALL)
 
@@ -71,6 +76,14 @@ def endings() -> str:
     ends = (ending.value for ending in Ending)
     rows = ([str(end.code), end.reason, "yes" if end.come_back else "no", f"`{end.left}`"] for end in ends)
     return _table(["Code", "Reason", "Connect again by yourself?", "The others hear `user-left` with"], rows)
+
+
+def metrics() -> str:
+    rows = (
+        [f"`{row.name}`", row.kind, ", ".join(f"`{label}`" for label in row.labels), row.meaning]
+        for row in METRICS
+    )
+    return _table(["Metric", "Type", "Labels", "Meaning"], rows)
 
 
 def _messages(types: Mapping[str, type[Any]]) -> str:
@@ -172,6 +185,69 @@ def _label(text: str) -> str:
     return f"{message['type']}<br/>" + payload.replace(", members:", ",<br/>members:")
 
 
+_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+_COLUMNS, _HEIGHT = 24, 7  # Grafana's grid
+
+
+def dashboard() -> str:
+    panels: list[dict[str, Any]] = []
+    x = y = below = 0
+    for said in tomllib.loads((ROOT / "docs" / "panels.toml").read_text("utf-8"))["panel"]:
+        width, height = (6, 4) if said.get("kind") == "stat" else (8, _HEIGHT)
+        if x + width > _COLUMNS or "row" in said:
+            x, y = 0, below
+        if "row" in said:
+            place = {"x": 0, "y": y, "w": _COLUMNS, "h": 1}
+            panels.append({"type": "row", "title": said["row"], "gridPos": place, "panels": []})
+            y += 1
+        panels.append(_panel(said) | {"gridPos": {"x": x, "y": y, "w": width, "h": height}})
+        x, below = x + width, y + height
+    for number, panel in enumerate(panels, 1):
+        panel["id"] = number
+    return json.dumps(_dashboard_of(panels), indent=2, ensure_ascii=False) + "\n"
+
+
+def _panel(said: Mapping[str, Any]) -> dict[str, Any]:
+    queries = said["queries"]
+    meanings = [
+        row.meaning for row in METRICS if re.search(rf"\b{row.name}(_bucket)?\b", " ".join(queries.values()))
+    ]
+    return {
+        "type": said.get("kind", "timeseries"),
+        "title": said["title"],
+        "description": " ".join(meanings),
+        "datasource": _SOURCE,
+        "fieldConfig": {"defaults": {"unit": said.get("unit", "short"), "min": 0}, "overrides": []},
+        "options": {"textMode": "name"} if said["title"] == "Version" else {},
+        "targets": [
+            {"refId": chr(ord("A") + at), "datasource": _SOURCE, "expr": query, "legendFormat": legend}
+            for at, (legend, query) in enumerate(queries.items())
+        ],
+    }
+
+
+def _dashboard_of(panels: list[dict[str, Any]]) -> dict[str, Any]:
+    instance = {"query": "label_values(peershare_build_info, instance)", "refId": "instances"}
+    variables = [
+        {"name": "datasource", "type": "datasource", "query": "prometheus", "label": "Prometheus"},
+        {"name": "instance", "type": "query", "datasource": _SOURCE, "query": instance, "refresh": 2}
+        | {"includeAll": True, "multi": True, "allValue": ".*"},
+    ]
+    return {
+        "title": "PeerShare",
+        "uid": "peershare",
+        "tags": ["peershare"],
+        "schemaVersion": 38,  # Grafana 10's; newer ones bring it up to theirs
+        "editable": True,
+        "graphTooltip": 1,
+        "refresh": "30s",
+        "time": {"from": "now-6h", "to": "now"},
+        "templating": {"list": variables},
+        "annotations": {"list": []},
+        "panels": panels,
+    }
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "error-codes": error_codes,
@@ -179,6 +255,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "endings": endings,
     "client-messages": lambda: _messages(CLIENT_TYPES),
     "server-messages": lambda: _messages(SERVER_TYPES),
+    "metrics": metrics,
     "validation-rules": validation_rules,
     "connection-states": connection_states,
     **{name: partial(flow, name) for name in FLOWS},
@@ -188,7 +265,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
 def stale() -> list[str]:
     """The blocks that differ from what the code says now, and those that stand nowhere."""
     found = {block[1]: block[3] for file in FILES for block in _BLOCK.finditer(file.read_text("utf-8"))}
-    return [name for name, make in BLOCKS.items() if found.get(name) != make()]
+    names = [name for name, make in BLOCKS.items() if found.get(name) != make()]
+    same = DASHBOARD.exists() and DASHBOARD.read_text("utf-8") == dashboard()
+    return names if same else [*names, DASHBOARD.name]
 
 
 def main(arguments: list[str]) -> int:
@@ -199,6 +278,7 @@ def main(arguments: list[str]) -> int:
     for file in FILES:
         text = _BLOCK.sub(lambda block: block[1] + block[2] + BLOCKS[block[1]](), file.read_text("utf-8"))
         file.write_text(text, "utf-8")
+    DASHBOARD.write_text(dashboard(), "utf-8")
     return 0
 
 

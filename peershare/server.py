@@ -20,6 +20,8 @@ from peershare.core.sessions import SessionRules, Sessions
 from peershare.doors.guard import add_guard
 from peershare.doors.http import HttpDoor, HttpRules
 from peershare.doors.listener import Listener
+from peershare.doors.metrics import Sources
+from peershare.doors.metrics_rest import add_metrics
 from peershare.doors.origins import Origins
 from peershare.doors.peerjs import Peerjs, claim_of
 from peershare.doors.peerjs_rest import PeerjsRestRules, add_peerjs
@@ -35,6 +37,7 @@ from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import Roster
 from peershare.runtime.groups import Drain, Groups, GroupsRules
 from peershare.runtime.heartbeat import HeartbeatRules
+from peershare.runtime.lag import watch_lag
 from peershare.runtime.outbox import OutboxRules
 from peershare.runtime.peers import Peers
 from peershare.settings import Settings, tls_context
@@ -70,11 +73,10 @@ class Server:
         )
         may_reach = hub.share_group if settings.peerjs_scope == "group" else None
         broker = Broker(_broker_rules(settings), may_reach, hub.is_away)
-        self._actor = Actor(
-            forward(time.time, time.monotonic),
-            Groups(hub, _sessions(settings), _groups_rules(settings), trace=self._trace),
-            Peers(broker, trace=self._trace),
-        )
+        sessions = _sessions(settings)
+        groups = Groups(hub, sessions, _groups_rules(settings), trace=self._trace)
+        peers = Peers(broker, trace=self._trace)
+        self._actor = Actor(forward(time.time, time.monotonic), groups, peers)
         self.app = create_app(self._actor, hub, broker, lambda: self._roster.draining, _rest_rules(settings))
         add_peerjs(self.app, self._actor, broker, _peerjs_rest_rules(settings))
         proxies, turnstile = Proxies(settings.trusted_proxies), Turnstile(_address_rules(settings))
@@ -82,8 +84,12 @@ class Server:
         self._http = HttpDoor(self.app, HttpRules())
         self._poller = make_poller()
         self._tls = tls_context(settings)
+        signaling, peerjs = self._socket_doors(settings)
+        counts = {"signaling": signaling.counts, "peerjs": peerjs.counts}
+        self._sources = Sources(hub, sessions, broker, groups, peers, counts, self._roster, turnstile)
+        add_metrics(self.app, self._actor, self._sources, settings.metrics_token)
         self._listener = Listener(
-            self._socket_doors(settings),
+            {**dict.fromkeys(PATHS, signaling), f"{settings.peerjs_path}peerjs": peerjs},
             self._http,
             self._roster,
             settings.handshake_timeout,
@@ -92,7 +98,8 @@ class Server:
             turnstile,
         )
 
-    def _socket_doors(self, settings: Settings) -> dict[str, SocketDoor]:
+    def _socket_doors(self, settings: Settings) -> tuple[SocketDoor, SocketDoor]:
+        """For signaling, and for the broker."""
         reception = Reception(
             self._roster, settings.max_message_size, settings.handshake_timeout, self._poller
         )
@@ -110,7 +117,7 @@ class Server:
             if settings.peerjs_cors
             else None,
         )
-        return {**dict.fromkeys(PATHS, signaling), f"{settings.peerjs_path}peerjs": peerjs}
+        return signaling, peerjs
 
     def _signal(self, visitor: Visitor) -> Signaling:
         return Signaling(visitor, self._actor, trace=self._trace)
@@ -137,6 +144,7 @@ class Server:
         self._ports.update(open_ports)
         async with trio.open_nursery() as outer:
             outer.start_soon(self._actor.run)
+            outer.start_soon(watch_lag, self._sources.lag.observe)
             if self._poller is not None:
                 outer.start_soon(self._poller.run)
             async with trio.open_nursery() as connections:

@@ -108,7 +108,7 @@ class MountPath(click.ParamType[str]):
     name = "path"
 
     # What the server has at its root already.
-    _RESERVED = ("api", "group", "ws")
+    _RESERVED = ("api", "group", "metrics", "ws")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """With a slash at both ends."""
@@ -116,7 +116,9 @@ class MountPath(click.ParamType[str]):
         if not all(re.fullmatch(r"[A-Za-z0-9._~-]{1,100}", segment) for segment in segments):
             self.fail(f"{value!r} is not a path such as /myapp.", param, ctx)
         if {".", ".."} & set(segments) or segments[:1] in [[name] for name in self._RESERVED]:
-            self.fail(f"{value!r} is not free: it must not begin with /api, /group or /ws.", param, ctx)
+            self.fail(
+                f"{value!r} is not free: it must not begin with /api, /group, /metrics or /ws.", param, ctx
+            )
         return "/".join(["", *segments, ""])
 
 

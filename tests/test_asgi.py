@@ -74,6 +74,8 @@ def test_rest_and_vectors(server):
     for port in (server.port, server.ws_port):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/group/{group}") as answer:
             assert json.load(answer)["memberCount"] == 2
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            assert b'\npeershare_connections{door="signaling"} 2.0\n' in answer.read()
     files = [str(file) for file in sorted(VECTORS.glob("*.json"))]
     command = [sys.executable, str(VECTORS / "replay"), f"ws://127.0.0.1:{server.ws_port}/ws", *files]
     replay = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from docs import generate
+from peershare.doors.metrics import METRICS
 
 DOCUMENTS = [generate.ROOT / "README.md", *sorted((generate.ROOT / "docs").glob("*.md"))]
 
@@ -48,3 +49,38 @@ def test_json_examples_are_json(document):
     """Every example that calls itself JSON parses."""
     for example in re.findall(r"^```json\n(.*?)^```$", document.read_text("utf-8"), re.MULTILINE | re.DOTALL):
         json.loads(example)
+
+
+def _shown():
+    """The metrics that the dashboard's queries name."""
+    board = json.loads(generate.DASHBOARD.read_text("utf-8"))
+    queries = [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
+    found = set(re.findall(r"\b(?:peershare|process)_\w+", " ".join(queries)))
+    return {name.removesuffix("_bucket") for name in found}
+
+
+def test_the_dashboard_shows_every_metric():
+    """And none that the code does not have."""
+    assert {name for name in _shown() if not name.startswith("process_")} == {row.name for row in METRICS}
+
+
+def test_the_documents_name_no_other_metrics():
+    """Alerts on what is not there would be silent for ever."""
+    text = (generate.ROOT / "docs" / "metrics.md").read_text("utf-8")
+    named = {name.removesuffix("_bucket") for name in re.findall(r"\bpeershare_\w+", text)}
+    assert named == {row.name for row in METRICS}
+
+
+def test_panels_do_not_overlap():
+    """Each has an ID and a place of its own."""
+    panels = json.loads(generate.DASHBOARD.read_text("utf-8"))["panels"]
+    places = [panel["gridPos"] for panel in panels]
+    cells = [
+        (x, y)
+        for at in places
+        for x in range(at["x"], at["x"] + at["w"])
+        for y in range(at["y"], at["y"] + at["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert max(x for x, _ in cells) < 24
+    assert len({panel["id"] for panel in panels}) == len(panels)

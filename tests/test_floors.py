@@ -33,7 +33,7 @@ FLOORS = [
         "peershare.doors.proxies": {"attrs"},
     },
     {"peershare.doors.poller": {"structlog", "trio"}},
-    {"peershare.doors.streams": {"trio"}},
+    {"peershare.doors.streams": {"trio"}, "peershare.doors.metrics": {"attrs", "prometheus_client"}},
     {
         "peershare.doors.http": {"attrs", "hypercorn", "structlog", "trio"},
         "peershare.doors.websocket": {"trio", "trio_websocket", "wsproto"},
@@ -41,6 +41,7 @@ FLOORS = [
     {
         "peershare.doors.guard": {"quart", "quart_trio", "trio"},
         "peershare.doors.rest": {"attrs", "quart", "quart_cors", "quart_trio", "werkzeug"},
+        "peershare.doors.metrics_rest": {"quart", "quart_cors", "quart_trio"},
         "peershare.doors.peerjs_rest": {"attrs", "quart", "quart_cors", "quart_trio"},
         "peershare.doors.sockets": {"attrs", "trio"},
     },
@@ -64,6 +65,7 @@ ONE_FILE_ONLY = {
     "h11": {"peershare.doors.head"},
     "hypercorn": {"peershare.doors.http"},
     "msgspec": {"peershare.wire.codec", "peershare.wire.peerjs"},
+    "prometheus_client": {"peershare.doors.metrics"},
     "trio_websocket": {"peershare.doors.websocket"},
 }
 
@@ -186,7 +188,11 @@ def test_every_room_is_there():
         ("peershare.runtime.actor", "from peershare import settings", "imports peershare.settings"),
         ("peershare.runtime.drain", "import trio_websocket", "imports trio_websocket"),
         ("peershare.doors.rest", "import peershare.doors.signaling", "imports peershare.doors.signaling"),
-        ("peershare.doors.rest", "from peershare.doors.signaling import x", "imports peershare.doors.signaling"),
+        (
+            "peershare.doors.rest",
+            "from peershare.doors.signaling import x",
+            "imports peershare.doors.signaling",
+        ),
         ("peershare.doors.http", "import peershare.doors.listener", "imports peershare.doors.listener"),
         (
             "peershare.doors.http",

@@ -134,7 +134,10 @@ class Listener:
             return verdict
         if door.origins is not None and not door.origins.allow(head.said("origin"), head.said("host")):
             return FORBIDDEN
-        return verdict if self.roster.has_room else UNAVAILABLE
+        if not self.roster.has_room:
+            self.roster.turned_away += not self.roster.draining
+            return UNAVAILABLE
+        return verdict
 
     async def _turn_away(self, stream: ClientStream, wait: float) -> None:
         """Who comes too often; one that must speak TLS first to be heard is just closed."""

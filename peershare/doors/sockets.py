@@ -16,6 +16,7 @@ from peershare.ids import new_connection_id
 from peershare.messages import ConnectionId
 from peershare.ports import Conversation, Socket
 from peershare.runtime.connection import Connection, ConnectionRules
+from peershare.runtime.counts import DoorCounts
 from peershare.runtime.drain import Roster
 from peershare.runtime.outbox import Outbox
 
@@ -60,11 +61,12 @@ class SocketDoor:
     rules: ConnectionRules
     converse: Callable[[Visitor], Conversation]
     origins: Origins | None = None
+    counts: DoorCounts = attrs.field(factory=DoorCounts)
 
     async def serve(self, stream: ClientStream, upgrade: Upgrade, client: Client = UNKNOWN) -> None:
         """One client, from its handshake to its close. If cancelled, the client hears 1001 if it can."""
         name, roster = new_connection_id(), self.reception.roster
-        connection = Connection(name, client.address, self.rules, roster)
+        connection = Connection(name, client.address, self.rules, roster, self.counts.round_trips.observe)
         outbox = Outbox(stream, self.rules.outbox, lambda: connection.end(Ending.TOO_SLOW))
         with roster.seat():
             async with trio.open_nursery() as nursery:
@@ -72,20 +74,22 @@ class SocketDoor:
                 socket = await self._shake_hands(nursery, stream, outbox, upgrade)
                 if socket is not None:
                     visitor = Visitor(name, upgrade, socket, outbox, connection, client.counted)
-                    conversation = self.converse(visitor)
-                    await connection.run(nursery, socket, outbox, conversation)
+                    with self.counts.stay(connection, outbox):
+                        await connection.run(nursery, socket, outbox, self.converse(visitor))
                 nursery.cancel_scope.cancel()
 
     async def _shake_hands(
         self, nursery: trio.Nursery, stream: ClientStream, outbox: Outbox, upgrade: Upgrade
     ) -> Socket | None:
         """None if the client took too long for it, or has gone."""
-        reception = self.reception
+        reception, began = self.reception, trio.current_time()
         try:
             async with reception.handshakes:
                 with trio.fail_after(reception.handshake_timeout):
-                    return await accept_websocket(
+                    socket = await accept_websocket(
                         nursery, stream, outbox, upgrade, reception.max_message_size, poller=reception.poller
                     )
         except (trio.TooSlowError, trio.BrokenResourceError):
             return None
+        self.counts.handshakes.observe(trio.current_time() - began)
+        return socket

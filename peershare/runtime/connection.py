@@ -5,6 +5,8 @@ Whoever finds a reason to end writes it down with `end`, the first one counts, a
 is cancelled; the goodbye follows while the writer still runs.
 """
 
+from collections.abc import Callable
+
 import attrs
 import structlog
 import trio
@@ -33,17 +35,28 @@ class ConnectionRules:
 
 
 class Connection:
-    """A client's stay, from `run` to the closed socket. `end` ends it, from wherever the reason is found."""
+    """A client's stay, from `run` to the closed socket. `end` ends it, from wherever the reason is found.
+
+    `answered` is told how many seconds after a ping something came.
+    """
 
     __slots__ = (
-        *("_code", "_ending", "_log", "_reading", "_roster", "_rules", "_why"),
+        *("_answered", "_code", "_ending", "_log", "_reading", "_roster", "_rules", "_why"),
         *("expects_restart", "heard"),
     )
 
-    def __init__(self, name: str, address: str, rules: ConnectionRules, roster: Roster) -> None:
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        rules: ConnectionRules,
+        roster: Roster,
+        answered: Callable[[float], None] = lambda _seconds: None,
+    ) -> None:
         self._log = log.bind(connection=name, address=address)
         self._rules = rules
         self._roster = roster
+        self._answered = answered
         self._ending: Ending | None = None
         self._code, self._why = 0, ""
         self.heard = 0  # messages
@@ -54,6 +67,11 @@ class Connection:
     def has_ended(self) -> bool:
         """Whether a reason to end is written down."""
         return self._ending is not None
+
+    @property
+    def ended(self) -> tuple[Ending, int]:
+        """Why it ended, and with which close code, once `run` has returned."""
+        return self._ending or Ending.FAULT, self._code
 
     def fail(self) -> None:
         """End the connection over the exception that is being handled, which is a bug of ours."""
@@ -105,7 +123,13 @@ class Connection:
 
     async def _watch(self, socket: Socket, outbox: Outbox) -> None:
         """The heartbeat."""
-        await heartbeat(lambda: socket.last_heard, lambda: outbox.put_control(PING), self._rules.heartbeat)
+        await heartbeat(
+            lambda: socket.last_heard,
+            lambda: outbox.put_control(PING),
+            self._rules.heartbeat,
+            socket.sign_of_life,
+            self._answered,
+        )
         self.end(Ending.HEARTBEAT_LOST)
 
     async def _say_goodbye(self, socket: Socket, outbox: Outbox, conversation: Conversation) -> None:

@@ -20,6 +20,7 @@ class Roster:
 
     def __init__(self, max_connections: int) -> None:
         self.draining = False
+        self.turned_away = 0  # for want of room
         self._max = max_connections
         self._seats = 0
         self._ends: dict[End, None] = {}

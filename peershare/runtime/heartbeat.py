@@ -1,6 +1,6 @@
 """Finds out that a client has vanished, though its connection still looks open."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import attrs
 import trio
@@ -14,10 +14,20 @@ class HeartbeatRules:
     timeout: float
 
 
-async def heartbeat(last_heard: Callable[[], float], ping: Callable[[], None], rules: HeartbeatRules) -> None:
+def _tell_nobody(_seconds: float) -> None: ...
+
+
+async def heartbeat(
+    last_heard: Callable[[], float],
+    ping: Callable[[], None],
+    rules: HeartbeatRules,
+    sign_of_life: Callable[[], Awaitable[None]] = trio.sleep_forever,
+    answered: Callable[[float], None] = _tell_nobody,
+) -> None:
     """Ping every interval, and return once the client is gone. May be cancelled at any time.
 
     Any byte counts as life, not pongs alone: a client that sends is there, however busy it is.
+    `sign_of_life` waits for the next one; `answered` is told how many seconds after a ping it came.
     """
     next_ping = trio.current_time() + rules.interval
     while True:
@@ -28,3 +38,7 @@ async def heartbeat(last_heard: Callable[[], float], ping: Callable[[], None], r
         if now >= next_ping:
             ping()
             next_ping = now + rules.interval
+            # Past the deadline the loop finds out which of the two it was.
+            with trio.move_on_at(min(next_ping, last_heard() + rules.timeout)):
+                await sign_of_life()
+                answered(trio.current_time() - now)

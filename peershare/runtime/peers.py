@@ -1,13 +1,22 @@
 """The broker in the actor's hands: what PeerJS clients say to it, and what it does to their lines."""
 
 from collections.abc import Sequence
+from typing import get_args
 
 import attrs
 import structlog
 
 from peershare.core.broker import Admit, Broker, Claim, Drop, Effect, Lost, Probe, Send
 from peershare.errors import Ending
-from peershare.messages import ConnectionId, Transmission
+from peershare.messages import (
+    ConnectionId,
+    IdTaken,
+    NotAdmitted,
+    Open,
+    Relayed,
+    RelayedType,
+    Transmission,
+)
 from peershare.ports import Line, Mailbox
 from peershare.runtime.actor import Handlers
 from peershare.wire.frames import text_frame
@@ -53,6 +62,12 @@ class Peers:
         self._trace = trace
         self._lines: dict[ConnectionId, Line] = {}
         self.unflushed: list[Mailbox] = []
+        # Plain dicts with all keys, as in `groups`; None is a client's message that asks for nothing.
+        self.heard: dict[str | None, int] = dict.fromkeys([*get_args(RelayedType), None], 0)
+        self.sent: dict[str | type, int] = dict.fromkeys(
+            [*get_args(RelayedType), Open, IdTaken, NotAdmitted], 0
+        )
+        self.dropped: dict[Ending, int] = dict.fromkeys(Ending, 0)
         self.handlers: Handlers = {
             Connect: self._connect,
             Transmit: self._transmit,
@@ -72,7 +87,9 @@ class Peers:
         self._take_effect(self._broker.connect(connect.connection, connect.claim, now))
 
     def _transmit(self, transmit: Transmit, now: float) -> None:
-        self._take_effect(self._broker.handle(transmit.connection, transmit.message, now))
+        message = transmit.message
+        self.heard[None if message is None else message.type] += 1
+        self._take_effect(self._broker.handle(transmit.connection, message, now))
 
     def _alive(self, alive: Alive, now: float) -> None:
         self._take_effect(self._broker.alive(alive.connection))
@@ -96,13 +113,16 @@ class Peers:
                     log.info("messages lost", count=count, why=why, **attrs.asdict(self._broker.stats()))
 
     def _send(self, send: Send) -> None:
-        frame = text_frame(encode(send.message))
+        message = send.message
+        self.sent[message.type if isinstance(message, Relayed) else type(message)] += 1
+        frame = text_frame(encode(message))
         if self._trace:
-            log.debug("out", message=type(send.message).__name__, size=len(frame), to=send.to)
+            log.debug("out", message=type(message).__name__, size=len(frame), to=send.to)
         mailbox = self._lines[send.to].mailbox
         if mailbox.put(frame):
             self.unflushed.append(mailbox)
 
     def _drop(self, connection: ConnectionId, ending: Ending) -> None:
+        self.dropped[ending] += 1
         log.info("dropped", connection=connection, why=ending.value.reason)
         self._lines[connection].end(ending)

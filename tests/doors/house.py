@@ -4,9 +4,12 @@ from itertools import count
 
 import trio
 
+from peershare.core.addresses import AddressRules, Turnstile
 from peershare.core.broker import Broker, BrokerRules
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
+from peershare.doors.metrics import Sources
+from peershare.doors.metrics_rest import add_metrics
 from peershare.doors.peerjs import Peerjs, claim_of
 from peershare.doors.peerjs_rest import PeerjsRestRules, add_peerjs
 from peershare.doors.rest import RestRules, create_app
@@ -19,7 +22,7 @@ from peershare.runtime.drain import Roster
 from peershare.runtime.heartbeat import HeartbeatRules
 from peershare.runtime.outbox import OutboxRules
 from peershare.runtime.peers import Peers
-from tests.runtime.fakes import make_groups
+from tests.runtime.fakes import make_groups, make_sessions
 
 BROKER_RULES = BrokerRules("peerjs", 5000, 5.0, RateRules(rate=200, burst=1000))
 CONNECTION_RULES = ConnectionRules(HeartbeatRules(30, 60), OutboxRules(), close_timeout=3)
@@ -42,8 +45,10 @@ class House:
         numbers = count()
         self.hub = Hub((lambda: next(ids)) if ids else lambda: GroupId(str(next(numbers))), ttl)
         self.broker = Broker(broker_rules, self.hub.share_group if scoped else None)
-        self.peers = Peers(self.broker, trace=trace)
-        self.actor = Actor(clock, make_groups(self.hub, trace=trace), self.peers)
+        self.sessions = make_sessions()
+        groups = make_groups(self.hub, sessions=self.sessions, trace=trace)
+        peers = self.peers = Peers(self.broker, trace=trace)
+        self.actor = Actor(clock, groups, peers)
         self.roster = Roster(10)
         self.draining = False
         reception = Reception(self.roster, 1000, 10, poller=None)
@@ -57,14 +62,19 @@ class House:
             rules,
             lambda visitor: Peerjs(visitor, claim_of(visitor.upgrade.query), self.actor, trace=trace),
         )
+        doors = {"signaling": self.signaling.counts, "peerjs": self.peerjs.counts}
+        self.sources = Sources(
+            self.hub, self.sessions, self.broker, groups, peers, doors, self.roster, Turnstile(AddressRules())
+        )
 
-    def app(self, origins=(), peerjs=None):
+    def app(self, origins=(), peerjs=None, metrics_token=""):
         app = create_app(
             self.actor, self.hub, self.broker, lambda: self.draining, RestRules(list(origins), 3001, "test")
         )
         add_peerjs(
             app, self.actor, self.broker, peerjs or PeerjsRestRules("/", allow_discovery=False, cors=())
         )
+        add_metrics(app, self.actor, self.sources, metrics_token)
         return app
 
     async def members(self) -> int:

@@ -22,15 +22,21 @@ GROUPS_RULES = GroupsRules(
 )
 
 
-def make_groups(hub: Hub, rules: GroupsRules = GROUPS_RULES, *, trace: bool = False) -> Groups:
-    """The hub's side of an actor, with sessions that are numbered."""
+def make_sessions(grace: float = 30) -> Sessions:
+    """Sessions that are numbered."""
     numbers = count(1)
-    sessions = Sessions(
-        SessionRules(rules.grace, 120),
+    return Sessions(
+        SessionRules(grace, 120),
         lambda: SessionId(f"00000000-0000-4000-8000-{next(numbers):012}"),
         lambda: ResumeToken(f"token-{next(numbers)}"),
     )
-    return Groups(hub, sessions, rules, trace=trace)
+
+
+def make_groups(
+    hub: Hub, rules: GroupsRules = GROUPS_RULES, *, sessions: Sessions | None = None, trace: bool = False
+) -> Groups:
+    """The hub's side of an actor."""
+    return Groups(hub, sessions or make_sessions(rules.grace), rules, trace=trace)
 
 
 class FakeTransport:
@@ -68,6 +74,9 @@ class FakeSocket:
         self.says, self._said = trio.open_memory_channel[bytes](100)
         self.closed_with: tuple[int, str] | None = None
         self.answers_close = True
+
+    async def sign_of_life(self) -> None:
+        await trio.sleep_forever()
 
     async def listen(self, audience) -> None:
         async for message in self._said:

@@ -1,0 +1,341 @@
+"""What can be watched: one table of metrics, and how it looks to Prometheus.
+
+House rules:
+
+- A metric is a row of METRICS. From it come the page, the table in docs/metrics.md, and a test that the
+  dashboard shows it.
+- Labels come from fixed tables: no IDs, no names, no addresses, no paths.
+- prometheus-client is known to this file alone, and only as a writer. Its own counters cost ten times what
+  those of `runtime.counts` and the actor's sides do; they are read when somebody asks.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Literal
+
+import attrs
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from peershare import __version__
+from peershare.core.addresses import Turnstile
+from peershare.core.broker import Broker, BrokerStats
+from peershare.core.hub import Hub
+from peershare.core.sessions import Sessions
+from peershare.errors import Ending
+from peershare.messages import CLIENT_TYPES, SERVER_TYPES, SESSION_TYPES, IdTaken, NotAdmitted, Open
+from peershare.runtime.counts import DoorCounts, Durations
+from peershare.runtime.drain import Roster
+from peershare.runtime.groups import Groups
+from peershare.runtime.peers import Peers
+
+
+@attrs.frozen
+class Sources:
+    """Where the numbers are kept. Much of it is the actor's: read it in its task."""
+
+    hub: Hub
+    sessions: Sessions
+    broker: Broker
+    groups: Groups
+    peers: Peers
+    doors: Mapping[str, DoorCounts]
+    roster: Roster
+    turnstile: Turnstile
+    lag: Durations = attrs.field(
+        factory=lambda: Durations(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+    )
+
+
+Kind = Literal["counter", "gauge", "histogram"]
+Values = Iterable[tuple[Sequence[str], float | Durations]]
+
+
+@attrs.frozen
+class Row:
+    """A metric. `read` gives a value for each set of labels; a histogram's are Durations."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...]
+    meaning: str
+    read: Callable[[Sources], Values]
+
+
+# --- how to read what has more than one value --------------------------------------------------
+
+
+def _one(read: Callable[[Sources], float | Durations]) -> Callable[[Sources], Values]:
+    return lambda sources: [((), read(sources))]
+
+
+def _broker(read: Callable[[BrokerStats], float]) -> Callable[[Sources], Values]:
+    return _one(lambda sources: read(sources.broker.stats()))
+
+
+def _by_door(read: Callable[[DoorCounts], float | Durations]) -> Callable[[Sources], Values]:
+    return lambda sources: [((door,), read(counts)) for door, counts in sources.doors.items()]
+
+
+# Who ended it, where it was not us.
+_ENDED_BY = {Ending.CLOSED: "client", Ending.LOST: "network"}
+
+
+def _closes(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
+    for door, counts in sources.doors.items():
+        for (ending, code), count in counts.closes.items():
+            yield (door, _ENDED_BY.get(ending, "server"), str(code) if code else "other"), count
+
+
+# The broker's messages that have no type of their own. A HEARTBEAT asks for nothing, nor does what is none.
+_BROKER_TYPES: dict[type | None, str] = {
+    None: "none",
+    Open: "OPEN",
+    IdTaken: "ID-TAKEN",
+    NotAdmitted: "ERROR",
+}
+
+
+def _messages(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
+    groups, peers = sources.groups, sources.peers
+    for name, kind in (CLIENT_TYPES | SESSION_TYPES).items():
+        yield ("signaling", "in", name), groups.heard[kind]
+    yield ("signaling", "in", "invalid"), groups.invalid
+    for name, server_kind in SERVER_TYPES.items():
+        yield ("signaling", "out", name), groups.sent[server_kind]
+    for heard, count in peers.heard.items():
+        yield ("peerjs", "in", heard or _BROKER_TYPES[None]), count
+    for sent, count in peers.sent.items():
+        yield ("peerjs", "out", sent if isinstance(sent, str) else _BROKER_TYPES[sent]), count
+
+
+# Those of addresses. Each limit is named as its setting.
+_AT_THE_TURNSTILE = ("CONNECTION_RATE", "CONNECTIONS_PER_ADDRESS", "REQUEST_RATE")
+
+
+def _limits(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
+    yield ("MAX_CONNECTIONS",), sources.roster.turned_away
+    yield ("PEERJS_CONCURRENT_LIMIT",), sources.peers.dropped[Ending.FULL]
+    yield ("PEERJS_RATE",), sources.peers.dropped[Ending.FLOODING]
+    for limit in _AT_THE_TURNSTILE:
+        yield (limit,), sources.turnstile.refused[limit.lower()]
+    for limit, count in sources.groups.refused.items():
+        yield (limit,), count
+
+
+def _sessions(sources: Sources) -> Values:
+    stats = sources.sessions.stats()
+    return [(("online",), stats.online), (("away",), stats.away)]
+
+
+# --- the table ---------------------------------------------------------------------------------
+
+METRICS = (
+    Row(
+        "peershare_build_info",
+        "gauge",
+        ("version",),
+        "Always 1; the label says which version this is.",
+        lambda _sources: [((__version__,), 1)],
+    ),
+    Row(
+        "peershare_connections",
+        "gauge",
+        ("door",),
+        "WebSockets that are open, past their handshake.",
+        _by_door(lambda door: len(door.outboxes)),
+    ),
+    Row(
+        "peershare_connections_opened_total",
+        "counter",
+        ("door",),
+        "WebSockets that were opened.",
+        _by_door(lambda door: door.opened),
+    ),
+    Row(
+        "peershare_connections_closed_total",
+        "counter",
+        ("door", "by", "code"),
+        "WebSockets that were closed: by whom (`client`, `server`, or `network` where it was lost without a "
+        "word), and with which close code. A client's is 1000, 1001, 1005 (it gave none) or `other`.",
+        _closes,
+    ),
+    Row(
+        "peershare_handshake_seconds",
+        "histogram",
+        ("door",),
+        "From the request for a WebSocket to its answer, waiting for a turn included. Those that failed are "
+        "not in it.",
+        _by_door(lambda door: door.handshakes),
+    ),
+    Row(
+        "peershare_heartbeat_round_trip_seconds",
+        "histogram",
+        ("door",),
+        "From our ping to the next byte from its client: the pong, or sooner where it talks anyway.",
+        _by_door(lambda door: door.round_trips),
+    ),
+    Row(
+        "peershare_outbox_bytes",
+        "gauge",
+        ("door",),
+        "Bytes that wait for clients to read, all connections together.",
+        _by_door(lambda door: sum(map(len, door.outboxes))),
+    ),
+    Row(
+        "peershare_outbox_max_bytes",
+        "gauge",
+        ("door",),
+        "Bytes that wait for the client that is furthest behind. At 1 MiB, or 256 messages, it is closed.",
+        _by_door(lambda door: max(map(len, door.outboxes), default=0)),
+    ),
+    Row(
+        "peershare_groups",
+        "gauge",
+        (),
+        "Groups, those included that wait for their members.",
+        _one(lambda sources: sources.hub.stats().groups),
+    ),
+    Row(
+        "peershare_members",
+        "gauge",
+        (),
+        "Members of groups.",
+        _one(lambda sources: sources.hub.stats().users),
+    ),
+    Row(
+        "peershare_sessions",
+        "gauge",
+        ("state",),
+        "Sessions: `online`, or `away`, whose connection is lost and who may come back.",
+        _sessions,
+    ),
+    Row(
+        "peershare_resumes_total",
+        "counter",
+        ("result",),
+        "Attempts to resume a session: `recovered` with all that was missed, `not recovered` without it, "
+        "`not found` (no such session, or a wrong token), or `throttled`.",
+        lambda sources: [((result,), count) for result, count in sources.groups.resumes.items()],
+    ),
+    Row(
+        "peershare_messages_total",
+        "counter",
+        ("door", "direction", "type"),
+        "Messages, `in` and `out`; one that goes to ten clients counts ten times. What is no message of the "
+        "protocol is `invalid`; what asks a broker for nothing, such as a HEARTBEAT, is `none`.",
+        _messages,
+    ),
+    Row(
+        "peershare_errors_total",
+        "counter",
+        ("code",),
+        "`error` messages sent, by their code.",
+        lambda sources: [((code,), count) for code, count in sources.groups.errors.items()],
+    ),
+    Row(
+        "peershare_broadcast_seconds",
+        "histogram",
+        (),
+        "What one message for more than one member takes: to encode it, and to put it into all outboxes.",
+        _one(lambda sources: sources.groups.broadcasts),
+    ),
+    Row(
+        "peershare_limits_hit_total",
+        "counter",
+        ("limit",),
+        "Refusals, by the limit's setting; for `PEERJS_RATE`, the clients that were closed over it.",
+        _limits,
+    ),
+    Row(
+        "peershare_broker_connected",
+        "gauge",
+        (),
+        "Clients of the broker that have their ID.",
+        _broker(lambda stats: stats.connected),
+    ),
+    Row(
+        "peershare_broker_waiting",
+        "gauge",
+        (),
+        "Messages that wait for a destination that is not connected.",
+        _broker(lambda stats: stats.waiting),
+    ),
+    Row(
+        "peershare_broker_relayed_total",
+        "counter",
+        (),
+        "Messages that the broker passed on.",
+        _broker(lambda stats: stats.relayed),
+    ),
+    Row(
+        "peershare_broker_expired_total",
+        "counter",
+        (),
+        "Messages that waited too long for their destination.",
+        _broker(lambda stats: stats.expired),
+    ),
+    Row(
+        "peershare_broker_evicted_total",
+        "counter",
+        (),
+        "Messages that were given up because too many waited.",
+        _broker(lambda stats: stats.evicted),
+    ),
+    Row(
+        "peershare_event_loop_lag_seconds",
+        "histogram",
+        (),
+        "How much too late a task woke that sleeps for half a second: what everybody waits for their turn. "
+        "Up to 1 ms is the clock's.",
+        _one(lambda sources: sources.lag),
+    ),
+)
+
+
+# --- the page ----------------------------------------------------------------------------------
+
+
+def read_all(sources: Sources) -> list[Metric]:
+    """All metrics as they are at this moment. For the actor's task, between two commands."""
+    return [_family(row, row.read(sources)) for row in METRICS]
+
+
+def page(families: Iterable[Metric], accept: str) -> tuple[bytes, str]:
+    """The text, with the process's own metrics behind ours, and its content type, as `accept` prefers."""
+    registry = CollectorRegistry()
+    registry.register(_Readings(families))
+    ProcessCollector(registry=registry)
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+class _Readings(Collector):
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _family(row: Row, values: Values) -> Metric:
+    if row.kind == "histogram":
+        return _histogram(row, values)
+    make = CounterMetricFamily if row.kind == "counter" else GaugeMetricFamily
+    family = make(row.name, row.meaning, labels=row.labels)
+    for labels, value in values:
+        if not isinstance(value, Durations):
+            family.add_metric(labels, value)
+    return family
+
+
+def _histogram(row: Row, values: Values) -> Metric:
+    family = HistogramMetricFamily(row.name, row.meaning, labels=row.labels)
+    for labels, value in values:
+        if isinstance(value, Durations):
+            bounds = [*map(str, map(float, value.bounds)), "+Inf"]
+            buckets = list(zip(bounds, accumulate(value.counts), strict=True))
+            family.add_metric(labels, buckets, value.total)
+    return family
