@@ -45,6 +45,8 @@ log = structlog.get_logger("peershare.groups")
 _RESUMES = RateRules(rate=0.2, burst=5)
 # After a restart everyone comes back, and not all in one moment: ms.
 _RECONNECT_WITHIN = 5000
+# What a client says about its session rather than in it.
+_NOT_COUNTED = frozenset({Hello, Ack})
 
 
 @attrs.frozen
@@ -75,11 +77,15 @@ class Say:
 
 @attrs.define
 class Refuse:
-    """What a client said was no message. It comes this way so that answers keep their order."""
+    """What a client said was no message. It comes this way so that answers keep their order.
+
+    `kind`: what it was meant to be, if that can be told.
+    """
 
     connection: ConnectionId
     error: Error
     request_id: str | None
+    kind: type[ClientMessage] | None = None
 
 
 @attrs.define
@@ -174,16 +180,14 @@ class Groups:
         if visit is None:
             return
         message = say.message
-        of_sessions = self._of_sessions.get(type(message))
-        if visit.session is not None and of_sessions is None:
-            visit.session.received += 1
+        self._count(visit, type(message))
         if not self._is_granted(visit, say.request_id, now):
             return
         try:
+            of_sessions = self._of_sessions.get(type(message))
             if of_sessions is not None:
                 of_sessions(visit, message, now, say.request_id)
             else:
-                visit.said_anything = True
                 effects = self._hub.handle(visit.user_id, message, now)  # type: ignore[arg-type]  # the others
                 self._take_effect(effects, now, say.request_id)
         except Exception:
@@ -194,11 +198,10 @@ class Groups:
         visit = self._visits.get(refuse.connection)
         if visit is None:
             return
-        visit.said_anything = True
-        if visit.session is not None:
-            visit.session.received += 1
+        self._count(visit, refuse.kind)
         if self._is_granted(visit, refuse.request_id, now):
-            self._answer(visit, refuse.error, now, refuse.request_id)
+            is_unknown = visit.session is None and refuse.kind in (Ack, ClientState)
+            self._answer(visit, UNKNOWN_TYPE if is_unknown else refuse.error, now, refuse.request_id)
 
     def _leave(self, leave: Leave, now: float) -> None:
         visit = self._visits.pop(leave.connection, None)
@@ -291,6 +294,13 @@ class Groups:
             visit.session.in_background = message.visibility == "background"
 
     # --- what they share ---
+
+    def _count(self, visit: _Visit, kind: type[ClientMessage] | None) -> None:
+        """It has said something, whatever becomes of it."""
+        if kind is not Hello:
+            visit.said_anything = True
+        if visit.session is not None and kind not in _NOT_COUNTED:
+            visit.session.received += 1
 
     def _is_granted(self, visit: _Visit, request_id: str | None, now: float) -> bool:
         """Whether it may say one more message now; otherwise it is told so, and closed if it keeps on."""
