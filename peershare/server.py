@@ -162,6 +162,7 @@ class Server:
                         # Listening goes on for now: health checks hear 503, and so do new members.
                         self._roster.draining = True
                         await self._actor.send(Drain())
+                        await self._actor.ask(lambda: None)  # sessions have been told, and are marked
                         await self._roster.drain()
                         accepting.cancel_scope.cancel()
                         await self._http.finish()

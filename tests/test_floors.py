@@ -45,7 +45,10 @@ FLOORS = [
         "peershare.doors.peerjs_rest": {"attrs", "quart", "quart_cors", "quart_trio"},
         "peershare.doors.sockets": {"attrs", "trio"},
     },
-    {"peershare.doors.peerjs": {"structlog", "trio"}, "peershare.doors.signaling": {"structlog", "trio"}},
+    {
+        "peershare.doors.peerjs": {"structlog", "trio"},
+        "peershare.doors.signaling": {"structlog", "trio"},
+    },
     {"peershare.doors.listener": {"attrs", "structlog", "trio"}},
     # 5: what puts it together. Settings are read in `server` and above, and nowhere else.
     {"peershare.settings": {"attrs", "click", "dotenv"}, "peershare.logs": {"structlog"}},
@@ -193,6 +196,7 @@ def test_every_room_is_there():
             "from peershare.doors.signaling import x",
             "imports peershare.doors.signaling",
         ),
+        ("peershare.doors.signaling", "import peershare.doors.peerjs", "imports peershare.doors.peerjs"),
         ("peershare.doors.http", "import peershare.doors.listener", "imports peershare.doors.listener"),
         (
             "peershare.doors.http",

@@ -160,7 +160,7 @@ def test_slow_readers_cost_no_more_than_their_outboxes(tmp_path):
         need(status.exists(), "/proc, to look at the server's memory: run this on Linux")
         return int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1]) * 1024
 
-    with running(tmp_path) as server:
+    with running(tmp_path, MESSAGE_BURST=100_000) as server:
         ann, bob, group = pair(server.port)
         slow = [RawClient(server.port) for _ in range(50)]
         for number, client in enumerate(slow):

@@ -44,7 +44,7 @@ class Signaling:
         try:
             received = decode(text)
         except InvalidMessage as invalid:
-            command = Refuse(self._name, invalid.error, invalid.request_id)
+            command = Refuse(self._name, invalid.error, invalid.request_id, invalid.kind)
         else:
             command = Say(self._name, received.message, received.request_id)
         if self._trace:

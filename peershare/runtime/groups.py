@@ -52,6 +52,8 @@ log = structlog.get_logger("peershare.groups")
 _RESUMES = RateRules(rate=0.2, burst=5)
 # After a restart everyone comes back, and not all in one moment: ms.
 _RECONNECT_WITHIN = 5000
+# What a client says about its session rather than in it.
+_NOT_COUNTED = frozenset({Hello, Ack})
 
 
 @attrs.frozen
@@ -82,11 +84,15 @@ class Say:
 
 @attrs.define
 class Refuse:
-    """What a client said was no message. It comes this way so that answers keep their order."""
+    """What a client said was no message. It comes this way so that answers keep their order.
+
+    `kind`: what it was meant to be, if that can be told.
+    """
 
     connection: ConnectionId
     error: Error
     request_id: str | None
+    kind: type[ClientMessage] | None = None
 
 
 @attrs.define
@@ -192,17 +198,15 @@ class Groups:
             return
         message = say.message
         self.heard[type(message)] += 1
-        of_sessions = self._of_sessions.get(type(message))
-        if visit.session is not None and of_sessions is None:
-            visit.session.received += 1
+        self._count(visit, type(message))
         refusal = self._refusal(visit, message, now)
         try:
+            of_sessions = self._of_sessions.get(type(message))
             if refusal is not None:
                 self._answer(visit, refusal, now, say.request_id)
             elif of_sessions is not None:
                 of_sessions(visit, message, now, say.request_id)
             else:
-                visit.said_anything = True
                 effects = self._hub.handle(visit.user_id, message, now)  # type: ignore[arg-type]  # the others
                 self._take_effect(effects, now, say.request_id)
         except Exception:
@@ -214,11 +218,10 @@ class Groups:
         visit = self._visits.get(refuse.connection)
         if visit is None:
             return
-        visit.said_anything = True
-        if visit.session is not None:
-            visit.session.received += 1
-        error = self._refusal(visit, None, now) or refuse.error
-        self._answer(visit, error, now, refuse.request_id)
+        self._count(visit, refuse.kind)
+        is_unknown = visit.session is None and refuse.kind in (Ack, ClientState)
+        error = UNKNOWN_TYPE if is_unknown else refuse.error
+        self._answer(visit, self._refusal(visit, None, now) or error, now, refuse.request_id)
 
     def _leave(self, leave: Leave, now: float) -> None:
         visit = self._visits.pop(leave.connection, None)
@@ -314,6 +317,13 @@ class Groups:
             visit.session.in_background = message.visibility == "background"
 
     # --- what they share ---
+
+    def _count(self, visit: _Visit, kind: type[ClientMessage] | None) -> None:
+        """It has said something, whatever becomes of it."""
+        if kind is not Hello:
+            visit.said_anything = True
+        if visit.session is not None and kind not in _NOT_COUNTED:
+            visit.session.received += 1
 
     def _refusal(self, visit: _Visit, message: ClientMessage | None, now: float) -> Error | None:
         """Why it may not say this now, if so. One that keeps on saying too much is closed."""

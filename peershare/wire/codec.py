@@ -50,12 +50,18 @@ class Received:
 
 
 class InvalidMessage(Exception):  # noqa: N818 - the client's fault, and said so on the wire
-    """The one thing that `decode` raises: the text is no message. `error` is the answer to it."""
+    """The one thing that `decode` raises: the text is no message. `error` is the answer to it.
 
-    def __init__(self, error: Error, request_id: str | None = None) -> None:
+    `kind` is what it was meant to be, if that can be told.
+    """
+
+    def __init__(
+        self, error: Error, request_id: str | None = None, kind: type[ClientMessage] | None = None
+    ) -> None:
         super().__init__(error)
         self.error = error
         self.request_id = request_id
+        self.kind = kind
 
 
 # --- text into messages ------------------------------------------------------------------------
@@ -113,7 +119,7 @@ def _decode_thoroughly(text: str | bytes) -> Received:
 
     issues = [*_payload_issues(message_type, value), *_envelope_issues(value)]
     if issues:
-        raise InvalidMessage(errors.invalid_format(issues), request_id)
+        raise InvalidMessage(errors.invalid_format(issues), request_id, _TYPES[message_type])
     # Nothing is wrong with it but what the short way could not read, such as a number beyond a double.
     payload = value["payload"]
     if message_type == "signal":
@@ -159,9 +165,7 @@ def _issues(group: cattrs.ClassValidationError, message: type[ClientMessage]) ->
     with_notes, _ = group.group_exceptions()
     for failure, note in with_notes:
         name, rule = rules[note.name]
-        found: list[Any] = (
-            failure.issues if isinstance(failure, CheckFailed) else [validation.required(rule.expected)]
-        )
+        found: list[Any] = failure.issues if isinstance(failure, CheckFailed) else [validation.missing(rule)]
         issues += [{**issue, "path": ["payload", name, *issue.get("path", [])]} for issue in found]
     return issues
 

@@ -195,12 +195,18 @@ class Whole:
     def check(self, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise CheckFailed([wrong_type("number", value)])
-        if value != value // 1 or abs(value) > _MAX_SAFE:
+        issues: list[Issue] = []
+        if value != value // 1:
             message = "Expected integer, received float"
-            raise CheckFailed([{**wrong_type("integer", value), "received": "float", "message": message}])
+            issues.append({**wrong_type("integer", value), "received": "float", "message": message})
         if value < 0:
             negative = too_small("Number must be greater than or equal to 0")
-            raise CheckFailed([{**negative, "minimum": 0, "type": "number"}])
+            issues.append({**negative, "minimum": 0, "type": "number"})
+        if value > _MAX_SAFE:
+            message = f"Number must be less than or equal to {_MAX_SAFE}"
+            issues.append({**too_big(_MAX_SAFE, message), "type": "number"})
+        if issues:
+            raise CheckFailed(issues)
         return int(value)
 
 
@@ -237,9 +243,13 @@ class Exactly:
     def check(self, value: object) -> int:
         if value == self.number and not isinstance(value, bool):
             return self.number
+        raise CheckFailed([self.issue])
+
+    @property
+    def issue(self) -> Issue:
+        """Zod has `received` in it too, the value itself. That is not said back: it may be anything."""
         message = f"Invalid literal value, expected {self.number}"
-        issue = {"code": "invalid_literal", "expected": self.number, "message": message}
-        raise CheckFailed([issue])
+        return {"code": "invalid_literal", "expected": self.number, "message": message}
 
 
 @attrs.frozen
@@ -259,7 +269,7 @@ class Inner:
             if name in value:
                 issues += issues_of(rule.check, value[name], [name])
             else:
-                issues.append({**required(rule.expected), "path": [name]})
+                issues.append({**missing(rule), "path": [name]})
         if issues:
             raise CheckFailed(issues)
         return self.make(*(rule.check(value[name]) for name, rule in self.members))
@@ -295,6 +305,11 @@ RULES: dict[object, Rule] = {
     Count: Whole(),
     Visibility: OneOf(get_args(Visibility)),
 }
+
+
+def missing(rule: Rule) -> Issue:
+    """What is said where there is no value for the rule. To Zod, nothing is another literal."""
+    return rule.issue if isinstance(rule, Exactly) else required(rule.expected)
 
 
 def issues_of(check: Callable[[object], object], value: object, path: list[str]) -> list[Issue]:

@@ -307,7 +307,7 @@ def test_there_are_enough_of_them():
 @pytest.mark.parametrize("end", ["reset", "half-close", "silence"])
 def test_whatever_anybody_sends_harms_nobody_else(tmp_path, end):
     """A pair goes on talking through all of it, and the server logs no fault of its own."""
-    with running(tmp_path) as server, ExitStack() as open_sockets:
+    with running(tmp_path, MESSAGE_BURST=1000) as server, ExitStack() as open_sockets:
         ann, bob, _ = pair(server.port)
         for client in (ann, bob):
             open_sockets.enter_context(client)

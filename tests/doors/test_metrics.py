@@ -30,7 +30,7 @@ from peershare.runtime.outbox import Outbox, OutboxRules
 from peershare.runtime.peers import Connect, Transmit
 from tests.doors.house import House
 from tests.doors.test_signaling import UPGRADE
-from tests.runtime.fakes import FakeTransport
+from tests.runtime.fakes import FakeCaller, FakeTransport
 from tests.support import frame
 
 ANN, BOB, CAT = UserId("ann-id"), UserId("bob-id"), UserId("cat-id")
@@ -68,7 +68,7 @@ class World:
     async def meet(self) -> None:
         """Ann makes a group, and Bob and Cat join it."""
         for user in (ANN, BOB, CAT):
-            await self.actor.send(Enter(user, self.outbox()))
+            await self.actor.send(Enter(user, FakeCaller()))
         await self.actor.send(Say(ANN, CreateGroup(GroupName("Tea at four"), Username("ann")), None))
         for user in (BOB, CAT):
             [group] = await self.actor.ask(lambda: list(self.house.hub._groups))
@@ -144,7 +144,7 @@ async def test_groups_members_and_messages(world):
 
 async def test_errors(world):
     """By code, whether the hub found them or the reader did."""
-    await world.actor.send(Enter(ANN, world.outbox()))
+    await world.actor.send(Enter(ANN, FakeCaller()))
     await world.actor.send(Say(ANN, Signal(BOB, RawJson("x")), None))
     await world.actor.send(Refuse(ANN, errors.invalid_json(), None))
     await world.look()

@@ -115,7 +115,8 @@ class FakeCaller:
         self._frames.clear()
         while data:
             assert data[0] == 0x81
-            size, at = (data[1], 2) if data[1] < 126 else (int.from_bytes(data[2:4]), 4)
+            at = {126: 4, 127: 10}.get(data[1], 2)
+            size = int.from_bytes(data[2:at]) if at > 2 else data[1]
             self.heard.append(json.loads(data[at : at + size]))
             data = data[at + size :]
 

@@ -1,0 +1,132 @@
+"""Groups without an actor: what clients say is carried out at once, and time passes when it is told to."""
+
+import json
+from itertools import count
+
+from peershare.core.hub import Hub
+from peershare.messages import ConnectionId, GroupId
+from peershare.runtime.groups import Drain, Enter, Leave, Refuse, Say
+from peershare.wire.codec import InvalidMessage, decode
+from tests.runtime.fakes import GROUPS_RULES, FakeCaller, make_groups
+
+DAWN = 1_000_000.0  # when every play begins, in seconds since 1970
+GRACE, BACKGROUND = 30, 120
+_TAIL = "-0000-4000-8000-000000000000"
+
+
+class Stage:
+    def __init__(self, rules=GROUPS_RULES, ttl=30):
+        groups = count(1)
+        self.hub = Hub(lambda: GroupId(f"{next(groups):08}-1111-4000-8000-000000000000"), ttl)
+        self.groups = make_groups(self.hub, rules)
+        self.now = DAWN
+        self.connections = count(1)
+
+    def do(self, *commands):
+        """As one batch of the actor's."""
+        self._sweep()
+        try:
+            for command in commands:
+                self.groups.handlers[type(command)](command, self.now)
+        finally:
+            self._flush()
+
+    def after(self, seconds):
+        self.now += seconds
+        self._sweep()
+        self._flush()
+
+    def drain(self):
+        self.do(Drain())
+
+    def _sweep(self):
+        expiry = self.groups.next_expiry()
+        if expiry is not None and expiry <= self.now:
+            self.groups.sweep(self.now)
+
+    def _flush(self):
+        for mailbox in self.groups.unflushed:
+            mailbox.flush()
+        self.groups.unflushed.clear()
+
+    def leftovers(self):
+        """All that is kept of connections and sessions, for seeing that it is nothing."""
+        groups, sessions = self.groups, self.groups._sessions
+        return [
+            *(groups._visits, groups._connections, groups._mailboxes, groups.unflushed),
+            *(self.hub._connected, self.hub._told, sessions._sessions, *sessions._away),
+        ]
+
+
+class Client:
+    """A connection, and what has been said on it."""
+
+    def __init__(self, stage):
+        self.stage = stage
+        self.id = ConnectionId(f"{next(stage.connections):08}{_TAIL}")
+        self.caller = FakeCaller()
+        self.welcome = None
+        stage.do(Enter(self.id, self.caller))
+
+    def command(self, message_type, /, **payload):
+        """What the door makes of this. A `request_id` goes into the envelope."""
+        envelope = {"type": message_type, "payload": payload}
+        if "request_id" in payload:
+            envelope["requestId"] = payload.pop("request_id")
+        return self.command_of(json.dumps(envelope))
+
+    def command_of(self, text):
+        try:
+            received = decode(text)
+        except InvalidMessage as invalid:
+            return Refuse(self.id, invalid.error, invalid.request_id, invalid.kind)
+        return Say(self.id, received.message, received.request_id)
+
+    def say(self, message_type, /, **payload):
+        self.stage.do(self.command(message_type, **payload))
+        return self
+
+    def lose(self, reason="disconnected", *, is_final=False):
+        self.stage.do(Leave(self.id, reason, is_final))
+        return self
+
+    def hear(self):
+        """The messages that came since it was last asked."""
+        heard = list(self.caller.heard)
+        self.caller.heard.clear()
+        return heard
+
+    def listen(self):
+        """The same in short: types and payloads."""
+        return [(message["type"], message["payload"]) for message in self.hear()]
+
+    # --- what most of them do ---
+
+    def hello(self, known=None):
+        """Begin a session, or go on with one: `known` is the last welcome's payload and a count."""
+        self.say("hello", protocol=2, **({} if known is None else {"resume": resume(*known)}))
+        for message in self.caller.heard:
+            if message["type"] == "welcome":
+                self.welcome = message["payload"]
+        return self
+
+    def create(self, username):
+        """The new group's ID. What is heard is not kept."""
+        self.say("create-group", groupName="Team", username=username)
+        return self.hear()[-1]["payload"]["groupId"]
+
+    def join(self, group_id, username, **payload):
+        self.say("join-group", groupId=group_id, username=username, **payload)
+        self.hear()
+        return self
+
+    def signal(self, to, data):
+        return self.say("signal", to=to, data=data)
+
+
+def resume(welcome, received):
+    return {
+        "sessionId": welcome["sessionId"],
+        "resumeToken": welcome["resumeToken"],
+        "received": received,
+    }
