@@ -111,7 +111,10 @@ def frame(payload: bytes, opcode: int = 1, *, fin: bool = True, mask: bytes | No
         head += bytes([masked | 127]) + struct.pack("!Q", len(payload))
     if mask is None:
         return head + payload
-    return head + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+    size = len(payload)
+    key = (mask * (size // 4 + 1))[:size]
+    masked_payload = (int.from_bytes(payload) ^ int.from_bytes(key)).to_bytes(size)
+    return head + mask + masked_payload
 
 
 def reset(sock: socket.socket) -> None:

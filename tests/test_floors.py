@@ -21,6 +21,8 @@ FLOORS = [
     {"peershare.ids": set(), "peershare.errors": {"attrs"}},
     # 1: core decides, wire reads and writes.
     {"peershare.core": {"attrs"}, "peershare.wire": {"attrs", "cattrs", "msgspec"}},
+    # Beside all that serves: a client of it.
+    {"peershare.client": {"attrs", "trio", "trio_websocket", "wsproto"}},
     # 2: what runtime and doors need of each other.
     {"peershare.ports": set()},
     # 3: what moves.
@@ -63,13 +65,13 @@ FLOORS = [
 
 # What has a file of its own, and nobody else knows it. JSON has one for each protocol.
 ONE_FILE_ONLY = {
-    "cattrs": {"peershare.wire.codec"},
+    "cattrs": {"peershare.wire.client_codec", "peershare.wire.codec"},
     "dotenv": {"peershare.settings"},
     "h11": {"peershare.doors.head"},
     "hypercorn": {"peershare.doors.http"},
-    "msgspec": {"peershare.wire.codec", "peershare.wire.peerjs"},
+    "msgspec": {"peershare.wire.client_codec", "peershare.wire.codec", "peershare.wire.peerjs"},
     "prometheus_client": {"peershare.doors.metrics"},
-    "trio_websocket": {"peershare.doors.websocket"},
+    "trio_websocket": {"peershare.client.session", "peershare.doors.websocket"},
 }
 
 # No clock, no random, no JSON, no logging, no I/O: ids and times come in (DESIGN.md, section 1).

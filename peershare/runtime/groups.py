@@ -320,10 +320,13 @@ class Groups:
 
     def _count(self, visit: _Visit, kind: type[ClientMessage] | None) -> None:
         """It has said something, whatever becomes of it."""
+        session = visit.session
         if kind is not Hello:
             visit.said_anything = True
-        if visit.session is not None and kind not in _NOT_COUNTED:
-            visit.session.received += 1
+            if session is not None:
+                session.last_token = None  # it has heard its welcome, and the new token with it
+        if session is not None and kind not in _NOT_COUNTED:
+            session.received += 1
 
     def _refusal(self, visit: _Visit, message: ClientMessage | None, now: float) -> Error | None:
         """Why it may not say this now, if so. One that keeps on saying too much is closed."""

@@ -135,7 +135,7 @@ async def test_groups_members_and_messages(world):
     assert world["messages_total signaling out connection-established"] == 3
     assert world["broadcast_seconds_count"] == 1
     assert 0 < world["broadcast_seconds_sum"] < 1
-    await world.actor.send(Leave(CAT, "left"))
+    await world.actor.send(Leave(CAT, "left", is_final=True))
     await world.look()
     assert world["members"] == 2
     assert world["messages_total signaling out user-left"] == 2

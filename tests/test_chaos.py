@@ -1,0 +1,228 @@
+"""Sessions on a network that fails, with the client library and a real server: no loss, no ghosts.
+
+CHAOS_SECONDS says for how long the network fails, CHAOS_SEED how.
+"""
+
+import json
+import os
+import urllib.request
+from collections import defaultdict
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from peershare.client import Connected, Recovered, Session, SessionLost, open_session
+from peershare.messages import (
+    CreateGroup,
+    ExistingPeers,
+    GroupJoined,
+    GroupName,
+    JoinGroup,
+    MemberStatus,
+    Signal,
+    SignalFrom,
+    UserJoined,
+    UserLeft,
+    Username,
+)
+from tests.chaos import Proxy
+from tests.support import need, running
+
+SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))
+SEED = int(os.environ.get("CHAOS_SEED", "1"))
+SESSIONS, GROUPS = 200, 20
+GRACE = 20.0  # longer than any fault: who is lost comes back in time
+HEARTBEAT = 1000  # ms: a connection that is half dead is noticed in two of these
+
+pytestmark = pytest.mark.timeout(SECONDS + 150)
+
+
+@attrs.define(eq=False)
+class Member:
+    """What one session has heard, and what it makes of it."""
+
+    session: Session
+    name: str
+    members: dict = attrs.field(factory=dict)  # the others: user ID to name
+    away: set = attrs.field(factory=set)
+    heard: dict = attrs.field(factory=lambda: defaultdict(list))  # numbers, by sender
+    left: list = attrs.field(factory=list)
+    sent: dict = attrs.field(factory=lambda: defaultdict(int))  # how many, by receiver
+    unrecovered: int = 0
+    lost: int = 0
+
+    async def listen(self) -> None:
+        async for event in self.session:
+            match event:
+                case GroupJoined(members=members):
+                    self.members = {user.id: user.username for user in members}
+                    self.away = {user.id for user in members if user.status == "away"}
+                case UserJoined(user):
+                    self.members[user.id] = user.username
+                case UserLeft(user_id):
+                    self.members.pop(user_id, None)
+                    self.away.discard(user_id)
+                    self.left.append(user_id)
+                case MemberStatus(user_id, status):
+                    (self.away.add if status == "away" else self.away.discard)(user_id)
+                case SignalFrom(sender, data):
+                    self.heard[sender].append(data["n"])
+                case Recovered(recovered):
+                    self.unrecovered += not recovered
+                case SessionLost():
+                    self.lost += 1
+                case Connected() | ExistingPeers():
+                    pass
+
+    async def talk(self) -> None:
+        """Say numbered things to the others, again and again."""
+        while True:
+            await trio.sleep(0.5)
+            for other in list(self.members):
+                await self.session.send(Signal(other, {"n": self.sent[other] + 1}))
+                self.sent[other] += 1  # not before: where it is cancelled, nothing was said
+
+
+async def play(port: int, seconds: float, seed: int) -> tuple[list[Member], int]:
+    """Everybody comes, the network fails for a while, and everything settles. How many faults there were."""
+    proxy = Proxy(port, seed)
+    async with trio.open_nursery() as nursery:
+        url = f"ws://127.0.0.1:{await nursery.start(proxy.run)}/ws"
+        async with trio.open_nursery() as sessions:
+            leave = trio.Event()
+            names = (f"member{number}" for number in range(SESSIONS))
+            members = [await sessions.start(stay, url, name, leave) for name in names]
+            await meet(members)
+            with trio.CancelScope() as talking:
+                async with trio.open_nursery() as talkers:
+                    for member in members:
+                        talkers.start_soon(member.talk)
+                    await proxy.harm(seconds, every=0.05)
+                    talking.cancel()
+            await settled(port, members)
+            check(port, members)
+            leave.set()
+        nursery.cancel_scope.cancel()
+    return members, proxy.faults
+
+
+async def stay(url: str, name: str, leave: trio.Event, task_status) -> None:
+    async with open_session(url) as session, trio.open_nursery() as nursery:
+        member = Member(session, name)
+        nursery.start_soon(member.listen)
+        task_status.started(member)
+        await leave.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def meet(members: list[Member]) -> None:
+    for first in range(GROUPS):
+        group = members[first::GROUPS]
+        created = await group[0].session.ask(CreateGroup(GroupName(f"group{first}"), Username(group[0].name)))
+        for member in group[1:]:
+            joined = await member.session.ask(JoinGroup(created.group_id, Username(member.name)))
+            member.members = {user.id: user.username for user in joined.members}
+
+
+async def settled(port: int, members: list[Member]) -> None:
+    """All are back, and all that was said has arrived. Where it never settles, `check` says what is wrong."""
+    with trio.move_on_after(40):
+        while not is_settled(members):  # noqa: ASYNC110 - of two hundred, nobody tells when
+            await trio.sleep(0.2)
+    await trio.sleep(1)
+
+
+def is_settled(members: list[Member]) -> bool:
+    by_id = {member.session.user_id: member for member in members}
+    return all(
+        member.session._is_open
+        and not member.away
+        and all(
+            len(by_id[other].heard[member.session.user_id]) == count for other, count in member.sent.items()
+        )
+        for member in members
+    )
+
+
+def check(port: int, members: list[Member]) -> None:
+    by_id = {member.session.user_id: member for member in members}
+    assert len(by_id) == SESSIONS
+    assert [member.name for member in members if member.lost] == [], "a session was lost within its grace"
+    for first in range(GROUPS):
+        group = members[first::GROUPS]
+        truth = {member.session.user_id: member.name for member in group}
+        for member in group:
+            assert member.members == {k: v for k, v in truth.items() if k != member.session.user_id}
+            assert member.away == set(), "a ghost"
+            assert member.left == [], "user-left of one who came back in time"
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{port}/api/group/{group[0].session.group_id}"
+        ) as answer:
+            assert json.load(answer)["memberCount"] == len(group)
+    for member in members:
+        for other, count in member.sent.items():
+            heard = by_id[other].heard[member.session.user_id]
+            if not by_id[other].unrecovered:
+                assert heard == list(range(1, count + 1)), "lost, doubled or out of order"
+            else:
+                assert heard == sorted(set(heard)), "doubled or out of order"
+
+
+def fetch(port: int, path: str) -> dict:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+        return json.load(answer)
+
+
+def resident(pid: int) -> int:
+    statm = Path(f"/proc/{pid}/statm")
+    need(statm.exists(), "/proc, to look at the server's memory: run this on Linux")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_sessions_survive_a_network_that_fails(tmp_path):
+    """Afterwards every member list is the truth, every message was heard once and in order, nobody was given
+    up who came back in time, and the server's memory is where it was after a round before."""
+    generous = {"MESSAGE_RATE": 100_000, "MESSAGE_BURST": 200_000, "WS_HEARTBEAT_INTERVAL": HEARTBEAT}
+    with running(tmp_path, SESSION_GRACE=GRACE, EMPTY_GROUP_TTL=0, **generous) as server:
+        trio.run(play, server.port, min(SECONDS, 10), SEED)
+        before = resident(server.popen.pid)
+        members, faults = trio.run(play, server.port, SECONDS, SEED + 1)
+        assert faults > SECONDS * 5
+        said = sum(sum(member.sent.values()) for member in members)
+        assert said > SESSIONS * SECONDS
+        after = resident(server.popen.pid)
+        assert abs(after - before) < before * 0.1
+        stats = fetch(server.port, "/api/stats")
+        assert (stats["totalGroups"], stats["totalUsers"]) == (0, 0)
+        assert "Traceback" not in server.log
+
+
+def test_who_stays_away_is_given_up(tmp_path):
+    """Within its grace and five seconds, and not before."""
+
+    async def away(port: int) -> float:
+        proxy = Proxy(port, SEED)
+        async with trio.open_nursery() as nursery:
+            url = f"ws://127.0.0.1:{await nursery.start(proxy.run)}/ws"
+            async with (
+                open_session(f"ws://127.0.0.1:{port}/ws") as ann,
+                open_session(url, wait=lambda _: 3600) as bob,
+            ):
+                group = await ann.ask(CreateGroup(GroupName("Team"), Username("ann")))
+                await bob.ask(JoinGroup(group.group_id, Username("bob")))
+                began = trio.current_time()
+                for link in list(proxy.links):
+                    await link.cut()
+                with trio.fail_after(20):
+                    async for event in ann:
+                        if isinstance(event, UserLeft):
+                            assert event.reason == "timeout"
+                            break
+                took = trio.current_time() - began
+            nursery.cancel_scope.cancel()
+        return took
+
+    with running(tmp_path, SESSION_GRACE=2) as server:
+        assert 2 <= trio.run(away, server.port) < 7
