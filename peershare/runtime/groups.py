@@ -241,7 +241,7 @@ class Groups:
 
     def _resume(self, visit: _Visit, resume: Resume, now: float, request_id: str | None) -> None:
         if visit.resumes.ask(now) is not Verdict.GRANTED:
-            retry = errors.rate_limited("Too many attempts to resume", visit.resumes.retry_after(now))
+            retry = errors.rate_limited(errors.TOO_MANY_RESUMES, visit.resumes.retry_after(now))
             self._answer(visit, retry, now, request_id)
             return
         session = self._sessions.resume(resume)
@@ -307,7 +307,7 @@ class Groups:
         verdict = visit.allowance.ask(now)
         if verdict is Verdict.GRANTED:
             return True
-        retry = errors.rate_limited("Too many messages", visit.allowance.retry_after(now))
+        retry = errors.rate_limited(errors.TOO_MANY_MESSAGES, visit.allowance.retry_after(now))
         self._answer(visit, retry, now, request_id)
         if verdict is Verdict.ABUSED:
             visit.caller.end(Ending.FLOODING)
