@@ -1,7 +1,7 @@
 """Writes anew what the docs take from the code: what stands between `<!-- generated: NAME -->` and its end.
 
 `python docs/generate.py` writes; with `--check` it names each stale block and exits 1. The sequence diagrams
-are drawn from what a real Hub or real Groups answer, text in and text out: they can't promise what those don't.
+are drawn from what a real Hub or real Groups answer, text in and text out: they can't promise anything else.
 """
 
 import json
