@@ -2,8 +2,8 @@
 
 The Grafana dashboard is made as a whole, of panels.toml.
 
-`python docs/generate.py` writes; with `--check` it names each stale block and exits 1. The sequence
-diagrams are drawn from what a real Hub answers, text in and text out: they can't promise what it doesn't do.
+`python docs/generate.py` writes; with `--check` it names each stale block and exits 1. The sequence diagrams
+are drawn from what a real Hub or real Groups answer, text in and text out: they can't promise anything else.
 """
 
 import json
@@ -12,23 +12,45 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import count
 from pathlib import Path
 from string import Template
 from typing import Any, get_args, get_origin
 
 import attrs
+from structlog.testing import capture_logs
 
 from peershare import errors
 from peershare.core.hub import Delivery, Effect, Hub
+from peershare.core.limits import RateRules
+from peershare.core.sessions import SessionRules, Sessions
 from peershare.doors.metrics import METRICS
 from peershare.errors import Ending, ErrorCode
-from peershare.messages import CLIENT_TYPES, SERVER_TYPES, Error, GroupId, NotAdmitted, User, UserId
+from peershare.messages import (
+    CLIENT_TYPES,
+    SERVER_TYPES,
+    SESSION_TYPES,
+    ConnectionId,
+    Error,
+    GroupId,
+    Heartbeat,
+    NotAdmitted,
+    Resume,
+    ResumeToken,
+    SessionId,
+    User,
+    UserId,
+)
+from peershare.runtime.groups import Enter, Groups, GroupsRules, Leave, Say
 from peershare.settings import Settings, about
 from peershare.wire.codec import MAX_REQUEST_ID, InvalidMessage, decode, encode, wire_name
-from peershare.wire.validation import RULES, Rule, Text, Uuid
+from peershare.wire.validation import RULES, Exactly, Inner, OneOf, Rule, Text, Uuid, Whole
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = (ROOT / "README.md", *(ROOT / "docs" / name for name in ("protocol.md", "peerjs.md", "metrics.md")))
+FILES = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / name for name in ("protocol.md", "sessions.md", "peerjs.md", "metrics.md")),
+)
 DASHBOARD = ROOT / "docs" / "grafana-dashboard.json"
 DIALOGUES = (ROOT / "docs" / "dialogues.txt").read_text("utf-8")
 _BLOCK = re.compile(r"(?<=<!-- generated: )([\w-]+)( -->\n)(.*?)(?=<!-- end: \1 -->)", re.DOTALL)
@@ -58,8 +80,10 @@ def settings() -> str:
 
 def error_codes() -> str:
     constants = [value for value in vars(errors).values() if isinstance(value, Error)]
+    limits = (errors.TOO_MANY_MESSAGES, errors.TOO_MANY_RESUMES, errors.TOO_MANY_GROUPS_MADE)
+    rates = (errors.rate_limited(what, 0) for what in limits)
     texts: dict[str, list[str]] = {code: [] for code in ErrorCode}
-    for error in (errors.invalid_json(), errors.invalid_format([]), *constants):
+    for error in (errors.invalid_json(), errors.invalid_format([]), *rates, *constants):
         details = "" if error.details is None else f", with `details: {{{', '.join(error.details)}}}`"
         texts[error.code].append(f'"{error.message}"{details}')
     rows = ([f"`{code}`", "<br>".join(said) or "(reserved: not sent today)"] for code, said in texts.items())
@@ -86,6 +110,9 @@ def metrics() -> str:
     return _table(["Metric", "Type", "Labels", "Meaning"], rows)
 
 
+_INNER = (User, Resume, Heartbeat)
+
+
 def _messages(types: Mapping[str, type[Any]]) -> str:
     return _table(["Type", "Payload"], ([f"`{name}`", f"`{_shape(kind)}`"] for name, kind in types.items()))
 
@@ -98,7 +125,8 @@ def _member(field: "attrs.Attribute[Any]") -> str:
     name = wire_name(field.name) + ("?" if field.default is None else "")
     if get_origin(field.type) is tuple:
         return f"{name}: [{_shape(get_args(field.type)[0])}, …]"
-    return f"{name}: {_shape(field.type)}" if field.type is User else name
+    inner = next((kind for kind in (field.type, *get_args(field.type)) if kind in _INNER), None)
+    return name if inner is None else f"{name}: {_shape(inner)}"
 
 
 def validation_rules() -> str:
@@ -109,7 +137,8 @@ def validation_rules() -> str:
 
 def _fields_of(kind: object) -> str:
     """The fields of client messages that are of this kind, under their wire names."""
-    fields = [field for message in CLIENT_TYPES.values() for field in attrs.fields(message)]
+    messages = (*CLIENT_TYPES.values(), *SESSION_TYPES.values())
+    fields = [field for message in messages for field in attrs.fields(message)]
     names = [wire_name(field.name) for field in fields if kind in (field.type, *get_args(field.type))]
     return ", ".join(f"`{name}`" for name in dict.fromkeys(names))
 
@@ -120,6 +149,12 @@ def _told(rule: Rule) -> tuple[str, str]:
         return text, "<br>".join(filter(None, (rule.empty, rule.too_long, rule.control)))
     if isinstance(rule, Uuid):
         return "a UUID in 8-4-4-4-12 form, any letter case", rule.message
+    if isinstance(rule, Inner):
+        return "an object: " + "; ".join(f"`{name}` {_told(inner)[0]}" for name, inner in rule.members), ""
+    if isinstance(rule, Whole):
+        return "a whole number from 0 to 2^53 - 1", "as Zod words it"
+    if isinstance(rule, OneOf | Exactly):
+        return rule.expected.replace("'", '"').replace(" | ", " or "), "as Zod words it"
     return ("any JSON, `null` too, but it must be there" if rule.expected == "unknown" else rule.expected), ""
 
 
@@ -142,7 +177,13 @@ def connection_states() -> str:
 
 _TAIL = "-0000-4000-8000-000000000000"
 IDS = {name: UserId(str(n) * 8 + _TAIL) for n, name in enumerate(("Ann", "Bob", "Group"), 1)}
-FLOWS = dict(re.findall(r"^(flow-\w+):\n((?:\w.+\n)+)", DIALOGUES, re.MULTILINE))
+SESSION_IDS = {name: SessionId(str(n) * 8 + _TAIL) for n, name in enumerate(("Ann", "Bob"), 4)}
+NEW_ID = ConnectionId(str(6) * 8 + _TAIL)  # of the connection that Bob comes back on
+NAMES: dict[str, str] = {NEW_ID: "(a new ID)"}
+NAMES.update((uuid, f"({name}'s ID)") for name, uuid in IDS.items())
+NAMES.update((uuid, f"({name}'s session)") for name, uuid in SESSION_IDS.items())
+_DIALOGUES = dict(re.findall(r"^([\w-]+):\n((?:\w.+\n)+)", DIALOGUES, re.MULTILINE))
+FLOWS = {name: lines for name, lines in _DIALOGUES.items() if name.startswith("flow-")}
 
 
 def flow(name: str) -> str:
@@ -169,6 +210,58 @@ def _say(hub: Hub, line: str) -> list[str]:
     return [f"{name}->>Server: {_label(text)}", *_arrows(effects)]
 
 
+class _Line:
+    """A connection of somebody's, as Groups see it: what it hears becomes arrows."""
+
+    address = None  # nothing of it is counted
+
+    def __init__(self, name: str, arrows: list[str]) -> None:
+        self.name, self.arrows, self.mailbox = name, arrows, self
+
+    def put(self, frames: bytes) -> bool:
+        # What was missed comes in one piece; each frame begins with 0x81.
+        messages = re.findall(rb'\{"type".*?\}(?=\x81|$)', frames, re.DOTALL)
+        self.arrows += [f"Server-->>{self.name}: {_label(message.decode())}" for message in messages]
+        return False
+
+    def flush(self) -> None: ...
+
+    def end(self, ending: Ending) -> None: ...
+
+    def expect_restart(self) -> None: ...
+
+
+def session_dialogue() -> str:
+    """What follows from the dialogue of sessions.md, each message a second after the one before."""
+    tokens = count(1)
+    session_ids = iter(SESSION_IDS.values())
+    sessions = Sessions(
+        SessionRules(30, 120), lambda: next(session_ids), lambda: ResumeToken(f"token {next(tokens)}")
+    )
+    rules = GroupsRules(RateRules(50, 100), None, 30, Heartbeat(30_000, 60_000), {"messageRate": 50})
+    groups = Groups(Hub(lambda: GroupId(IDS["Group"]), 30), sessions, rules)
+    arrows: list[str] = []
+    connections = {name: ConnectionId(IDS[name]) for name in ("Ann", "Bob")}
+    values = {**IDS, **{f"{name}Session": session_id for name, session_id in SESSION_IDS.items()}}
+    for now, line in enumerate(_DIALOGUES["session-dialogue"].splitlines()):
+        name, what, *rest = line.split(" ", 2)
+        command: Enter | Leave | Say
+        if what == "connects":
+            arrows.append(f"Note over {name}: connects")
+            command = Enter(connections[name], _Line(name, arrows))
+        elif what == "is-lost":
+            arrows.append(f"Note over {name}: connection lost")
+            command = Leave(connections[name], "disconnected", is_final=False)
+            connections[name] = NEW_ID
+        else:
+            text = f'{{"type": "{what}", "payload": {Template(rest[0]).substitute(values)}}}'
+            arrows.append(f"{name}->>Server: {_label(text)}")
+            command = Say(connections[name], decode(text).message, None)
+        with capture_logs():
+            groups.handlers[type(command)](command, now)
+    return _mermaid("sequenceDiagram", ["participant Ann", "participant Server", "participant Bob", *arrows])
+
+
 def _arrows(effects: Iterable[Effect]) -> list[str]:
     names = {user_id: name for name, user_id in IDS.items()}
     told = [(names[who], it.message) for it in effects if isinstance(it, Delivery) for who in it.recipients]
@@ -179,8 +272,8 @@ def _label(text: str) -> str:
     """The type, and below it the payload as JavaScript would write it, with names for the IDs."""
     message = json.loads(text)
     payload = re.sub(r'"(\w+)":', r"\1:", json.dumps(message["payload"], ensure_ascii=False))
-    for name, uuid in IDS.items():
-        payload = payload.replace(f'"{uuid}"', f"({name}'s ID)")
+    for uuid, name in NAMES.items():
+        payload = payload.replace(f'"{uuid}"', name)
     payload = re.sub(r"(validationErrors: )\[.*\]", r"\1[…]", payload)
     return f"{message['type']}<br/>" + payload.replace(", members:", ",<br/>members:")
 
@@ -254,6 +347,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "refusals": refusals,
     "endings": endings,
     "client-messages": lambda: _messages(CLIENT_TYPES),
+    "session-messages": lambda: _messages(SESSION_TYPES),
+    "session-dialogue": session_dialogue,
     "server-messages": lambda: _messages(SERVER_TYPES),
     "metrics": metrics,
     "validation-rules": validation_rules,

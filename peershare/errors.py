@@ -40,6 +40,10 @@ TARGET_USER_NOT_FOUND = Error(ErrorCode.USER_NOT_FOUND, "Target user not found")
 TARGET_PEER_NOT_FOUND = Error(ErrorCode.PEER_NOT_FOUND, "Target peer not found")
 CALLER_PEER_NOT_FOUND = Error(ErrorCode.PEER_NOT_FOUND, "Caller peer not found")
 PEER_ID_TAKEN = Error(ErrorCode.PEER_ID_TAKEN, "Peer ID is already in use in this group")
+# Of a `rate_limited`, each.
+TOO_MANY_MESSAGES = "Too many messages"
+TOO_MANY_RESUMES = "Too many attempts to resume"
+TOO_MANY_GROUPS_MADE = "Too many groups from this address"
 # When somebody leaves, nobody knows.
 _LATER = 60.0  # s
 GROUP_FULL = rate_limited("The group is full", _LATER)

@@ -258,6 +258,29 @@ def test_a_second_signal_during_the_end(tmp_path):
         assert errors(server.log) == []
 
 
+def test_sessions_are_told_of_the_end(tmp_path):
+    """They hear server-draining, and then 4000, many of them as well; who has none hears just 1001."""
+    with running(tmp_path) as server:
+        sessions = [RawClient(server.port) for _ in range(5)]
+        for client in sessions:
+            client.hear()
+            assert client.ask("hello", protocol=2)["type"] == "welcome"
+        old = RawClient(server.port)
+        old.hear()
+        group = sessions[0].ask("create-group", groupName="Team", username="ann")["payload"]["groupId"]
+        old.ask("join-group", groupId=group, username="old")
+        assert sessions[0].hear()["type"] == "user-joined"
+        server.popen.send_signal(signal.SIGTERM)
+        for client in sessions:
+            draining = client.hear()
+            assert draining["type"] == "server-draining"
+            assert 0 <= draining["payload"]["reconnectInMs"] < 5000
+            assert client.close_code() == 4000
+        assert old.close_code() == 1001
+        assert server.popen.wait(10) == 0
+        assert errors(server.log) == []
+
+
 def test_what_strangers_hear_during_the_end(tmp_path):
     """Ready says 503 and new members get 503, while the server waits for the old ones."""
     with running(tmp_path) as server:

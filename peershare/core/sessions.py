@@ -70,7 +70,10 @@ class Session:
     id: SessionId
     token: ResumeToken
     user_id: UserId
-    last_token: ResumeToken | None = None  # good until it is known that the client has the new one
+    # Until the client says something on a new connection, what it was told there may have been lost: the token
+    # before is good as well, and that counting began anew would be news.
+    last_token: ResumeToken | None = None
+    restarted: bool = False
     received: int = 0
     in_background: bool = False
     away_until: float | None = None
@@ -119,6 +122,21 @@ class Sessions:
         session.away_until = None
         session.in_background = False
         return session
+
+    def missed(self, session: Session, received: int) -> Sequence[bytes] | None:
+        """What was sent after the first `received`. None where that is not known: counting begins anew."""
+        missed = None if session.restarted else session.replay.missed(received)
+        session.restarted = missed is None
+        if missed is None:
+            session.replay.restart()
+        else:
+            session.replay.acknowledge(received)
+        return missed
+
+    def heard(self, session: Session) -> None:
+        """The client has said something, and so it has its welcome."""
+        session.last_token = None
+        session.restarted = False
 
     def leave(self, session: Session, now: float) -> float:
         """Its connection is lost. Until when it may come back, in seconds since 1970."""

@@ -262,7 +262,7 @@ class Groups:
     def _resume(self, visit: _Visit, resume: Resume, now: float, request_id: str | None) -> None:
         if visit.resumes.ask(now) is not GRANTED:
             self.resumes["throttled"] += 1
-            retry = errors.rate_limited("Too many attempts to resume", visit.resumes.retry_after(now))
+            retry = errors.rate_limited(errors.TOO_MANY_RESUMES, visit.resumes.retry_after(now))
             self._answer(visit, retry, now, request_id)
             return
         session = self._sessions.resume(resume)
@@ -272,12 +272,8 @@ class Groups:
             return
         self._displace(session)
         self._forget(visit.user_id, "disconnected", now)
-        missed = session.replay.missed(resume.received)
+        missed = self._sessions.missed(session, resume.received)
         self.resumes["not recovered" if missed is None else "recovered"] += 1
-        if missed is None:
-            session.replay.restart()
-        else:
-            session.replay.acknowledge(resume.received)
         self._take_up(visit, session, now, request_id)
         group_id = self._hub.group_of(session.user_id)
         received = Count(session.received)
@@ -324,7 +320,7 @@ class Groups:
         if kind is not Hello:
             visit.said_anything = True
             if session is not None:
-                session.last_token = None  # it has heard its welcome, and the new token with it
+                self._sessions.heard(session)
         if session is not None and kind not in _NOT_COUNTED:
             session.received += 1
 
@@ -336,7 +332,7 @@ class Groups:
         self.refused["MESSAGE_RATE"] += 1
         if verdict is Verdict.ABUSED:
             visit.caller.end(Ending.FLOODING)
-        return errors.rate_limited("Too many messages", visit.allowance.retry_after(now))
+        return errors.rate_limited(errors.TOO_MANY_MESSAGES, visit.allowance.retry_after(now))
 
     def _creation_refusal(self, visit: _Visit, now: float) -> Error | None:
         address = visit.caller.address
@@ -344,7 +340,7 @@ class Groups:
         if not wait:
             return None
         self.refused["GROUPS_PER_HOUR"] += 1
-        return errors.rate_limited("Too many groups from this address", wait)
+        return errors.rate_limited(errors.TOO_MANY_GROUPS_MADE, wait)
 
     def _forget(self, user_id: UserId, reason: LeaveReason, now: float) -> None:
         self._mailboxes.pop(user_id, None)

@@ -10,7 +10,7 @@ ECMAScript's `trim` trims, so that a client in a browser comes to the same resul
 import re
 import unicodedata
 from collections.abc import Callable
-from typing import get_args
+from typing import Any, get_args
 
 import attrs
 
@@ -27,7 +27,7 @@ from peershare.messages import (
     Visibility,
 )
 
-Issue = dict[str, object]
+Issue = dict[str, Any]
 
 # ECMAScript's WhiteSpace and LineTerminator (ECMA-262, sections 12.2 and 12.3).
 _WHITESPACE = (
@@ -317,5 +317,5 @@ def issues_of(check: Callable[[object], object], value: object, path: list[str])
     try:
         check(value)
     except CheckFailed as failed:
-        return [{**issue, "path": path} for issue in failed.issues]
+        return [{**issue, "path": [*path, *issue.get("path", [])]} for issue in failed.issues]
     return []

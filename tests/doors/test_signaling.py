@@ -14,6 +14,46 @@ from tests.support import frame
 
 UPGRADE = Upgrade("/ws", "", "dGhlIHNhbXBsZSBub25jZQ==")
 CREATE = json.dumps({"type": "create-group", "payload": {"groupName": "Team", "username": "ann"}})
+PING = '{"type":"ping","payload":{}}'
+HELLO = json.dumps({"type": "hello", "payload": {"protocol": 2}})
+# Of the first session in a house.
+KNOWN = {"sessionId": "00000000-0000-4000-8000-000000000001", "resumeToken": "token-2", "received": 0}
+RESUME = json.dumps({"type": "hello", "payload": {"protocol": 2, "resume": KNOWN}})
+GRACE = 30
+
+
+def said(*texts):
+    return b"".join(frame(text.encode()) for text in texts)
+
+
+def leftovers(house):
+    """What is kept of connections and sessions, for seeing that it is nothing."""
+    groups, sessions = house.actor._sides[0], house.actor._sides[0]._sessions
+    return [
+        *(house.hub._connected, house.hub._groups, groups._visits, groups._connections, groups._mailboxes),
+        *(sessions._sessions, *sessions._away),
+    ]
+
+
+class Guest:
+    """A connection through the signaling door, on memory streams."""
+
+    def __init__(self, house, nursery):
+        self.near, self.far = trio.testing.memory_stream_pair()
+        self._heard = b""
+        nursery.start_soon(self._serve, house)
+
+    async def _serve(self, house):
+        await house.signaling.serve(ClientStream(self.far), UPGRADE)
+        await trio.aclose_forcefully(self.far)  # as the listener does
+
+    async def hear(self, what):
+        """Until this has come."""
+        while what not in self._heard:
+            data = await self.near.receive_some()
+            assert data, f"no {what!r} in {self._heard!r}"
+            self._heard += data
+        _, _, self._heard = self._heard.partition(what)
 
 
 @pytest.fixture
@@ -95,3 +135,124 @@ async def test_no_ghost_wherever_it_is_cancelled(nursery, autojump_clock):
     assert most_members
     assert steps > 20, "it tried too few places to show anything"
     nursery.cancel_scope.cancel()
+
+
+async def cancelled_at(steps, house, data):
+    """Serve one who says all this, and cancel it at such a step. Whether there was one, and what it heard."""
+    near, far = trio.testing.memory_stream_pair()
+    await near.send_all(data)
+    instrument = CancelAfter(steps)
+    trio.lowlevel.add_instrument(instrument)
+    try:
+        with instrument.scope:
+            await house.signaling.serve(ClientStream(far), UPGRADE)
+    finally:
+        trio.lowlevel.remove_instrument(instrument)
+        await trio.aclose_forcefully(far)
+    heard = await near.receive_some()
+    await near.aclose()
+    return instrument.fired, heard
+
+
+@pytest.mark.parametrize("goodbye", [b"", frame(b"\x03\xe8", 8)], ids=["lost", "closed"])
+async def test_no_ghost_of_a_session_wherever_it_is_cancelled(nursery, autojump_clock, goodbye):
+    """A connection that says hello, cancelled at any step, leaves a member for its grace at most, and nothing
+    for longer."""
+    steps, fired, created = 0, True, 0
+    while fired and steps < 200:
+        house = House()
+        nursery.start_soon(house.actor.run)
+        steps += 1
+        fired, heard = await cancelled_at(steps, house, said(HELLO, CREATE, PING) + goodbye)
+        created += b"group-created" in heard
+        assert len(house.roster) == 0
+        await trio.sleep(GRACE + 1)
+        assert await house.members() == 0
+        assert not any(leftovers(house))
+        if not goodbye and b"pong" in heard:
+            break  # from here on it would wait for ever
+    assert created
+    assert steps > 15, "it tried too few places to show anything"
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("standing", [False, True], ids=["away", "standing"])
+async def test_no_ghost_of_a_resume_wherever_it_is_cancelled(nursery, autojump_clock, standing):
+    """One that is cancelled at any step has taken the session over, or has left it as it was; in either case
+    there is one member, and none when all have gone and the grace is over."""
+    steps, fired, resumed = 0, True, 0
+    while fired and steps < 200:
+        house = House()
+        nursery.start_soon(house.actor.run)
+        first = Guest(house, nursery)
+        await first.near.send_all(said(HELLO, CREATE))
+        await first.hear(b"group-created")
+        if not standing:
+            await first.near.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        steps += 1
+        fired, heard = await cancelled_at(steps, house, said(RESUME, PING) + frame(b"\x03\xe9", 8))
+        resumed += b"resumed" in heard
+        assert await house.members() == 1
+        await first.near.aclose()
+        await trio.sleep(GRACE + 1)
+        assert await house.members() == 0
+        assert len(house.roster) == 0
+        assert not any(leftovers(house))
+    assert resumed
+    assert steps > 15, "it tried too few places to show anything"
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("goodbye", "ends"),
+    [
+        (frame(b"\x03\xe8", 8), True),
+        (frame(b"\x03\xe8bye", 8), True),
+        (frame(b"\x03\xe9", 8), False),
+        (frame(b"", 8), False),
+        (frame(b"\x0f\xa0", 8), False),
+        (frame(b"\xff"), False),
+        (b"", False),
+    ],
+    ids=["1000", "1000, with a reason", "1001", "no code", "4000", "no UTF-8", "cut"],
+)
+async def test_which_ends_are_final(house, nursery, autojump_clock, goodbye, ends):
+    """A client that closes with 1000 means to stay away; after any other end it may come back."""
+    guest = Guest(house, nursery)
+    await guest.near.send_all(said(HELLO, CREATE))
+    await guest.hear(b"group-created")
+    await guest.near.send_all(goodbye)
+    if not goodbye:
+        await guest.near.aclose()
+    await trio.testing.wait_all_tasks_blocked()
+    assert await house.members() == (0 if ends else 1)
+
+    again = Guest(house, nursery)
+    await again.near.send_all(said(RESUME))
+    await again.hear(b"SESSION_NOT_FOUND" if ends else b'"resumed"')
+
+
+async def test_a_connection_that_is_taken_over(house, nursery, autojump_clock):
+    """It is closed with 4506, and the new one hears what the old one heard."""
+    first, second = Guest(house, nursery), Guest(house, nursery)
+    await first.near.send_all(said(HELLO, CREATE))
+    await first.hear(b"group-created")
+    await second.near.send_all(said(RESUME))
+    await first.hear(b"\x11\x9aconnected again elsewhere")
+
+    await second.hear(b'"resumed"')
+    await second.hear(b"group-created")
+    await second.hear(b"group-joined")
+    assert await house.members() == 1
+
+
+async def test_a_slow_session_is_away(house, nursery, autojump_clock):
+    """A client whose heartbeat is lost is away for its grace, and then gone."""
+    guest = Guest(house, nursery)
+    await guest.near.send_all(said(HELLO, CREATE))
+    await guest.hear(b"group-created")
+    await guest.hear(b"\x0f\xa9heartbeat lost")
+    assert await house.members() == 1
+    await trio.sleep(GRACE + 1)
+    assert await house.members() == 0

@@ -16,8 +16,11 @@ from peershare import errors
 from peershare.messages import (
     CLIENT_TYPES,
     SERVER_TYPES,
+    SESSION_TYPES,
+    Ack,
     CallRequest,
     CallResponse,
+    ClientState,
     ConnectionEstablished,
     Count,
     CreateGroup,
@@ -29,10 +32,12 @@ from peershare.messages import (
     GroupLeft,
     GroupName,
     Heartbeat,
+    Hello,
     IncomingCallRequest,
     JoinGroup,
     LeaveGroup,
     LeaveReason,
+    MemberStatus,
     Peer,
     PeerId,
     PeerIdUpdated,
@@ -41,7 +46,10 @@ from peershare.messages import (
     Pong,
     ProtocolVersion,
     RawJson,
+    Resume,
+    Resumed,
     ResumeToken,
+    ServerDraining,
     SessionId,
     Signal,
     SignalFrom,
@@ -52,6 +60,7 @@ from peershare.messages import (
     UserLeft,
     Username,
     Visibility,
+    Welcome,
 )
 from peershare.wire.codec import InvalidMessage, _decode_thoroughly, decode, encode
 
@@ -180,6 +189,7 @@ FIELDS = {
     Visibility: st.sampled_from(["foreground", "background"]),
     Literal["away", "online"]: st.sampled_from(["away", "online"]),
     Heartbeat: st.builds(Heartbeat, st.integers(1, 10**6), st.integers(1, 10**6)),
+    Resume | None: st.none() | st.builds(Resume, st.uuids().map(str), texts(100), st.integers(0, 2**53 - 1)),
     GroupId | None: st.none() | st.uuids().map(str),
     int: st.integers(0, 2**53),
     int | None: st.none() | st.integers(0, 2**53),
@@ -195,19 +205,26 @@ def built(cls):
     return st.builds(cls, **{field.name: FIELDS[field.type] for field in attrs.fields(cls)})
 
 
-client_messages = st.sampled_from(list(CLIENT_TYPES.values())).flatmap(built)
+CLIENTS = {**CLIENT_TYPES, **SESSION_TYPES}
+client_messages = st.sampled_from(list(CLIENTS.values())).flatmap(built)
 server_messages = st.sampled_from(list(SERVER_TYPES.values())).flatmap(built)
 request_ids = st.none() | st.text(min_size=1, max_size=64)
 
 
+def members(message):
+    """What is there of it, under the names that it has on the wire."""
+    found = {camel(field.name): getattr(message, field.name) for field in attrs.fields(type(message))}
+    return {
+        name: members(value) if isinstance(value, Resume) else value
+        for name, value in found.items()
+        if value is not None
+    }
+
+
 def client_text(message, request_id=None):
     """How a client writes this message, by no code of ours."""
-    (message_type,) = (name for name, cls in CLIENT_TYPES.items() if cls is type(message))
-    payload = {
-        camel(field.name): getattr(message, field.name)
-        for field in attrs.fields(type(message))
-        if getattr(message, field.name) is not None
-    }
+    (message_type,) = (name for name, cls in CLIENTS.items() if cls is type(message))
+    payload = members(message)
     if isinstance(message, Signal):
         payload["data"] = json.loads(bytes(message.data))
     envelope = {} if request_id is None else {"requestId": request_id}
@@ -237,6 +254,14 @@ def client_text(message, request_id=None):
         ),
         ("signal", {"to": UUID, "data": {"sdp": "v=0"}}, Signal(UUID, ("data", {"sdp": "v=0"}))),
         ("ping", {}, Ping()),
+        ("hello", {"protocol": 2}, Hello(2)),
+        (
+            "hello",
+            {"protocol": 2, "resume": {"sessionId": UUID.upper(), "resumeToken": "t", "received": 7}},
+            Hello(2, Resume(UUID, "t", 7)),
+        ),
+        ("ack", {"received": 0}, Ack(0)),
+        ("client-state", {"visibility": "background"}, ClientState("background")),
     ],
     ids=readable,
 )
@@ -250,8 +275,9 @@ def test_a_clients_message(message_type, payload, message, spelled):
 
 
 def test_the_types_are_those_of_the_protocol():
-    """A client may say these eight things."""
+    """A client may say these eight things, and one with a session three more."""
     assert list(CLIENT_TYPES) == TYPES
+    assert list(SESSION_TYPES) == ["hello", "ack", "client-state"]
 
 
 @given(client_messages, request_ids)
@@ -581,6 +607,77 @@ def test_missing_members(message_type, members):
     assert {issue["received"] for issue in found} == {"undefined"}
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (said("hello", {}), [("payload.protocol", "Invalid literal value, expected 2")]),
+        (said("hello", {"protocol": 1}), [("payload.protocol", "Invalid literal value, expected 2")]),
+        (
+            said("hello", {"protocol": 2, "resume": None}),
+            [("payload.resume", "Expected object, received null")],
+        ),
+        (
+            said("hello", {"protocol": "2", "resume": {"sessionId": "x", "received": -1.5}}),
+            [
+                ("payload.protocol", "Invalid literal value, expected 2"),
+                ("payload.resume.sessionId", "Invalid session ID format"),
+                ("payload.resume.resumeToken", "Required"),
+                ("payload.resume.received", "Expected integer, received float"),
+                ("payload.resume.received", "Number must be greater than or equal to 0"),
+            ],
+        ),
+        (said("ack", {}), [("payload.received", "Required")]),
+        (
+            said("ack", {"received": -1}, timestamp="x"),
+            [
+                ("payload.received", "Number must be greater than or equal to 0"),
+                ("timestamp", "Expected number, received string"),
+            ],
+        ),
+        (
+            '{"type":"ack","payload":{"received":1e999}}',
+            [
+                ("payload.received", "Expected integer, received float"),
+                ("payload.received", "Number must be less than or equal to 9007199254740991"),
+            ],
+        ),
+        (said("client-state", {}), [("payload.visibility", "Required")]),
+        (
+            said("client-state", {"visibility": "hidden"}),
+            [
+                (
+                    "payload.visibility",
+                    "Invalid enum value. Expected 'foreground' | 'background', received 'hidden'",
+                )
+            ],
+        ),
+    ],
+    ids=["empty", "version", "null", "resume", "ack", "negative", "infinite", "state", "word"],
+)
+def test_what_is_wrong_with_a_sessions_message(text, expected):
+    """Its issues are told like all others, with the whole path to where they are."""
+    assert complaints(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ('{"type":"ack"}', Ack),
+        ('{"type":"hello","payload":{}}', Hello),
+        ('{"type":"ping","payload":{},"timestamp":"x"}', Ping),
+        ('{"type":"nonsense"}', None),
+        ("no JSON", None),
+        ("[]", None),
+    ],
+)
+def test_what_it_was_meant_to_be(text, kind):
+    """A refusal knows it, if the type is known."""
+    with pytest.raises(InvalidMessage) as caught:
+        decode(text)
+
+    assert caught.value.kind is kind
+
+
 def test_a_missing_boolean():
     """What was expected is said by its type."""
     first, *_ = issues(said("call-response", {}))
@@ -811,13 +908,15 @@ def damaged_bytes(draw):
 
 
 MEMBERS = ["groupName", "username", "groupId", "userId", "peerId", "fromPeerId", "toPeerId", "to", "data"]
-VALUES = [UUID, UUID.upper(), "Ann", " e\u0301 ", "", "\x00", None, True, 0]
+MEMBERS += ["protocol", "resume", "received", "visibility"]
+VALUES = [UUID, UUID.upper(), "Ann", " e\u0301 ", "", "\x00", None, True, 0, 2, -1.5, "background"]
+VALUES += [{"sessionId": UUID, "resumeToken": "t", "received": 1}, {"sessionId": 5, "received": 10**30}]
 
 # Envelopes that are nearly right.
 nearly_right = st.fixed_dictionaries(
     {},
     optional={
-        "type": st.sampled_from([*TYPES, "nonsense"]) | anything,
+        "type": st.sampled_from([*TYPES, *SESSION_TYPES, "nonsense"]) | anything,
         "payload": st.dictionaries(st.sampled_from(MEMBERS), st.sampled_from(VALUES) | anything) | anything,
         "timestamp": st.integers() | anything,
         "requestId": st.text(max_size=66) | anything,
@@ -919,6 +1018,40 @@ BOB = User(UUID, "Bob")
         ),
         (SignalFrom(UUID, Raw(b'{"sdp":1}')), "signal", {"from": UUID, "data": {"sdp": 1}}),
         (Pong(), "pong", {}),
+        (
+            Welcome(2, UUID, "t", 30.0, Heartbeat(30_000, 60_000), {"messageRate": 50}),
+            "welcome",
+            {
+                "protocol": 2,
+                "sessionId": UUID,
+                "resumeToken": "t",
+                "graceSeconds": 30.0,
+                "heartbeat": {"intervalMs": 30_000, "timeoutMs": 60_000},
+                "limits": {"messageRate": 50},
+            },
+        ),
+        (
+            Resumed(recovered=True, received=7, user_id=UUID, group_id=UUID),
+            "resumed",
+            {"recovered": True, "received": 7, "userId": UUID, "groupId": UUID},
+        ),
+        (
+            Resumed(recovered=False, received=0, user_id=UUID),
+            "resumed",
+            {"recovered": False, "received": 0, "userId": UUID},
+        ),
+        (
+            MemberStatus(UUID, "away", 1_700_000_030_000),
+            "member-status",
+            {"userId": UUID, "status": "away", "until": 1_700_000_030_000},
+        ),
+        (MemberStatus(UUID, "online"), "member-status", {"userId": UUID, "status": "online"}),
+        (
+            UserJoined(User(UUID, "Ann", None, "away", 1)),
+            "user-joined",
+            {"user": {"id": UUID, "username": "Ann", "status": "away", "until": 1}},
+        ),
+        (ServerDraining(3120), "server-draining", {"reconnectInMs": 3120}),
         (Error("SOME_CODE", "Some message"), "error", {"code": "SOME_CODE", "message": "Some message"}),
         (
             errors.GROUP_NOT_FOUND,

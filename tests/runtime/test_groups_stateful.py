@@ -1,0 +1,405 @@
+"""Sessions against a simple model: clients that are lost at any moment, come back with the right token or a
+wrong one, hear only a part of what they are sent, and say things into connections that have died.
+
+A player is a client with a memory: the log of what it heard, and of what it said. From the first alone it
+must know, whatever happened, who is in its group, and have had every signal in order, once.
+"""
+
+import functools
+
+import attrs
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from peershare.core.limits import RateRules
+from peershare.core.sessions import SessionStats
+from peershare.errors import Ending
+from tests.runtime.fakes import GROUPS_RULES
+from tests.runtime.stage import BACKGROUND, GRACE, Client, Stage
+
+KEPT = 256
+RULES = attrs.evolve(GROUPS_RULES, message_rate=RateRules(rate=1e6, burst=1e6))
+NOT_COUNTED = {"connection-established", "welcome", "resumed", "server-draining"}
+
+
+@attrs.define(eq=False)
+class Player:
+    """A client, and the model of what the server holds of it."""
+
+    name: str
+    client: Client | None = None  # while its connection stands
+    user_id: str | None = None
+    group: str | None = None
+    expected: list[int] = attrs.field(factory=list)  # the signals that were sent to it
+    log: list[dict] = attrs.field(factory=list)  # what counts of what it heard
+    # Of a session:
+    welcome: dict | None = None  # the last one
+    old_tokens: list[str] = attrs.field(factory=list)
+    said: list[tuple[str, dict]] = attrs.field(factory=list)  # what counts of what it said
+    arrived: int = 0  # of these
+    acknowledged: int = 0
+    in_background: bool = False
+    away_until: float | None = None
+    is_orphan: bool = False  # it has lost its token, and the server does not know
+
+    def is_online(self):
+        return self.client is not None
+
+    def may_speak(self):
+        """Into a connection, or into one that has died but is to be resumed."""
+        return self.user_id is not None and not self.is_orphan
+
+    @property
+    def has_read_all(self):
+        return self.client is not None and not self.client.caller.heard
+
+    def read(self, number=None):
+        heard = self.client.caller.heard
+        number = len(heard) if number is None else number
+        for message in heard[:number]:
+            if message["type"] == "welcome":
+                if self.welcome is not None:
+                    self.old_tokens.append(self.welcome["resumeToken"])
+                self.welcome = message["payload"]
+            elif message["type"] not in NOT_COUNTED:
+                self.log.append(message)
+        del heard[:number]
+
+    def view(self):
+        """Who is in its group, with their status: all that it was told."""
+        group, others = None, {}
+        for message in self.log:
+            payload = message["payload"]
+            match message["type"]:
+                case "group-created":
+                    group, others = payload["groupId"], {}
+                case "group-joined":
+                    told = {user["id"]: user.get("until") for user in payload["members"]}
+                    assert told == others or payload["groupId"] != group, "the snapshot is news"
+                    group, others = payload["groupId"], told
+                case "group-left":
+                    assert payload["groupId"] == group
+                    group, others = None, {}
+                case "user-joined":
+                    assert payload["user"]["id"] not in others, "joined twice"
+                    others[payload["user"]["id"]] = None
+                case "user-left":
+                    others.pop(payload["userId"])
+                case "member-status":
+                    assert others[payload["userId"]] != payload.get("until"), "the status is no news"
+                    others[payload["userId"]] = payload.get("until")
+        return group, others
+
+    def signals(self):
+        return [message["payload"]["data"] for message in self.log if message["type"] == "signal"]
+
+
+def among(condition):
+    """A rule is for one of the players of whom this is true: `pick` says which. It waits where there is none.
+    Called with a player, it is for that one."""
+
+    def decorate(act):
+        @precondition(lambda self: any(map(condition, self.players.values())))
+        @functools.wraps(act)
+        def chosen(self, player=None, pick=0, **arguments):
+            candidates = [player] if player else [*filter(condition, self.players.values())]
+            act(self, candidates[pick % len(candidates)], **arguments)
+
+        return chosen
+
+    return decorate
+
+
+picks = st.integers(0, 3)
+mostly = st.sampled_from([True] * 5 + [False])
+reasons = st.sampled_from(["disconnected", "timeout"])
+
+
+class LossyClients(RuleBasedStateMachine):
+    def __init__(self):
+        super().__init__()
+        self.stage = Stage(RULES)
+        self.players = {name: Player(name) for name in ("ann", "bob", "cat", "dan")}
+        self.displaced = []  # connections that have been taken over, and not ended yet
+        self.signals = 0
+
+    # --- helpers ---
+
+    @property
+    def sessions(self):
+        return self.stage.groups._sessions
+
+    def present(self):
+        """Those whom the server holds for users, online or away."""
+        return [player for player in self.players.values() if player.user_id is not None]
+
+    def session_of(self, player):
+        return self.sessions._sessions[player.welcome["sessionId"]]
+
+    def say(self, player, message_type, **payload):
+        """True if it arrives now. In a session it may arrive later."""
+        if player.welcome is not None:
+            player.said.append((message_type, payload))
+        if player.client is None:
+            return False
+        self.carry_out(player, message_type, payload)
+        return True
+
+    def carry_out(self, player, message_type, payload):
+        """It arrives: the model first, then the server."""
+        player.arrived += 1
+        match message_type:
+            case "signal":
+                self.expect(player, payload["to"], payload["data"])
+            case "join-group":
+                if self.stage.hub.group_info(payload["groupId"]) is not None:
+                    player.group = payload["groupId"]
+            case "leave-group":
+                player.group = None
+            case "client-state":
+                player.in_background = payload["visibility"] == "background"
+        player.client.say(message_type, **payload)
+        if message_type == "create-group":
+            player.group = next(
+                message["payload"]["groupId"]
+                for message in reversed(player.client.caller.heard)
+                if message["type"] == "group-created"
+            )
+
+    def expect(self, sender, user_id, data):
+        for target in self.present():
+            share_group = target.group is not None and target.group == sender.group
+            if target.user_id == user_id and target is not sender and share_group:
+                target.expected.append(data)
+
+    def forget(self, player):
+        self.players[player.name] = Player(player.name)
+
+    # --- coming, going, coming back ---
+
+    @initialize()
+    def all_are_there(self):
+        """In one group, and all but Dan with a session."""
+        for player in self.players.values():
+            self.come(player, with_session=player.name != "dan")
+        ann, *others = self.players.values()
+        self.say(ann, "create-group", groupName="Team", username="ann")
+        for player in others:
+            self.say(player, "join-group", groupId=ann.group, username=player.name)
+
+    @rule(with_session=st.booleans(), pick=picks)
+    @among(lambda player: player.user_id is None)
+    def come(self, player, with_session):
+        player.client = Client(self.stage)
+        player.user_id = player.client.id
+        if with_session:
+            player.client.hello()
+        player.read()
+
+    @rule(reason=reasons, is_final=mostly.map(lambda chance: not chance), pick=picks)
+    @among(Player.is_online)
+    def lose(self, player, reason, *, is_final):
+        player.client.lose(reason, is_final=is_final)
+        player.client = None
+        if player.welcome is None or is_final:
+            self.forget(player)
+        else:
+            player.away_until = self.stage.now + (BACKGROUND if player.in_background else GRACE)
+
+    @rule(
+        forgotten=st.sampled_from([0, 0, 0, 1, 2, 50]),
+        hears=mostly,
+        pick=picks,
+    )
+    @among(lambda player: player.welcome is not None and not player.is_orphan)
+    def resume(self, player, forgotten, hears):
+        """With the right token, from away or from a connection that stands; it may have forgotten the last
+        few messages. It may be lost again before it hears the answer."""
+        del player.log[max(0, len(player.log) - forgotten) :]
+        received, sent = len(player.log), self.session_of(player).replay.sent
+        recovers = max(player.acknowledged, sent - KEPT) <= received <= sent
+        standing, player.client = player.client, Client(self.stage).hello((player.welcome, received))
+        if standing is not None:
+            assert standing.caller.ended == [Ending.TAKEN_OVER]
+            self.displaced.append(standing)
+        player.away_until, player.in_background = None, False
+        if not hears:
+            player.is_orphan = True
+            self.lose(player, reason="disconnected", is_final=False)
+            return
+        resumed = self.hear_resumed(player)
+        assert resumed["recovered"] is recovers
+        assert (resumed["userId"], resumed.get("groupId")) == (player.user_id, player.group)
+        assert resumed["received"] == player.arrived
+        if recovers:
+            player.acknowledged = max(player.acknowledged, received)
+        else:
+            player.log.clear()
+            player.expected.clear()
+            player.acknowledged = 0
+        for message_type, payload in player.said[player.arrived :]:
+            self.carry_out(player, message_type, payload)
+
+    def hear_resumed(self, player):
+        """The first three messages, as one: they are sent in one piece."""
+        kinds = player.client.caller.types[:3]
+        assert kinds == ["connection-established", "welcome", "resumed"]
+        resumed = player.client.caller.heard[2]["payload"]
+        player.read(3)
+        return resumed
+
+    @rule(token=st.sampled_from(["old", "wrong", "another's"]), pick=picks)
+    @among(lambda player: player.welcome is not None)
+    def resume_wrongly(self, player, token):
+        """It changes nothing for anybody."""
+        others = [
+            other.welcome["resumeToken"]
+            for other in self.present()
+            if other is not player and other.welcome is not None
+        ]
+        tokens = {"old": player.old_tokens, "wrong": [], "another's": others}
+        wrong = {**player.welcome, "resumeToken": [*tokens[token], "wrong"][0]}
+        stranger = Client(self.stage).hello((wrong, len(player.log)))
+        assert stranger.listen()[1][1]["code"] == "SESSION_NOT_FOUND"
+        stranger.lose()
+
+    @precondition(lambda self: self.displaced)
+    @rule(is_final=st.booleans())
+    def a_displaced_connection_ends(self, is_final):
+        self.displaced.pop(0).say("ping").lose(is_final=is_final)
+
+    @rule(seconds=st.sampled_from([0, 1, 10, GRACE - 1, GRACE, BACKGROUND - GRACE]))
+    def time_passes(self, seconds):
+        self.stage.after(seconds)
+        for player in self.present():
+            if player.away_until is not None and player.away_until <= self.stage.now:
+                self.forget(player)
+
+    # --- talking ---
+
+    @rule(pick=picks)
+    @among(Player.is_online)
+    def create(self, player):
+        self.say(player, "create-group", groupName="Team", username=player.name)
+
+    @rule(host=picks, pick=picks)
+    @among(Player.may_speak)
+    def join(self, player, host):
+        hosts = sorted({other.group for other in self.present() if other.group is not None})
+        if hosts:
+            self.say(player, "join-group", groupId=hosts[host % len(hosts)], username=player.name)
+
+    @rule(pick=picks)
+    @among(Player.is_online)
+    def leave(self, player):
+        self.say(player, "leave-group", userId=player.user_id)
+
+    @rule(other=picks, number=st.sampled_from([1, 1, 2, 130]), pick=picks)
+    @among(Player.may_speak)
+    def signal(self, player, other, number):
+        """Also into a connection that has died: a session says it again when it is back."""
+        targets = self.present()
+        for _ in range(number):
+            self.signals += 1
+            self.say(player, "signal", to=targets[other % len(targets)].user_id, data=self.signals)
+
+    @rule(visibility=st.sampled_from(["foreground", "background", "background"]), pick=picks)
+    @among(lambda player: player.is_online() and player.welcome is not None)
+    def look(self, player, visibility):
+        self.say(player, "client-state", visibility=visibility)
+
+    @rule(number=st.integers(0, 3) | st.none(), pick=picks)
+    @among(Player.is_online)
+    def read(self, player, number):
+        player.read(number)
+
+    @rule(behind=st.sampled_from([0, 0, 1]), pick=picks)
+    @among(lambda player: player.is_online() and player.welcome is not None)
+    def acknowledge(self, player, behind):
+        received = max(0, len(player.log) - behind)
+        player.client.say("ack", received=received)
+        player.acknowledged = max(player.acknowledged, received)
+
+    @rule(pick=picks)
+    @among(lambda player: player.is_online() and player.welcome is not None)
+    def acknowledge_too_much(self, player):
+        """It is refused, and the refusal is a message like all others."""
+        player.client.say("ack", received=self.session_of(player).replay.sent + 1)
+        assert "acknowledged" in player.client.caller.heard[-1]["payload"]["message"]
+
+    # --- what always holds ---
+
+    @invariant()
+    def groups_are_those_of_the_model(self):
+        expected = {}
+        for player in self.present():
+            if player.group is not None:
+                expected.setdefault(player.group, set()).add(player.user_id)
+        found = {
+            group.id: {member.user_id for member in group}
+            for group in self.stage.hub._groups.values()
+            if len(group)
+        }
+        assert found == expected
+
+    @invariant()
+    def signals_are_heard_in_order_and_once(self):
+        for player in self.present():
+            signals = player.signals()
+            assert signals == player.expected[: len(signals)]
+            if player.has_read_all:
+                assert signals == player.expected
+
+    @invariant()
+    def everyone_knows_who_is_there(self):
+        for player in self.present():
+            group, others = player.view()
+            if not player.has_read_all:
+                continue
+            assert group == player.group
+            knows_status = player.welcome is not None
+            assert others == {
+                other.user_id: int(other.away_until * 1000) if knows_status and other.away_until else None
+                for other in self.present()
+                if other is not player and group is not None and other.group == group
+            }
+
+    @invariant()
+    def both_sides_count_alike(self):
+        for player in self.present():
+            if player.welcome is not None and not player.is_orphan:
+                session = self.session_of(player)
+                assert session.received == player.arrived
+                assert len(session.replay) <= KEPT
+                if player.has_read_all:
+                    assert session.replay.sent == len(player.log)
+
+    @invariant()
+    def nobody_else_is_kept(self):
+        groups, hub = self.stage.groups, self.stage.hub
+        online = [player for player in self.present() if player.client is not None]
+        with_session = [player for player in self.present() if player.welcome is not None]
+        away = [player for player in with_session if player.client is None]
+        assert set(groups._visits) == {player.client.id for player in online}
+        assert set(groups._mailboxes) == set(hub._connected) == {player.user_id for player in self.present()}
+        assert self.sessions.stats() == SessionStats(len(with_session) - len(away), len(away))
+        assert set(groups._connections.values()) == {
+            player.client.id for player in with_session if player.client is not None
+        }
+        assert groups.unflushed == []
+
+    def teardown(self):
+        """When all are gone, nothing of them is left."""
+        for player in filter(Player.is_online, self.players.values()):
+            player.client.lose()
+        for connection in self.displaced:
+            connection.lose()
+        self.stage.after(BACKGROUND)
+        self.stage.after(GRACE)
+        assert not any(self.stage.leftovers())
+        assert self.stage.hub._groups == {}
+
+
+TestLossyClients = LossyClients.TestCase
+TestLossyClients.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
