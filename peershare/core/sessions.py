@@ -70,8 +70,8 @@ class Session:
     id: SessionId
     token: ResumeToken
     user_id: UserId
-    # Until the client says something on a new connection, what it was told there may have been lost: the token
-    # before is good as well, and that counting began anew would be news.
+    # Until the client says something on a new connection, what it was told there may have been lost: the
+    # token before is good as well, and that counting began anew would be news.
     last_token: ResumeToken | None = None
     restarted: bool = False
     received: int = 0

@@ -362,9 +362,9 @@ class Groups:
 
     def _deliver(self, delivery: Delivery, timestamp: int, request_id: str | None) -> None:
         """Encoded once, however many get it."""
-        kind, many = type(delivery.message), len(delivery.recipients)
-        self.sent[kind] += many
-        if isinstance(delivery.message, Error):
+        many = len(delivery.recipients)
+        self.sent[type(delivery.message)] += many
+        if delivery.answers and isinstance(delivery.message, Error):  # an error answers, and most don't
             self._count_error(delivery.message)
         began = perf_counter() if many > 1 else 0
         frame = text_frame(encode(delivery.message, timestamp, request_id))
