@@ -152,6 +152,7 @@ def test_a_slow_reader(tmp_path):
         assert errors(server.log) == []
 
 
+@pytest.mark.timeout(300)  # it moves half a gigabyte
 def test_slow_readers_cost_no_more_than_their_outboxes(tmp_path):
     """Fifty of them, in one group where much is said, and the server's memory stays within their bounds."""
 

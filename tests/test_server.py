@@ -51,8 +51,9 @@ async def test_a_closed_connection_leaves_no_cycles(how, handshake, greeting):
                 for _ in range(20):
                     await come_and_go(port, how, handshake, greeting)
                 await trio.sleep(0.2)
-                # wsproto's parser leaves seven of a dropped one on Python 3.13; a cycle of ours held 75.
-                assert gc.collect() < 20 * 10
+                # A cycle of ours held 75. On Python 3.13 wsproto's parser leaves seven of a dropped one, and
+                # Trio's translation of a BrokenPipeError some 40 of one that resets under our last words.
+                assert gc.collect() < 20 * 50
             finally:
                 gc.enable()
 

@@ -5,6 +5,7 @@ import struct
 from contextlib import suppress
 
 import hypothesis.strategies as st
+import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from trio.testing import memory_stream_pair
@@ -206,6 +207,7 @@ async def hear_all(near, far, poller: Poller | None, feed, pieces: list[bytes]) 
     return ear.messages, code
 
 
+@pytest.mark.timeout(400)  # a thousand of them, also on a machine that is busy
 @given(conversations())
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 def test_both_ways_hear_the_same(pieces):
@@ -213,6 +215,7 @@ def test_both_ways_hear_the_same(pieces):
     assert trio.run(short_way, pieces) == trio.run(plain_way, pieces)
 
 
+@pytest.mark.timeout(400)  # a thousand of them, also on a machine that is busy
 @given(conversations())
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_polled_way_hears_the_same(pieces):
