@@ -50,6 +50,7 @@ _CONNECT_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 2.0
 _ACK_INTERVAL = 10.0
 _MAX_MESSAGE = 1 << 24  # bytes; the server's are bounded by what its clients may send it
+_AGAIN = 4000  # a close code of ours that means to come back
 _HELLO = "hello"  # its requestId; those of the program's begin with #
 _TRY_LATER = frozenset({429, 500, 502, 503, 504})
 
@@ -147,6 +148,7 @@ class Session:
         self._changed = trio.lowlevel.ParkingLot()  # the ledger
         self._websocket: WebSocketConnection | None = None
         self._is_open = False  # welcomed, and what is said may be written
+        self._comes_back = False  # it is us who close, to connect again
         self._pause = 0.0  # what the server asked for before it went, in seconds
         self._asked: dict[str, tuple[int, _Answer]] = {}
         self._numbers = count(1)
@@ -277,7 +279,7 @@ class Session:
         return failure
 
     async def _stay(self, nursery: trio.Nursery, websocket: WebSocketConnection) -> None:
-        self._websocket = websocket
+        self._websocket, self._comes_back = websocket, False
         self._asides.clear()
         nursery.start_soon(self._write, websocket)
         nursery.start_soon(self._watch, nursery, websocket)
@@ -288,7 +290,7 @@ class Session:
                 await self._hear(decode_server(await websocket.get_message()))
         except ConnectionClosed as closed:
             code = closed.reason.code if closed.reason is not None else 1006
-            if not comes_back(int(code)):
+            if not comes_back(int(code)) and not self._comes_back:
                 self.over = SessionOver(int(code), (closed.reason and closed.reason.reason) or "")
         except NoServerMessage as error:
             self.over = SessionOver(1002, str(error))
@@ -348,7 +350,8 @@ class Session:
             await self._put.send(SessionLost())
         if self._websocket is not None:
             # Another connection says hello anew: it also hears who it is now.
-            await self._websocket.aclose(1000, "")
+            self._comes_back = True
+            await self._websocket.aclose(_AGAIN, "")
 
     async def _pass_on(self, heard: Heard) -> None:
         """To whom asked, or as an event. It counts as received only then."""

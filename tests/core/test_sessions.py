@@ -237,12 +237,23 @@ def test_a_token_is_good_for_one_resume(sessions):
     tokens = [ann.token]
     for _ in range(3):
         assert sessions.resume(resume(ann)) is ann
+        sessions.heard(ann)
         tokens.append(ann.token)
 
     assert len(set(tokens)) == 4
     for token in tokens[:-1]:
         assert sessions.resume(resume(ann, token)) is None
     assert sessions.resume(resume(ann, tokens[-1])) is ann
+
+
+def test_the_token_before_is_good_until_something_is_heard(sessions):
+    """The welcome with the new one may have been lost, more than once."""
+    ann = sessions.begin(ANN)
+    first = resume(ann)
+    for _ in range(3):
+        assert sessions.resume(first) is ann
+    sessions.heard(ann)
+    assert sessions.resume(first) is None
 
 
 @pytest.mark.parametrize("token", ["", "token", "token-", "token-22", "Token-2", "tøken-2", "token-4"])

@@ -102,12 +102,17 @@ class Client:
 
     # --- what most of them do ---
 
-    def hello(self, known=None):
-        """Begin a session, or go on with one: `known` is the last welcome's payload and a count."""
+    def hello(self, known=None, *, confirms=True):
+        """Begin a session, or go on with one: `known` is the last welcome's payload and a count.
+
+        `confirms`: it says at once that the welcome has arrived, with the new token.
+        """
         self.say("hello", protocol=2, **({} if known is None else {"resume": resume(*known)}))
         for message in self.caller.heard:
             if message["type"] == "welcome":
                 self.welcome = message["payload"]
+                if known is not None and confirms:
+                    self.say("ack", received=0)
         return self
 
     def create(self, username):

@@ -511,6 +511,30 @@ def test_a_token_is_good_once(world):
     assert world.bob_again().listen() == [NOT_FOUND]
 
 
+def test_a_welcome_that_was_lost(world):
+    """Who has said nothing since may come with the token before: it never got the new one."""
+    world.bob.lose()
+    again = Client(world.stage).hello((world.bob.welcome, 1), confirms=False)
+    again.lose()
+
+    third = world.bob_again()
+
+    assert [kind for kind, _ in third.listen()][:2] == ["welcome", "resumed"]
+    third.lose()
+    assert world.bob_again().listen() == [NOT_FOUND]
+
+
+def test_that_counting_begins_anew_was_lost(world):
+    """Then it does so again: what the client counts is not what the server would take it for."""
+    world.bob.lose()
+    for number in range(257):
+        world.stage.after(0.05)
+        world.ann.signal(world.bob.id, number)
+    Client(world.stage).hello((world.bob.welcome, 1), confirms=False).lose()
+    again = world.bob_again()
+    assert again.listen()[1][1]["recovered"] is False
+
+
 @pytest.mark.parametrize(
     ("session_id", "token"),
     [(SESSION_ID, "token-2"), (None, "wrong"), (None, "token-1")],

@@ -219,7 +219,10 @@ class LossyClients(RuleBasedStateMachine):
         del player.log[max(0, len(player.log) - forgotten) :]
         received, sent = len(player.log), self.session_of(player).replay.sent
         recovers = max(player.acknowledged, sent - KEPT) <= received <= sent
-        standing, player.client = player.client, Client(self.stage).hello((player.welcome, received))
+        standing, player.client = (
+            player.client,
+            Client(self.stage).hello((player.welcome, received), confirms=hears),
+        )
         if standing is not None:
             assert standing.caller.ended == [Ending.TAKEN_OVER]
             self.displaced.append(standing)

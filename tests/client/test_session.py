@@ -1,0 +1,170 @@
+"""The client library with a really started server."""
+
+import re
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import trio
+
+from peershare.client import (
+    CannotConnect,
+    Connected,
+    Lost,
+    Recovered,
+    Refused,
+    SessionLost,
+    SessionOver,
+    open_session,
+)
+from peershare.messages import CreateGroup, GroupId, GroupJoined, JoinGroup, Signal, SignalFrom, UserLeft
+from tests.chaos import Proxy
+from tests.support import free_port, running
+
+NOBODY = GroupId("0f8b7c3e-5d2a-4c1b-9e6f-a1b2c3d4e5f6")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+def url(server) -> str:
+    return f"ws://127.0.0.1:{server.port}/ws"
+
+
+async def until(session, kind):
+    """The next event of this kind."""
+    with trio.fail_after(10):
+        async for event in session:
+            if isinstance(event, kind):
+                return event
+    raise AssertionError(f"it ended before: {session.over}")
+
+
+async def test_two_talk(url):
+    """Answers come to who asked, events in order, and leaving is heard as leaving."""
+    async with open_session(url) as ann:
+        async with open_session(url) as bob:
+            group = await ann.ask(CreateGroup("Team", "ann"))
+            assert ann.group_id == group.group_id
+            await bob.ask(JoinGroup(group.group_id, "bob"))
+            for number in range(90):
+                await bob.send(Signal(ann.user_id, {"n": number}))
+            assert [(await until(ann, SignalFrom)).data["n"] for _ in range(90)] == list(range(90))
+        assert (await until(ann, UserLeft)).reason == "left"
+
+
+async def test_a_refusal(url):
+    """It is raised where it was asked for, with the error."""
+    async with open_session(url) as ann:
+        with pytest.raises(Refused, match="GROUP_NOT_FOUND") as refused:
+            await ann.ask(JoinGroup(NOBODY, "ann"))
+        assert refused.value.error.details == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "why"), [("/nope", "HTTP 404"), ("", "HTTP 404"), ("/ws#", None)], ids=["404", "root", "fine"]
+)
+async def test_who_lets_nobody_in(server, path, why):
+    """It says so, and does not try again."""
+    url = f"ws://127.0.0.1:{server.port}{path or '/nope/'}"
+    if why is None:
+        async with open_session(url) as session:
+            assert isinstance(await until(session, Connected), Connected)
+        return
+    with pytest.raises(CannotConnect, match=why):
+        async with open_session(url):
+            pytest.fail("it opened")
+
+
+@pytest.mark.parametrize("url", ["http://localhost", "ws://", "localhost:3000", "ws://127.0.0.1:{port}"])
+async def test_nobody_there(url):
+    """Or an address that is none."""
+    with pytest.raises(CannotConnect, match="can't be reached"):
+        async with open_session(url.format(port=free_port())):
+            pytest.fail("it opened")
+
+
+async def test_an_exception_in_the_block(url):
+    """It comes out as it is."""
+    with pytest.raises(KeyError, match="mine"):
+        async with open_session(url):
+            raise KeyError("mine")
+
+
+async def test_a_connection_that_is_cut(server, nursery):
+    """It comes back as who it was, with what was said meanwhile in both directions."""
+    proxy = Proxy(server.port, 1)
+    port = await nursery.start(proxy.run)
+    async with (
+        open_session(f"ws://127.0.0.1:{server.port}/ws") as ann,
+        open_session(f"ws://127.0.0.1:{port}/ws", wait=lambda _: 0.5) as bob,
+    ):
+        group = await ann.ask(CreateGroup("Team", "ann"))
+        await bob.ask(JoinGroup(group.group_id, "bob"))
+        name = bob.user_id
+        for link in list(proxy.links):
+            await link.cut()
+        await until(bob, Lost)
+        await ann.send(Signal(name, "while you were out"))
+        await bob.send(Signal(ann.user_id, "while I was out"))
+        assert (await until(bob, Recovered)).recovered
+        assert (await until(bob, SignalFrom)).data == "while you were out"
+        assert (await until(bob, GroupJoined)).group_id == group.group_id
+        assert bob.user_id == name
+        assert (await until(ann, SignalFrom)).data == "while I was out"
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_was_restarted(tmp_path):
+    """The session is lost, and another begins."""
+    port = free_port()
+    with ExitStack() as servers:
+        servers.enter_context(running(tmp_path, PORT=port))
+        async with open_session(f"ws://127.0.0.1:{port}/ws", wait=lambda _: 0.2) as session:
+            await session.ask(CreateGroup("Team", "ann"))
+            await trio.to_thread.run_sync(servers.close)
+            servers.enter_context(running(tmp_path, PORT=port))
+            await until(session, SessionLost)
+            assert session.group_id is None
+            await until(session, Connected)
+            await session.ask(CreateGroup("Team", "ann"))
+
+
+async def test_a_session_that_is_taken_over(url):
+    """It is over: nothing more is heard, and nothing can be said."""
+    async with open_session(url) as ann:
+        await until(ann, Connected)
+        async with open_session(url, wait=lambda _: 0.1) as other:
+            await until(other, Connected)
+            other._ledger.session = ann._ledger.session
+            other._comes_back = True
+            await other._websocket.aclose(4000, "")
+            await until(other, Recovered)
+            assert [event async for event in ann] == []
+            with pytest.raises(SessionOver, match="4506"):
+                await ann.send(Signal(NOBODY, 1))
+            with pytest.raises(SessionOver, match="4506"):
+                await ann.ask(CreateGroup("Team", "ann"))
+
+
+async def test_the_example_in_the_docs(url):
+    """It runs as it stands there."""
+    page = (Path(__file__).parents[2] / "docs" / "client.md").read_text("utf-8")
+    [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    code = example.replace("ws://localhost:3000/ws", url).replace("trio.run(main)", "")
+    names: dict = {}
+    exec(compile(code, "client.md", "exec"), names)
+    said: list = []
+    names["print"] = lambda *words: said.append(words)
+    async with trio.open_nursery() as nursery, open_session(url) as bob:
+        nursery.start_soon(names["main"])
+        with trio.fail_after(10):
+            while not said:  # noqa: ASYNC110 - it prints, and tells nobody
+                await trio.sleep(0.01)
+            await bob.ask(JoinGroup(said[0][1], "Bob"))
+            assert (await until(bob, SignalFrom)).data == {"hello": "Bob"}
+        nursery.cancel_scope.cancel()
