@@ -121,6 +121,8 @@ async def open_session(
     async with trio.open_nursery() as nursery:
         failure = await nursery.start(session._run)  # noqa: SLF001 - this is its other half
         if failure is None:
+            # Until the block is left: a goodbye needs its reader and its writer.
+            session._living.shield = True  # noqa: SLF001
             try:
                 yield session
             except Exception as error:  # noqa: BLE001 - the program's: raised below, and not in a group
@@ -128,6 +130,7 @@ async def open_session(
             finally:
                 with trio.move_on_after(_CLOSE_TIMEOUT, shield=True):
                     await session._close()  # noqa: SLF001
+                session._living.cancel()  # noqa: SLF001
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
@@ -143,6 +146,7 @@ class Session:
         self._url = url
         self._wait = wait
         self._patient = patient
+        self._living = trio.CancelScope()  # its tasks
         self._ledger = Ledger()
         self._asides: list[str] = []  # what is said about the session, and not in it
         self._changed = trio.lowlevel.ParkingLot()  # the ledger
@@ -221,6 +225,10 @@ class Session:
 
     async def _run(self, task_status: trio.TaskStatus[CannotConnect | None]) -> None:
         """Started once there is a connection, or it is clear that there will be none."""
+        with self._living:
+            await self._live(task_status)
+
+    async def _live(self, task_status: trio.TaskStatus[CannotConnect | None]) -> None:
         attempt = 0
         is_first = True
 

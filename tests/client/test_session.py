@@ -88,6 +88,18 @@ async def test_nobody_there(url):
             pytest.fail("it opened")
 
 
+async def test_a_block_that_is_cancelled(url):
+    """It says goodbye all the same: nobody sees a ghost."""
+    async with open_session(url) as ann:
+        group = await ann.ask(CreateGroup("Team", "ann"))
+        with trio.fail_after(10), trio.CancelScope() as scope:
+            async with open_session(url) as bob:
+                await bob.ask(JoinGroup(group.group_id, "bob"))
+                scope.cancel()
+                await trio.sleep_forever()
+        assert (await until(ann, UserLeft)).reason == "left"
+
+
 async def test_an_exception_in_the_block(url):
     """It comes out as it is."""
     with pytest.raises(KeyError, match="mine"):
