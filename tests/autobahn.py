@@ -60,7 +60,7 @@ class Echo:
     async def hear_later(self, text: bytes) -> None:
         self.hear(text)
 
-    async def leave(self, reason: str) -> None:
+    async def leave(self, ending: Ending, code: int) -> None:
         pass
 
 
