@@ -302,6 +302,8 @@ SESSION_TYPES: dict[str, type[ClientMessage]] = {
     "client-state": ClientState,
 }
 
+ALL_CLIENT_TYPES = CLIENT_TYPES | SESSION_TYPES
+
 SERVER_TYPES: dict[str, type[ServerMessage]] = {
     "connection-established": ConnectionEstablished,
     "group-created": GroupCreated,

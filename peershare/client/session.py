@@ -160,12 +160,12 @@ class Session:
 
     # --- for the program ---
 
-    async def send(self, message: ClientMessage, request_id: str | None = None) -> None:
+    async def send(self, message: ClientMessage) -> None:
         """Say it, now or when the connection is back; exactly once, if the session lives.
 
         Waits while 256 messages may not have arrived. If cancelled then, it was not said. Raises SessionOver.
         """
-        await self._say(encode_client(message, request_id))
+        await self._say(encode_client(message))
 
     async def ask(self, message: ClientMessage) -> ServerMessage | Unknown:
         """Say it and wait for its answer, which is no event then. Not for what has none (docs/protocol.md).
@@ -192,7 +192,7 @@ class Session:
 
     # --- what is said ---
 
-    async def _say(self, text: str, request_id: str | None = None, answer: "_Answer | None" = None) -> int:
+    async def _say(self, text: str, request_id: str | None = None, answer: "_Answer | None" = None) -> None:
         await trio.lowlevel.checkpoint()
         while self._ledger.is_full and self.over is None:
             await self._changed.park()
@@ -204,7 +204,6 @@ class Session:
         if self._ledger.sent % CONFIRM_EVERY == 0:
             self._ask_for_confirmation()
         self._changed.unpark_all()
-        return number
 
     def _ask_for_confirmation(self) -> None:
         """A pong says that all before its ping has arrived; the server has no other way to."""

@@ -25,7 +25,7 @@ from peershare.core.broker import Broker, BrokerStats
 from peershare.core.hub import Hub
 from peershare.core.sessions import Sessions
 from peershare.errors import Ending
-from peershare.messages import CLIENT_TYPES, SERVER_TYPES, SESSION_TYPES, IdTaken, NotAdmitted, Open
+from peershare.messages import ALL_CLIENT_TYPES, SERVER_TYPES, IdTaken, NotAdmitted, Open
 from peershare.runtime.counts import DoorCounts, Durations
 from peershare.runtime.drain import Roster
 from peershare.runtime.groups import Groups
@@ -100,7 +100,7 @@ _BROKER_TYPES: dict[type | None, str] = {
 
 def _messages(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
     groups, peers = sources.groups, sources.peers
-    for name, kind in (CLIENT_TYPES | SESSION_TYPES).items():
+    for name, kind in ALL_CLIENT_TYPES.items():
         yield ("signaling", "in", name), groups.heard[kind]
     yield ("signaling", "in", "invalid"), groups.invalid
     for name, server_kind in SERVER_TYPES.items():

@@ -19,9 +19,8 @@ from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
 from peershare.core.sessions import Session, Sessions
 from peershare.errors import Ending
 from peershare.messages import (
-    CLIENT_TYPES,
+    ALL_CLIENT_TYPES,
     SERVER_TYPES,
-    SESSION_TYPES,
     Ack,
     ClientMessage,
     ClientState,
@@ -118,7 +117,7 @@ class _Visit:
     said_anything: bool = False
     session: Session | None = None
     recorder: "_Recorder | None" = None
-    resumes: Allowance = attrs.field(factory=lambda: Allowance(_RESUMES))
+    resumes: Allowance | None = None  # most never try
 
 
 class _Recorder:
@@ -151,7 +150,7 @@ class Groups:
         self._mailboxes: dict[UserId, Mailbox] = {}
         self.unflushed: list[Mailbox] = []
         # Plain dicts, with all keys from the start: adding to a Counter takes three times as long.
-        self.heard: dict[type, int] = dict.fromkeys((CLIENT_TYPES | SESSION_TYPES).values(), 0)
+        self.heard: dict[type, int] = dict.fromkeys(ALL_CLIENT_TYPES.values(), 0)
         self.sent: dict[type, int] = dict.fromkeys(SERVER_TYPES.values(), 0)
         self.invalid = 0
         self.errors: dict[str, int] = dict.fromkeys(errors.ErrorCode, 0)
@@ -260,6 +259,7 @@ class Groups:
             self._take_up(visit, session, now, request_id)
 
     def _resume(self, visit: _Visit, resume: Resume, now: float, request_id: str | None) -> None:
+        visit.resumes = visit.resumes or Allowance(_RESUMES)
         if visit.resumes.ask(now) is not GRANTED:
             self.resumes["throttled"] += 1
             retry = errors.rate_limited(errors.TOO_MANY_RESUMES, visit.resumes.retry_after(now))

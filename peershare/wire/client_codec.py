@@ -13,12 +13,11 @@ from typing import Any, Literal, get_args, get_origin
 import attrs
 import cattrs
 import msgspec
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
 from peershare.messages import (
-    CLIENT_TYPES,
+    ALL_CLIENT_TYPES,
     SERVER_TYPES,
-    SESSION_TYPES,
     ClientMessage,
     Heartbeat,
     Peer,
@@ -27,7 +26,7 @@ from peershare.messages import (
     ServerMessage,
     User,
 )
-from peershare.wire.codec import wire_name
+from peershare.wire.codec import wire_members
 
 
 @attrs.frozen
@@ -100,18 +99,11 @@ def _load(text: str | bytes) -> Any:
 # --- the machinery, built once from the tables -------------------------------------------------
 
 
-def _members(message: type[Any]) -> dict[str, Any]:
-    return {
-        field.name: override(rename=wire_name(field.name), omit_if_default=field.default is None)
-        for field in attrs.fields(message)
-    }
-
-
 def _writing() -> cattrs.Converter:
     converter = cattrs.Converter()
     converter.register_unstructure_hook(RawJson, lambda value: value)
-    for message in (Resume, *_CLIENT_TYPES.values()):
-        unstructure: Any = make_dict_unstructure_fn(message, converter, **_members(message))
+    for message in (Resume, *ALL_CLIENT_TYPES.values()):
+        unstructure: Any = make_dict_unstructure_fn(message, converter, **wire_members(message))
         converter.register_unstructure_hook(message, unstructure)
     return converter
 
@@ -126,7 +118,7 @@ def _reading() -> cattrs.Converter:
     converter.register_structure_hook_func(_is_literal, _word)
     converter.register_structure_hook_func(partial(operator.is_, RawJson), lambda value, _: value)
     for message in (User, Peer, Heartbeat, *SERVER_TYPES.values()):
-        structure: Any = make_dict_structure_fn(message, converter, **_members(message))
+        structure: Any = make_dict_structure_fn(message, converter, **wire_members(message))
         converter.register_structure_hook(message, structure)
     return converter
 
@@ -162,14 +154,13 @@ def _word(value: object, wanted: object) -> object:
     return _exactly(type(get_args(wanted)[0]))(value, None)
 
 
-_CLIENT_TYPES = {**CLIENT_TYPES, **SESSION_TYPES}
-
 _encoder = msgspec.json.Encoder()
 _unstructuring = _writing()
 _structuring = _reading()
 
 _WRITERS: dict[type[ClientMessage], tuple[str, Callable[[ClientMessage], dict[str, Any]]]] = {
-    message: (name, _unstructuring.get_unstructure_hook(message)) for name, message in _CLIENT_TYPES.items()
+    message: (name, _unstructuring.get_unstructure_hook(message))
+    for name, message in ALL_CLIENT_TYPES.items()
 }
 _READERS: dict[str, Callable[[Any, Any], ServerMessage]] = {
     name: _structuring.get_structure_hook(message) for name, message in SERVER_TYPES.items()

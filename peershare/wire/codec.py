@@ -17,9 +17,9 @@ from msgspec import UNSET, Raw, UnsetType
 
 from peershare import errors
 from peershare.messages import (
+    ALL_CLIENT_TYPES,
     CLIENT_TYPES,
     SERVER_TYPES,
-    SESSION_TYPES,
     ClientMessage,
     Error,
     Heartbeat,
@@ -119,7 +119,7 @@ def _decode_thoroughly(text: str | bytes) -> Received:
 
     issues = [*_payload_issues(message_type, value), *_envelope_issues(value)]
     if issues:
-        raise InvalidMessage(errors.invalid_format(issues), request_id, _TYPES[message_type])
+        raise InvalidMessage(errors.invalid_format(issues), request_id, ALL_CLIENT_TYPES[message_type])
     # Nothing is wrong with it but what the short way could not read, such as a number beyond a double.
     payload = value["payload"]
     if message_type == "signal":
@@ -152,9 +152,9 @@ def _payload_issues(message_type: str, value: dict[str, Any]) -> list[Issue]:
     if not isinstance(payload, dict):
         return [{**validation.wrong_type("object", payload), "path": ["payload"]}]
     try:
-        _thorough.structure(payload, _TYPES[message_type])
+        _thorough.structure(payload, ALL_CLIENT_TYPES[message_type])
     except cattrs.ClassValidationError as group:
-        return _issues(group, _TYPES[message_type])
+        return _issues(group, ALL_CLIENT_TYPES[message_type])
     return []
 
 
@@ -216,6 +216,14 @@ def wire_name(name: str) -> str:
     return first + "".join(word.capitalize() for word in rest)
 
 
+def wire_members(message: type[Any]) -> dict[str, Any]:
+    """For cattrs: how the members of a message are spelled, and that what is None is left out."""
+    return {
+        field.name: override(rename=wire_name(field.name), omit_if_default=field.default is None)
+        for field in attrs.fields(message)
+    }
+
+
 def _rule(field: "attrs.Attribute[Any]") -> Rule:
     """The rule for a field's kind. `PeerId | None` means that it may be missing, not that it may be null."""
     kind = next((arg for arg in get_args(field.type) if arg in RULES), field.type)
@@ -224,7 +232,7 @@ def _rule(field: "attrs.Attribute[Any]") -> Rule:
 
 def _structuring_converter(*, detailed: bool) -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=detailed)
-    for message in _TYPES.values():
+    for message in ALL_CLIENT_TYPES.values():
         overrides = {
             field.name: override(rename=wire_name(field.name), struct_hook=_hook(_rule(field)))
             for field in attrs.fields(message)
@@ -246,16 +254,10 @@ def _unstructuring_converter() -> cattrs.Converter:
     converter = cattrs.Converter()
     converter.register_unstructure_hook(RawJson, lambda raw: raw)
     for message in (User, Peer, Heartbeat, *SERVER_TYPES.values()):
-        overrides = {
-            field.name: override(rename=wire_name(field.name), omit_if_default=field.default is None)
-            for field in attrs.fields(message)
-        }
-        unstructure: Any = make_dict_unstructure_fn(message, converter, **overrides)  # type: ignore[arg-type]
+        unstructure: Any = make_dict_unstructure_fn(message, converter, **wire_members(message))
         converter.register_unstructure_hook(message, unstructure)
     return converter
 
-
-_TYPES = {**CLIENT_TYPES, **SESSION_TYPES}
 
 _envelope = msgspec.json.Decoder(_Envelope)
 _payload_alone = msgspec.json.Decoder(_PayloadAlone)
@@ -271,7 +273,7 @@ _unstructuring = _unstructuring_converter()
 # second argument is the class that is wanted, which these know.)
 _READERS: dict[str, tuple[msgspec.json.Decoder[Any], Callable[[Any, Any], ClientMessage]]] = {
     name: (_signal_payload if message is Signal else _any_payload, _quick.get_structure_hook(message))
-    for name, message in _TYPES.items()
+    for name, message in ALL_CLIENT_TYPES.items()
 }
 _WRITERS: dict[type[ServerMessage], tuple[str, Callable[[ServerMessage], dict[str, Any]]]] = {
     message: (name, _unstructuring.get_unstructure_hook(message)) for name, message in SERVER_TYPES.items()
