@@ -1,0 +1,197 @@
+// What all views build with: elements, lists that keep their elements, and words for those who don't look.
+
+/**
+ * @typedef {Node | string | null | undefined | false} Child
+ * @typedef {Record<string, unknown>} Properties
+ */
+
+/**
+ * An element. Properties that the element has are set; all others become attributes; `on…` are listeners.
+ * `true` makes an attribute that is just there, `false` and null none.
+ *
+ * @template {keyof HTMLElementTagNameMap} K
+ * @param {K} tag
+ * @param {Properties} [properties]
+ * @param {Child[]} children
+ * @returns {HTMLElementTagNameMap[K]}
+ */
+export function h(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  set(element, properties);
+  element.append(...children.filter(isThere));
+  return element;
+}
+
+/** @param {Child} child @returns {child is Node | string} */
+const isThere = (child) => child !== null && child !== undefined && child !== false;
+
+/**
+ * Set properties and attributes, as `h` does.
+ *
+ * @param {Element} element
+ * @param {Properties} properties
+ */
+export function set(element, properties) {
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.startsWith("on")) {
+      element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
+    } else if (name === "class") {
+      element.setAttribute("class", String(value));
+    } else if (name in element && !name.startsWith("aria")) {
+      // Setting a value anew would move the cursor, and restart a video.
+      const target = /** @type {Record<string, unknown>} */ (/** @type {unknown} */ (element));
+      if (target[name] !== value) target[name] = value;
+    } else if (value === false || value === null || value === undefined) {
+      element.removeAttribute(name);
+    } else {
+      element.setAttribute(name, value === true ? "" : String(value));
+    }
+  }
+}
+
+/**
+ * Put these children in, in place of what is there.
+ *
+ * @param {Element} element
+ * @param {Child[]} children
+ */
+export function fill(element, ...children) {
+  element.replaceChildren(...children.filter(isThere));
+}
+
+/**
+ * The text of an element, touched only where it changes, so that nothing is announced twice.
+ *
+ * @param {Element} element
+ * @param {string} text
+ */
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** @type {WeakMap<Element, Map<string, {element: HTMLElement, update: (item: any) => void}>>} */
+const lists = new WeakMap();
+
+/**
+ * An element for each item, in their order. One that stays is updated, and neither made anew nor moved
+ * without need: a video goes on, a focus stays.
+ *
+ * @template T
+ * @param {Element} parent
+ * @param {Iterable<T>} items
+ * @param {(item: T) => string} key
+ * @param {(item: T) => {element: HTMLElement, update: (item: T) => void}} make
+ */
+export function reconcile(parent, items, key, make) {
+  const before = lists.get(parent) ?? new Map();
+  const after = new Map();
+  for (const item of items) {
+    const name = key(item);
+    const row = before.get(name) ?? make(item);
+    row.update(item);
+    after.set(name, row);
+  }
+  for (const [name, row] of before) if (!after.has(name)) row.element.remove();
+  let at = parent.firstElementChild;
+  for (const { element } of after.values()) {
+    if (element === at) at = element.nextElementSibling;
+    else parent.insertBefore(element, at);
+  }
+  lists.set(parent, after);
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * A picture of `icons.svg`. What it says must stand beside it, or be its button's label.
+ *
+ * @param {string} name
+ */
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const use = document.createElementNS(SVG, "use");
+  svg.append(use);
+  draw(svg, name);
+  return svg;
+}
+
+/**
+ * Show another picture.
+ *
+ * @param {Element} svg
+ * @param {string} name
+ */
+export function draw(svg, name) {
+  const href = `/web/icons.svg#${name}`;
+  const use = /** @type {Element} */ (svg.firstElementChild);
+  if (use.getAttribute("href") !== href) use.setAttribute("href", href);
+}
+
+/**
+ * A button with a picture, and a label that is seen where there is room (class `wide`), and always heard.
+ *
+ * @param {string} picture
+ * @param {string} label
+ * @param {Properties & {onclick: (event: MouseEvent) => void}} properties
+ */
+export function iconButton(picture, label, properties) {
+  return h("button", { type: "button", title: label, ...properties }, icon(picture), h("span", {}, label));
+}
+
+/**
+ * Change a button of `iconButton`.
+ *
+ * @param {HTMLButtonElement} button
+ * @param {string} picture
+ * @param {string} label
+ * @param {Properties} [properties]
+ */
+export function relabel(button, picture, label, properties = {}) {
+  draw(/** @type {Element} */ (button.firstElementChild), picture);
+  say(/** @type {Element} */ (button.lastElementChild), label);
+  set(button, { title: label, ...properties });
+}
+
+/**
+ * Tell what happened to who does not see it.
+ *
+ * @param {string} text
+ */
+export function announce(text) {
+  const region = document.getElementById("announcer");
+  if (region) region.append(h("p", {}, text));
+  while (region && region.children.length > 5) region.firstElementChild?.remove();
+}
+
+const TOAST_SECONDS = 6;
+
+/**
+ * Tell what happened, in a corner, for a few seconds.
+ *
+ * @param {string} text
+ * @param {"" | "bad"} [kind]
+ */
+export function toast(text, kind = "") {
+  announce(text);
+  const note = h("p", { class: `toast ${kind}`, "aria-hidden": "true" }, text);
+  document.getElementById("toasts")?.append(note);
+  setTimeout(() => note.remove(), TOAST_SECONDS * 1000);
+}
+
+/**
+ * The letters and the colour that stand for somebody.
+ *
+ * @param {string} name
+ */
+export function avatar(name) {
+  const words = name.trim().split(/\s+/u);
+  const last = words.length > 1 ? words.at(-1) : "";
+  const letters = [words[0], last].map((word) => [...(word ?? "")][0] ?? "").join("");
+  let sum = 0;
+  for (const letter of name) sum = (sum * 31 + (letter.codePointAt(0) ?? 0)) % 360;
+  const element = h("span", { class: "avatar", "aria-hidden": "true" }, letters.toLocaleUpperCase());
+  element.style.setProperty("--hue", String(sum));
+  return element;
+}

@@ -1,0 +1,131 @@
+// Which camera, microphone and speaker; how loud the microphone is; and the keys.
+
+import { fill, h, icon } from "./dom.js";
+import { LevelMeter, canChooseSpeaker } from "./media.js";
+
+/** @typedef {import("./media.js").Devices} Devices */
+
+const WHAT = /** @type {const} */ ([
+  ["microphone", "audioinput", "Microphone"],
+  ["speaker", "audiooutput", "Speaker"],
+  ["camera", "videoinput", "Camera"],
+]);
+
+/**
+ * A choice of devices, and a meter that shows that the microphone works.
+ *
+ * @param {Devices} devices
+ */
+export function devicePickers(devices) {
+  const bar = h("div", {
+    class: "meter",
+    role: "meter",
+    "aria-label": "How loud your microphone is",
+    "aria-valuemin": "0",
+    "aria-valuemax": "100",
+  });
+  const meter = new LevelMeter((level) => {
+    bar.style.setProperty("--level", level.toFixed(2));
+    bar.setAttribute("aria-valuenow", String(Math.round(level * 100)));
+  });
+  const faults = h("div", { class: "faults", role: "status" });
+  const pickers = WHAT.filter(([what]) => what !== "speaker" || canChooseSpeaker()).map(([what, kind, label]) => {
+    const select = h("select", { id: `pick-${what}`, onchange: () => devices.use(what, select.value) });
+    const row = h(
+      "div",
+      { class: "field" },
+      h("label", { htmlFor: select.id }, label),
+      select,
+      what === "microphone" && bar,
+    );
+    return { row, update: () => offer(select, devices, what, kind) };
+  });
+
+  function update() {
+    for (const picker of pickers) picker.update();
+    meter.listen(devices.choice.muted ? null : devices.audio);
+    const sentences = [...new Set([devices.faults.video, devices.faults.audio].filter(Boolean))];
+    if (sentences.join() !== faults.dataset.said) {
+      faults.dataset.said = sentences.join();
+      fill(faults, ...sentences.map((sentence) => h("p", { class: "notice bad" }, sentence)));
+    }
+  }
+
+  devices.addEventListener("change", update);
+  update();
+  return {
+    element: h("div", { class: "pickers" }, faults, ...pickers.map(({ row }) => row)),
+    close() {
+      devices.removeEventListener("change", update);
+      meter.stop();
+    },
+  };
+}
+
+/**
+ * @param {HTMLSelectElement} select
+ * @param {Devices} devices
+ * @param {"microphone" | "speaker" | "camera"} what
+ * @param {MediaDeviceKind} kind
+ */
+function offer(select, devices, what, kind) {
+  // Before a permission is given, browsers tell of devices without names, one of each kind.
+  const found = devices.list.filter(
+    (device) => device.kind === kind && device.deviceId && device.deviceId !== "default",
+  );
+  const offered = [["", "As the system has it"], ...found.map((device) => [device.deviceId, device.label])];
+  if (select.dataset.offered !== JSON.stringify(offered)) {
+    select.dataset.offered = JSON.stringify(offered);
+    fill(select, ...offered.map(([value, label]) => new Option(label, value)));
+  }
+  select.value = found.some((device) => device.deviceId === devices.choice[what]) ? devices.choice[what] : "";
+  select.disabled = found.length === 0;
+}
+
+export const KEYS = /** @type {const} */ ([
+  ["m", "Mute or unmute"],
+  ["v", "Camera on or off"],
+  ["s", "Share your screen, or stop"],
+  ["p", "People and the link"],
+  ["i", "Picture in picture"],
+  ["f", "Full screen"],
+  ["?", "These keys"],
+]);
+
+const STORED = "peershare.keys";
+
+/** Whether single keys do something: not everybody can keep from touching them (WCAG 2.1.4). */
+export const keysAreOn = () => localStorage.getItem(STORED) !== "off";
+
+/**
+ * The settings in a window of their own.
+ *
+ * @param {Devices} devices
+ */
+export function showSettings(devices) {
+  const pickers = devicePickers(devices);
+  const keys = h("input", {
+    type: "checkbox",
+    id: "keys",
+    checked: keysAreOn(),
+    onchange: () => localStorage.setItem(STORED, keys.checked ? "on" : "off"),
+  });
+  const rows = KEYS.map(([key, meaning]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, meaning)));
+  const dialog = h(
+    "dialog",
+    { class: "settings", "aria-labelledby": "settings-title" },
+    h("form", { method: "dialog", class: "bar" }, h("h2", { id: "settings-title" }, "Settings"), closeButton()),
+    pickers.element,
+    h("h3", {}, "Keys"),
+    h("dl", { class: "keys" }, ...rows),
+    h("p", { class: "check" }, keys, h("label", { htmlFor: "keys" }, "Use these keys during a call")),
+  );
+  dialog.addEventListener("close", () => {
+    pickers.close();
+    dialog.remove();
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+const closeButton = () => h("button", { class: "quiet round", title: "Close", "aria-label": "Close" }, icon("close"));
