@@ -10,6 +10,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import attrs
 from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwright
@@ -18,12 +19,15 @@ from tests.support import need
 
 NODE_MODULES = Path(__file__).parent / "node_modules"
 
+# A camera and a microphone without hardware, and nobody to ask whether they may be used.
+FAKE_DEVICES = "--use-fake-device-for-media-stream"
+ALWAYS_ALLOWED = "--use-fake-ui-for-media-stream"
+
 FLAGS = [
     "--no-sandbox",  # the sandbox does not start for root
     "--disable-gpu",
-    # A camera and a microphone without hardware, and nobody to ask whether they may be used.
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
+    FAKE_DEVICES,
+    ALWAYS_ALLOWED,
     "--auto-select-desktop-capture-source=Entire screen",
     "--autoplay-policy=no-user-gesture-required",
     # WebRTC on a machine that has no other network either.
@@ -45,10 +49,10 @@ class Chromium:
     process_group: int
 
     @contextmanager
-    def context(self) -> Iterator[BrowserContext]:
-        """As a browser that nobody has used before."""
+    def context(self, **options: Any) -> Iterator[BrowserContext]:
+        """As a browser that nobody has used before, with Playwright's options for one."""
         # Without the permission, WebRTC hides its addresses behind names that only multicast can resolve.
-        context = self.browser.new_context(permissions=["camera", "microphone"])
+        context = self.browser.new_context(**{"permissions": ["camera", "microphone"], **options})
         try:
             yield context
         finally:
@@ -65,18 +69,27 @@ class Chromium:
 
 
 @contextmanager
-def launcher() -> Iterator[Callable[[], Chromium]]:
-    """Starts browsers, which are gone when the block is left. One block at a time."""
+def launcher() -> Iterator[Callable[..., Chromium]]:
+    """Starts browsers, which are gone when the block is left. One block at a time.
+
+    A browser has all FLAGS but those `without`, and those that are given besides.
+    """
     program = next(filter(None, map(shutil.which, ["chromium", "/usr/bin/chromium"])), None)
     need(program, "Chromium: apt-get install chromium")
     with ExitStack() as stack:
         playwright = stack.enter_context(sync_playwright())
-        yield lambda: stack.enter_context(_launched(playwright, program))
+
+
+        def launch(*more: str, without: tuple[str, ...] = ()) -> Chromium:
+            flags = [flag for flag in FLAGS if flag not in without]
+            return stack.enter_context(_launched(playwright, program, [*flags, *more]))
+
+        yield launch
 
 
 @contextmanager
-def _launched(playwright: Playwright, program: str) -> Iterator[Chromium]:
-    browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+def _launched(playwright: Playwright, program: str, flags: list[str]) -> Iterator[Chromium]:
+    browser = playwright.chromium.launch(executable_path=program, args=flags)
     processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
     [pid] = [process["id"] for process in processes if process["type"] == "browser"]
     group = os.getpgid(pid)

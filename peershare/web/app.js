@@ -111,6 +111,7 @@ function enterThrough(what, enter) {
     try {
       await patiently(enter(stay, name));
       if (call) await stay.joinCall();
+      else devices.close(); // until there is a call
     } catch (error) {
       if (!stay.group) {
         stay.leave();

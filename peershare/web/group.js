@@ -151,6 +151,8 @@ export function invitation(room) {
     const source = room.group ? `/api/group/${room.group.id}/qr.svg` : "";
     if (source && code.getAttribute("src") !== source) code.src = source;
     code.hidden = !source;
+    // Who is alone has nothing better to do.
+    copy.className = room.group?.members.size === 0 ? "primary wide" : "secondary wide";
   }
   const element = h(
     "section",

@@ -16,14 +16,14 @@ export function deviceButtons(devices) {
   const mic = iconButton("mic", "Mute", { class: "round", onclick: () => devices.mute(!devices.isMuted) });
   const camera = iconButton("camera", "Turn camera off", {
     class: "round",
-    onclick: () => devices.turnCameraOff(devices.camera !== null),
+    onclick: () => devices.turnCameraOff(!devices.isCameraOff),
   });
   return {
     mic,
     camera,
     update() {
       const muted = devices.isMuted;
-      const off = devices.camera === null;
+      const off = devices.isCameraOff;
       relabel(mic, muted ? "mic-off" : "mic", muted ? "Unmute" : "Mute", { "aria-pressed": String(muted) });
       relabel(camera, off ? "camera-off" : "camera", off ? "Turn camera on" : "Turn camera off", {
         "aria-pressed": String(off),

@@ -44,6 +44,8 @@ export class Devices extends EventTarget {
   list = [];
   /** @type {Choice} */
   choice = { camera: "", microphone: "", speaker: "", muted: false, cameraOff: false };
+  #isWanted = false; // from `open` to `close`
+  #isStarting = false;
   #opening = 0;
 
   constructor() {
@@ -57,32 +59,49 @@ export class Devices extends EventTarget {
     return this.screen ?? this.camera;
   }
 
+  /** Whether one is not to be heard, or can't be. Before `open` that is what was chosen. */
   get isMuted() {
-    return this.choice.muted || this.audio === null;
+    return this.choice.muted || (this.#isSettled && this.audio === null);
+  }
+
+  /** The same for the picture. */
+  get isCameraOff() {
+    return this.choice.cameraOff || (this.#isSettled && this.camera === null);
+  }
+
+  get #isSettled() {
+    return this.#isWanted && !this.#isStarting;
   }
 
   /** What the others are told. */
   get state() {
-    return { audio: !this.isMuted, video: this.video !== null, screen: this.screen !== null };
+    return {
+      audio: this.audio !== null && !this.choice.muted,
+      video: this.video !== null,
+      screen: this.screen !== null,
+    };
   }
 
   /** Open what is wanted and not open. What can't be opened says why in `faults`; this never fails. */
   async open() {
     const opening = ++this.#opening;
     const wanted = /** @type {Kind[]} */ (["audio", "video"]).filter((kind) => this.#wants(kind));
+    this.#isWanted = this.#isStarting = true;
     const tracks = wanted.length ? await this.#ask(wanted) : [];
     if (opening !== this.#opening) {
-      tracks.forEach((track) => track.stop()); // another call was quicker
+      tracks.forEach((track) => track.stop()); // asked again, or closed, meanwhile
       return;
     }
+    this.#isStarting = false;
     for (const track of tracks) this.#take(track);
-    await this.#lookAround();
     this.#changed();
+    await this.#lookAround(); // only now do the devices tell their names
   }
 
   /** Let everything go. */
   close() {
     this.#opening += 1;
+    this.#isWanted = this.#isStarting = false;
     for (const track of [this.audio, this.camera, this.screen]) track?.stop();
     this.audio = this.camera = this.screen = null;
     this.#changed();
@@ -92,19 +111,20 @@ export class Devices extends EventTarget {
   async mute(muted) {
     this.#choose({ muted });
     if (this.audio) this.audio.enabled = !muted;
-    if (!muted && !this.audio) await this.open();
-    else this.#changed();
+    this.#changed();
+    if (!muted && !this.audio && this.#isWanted) await this.open();
   }
 
   /** @param {boolean} off */
   async turnCameraOff(off) {
     this.#choose({ cameraOff: off });
-    if (!off) return this.open();
-    this.#opening += 1;
-    this.camera?.stop();
-    this.camera = null;
-    this.faults.video = "";
+    if (off) {
+      this.camera?.stop();
+      this.camera = null;
+      this.faults.video = "";
+    }
     this.#changed();
+    if (this.#isWanted && (!off || this.#isStarting)) await this.open();
   }
 
   /**
@@ -123,7 +143,8 @@ export class Devices extends EventTarget {
       this.audio?.stop();
       this.audio = null;
     }
-    await this.open();
+    this.#changed();
+    if (this.#isWanted) await this.open();
   }
 
   /** Ask which screen to share. False if none was chosen. */
@@ -231,18 +252,18 @@ export class Devices extends EventTarget {
     if (track === this.audio) this.audio = null;
     else if (track === this.camera) this.camera = null;
     else return; // it was us
-    this.open();
+    if (this.#isWanted) this.open();
   }
 
   async #plugged() {
     await this.#lookAround();
     // One that was missing may be there now.
-    if (this.faults.audio || this.faults.video) await this.open();
-    else this.#changed();
+    if (this.#isWanted && (this.faults.audio || this.faults.video)) await this.open();
   }
 
   async #lookAround() {
     this.list = (await navigator.mediaDevices?.enumerateDevices().catch(() => [])) ?? [];
+    this.#changed();
   }
 
   /** @param {Partial<Choice>} choice */

@@ -134,27 +134,29 @@ export class Room extends EventTarget {
   /** Join the call, or begin it. The mesh is there before, since others call as soon as they hear of us. */
   async joinCall() {
     if (!canCall()) throw new Error(NO_WEBRTC);
+    const servers = await this.#iceServers;
+    this.devices.open(); // meanwhile: what is not there yet is sent as soon as it is
     this.mesh?.close();
-    const mesh = this.#makeMesh(await this.#iceServers);
-    this.mesh = mesh;
+    const mesh = (this.mesh = this.#makeMesh(servers));
     try {
       await this.client.joinCall(this.devices.state);
     } catch (error) {
       mesh.close();
       if (this.mesh === mesh) this.mesh = null;
+      this.devices.close();
       this.#changed();
       throw error;
     }
     mesh.start([...this.client.call.participants.keys()].filter((id) => id !== this.client.userId));
-    this.devices.open(); // those that are not open yet
+    await this.sendDevices();
     this.#changed();
   }
 
-  /** Out of the call, but not of the group. */
+  /** Out of the call, but not of the group. Camera and microphone are let go: their lights go out. */
   async leaveCall() {
     this.mesh?.close();
     this.mesh = null;
-    if (this.devices.screen) this.devices.stopScreen();
+    this.devices.close();
     this.#changed();
     if (this.client.inCall) await this.client.leaveCall();
   }
@@ -240,7 +242,6 @@ export class Room extends EventTarget {
     this.lost = this.moved = null;
     if (this.#wasInCall && this.group && !this.mesh) {
       this.#wasInCall = false;
-      await this.devices.open();
       await this.joinCall().catch((error) => this.#note(sentence(error), true));
     }
     this.#changed();

@@ -19,7 +19,7 @@ import { avatar, h, icon, draw, say } from "./dom.js";
 
 const GAP = 10; // px
 const WIDEST = 16 / 9;
-const TALLEST = 4 / 5;
+const TALLEST = 9 / 16;
 
 /**
  * Places for so many tiles, each as large as can be, in a window of this size.
