@@ -92,6 +92,11 @@ class Calls:
     def stats(self) -> CallStats:
         return CallStats(self._running, self._participants, len(self._waiting), dict(self._ended))
 
+    def size(self, group_id: GroupId) -> int:
+        """How many are in a group's call."""
+        call = self._calls.get(group_id)
+        return 0 if call is None else len(call.participants)
+
     def state(self, group: Group, user_id: UserId) -> CallState | None:
         """What a member needs to know; None where there is nothing."""
         call = self._calls.get(group.id)

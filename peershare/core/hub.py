@@ -64,6 +64,7 @@ class GroupInfo:
     name: GroupName
     created_at: float  # seconds since 1970
     members: int
+    in_call: int
 
 
 @attrs.define
@@ -176,7 +177,9 @@ class Hub:
 
     def group_info(self, group_id: GroupId) -> GroupInfo | None:
         group = self._groups.get(group_id)
-        return None if group is None else GroupInfo(group.id, group.name, group.created_at, len(group))
+        if group is None:
+            return None
+        return GroupInfo(group.id, group.name, group.created_at, len(group), self._calls.size(group_id))
 
     def is_away(self, peer_id: PeerId) -> bool:
         """Whether a member that told this peer ID is away, so that nobody else shall have it."""

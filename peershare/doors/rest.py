@@ -132,6 +132,7 @@ def _add_groups(app: QuartTrio, actor: Actor, hub: Hub, proxies: Proxies) -> Non
             "name": info.name,
             "createdAt": _iso(info.created_at),
             "memberCount": info.members,
+            "inCall": info.in_call,
             "exists": True,
         }, 200
 
