@@ -21,13 +21,15 @@ import attrs
 from structlog.testing import capture_logs
 
 from peershare import errors
-from peershare.core.hub import Delivery, Effect, Hub
+from peershare.core.effects import Delivery, Effect
+from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
 from peershare.core.sessions import SessionRules, Sessions
 from peershare.doors.metrics import METRICS
 from peershare.errors import Ending, ErrorCode
 from peershare.messages import (
     CLIENT_TYPES,
+    INNER_TYPES,
     SERVER_TYPES,
     SESSION_TYPES,
     ConnectionId,
@@ -38,7 +40,6 @@ from peershare.messages import (
     Resume,
     ResumeToken,
     SessionId,
-    User,
     UserId,
 )
 from peershare.runtime.groups import Enter, Groups, GroupsRules, Leave, Say
@@ -80,10 +81,15 @@ def settings() -> str:
 
 def error_codes() -> str:
     constants = [value for value in vars(errors).values() if isinstance(value, Error)]
-    limits = (errors.TOO_MANY_MESSAGES, errors.TOO_MANY_RESUMES, errors.TOO_MANY_GROUPS_MADE)
+    limits = (
+        errors.TOO_MANY_MESSAGES,
+        errors.TOO_MANY_RESUMES,
+        errors.TOO_MANY_GROUPS_MADE,
+        errors.TOO_MANY_RINGS,
+    )
     rates = (errors.rate_limited(what, 0) for what in limits)
     texts: dict[str, list[str]] = {code: [] for code in ErrorCode}
-    for error in (errors.invalid_json(), errors.invalid_format([]), *rates, *constants):
+    for error in (errors.invalid_json(), errors.invalid_format([]), errors.call_full(8), *rates, *constants):
         details = "" if error.details is None else f", with `details: {{{', '.join(error.details)}}}`"
         texts[error.code].append(f'"{error.message}"{details}')
     rows = ([f"`{code}`", "<br>".join(said) or "(reserved: not sent today)"] for code, said in texts.items())
@@ -110,9 +116,6 @@ def metrics() -> str:
     return _table(["Metric", "Type", "Labels", "Meaning"], rows)
 
 
-_INNER = (User, Resume, Heartbeat)
-
-
 def _messages(types: Mapping[str, type[Any]]) -> str:
     return _table(["Type", "Payload"], ([f"`{name}`", f"`{_shape(kind)}`"] for name, kind in types.items()))
 
@@ -122,10 +125,12 @@ def _shape(message: type[Any]) -> str:
 
 
 def _member(field: "attrs.Attribute[Any]") -> str:
-    name = wire_name(field.name) + ("?" if field.default is None else "")
+    name = wire_name(field.name) + ("" if field.default is attrs.NOTHING else "?")
     if get_origin(field.type) is tuple:
         return f"{name}: [{_shape(get_args(field.type)[0])}, …]"
-    inner = next((kind for kind in (field.type, *get_args(field.type)) if kind in _INNER), None)
+    inner = next(
+        (kind for kind in (field.type, *get_args(field.type)) if kind in (*INNER_TYPES, Resume)), None
+    )
     return name if inner is None else f"{name}: {_shape(inner)}"
 
 

@@ -19,6 +19,11 @@ class ErrorCode(StrEnum):
     USER_NOT_FOUND = "USER_NOT_FOUND"
     PEER_NOT_FOUND = "PEER_NOT_FOUND"
     PEER_ID_TAKEN = "PEER_ID_TAKEN"
+    NOT_IN_GROUP = "NOT_IN_GROUP"
+    NOT_IN_CALL = "NOT_IN_CALL"
+    CALL_FULL = "CALL_FULL"
+    ALREADY_IN_CALL = "ALREADY_IN_CALL"
+    RING_NOT_FOUND = "RING_NOT_FOUND"
     RATE_LIMITED = "RATE_LIMITED"
     SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
     CONNECTION_ERROR = "CONNECTION_ERROR"
@@ -34,16 +39,25 @@ def rate_limited(what: str, retry_after: float) -> Error:
     return Error(ErrorCode.RATE_LIMITED, what, {"retryAfterMs": ceil(retry_after * 1000)})
 
 
+def call_full(max_participants: int) -> Error:
+    return Error(ErrorCode.CALL_FULL, "The call is full", {"maxParticipants": max_participants})
+
+
 GROUP_NOT_FOUND = Error(ErrorCode.GROUP_NOT_FOUND, "Group does not exist", {})
 USER_ID_MISMATCH = Error(ErrorCode.USER_NOT_FOUND, "User ID mismatch")
 TARGET_USER_NOT_FOUND = Error(ErrorCode.USER_NOT_FOUND, "Target user not found")
 TARGET_PEER_NOT_FOUND = Error(ErrorCode.PEER_NOT_FOUND, "Target peer not found")
 CALLER_PEER_NOT_FOUND = Error(ErrorCode.PEER_NOT_FOUND, "Caller peer not found")
 PEER_ID_TAKEN = Error(ErrorCode.PEER_ID_TAKEN, "Peer ID is already in use in this group")
+NOT_IN_GROUP = Error(ErrorCode.NOT_IN_GROUP, "You are in no group")
+NOT_IN_CALL = Error(ErrorCode.NOT_IN_CALL, "You are not in the call")
+ALREADY_IN_CALL = Error(ErrorCode.ALREADY_IN_CALL, "That member is in the call already")
+RING_NOT_FOUND = Error(ErrorCode.RING_NOT_FOUND, "That member does not ring you")
 # Of a `rate_limited`, each.
 TOO_MANY_MESSAGES = "Too many messages"
 TOO_MANY_RESUMES = "Too many attempts to resume"
 TOO_MANY_GROUPS_MADE = "Too many groups from this address"
+TOO_MANY_RINGS = "Too many ring that member already"
 # When somebody leaves, nobody knows.
 _LATER = 60.0  # s
 GROUP_FULL = rate_limited("The group is full", _LATER)

@@ -26,6 +26,8 @@ Visibility = Literal["foreground", "background"]
 RawJson = NewType("RawJson", object)
 
 LeaveReason = Literal["left", "disconnected", "timeout"]
+# How a ring ended. "missed": nobody answered in time, or the one who was rung has left the group.
+RingOutcome = Literal["accepted", "declined", "missed", "cancelled"]
 
 
 # --- what a client may say ---------------------------------------------------------------------
@@ -108,8 +110,52 @@ class ClientState:
     visibility: Visibility
 
 
+@attrs.frozen
+class JoinCall:
+    """Into the call of one's group, and what one sends there. `screen`: what the video shows is a screen."""
+
+    audio: bool
+    video: bool
+    screen: bool = False
+
+
+@attrs.frozen
+class LeaveCall:
+    pass
+
+
+@attrs.frozen
+class UpdateMedia:
+    audio: bool
+    video: bool
+    screen: bool
+
+
+@attrs.frozen
+class RingUp:
+    """Ask a member into the call; without `to`, everyone who is not in it."""
+
+    to: UserId | None = None
+
+
+@attrs.frozen
+class DeclineRing:
+    """`sender`: whose ring it is."""
+
+    sender: UserId
+
+
+CallMessage = JoinCall | LeaveCall | UpdateMedia | RingUp | DeclineRing
 GroupMessage = (
-    CreateGroup | JoinGroup | LeaveGroup | UpdatePeerId | CallRequest | CallResponse | Signal | Ping
+    CreateGroup
+    | JoinGroup
+    | LeaveGroup
+    | UpdatePeerId
+    | CallRequest
+    | CallResponse
+    | Signal
+    | Ping
+    | CallMessage
 )
 SessionMessage = Hello | Ack | ClientState
 ClientMessage = GroupMessage | SessionMessage
@@ -120,13 +166,17 @@ ClientMessage = GroupMessage | SessionMessage
 
 @attrs.frozen
 class User:
-    """A member as the others see it. Its status is told to sessions alone, and only if it is not online."""
+    """A member as the others see it. What stands below its peer ID is told to sessions alone.
+
+    Its status only if it is not online, and `can_call` only where it is true: where the member has a session.
+    """
 
     id: UserId
     username: Username
     peer_id: PeerId | None = None
     status: Literal["away"] | None = None
     until: int | None = None  # ms since 1970: when it is given up
+    can_call: bool | None = None
 
 
 @attrs.frozen
@@ -135,6 +185,25 @@ class Peer:
 
     peer_id: PeerId
     username: Username
+
+
+@attrs.frozen
+class Participant:
+    """A member in the call, and what it sends. `screen`: what the video shows is a screen."""
+
+    user_id: UserId
+    audio: bool
+    video: bool
+    screen: bool
+
+
+@attrs.frozen
+class Ring:
+    """An invitation into the call. `until`, in ms since 1970: when it is missed."""
+
+    sender: UserId
+    to: UserId
+    until: int
 
 
 @attrs.frozen
@@ -249,6 +318,66 @@ class MemberStatus:
 
 
 @attrs.frozen
+class CallJoined:
+    """The others, in the order in which they joined."""
+
+    participants: tuple[Participant, ...]
+
+
+@attrs.frozen
+class CallLeft:
+    pass
+
+
+@attrs.frozen
+class ParticipantJoined:
+    participant: Participant
+
+
+@attrs.frozen
+class ParticipantLeft:
+    user_id: UserId
+
+
+@attrs.frozen
+class ParticipantMedia(Participant):
+    """What a participant sends now."""
+
+
+@attrs.frozen
+class IncomingRing:
+    sender: UserId
+    username: Username
+    until: int
+
+
+@attrs.frozen
+class Ringing:
+    """All that ring because of the one who hears it."""
+
+    rings: tuple[Ring, ...]
+
+
+@attrs.frozen
+class RingEnded:
+    """`ended_at` in ms since 1970."""
+
+    sender: UserId
+    to: UserId
+    outcome: RingOutcome
+    ended_at: int
+
+
+@attrs.frozen
+class CallState:
+    """All who are in the call; of the rings, those from and to the one who hears it, the oldest first."""
+
+    participants: tuple[Participant, ...]
+    rings: tuple[Ring, ...]
+    recent_rings: tuple[RingEnded, ...]
+
+
+@attrs.frozen
 class ServerDraining:
     reconnect_in_ms: int
 
@@ -277,9 +406,22 @@ ServerMessage = (
     | Welcome
     | Resumed
     | MemberStatus
+    | CallJoined
+    | CallLeft
+    | ParticipantJoined
+    | ParticipantLeft
+    | ParticipantMedia
+    | IncomingRing
+    | Ringing
+    | RingEnded
+    | CallState
     | ServerDraining
     | Error
 )
+
+
+# What stands in other messages.
+INNER_TYPES: tuple[type[Any], ...] = (User, Peer, Heartbeat, Participant, Ring, RingEnded)
 
 
 # --- their names on the wire -------------------------------------------------------------------
@@ -300,6 +442,11 @@ SESSION_TYPES: dict[str, type[ClientMessage]] = {
     "hello": Hello,
     "ack": Ack,
     "client-state": ClientState,
+    "join-call": JoinCall,
+    "leave-call": LeaveCall,
+    "update-media": UpdateMedia,
+    "ring": RingUp,
+    "decline-ring": DeclineRing,
 }
 
 ALL_CLIENT_TYPES = CLIENT_TYPES | SESSION_TYPES
@@ -321,6 +468,15 @@ SERVER_TYPES: dict[str, type[ServerMessage]] = {
     "welcome": Welcome,
     "resumed": Resumed,
     "member-status": MemberStatus,
+    "call-joined": CallJoined,
+    "call-left": CallLeft,
+    "participant-joined": ParticipantJoined,
+    "participant-left": ParticipantLeft,
+    "participant-media": ParticipantMedia,
+    "incoming-ring": IncomingRing,
+    "ringing": Ringing,
+    "ring-ended": RingEnded,
+    "call-state": CallState,
     "server-draining": ServerDraining,
     "error": Error,
 }

@@ -30,6 +30,7 @@ from peershare.doors.proxies import Proxies
 from peershare.doors.rest import RestRules, create_app
 from peershare.doors.signaling import PATHS, Signaling
 from peershare.doors.sockets import Reception, SocketDoor, Visitor
+from peershare.doors.web_rest import WebRules, add_web
 from peershare.ids import new_group_id, new_resume_token, new_session_id
 from peershare.messages import Heartbeat
 from peershare.runtime.actor import Actor
@@ -70,6 +71,8 @@ class Server:
             settings.empty_group_ttl,
             max_members=settings.max_group_size,
             max_groups=settings.max_groups,
+            ring_timeout=settings.ring_timeout,
+            max_participants=settings.max_call_size,
         )
         may_reach = hub.share_group if settings.peerjs_scope == "group" else None
         broker = Broker(_broker_rules(settings), may_reach, hub.is_away)
@@ -77,9 +80,17 @@ class Server:
         groups = Groups(hub, sessions, _groups_rules(settings), trace=self._trace)
         peers = Peers(broker, trace=self._trace)
         self._actor = Actor(forward(time.time, time.monotonic), groups, peers)
-        self.app = create_app(self._actor, hub, broker, lambda: self._roster.draining, _rest_rules(settings))
-        add_peerjs(self.app, self._actor, broker, _peerjs_rest_rules(settings))
         proxies, turnstile = Proxies(settings.trusted_proxies), Turnstile(_address_rules(settings))
+        self.app = create_app(
+            self._actor,
+            hub,
+            broker,
+            _rest_rules(settings),
+            proxies=proxies,
+            is_draining=lambda: self._roster.draining,
+        )
+        add_web(self.app, WebRules(settings.ice_servers, settings.peerjs_path))
+        add_peerjs(self.app, self._actor, broker, _peerjs_rest_rules(settings))
         add_guard(self.app, proxies, turnstile, limits_of(settings))
         self._http = HttpDoor(self.app, HttpRules())
         self._poller = make_poller()
@@ -250,6 +261,7 @@ def limits_of(settings: Settings) -> Limits:
         groups_per_hour=settings.groups_per_hour,
         group_size=settings.max_group_size,
         groups=settings.max_groups,
+        call_size=settings.max_call_size,
         connections_per_ten_seconds=settings.connection_rate,
         connections_at_once=settings.connections_per_address,
         request_rate=settings.request_rate,

@@ -100,6 +100,25 @@ class Networks(click.ParamType[tuple[str, ...]]):
         return networks
 
 
+class IceServers(click.ParamType[tuple[str, ...]]):
+    name = "URLs"
+
+    # RFC 7064, section 3.1. Names are those of hosts; an IPv6 address stands in brackets.
+    _URL = re.compile(r"stuns?:(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(\d{1,5}))?")
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value  # the default, as it is
+        urls = _listed(value)
+        for url in urls:
+            found = self._URL.fullmatch(url)
+            if found is None or not 1 <= int(found[1] or 1) <= 65535:
+                self.fail(f"{url!r} is not a URL such as stun:stun.example.com:3478.", param, ctx)
+        return urls
+
+
 def _listed(value: str) -> tuple[str, ...]:
     return tuple(item.strip() for item in value.split(",") if item.strip())
 
@@ -108,7 +127,7 @@ class MountPath(click.ParamType[str]):
     name = "path"
 
     # What the server has at its root already.
-    _RESERVED = ("api", "group", "metrics", "ws")
+    _RESERVED = ("api", "group", "metrics", "web", "ws")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """With a slash at both ends."""
@@ -117,7 +136,9 @@ class MountPath(click.ParamType[str]):
             self.fail(f"{value!r} is not a path such as /myapp.", param, ctx)
         if {".", ".."} & set(segments) or segments[:1] in [[name] for name in self._RESERVED]:
             self.fail(
-                f"{value!r} is not free: it must not begin with /api, /group, /metrics or /ws.", param, ctx
+                f"{value!r} is not free: it must not begin with /api, /group, /metrics, /web or /ws.",
+                param,
+                ctx,
             )
         return "/".join(["", *segments, ""])
 
@@ -152,6 +173,7 @@ class About:
     unit: str
     meaning: str
     secret: bool = False
+    empty_counts: bool = False  # an empty variable is a value, where others are as good as not set
 
 
 def _setting(
@@ -161,8 +183,10 @@ def _setting(
     unit: str = "",
     meaning: str,
     secret: bool = False,
+    empty_counts: bool = False,
 ) -> Any:
-    return attrs.field(default=default, metadata={About: About(variables, kind, unit, meaning, secret)})
+    said = About(variables, kind, unit, meaning, secret, empty_counts)
+    return attrs.field(default=default, metadata={About: said})
 
 
 @attrs.frozen
@@ -307,6 +331,28 @@ class Settings:
     )
     max_group_size: int = _setting(500, Whole(1, 1_000_000), "MAX_GROUP_SIZE", meaning="Members of a group.")
     max_groups: int = _setting(100_000, Whole(1, 10_000_000), "MAX_GROUPS", meaning="Groups at once.")
+    max_call_size: int = _setting(
+        8,
+        Whole(2, 100),
+        "MAX_CALL_SIZE",
+        meaning="Members of a group that may be in its call. Each sends to every other one.",
+    )
+    ring_timeout: float = _setting(
+        45.0,
+        Seconds(0.1, 3600),
+        "RING_TIMEOUT",
+        unit="s",
+        meaning="How long a member is rung before the call counts as missed.",
+    )
+    ice_servers: tuple[str, ...] = _setting(
+        ("stun:stun.l.google.com:19302",),
+        IceServers(),
+        "ICE_SERVERS",
+        unit="comma-separated",
+        meaning="STUN servers (stun: or stuns: URLs) by which browsers find out their own addresses: "
+        "/api/ice. Empty: none.",
+        empty_counts=True,
+    )
     session_grace: float = _setting(
         30.0,
         Seconds(0, 3600),
@@ -413,10 +459,21 @@ def about(field: "attrs.Attribute[Any]") -> About:
 # --- reading them ------------------------------------------------------------------------------
 
 
+class _Option(click.Option):
+    """click takes an empty variable for none."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        found = super().resolve_envvar_value(ctx)
+        return "" if found is None and self._is_empty() else found
+
+    def _is_empty(self) -> bool:
+        return any(os.environ.get(variable) == "" for variable in self.envvar or ())
+
+
 def options() -> list[click.Parameter]:
     """A command-line option for each setting, which reads its variables too."""
     return [
-        click.Option(
+        (_Option if about(field).empty_counts else click.Option)(
             ["--" + field.name.replace("_", "-")],
             type=about(field).kind,
             envvar=list(about(field).variables),

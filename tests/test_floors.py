@@ -35,14 +35,18 @@ FLOORS = [
         "peershare.doors.proxies": {"attrs"},
     },
     {"peershare.doors.poller": {"structlog", "trio"}},
-    {"peershare.doors.streams": {"trio"}, "peershare.doors.metrics": {"attrs", "prometheus_client"}},
+    {
+        "peershare.doors.guard": {"quart", "quart_trio", "trio"},
+        "peershare.doors.streams": {"trio"},
+        "peershare.doors.metrics": {"attrs", "prometheus_client"},
+    },
     {
         "peershare.doors.http": {"attrs", "hypercorn", "structlog", "trio"},
         "peershare.doors.websocket": {"trio", "trio_websocket", "wsproto"},
     },
     {
-        "peershare.doors.guard": {"quart", "quart_trio", "trio"},
-        "peershare.doors.rest": {"attrs", "quart", "quart_cors", "quart_trio", "werkzeug"},
+        "peershare.doors.rest": {"attrs", "quart", "quart_cors", "quart_trio", "segno", "werkzeug"},
+        "peershare.doors.web_rest": {"attrs", "quart", "quart_trio", "werkzeug"},
         "peershare.doors.metrics_rest": {"quart", "quart_cors", "quart_trio"},
         "peershare.doors.peerjs_rest": {"attrs", "quart", "quart_cors", "quart_trio"},
         "peershare.doors.sockets": {"attrs", "trio"},

@@ -14,7 +14,8 @@ from functools import partial
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
-from peershare.core.hub import Delivery, Effect, Hub
+from peershare.core.effects import Delivery, Effect
+from peershare.core.hub import Hub
 from peershare.errors import CONNECTION_ERROR
 from peershare.ids import new_connection_id, new_group_id
 from peershare.messages import UserId

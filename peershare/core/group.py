@@ -16,6 +16,7 @@ class Member:
     user_id: UserId
     username: Username
     peer_id: PeerId | None = None
+    has_session: bool = False
     away_until: int | None = None  # ms since 1970, while its connection is lost and its session is not
 
     @property
@@ -23,11 +24,16 @@ class Member:
         return User(self.user_id, self.username, self.peer_id)
 
     @property
-    def user_with_status(self) -> User:
-        """As sessions see it."""
-        if self.away_until is None:
-            return self.user
-        return User(self.user_id, self.username, self.peer_id, "away", self.away_until)
+    def user_for_sessions(self) -> User:
+        """As those see it who have sessions."""
+        return User(
+            self.user_id,
+            self.username,
+            self.peer_id,
+            None if self.away_until is None else "away",
+            self.away_until,
+            can_call=self.has_session or None,
+        )
 
 
 @attrs.define
@@ -58,9 +64,11 @@ class Group:
     def __iter__(self) -> Iterator[Member]:
         return iter(self._members.values())
 
-    def add(self, user_id: UserId, username: Username, peer_id: PeerId | None) -> Member:
+    def add(
+        self, user_id: UserId, username: Username, peer_id: PeerId | None, *, has_session: bool = False
+    ) -> Member:
         """A new member, under the first free form of `username`. The peer ID must be free."""
-        member = Member(user_id, self._free_name(username), peer_id)
+        member = Member(user_id, self._free_name(username), peer_id, has_session)
         self._members[user_id] = member
         self._names.add(member.username.casefold())
         if peer_id is not None:
@@ -93,6 +101,10 @@ class Group:
 
     def other_ids(self, user_id: UserId) -> list[UserId]:
         return [other for other in self._members if other != user_id]
+
+    def hearers(self, user_id: UserId) -> list[UserId]:
+        """The others that have sessions, and so hear of those, and of calls."""
+        return [member.user_id for member in self if member.has_session and member.user_id != user_id]
 
     def peers(self, user_id: UserId) -> tuple[Peer, ...]:
         """The others that can be rung."""

@@ -7,14 +7,17 @@ House rules:
 - Nothing is sent here. Each call returns effects: a `Delivery` to make, or a fact worth noting.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, get_args
 
 import attrs
 
 from peershare import errors
+from peershare.core.calls import Calls, CallStats
+from peershare.core.effects import Delivery, Effect, GroupClosed, GroupOpened, answer, tell
 from peershare.core.group import Group, Member
 from peershare.messages import (
+    CallMessage,
     CallRequest,
     CallResponse,
     ConnectionEstablished,
@@ -36,7 +39,6 @@ from peershare.messages import (
     PeerJoined,
     Ping,
     Pong,
-    ServerMessage,
     Signal,
     SignalFrom,
     UpdatePeerId,
@@ -46,32 +48,6 @@ from peershare.messages import (
     UserLeft,
     Username,
 )
-
-
-@attrs.define  # not frozen: made for each message, in half the time
-class Delivery:
-    """A message and who gets it. `answers`: it is the one answer to the sender's message."""
-
-    message: ServerMessage
-    recipients: Sequence[UserId]
-    answers: bool = False
-
-
-@attrs.frozen
-class GroupOpened:
-    group_id: GroupId
-
-
-@attrs.frozen
-class GroupClosed:
-    """`why`: its last member left, or nobody came back to it in time."""
-
-    group_id: GroupId
-    lifetime: float  # seconds
-    why: Literal["left", "abandoned"]
-
-
-Effect = Delivery | GroupOpened | GroupClosed
 
 
 @attrs.frozen
@@ -104,7 +80,7 @@ class Hub:
     """All groups and everyone connected. Owned by one task; not for sharing between threads.
 
     `new_group_id` is asked for an ID for each group; `empty_group_ttl`, in seconds, is how long a
-    group outlives its last member's lost connection.
+    group outlives its last member's lost connection; `ring_timeout`, in seconds, how long a ring waits.
     """
 
     def __init__(
@@ -114,6 +90,8 @@ class Hub:
         *,
         max_members: int = 500,
         max_groups: int = 100_000,
+        ring_timeout: float = 45,
+        max_participants: int = 8,
     ) -> None:
         self._new_group_id = new_group_id
         self._empty_group_ttl = empty_group_ttl
@@ -124,6 +102,7 @@ class Hub:
         # Empty groups, the longest empty first: the order of insertion is the order of expiry.
         self._empty: dict[GroupId, Group] = {}
         self._member_count = 0
+        self._calls = Calls(ring_timeout, max_participants)
         # Where members have told each peer ID.
         self._told: dict[PeerId, set[GroupId]] = {}
 
@@ -141,7 +120,7 @@ class Hub:
         return self._leave(sender, sender.group, reason, now)
 
     def begin_session(self, user_id: UserId) -> None:
-        """From now on this user hears who is away, and may be so itself."""
+        """Before it is in a group: it will hear who is away and of calls, and may take part in both."""
         self._connected[user_id].has_session = True
 
     def away(self, user_id: UserId, until: float) -> list[Effect]:
@@ -171,21 +150,29 @@ class Hub:
 
     def next_expiry(self) -> float | None:
         """When `sweep` will have something to do, or None while nothing waits."""
-        oldest = next(iter(self._empty.values()), None)
-        return None if oldest is None else oldest.empty_since + self._empty_group_ttl
+        empty, ring = self._next_to_close(), self._calls.next_expiry()
+        return ring if empty is None else empty if ring is None else min(empty, ring)
 
     def sweep(self, now: float) -> list[Effect]:
-        """Close the groups to which nobody came back."""
-        effects: list[Effect] = []
-        while (expiry := self.next_expiry()) is not None and expiry <= now:
+        """End the rings that nobody answered, and close the groups to which nobody came back."""
+        effects = self._calls.sweep(now)
+        while (expiry := self._next_to_close()) is not None and expiry <= now:
             group = next(iter(self._empty.values()))
             effects.append(self._close(group, "abandoned", now))
         return effects
+
+    def _next_to_close(self) -> float | None:
+        for group in self._empty.values():
+            return group.empty_since + self._empty_group_ttl
+        return None
 
     # --- questions ---
 
     def stats(self) -> Stats:
         return Stats(len(self._groups), self._member_count)
+
+    def call_stats(self) -> CallStats:
+        return self._calls.stats()
 
     def group_info(self, group_id: GroupId) -> GroupInfo | None:
         group = self._groups.get(group_id)
@@ -204,36 +191,31 @@ class Hub:
 
     def _create_group(self, sender: _Connected, message: CreateGroup, now: float) -> list[Effect]:
         if len(self._groups) >= self._max_groups:
-            return [_answer(sender, errors.TOO_MANY_GROUPS)]
+            return [answer(sender.user_id, errors.TOO_MANY_GROUPS)]
         group = Group(self._new_group_id(), message.group_name, now)
         effects = self._leave_current(sender, now)
         self._groups[group.id] = group
         member = self._add(sender, group, message.username)
-        answer = GroupCreated(group.id, group.name, User(member.user_id, member.username))
-        return [*effects, GroupOpened(group.id), _answer(sender, answer)]
+        created = GroupCreated(group.id, group.name, User(member.user_id, member.username))
+        return [*effects, GroupOpened(group.id), answer(sender.user_id, created)]
 
     def _join_group(self, sender: _Connected, message: JoinGroup, now: float) -> list[Effect]:
         group = self._groups.get(message.group_id)
         if group is None:
-            return [_answer(sender, errors.GROUP_NOT_FOUND)]
+            return [answer(sender.user_id, errors.GROUP_NOT_FOUND)]
         peer_id = message.peer_id or sender.peer_id
         if peer_id is not None and _taken(group, peer_id, sender.user_id):
-            return [_answer(sender, errors.PEER_ID_TAKEN)]
+            return [answer(sender.user_id, errors.PEER_ID_TAKEN)]
         if sender.group is group:
             return self._join_again(sender, group, message.peer_id)
         if len(group) >= self._max_members:
-            return [_answer(sender, errors.GROUP_FULL)]
+            return [answer(sender.user_id, errors.GROUP_FULL)]
 
         effects = self._leave_current(sender, now)
         sender.peer_id = peer_id
         member = self._add(sender, group, message.username)
         effects += self._welcome(sender, group, member)
-        others = group.other_ids(sender.user_id)
-        if others:
-            effects.append(Delivery(UserJoined(member.user), others))
-            if peer_id is not None:
-                effects.append(Delivery(PeerJoined(peer_id, member.username), others))
-        return effects
+        return [*effects, *_user_joined(group, member), *_peer_joined(group, member)]
 
     def _join_again(self, sender: _Connected, group: Group, peer_id: PeerId | None) -> list[Effect]:
         """The same answer again; the others hear only of a peer ID that is news to them."""
@@ -246,17 +228,20 @@ class Hub:
     def _welcome(self, sender: _Connected, group: Group, member: Member) -> list[Effect]:
         me = User(member.user_id, member.username)
         others = group.others(sender.user_id)
-        members = tuple(other.user_with_status if sender.has_session else other.user for other in others)
-        effects: list[Effect] = [_answer(sender, GroupJoined(group.id, group.name, me, members))]
+        members = tuple(other.user_for_sessions if member.has_session else other.user for other in others)
+        effects: list[Effect] = [answer(sender.user_id, GroupJoined(group.id, group.name, me, members))]
         if member.peer_id is not None:
             effects.append(Delivery(ExistingPeers(group.peers(sender.user_id)), (sender.user_id,)))
+        call = self._calls.state(group, sender.user_id) if member.has_session else None
+        if call is not None:
+            effects.append(Delivery(call, (sender.user_id,)))
         return effects
 
     def _leave_group(self, sender: _Connected, message: LeaveGroup, now: float) -> list[Effect]:
         group = sender.group
         if group is None or message.user_id != sender.user_id:
-            return [_answer(sender, errors.USER_ID_MISMATCH)]
-        return [_answer(sender, GroupLeft(group.id)), *self._leave(sender, group, "left", now)]
+            return [answer(sender.user_id, errors.USER_ID_MISMATCH)]
+        return [answer(sender.user_id, GroupLeft(group.id)), *self._leave(sender, group, "left", now)]
 
     # --- calls ---
 
@@ -264,12 +249,12 @@ class Hub:
         peer_id, group = message.peer_id, sender.group
         if group is None:
             sender.peer_id = peer_id
-            return [_answer(sender, PeerIdUpdated(peer_id))]
+            return [answer(sender.user_id, PeerIdUpdated(peer_id))]
         if _taken(group, peer_id, sender.user_id):
-            return [_answer(sender, errors.PEER_ID_TAKEN)]
+            return [answer(sender.user_id, errors.PEER_ID_TAKEN)]
         self._set_peer_id(sender, group, peer_id)
         return [
-            _answer(sender, ExistingPeers(group.peers(sender.user_id))),
+            answer(sender.user_id, ExistingPeers(group.peers(sender.user_id))),
             *_peer_joined(group, group[sender.user_id]),
         ]
 
@@ -277,11 +262,14 @@ class Hub:
         group = sender.group
         target = None if group is None else group.holder(message.target_peer_id)
         if group is None or target is None or target.user_id == sender.user_id:
-            return [_answer(sender, errors.TARGET_PEER_NOT_FOUND)]
+            return [answer(sender.user_id, errors.TARGET_PEER_NOT_FOUND)]
         caller = group[sender.user_id]
         if caller.peer_id is None or message.from_peer_id != caller.peer_id:
-            return [_answer(sender, errors.CALLER_PEER_NOT_FOUND)]
-        return [Delivery(IncomingCallRequest(caller.peer_id, caller.username), (target.user_id,))]
+            return [answer(sender.user_id, errors.CALLER_PEER_NOT_FOUND)]
+        return [
+            Delivery(IncomingCallRequest(caller.peer_id, caller.username), (target.user_id,)),
+            *self._calls.requested(group, caller, target, now),
+        ]
 
     def _call_response(self, sender: _Connected, message: CallResponse, now: float) -> list[Effect]:
         """Clients name the two in either order: whichever is not the sender is the caller."""
@@ -290,22 +278,30 @@ class Hub:
             caller_id = message.to_peer_id if message.from_peer_id == own else message.from_peer_id
             caller = group.holder(caller_id)
             if caller is not None and caller.user_id != sender.user_id:
-                return [Delivery(CallResponse(message.accepted, own, caller_id), (caller.user_id,))]
-        return [_answer(sender, errors.CALLER_PEER_NOT_FOUND)]
+                return [
+                    Delivery(CallResponse(message.accepted, own, caller_id), (caller.user_id,)),
+                    *self._calls.responded(
+                        group, group[sender.user_id], caller, now, accepted=message.accepted
+                    ),
+                ]
+        return [answer(sender.user_id, errors.CALLER_PEER_NOT_FOUND)]
+
+    def _call(self, sender: _Connected, message: CallMessage, now: float) -> list[Effect]:
+        return self._calls.handle(sender.group, sender.user_id, message, now)
 
     def _signal(self, sender: _Connected, message: Signal, now: float) -> list[Effect]:
         group = sender.group
         if group is None or message.to not in group or message.to == sender.user_id:
-            return [_answer(sender, errors.TARGET_USER_NOT_FOUND)]
+            return [answer(sender.user_id, errors.TARGET_USER_NOT_FOUND)]
         return [Delivery(SignalFrom(sender.user_id, message.data), (message.to,))]
 
     def _ping(self, sender: _Connected, message: Ping, now: float) -> list[Effect]:
-        return [_answer(sender, Pong())]
+        return [answer(sender.user_id, Pong())]
 
     # --- what the handlers share ---
 
     def _add(self, sender: _Connected, group: Group, username: Username) -> Member:
-        member = group.add(sender.user_id, username, sender.peer_id)
+        member = group.add(sender.user_id, username, sender.peer_id, has_session=sender.has_session)
         self._tell(group, member.peer_id)
         sender.group = group
         self._member_count += 1
@@ -336,20 +332,20 @@ class Hub:
             return []
         group[user_id].away_until = away_until
         status: Literal["away", "online"] = "online" if away_until is None else "away"
-        others = [other for other in group.other_ids(user_id) if self._connected[other].has_session]
-        return [Delivery(MemberStatus(user_id, status, away_until), others)] if others else []
+        return tell(group.hearers(user_id), MemberStatus(user_id, status, away_until))
 
     def _leave_current(self, sender: _Connected, now: float) -> list[Effect]:
         return [] if sender.group is None else self._leave(sender, sender.group, "left", now)
 
     def _leave(self, sender: _Connected, group: Group, reason: LeaveReason, now: float) -> list[Effect]:
+        effects = self._calls.depart(group, sender.user_id, now)
         member = group.remove(sender.user_id)
         self._untell(group, member.peer_id)
         sender.group = None
         self._member_count -= 1
         if len(group):
             others = group.other_ids(sender.user_id)
-            return [Delivery(UserLeft(member.user_id, member.username, reason), others)]
+            return [*effects, Delivery(UserLeft(member.user_id, member.username, reason), others)]
         if reason == "left":
             return [self._close(group, "left", now)]
         # Its member may only be reloading the page.
@@ -372,11 +368,8 @@ class Hub:
         CallResponse: _call_response,
         Signal: _signal,
         Ping: _ping,
+        **dict.fromkeys(get_args(CallMessage), _call),
     }
-
-
-def _answer(sender: _Connected, message: ServerMessage) -> Delivery:
-    return Delivery(message, (sender.user_id,), answers=True)
 
 
 def _taken(group: Group, peer_id: PeerId, user_id: UserId) -> bool:
@@ -384,8 +377,18 @@ def _taken(group: Group, peer_id: PeerId, user_id: UserId) -> bool:
     return holder is not None and holder.user_id != user_id
 
 
+def _user_joined(group: Group, member: Member) -> list[Effect]:
+    """One that has a session is told of in two forms, but only where the others are of both kinds."""
+    if not member.has_session:
+        return tell(group.other_ids(member.user_id), UserJoined(member.user))
+    plain = [other.user_id for other in group.others(member.user_id) if not other.has_session]
+    return [
+        *tell(group.hearers(member.user_id), UserJoined(member.user_for_sessions)),
+        *tell(plain, UserJoined(member.user)),
+    ]
+
+
 def _peer_joined(group: Group, member: Member) -> list[Effect]:
-    others = group.other_ids(member.user_id)
-    if not others or member.peer_id is None:
+    if member.peer_id is None:
         return []
-    return [Delivery(PeerJoined(member.peer_id, member.username), others)]
+    return tell(group.other_ids(member.user_id), PeerJoined(member.peer_id, member.username))

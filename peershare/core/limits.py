@@ -18,6 +18,7 @@ class Limits:
     groups_per_hour: int
     group_size: int
     groups: int
+    call_size: int
     connections_per_ten_seconds: int
     connections_at_once: int
     request_rate: int

@@ -18,11 +18,11 @@ Refused = tuple[dict[str, Any], int, dict[str, str]]
 
 def add_guard(app: QuartTrio, proxies: Proxies, turnstile: Turnstile, limits: Limits) -> None:
     """Put the guard before all pages of the app, and the page that shows the limits behind it."""
-    _add_headers(app, lambda: _client(proxies))
+    _add_headers(app, lambda: client_of(proxies))
 
     @app.before_request
     async def not_too_fast() -> Refused | None:
-        wait = turnstile.request(_client(proxies).counted, trio.current_time())
+        wait = turnstile.request(client_of(proxies).counted, trio.current_time())
         if not wait:
             return None
         answer = {
@@ -45,7 +45,8 @@ def _add_headers(app: QuartTrio, client: Callable[[], Client]) -> None:
         return response
 
 
-def _client(proxies: Proxies) -> Client:
+def client_of(proxies: Proxies) -> Client:
+    """Who sent the request that is being answered."""
     return proxies.client(
         request.remote_addr or "", request.headers.getlist, secure=request.scheme == "https"
     )

@@ -22,6 +22,21 @@ _SECURITY_HEADERS = (
     ("X-Frame-Options", "DENY"),
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
 )
+# The web client loads everything from here, its WebSocket too, and nothing that it writes into its document
+# is taken for markup. What it shows may be its own (`blob:`, `data:`).
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "media-src 'self' blob:; connect-src 'self'; font-src 'self'; manifest-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+_PAGE_PERMISSIONS = (
+    *("camera", "microphone", "display-capture", "fullscreen", "picture-in-picture"),
+    *("autoplay", "speaker-selection", "screen-wake-lock", "web-share"),
+)
+PAGE_HEADERS = (
+    ("Content-Security-Policy", _PAGE_POLICY),
+    ("Permissions-Policy", ", ".join(f"{name}=(self)" for name in _PAGE_PERMISSIONS)),
+)
 _STAY_SECURE = ("Strict-Transport-Security", "max-age=31536000")
 
 

@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 from peershare import __version__
 from peershare.core.addresses import Turnstile
 from peershare.core.broker import Broker, BrokerStats
+from peershare.core.calls import CallStats
 from peershare.core.hub import Hub
 from peershare.core.sessions import Sessions
 from peershare.errors import Ending
@@ -130,6 +131,10 @@ def _sessions(sources: Sources) -> Values:
     return [(("online",), stats.online), (("away",), stats.away)]
 
 
+def _calls(read: Callable[[CallStats], float]) -> Callable[[Sources], Values]:
+    return _one(lambda sources: read(sources.hub.call_stats()))
+
+
 # --- the table ---------------------------------------------------------------------------------
 
 METRICS = (
@@ -204,6 +209,35 @@ METRICS = (
         (),
         "Members of groups.",
         _one(lambda sources: sources.hub.stats().users),
+    ),
+    Row(
+        "peershare_calls",
+        "gauge",
+        (),
+        "Calls: groups of which somebody is in the call.",
+        _calls(lambda stats: stats.calls),
+    ),
+    Row(
+        "peershare_call_participants",
+        "gauge",
+        (),
+        "Members that are in a call.",
+        _calls(lambda stats: stats.participants),
+    ),
+    Row(
+        "peershare_rings_waiting",
+        "gauge",
+        (),
+        "Rings that wait for an answer.",
+        _calls(lambda stats: stats.rings),
+    ),
+    Row(
+        "peershare_rings_total",
+        "counter",
+        ("outcome",),
+        "Rings that have ended: `accepted`, `declined`, `missed`, or `cancelled` by the caller. Those "
+        "between two clients without sessions are not in it.",
+        lambda sources: [((outcome,), count) for outcome, count in sources.hub.call_stats().ended.items()],
     ),
     Row(
         "peershare_sessions",

@@ -10,7 +10,14 @@ _ORIGIN = re.compile(r"(https?)://([^\s/?#@:\[\]]+|\[[0-9a-f:.]+\])(?::(\d{1,5})
 _HOST = re.compile(r"([^\s/?#@:\[\]]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
+_MAX_HOST = 253 + len(":65535")  # characters: a whole domain name, and a port
+
 _ANY_SUBDOMAIN = "://*."
+
+
+def is_host(text: str) -> bool:
+    """Whether this is a `Host` header that can stand in a URL."""
+    return len(text) <= _MAX_HOST and _HOST.fullmatch(text.lower()) is not None
 
 
 def origin_patterns(listed: Iterable[str]) -> list[str | re.Pattern[str]]:

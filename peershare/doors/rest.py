@@ -3,18 +3,22 @@
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from io import BytesIO
 from typing import Any
 
 import attrs
-from quart import Response
+import segno
+from quart import Response, abort, request
 from quart_cors import cors
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
 from peershare import __version__
 from peershare.core.broker import Broker
-from peershare.core.hub import Hub, Stats
-from peershare.doors.origins import origin_patterns
+from peershare.core.hub import GroupInfo, Hub, Stats
+from peershare.doors.guard import client_of
+from peershare.doors.origins import is_host, origin_patterns
+from peershare.doors.proxies import Proxies
 from peershare.messages import GroupId
 from peershare.runtime.actor import Actor
 from peershare.wire.validation import RULES, issues_of
@@ -32,7 +36,13 @@ class RestRules:
 
 
 def create_app(
-    actor: Actor, hub: Hub, broker: Broker, is_draining: Callable[[], bool], rules: RestRules
+    actor: Actor,
+    hub: Hub,
+    broker: Broker,
+    rules: RestRules,
+    *,
+    proxies: Proxies,
+    is_draining: Callable[[], bool],
 ) -> QuartTrio:
     """The app, which asks the hub and the broker through their actor.
 
@@ -42,7 +52,7 @@ def create_app(
     app.config.update(MAX_CONTENT_LENGTH=_MAX_BODY, PROPAGATE_EXCEPTIONS=False)
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     _add_health(app, actor, is_draining, hub, broker)
-    _add_groups(app, actor, hub)
+    _add_groups(app, actor, hub, proxies)
     _add_errors(app)
 
     @app.get("/api")
@@ -62,7 +72,7 @@ def create_app(
 
     @app.after_request
     async def never_stale(response: Response) -> Response:
-        response.headers["Cache-Control"] = "no-store"
+        response.headers.setdefault("Cache-Control", "no-store")
         return response
 
     return cors(app, allow_origin=origin_patterns(rules.allowed_origins), allow_credentials=True)
@@ -100,19 +110,23 @@ def _add_health(
         return ({"status": "draining"}, 503) if is_draining() else ({"status": "ready"}, 200)
 
 
-def _add_groups(app: QuartTrio, actor: Actor, hub: Hub) -> None:
+def _add_groups(app: QuartTrio, actor: Actor, hub: Hub, proxies: Proxies) -> None:
     rule = RULES[GroupId]
 
-    @app.get("/api/group/<group_id>")
-    async def group(group_id: str) -> Answer:
+    async def find(group_id: str) -> GroupInfo | Answer:
         issues = issues_of(rule.check, group_id, ["groupId"])
         if issues:
             refusal = {"error": "Invalid group ID format", "code": "INVALID_GROUP_ID", "details": issues}
             return refusal, 400
         wanted = GroupId(str(rule.check(group_id)))
         info = await actor.ask(lambda: hub.group_info(wanted))
-        if info is None:
-            return {"error": "Group not found", "code": "GROUP_NOT_FOUND"}, 404
+        return info or ({"error": "Group not found", "code": "GROUP_NOT_FOUND"}, 404)
+
+    @app.get("/api/group/<group_id>")
+    async def group(group_id: str) -> Answer:
+        info = await find(group_id)
+        if isinstance(info, tuple):
+            return info
         return {
             "id": info.id,
             "name": info.name,
@@ -120,6 +134,26 @@ def _add_groups(app: QuartTrio, actor: Actor, hub: Hub) -> None:
             "memberCount": info.members,
             "exists": True,
         }, 200
+
+    @app.get("/api/group/<group_id>/qr.svg")
+    async def qr_code(group_id: str) -> Answer | Response:
+        info = await find(group_id)
+        if isinstance(info, tuple):
+            return info
+        host = request.headers.get("Host", "")
+        if not is_host(host):
+            abort(400)
+        scheme = "https" if client_of(proxies).secure else "http"
+        return Response(_qr_code(f"{scheme}://{host}/group/{info.id}"), content_type="image/svg+xml")
+
+
+def _qr_code(text: str) -> bytes:
+    """As SVG, dark on light whatever is behind it, as large as it is shown; 15 % of it may be hidden."""
+    picture = BytesIO()
+    segno.make_qr(text, error="m").save(
+        picture, kind="svg", dark="#000", light="#fff", xmldecl=False, omitsize=True
+    )
+    return picture.getvalue()
 
 
 def _add_errors(app: QuartTrio) -> None:

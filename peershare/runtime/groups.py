@@ -7,21 +7,24 @@ its user is kept in it as well, until the client acknowledges it.
 from collections.abc import Callable, Sequence
 from random import randrange
 from time import perf_counter
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import structlog
 
 from peershare import errors
 from peershare.core.addresses import Allowances
-from peershare.core.hub import Delivery, Effect, GroupClosed, GroupOpened, Hub
+from peershare.core.effects import Delivery, Effect, GroupClosed, GroupOpened
+from peershare.core.hub import Hub
 from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
 from peershare.core.sessions import Session, Sessions
 from peershare.errors import Ending
 from peershare.messages import (
     ALL_CLIENT_TYPES,
     SERVER_TYPES,
+    SESSION_TYPES,
     Ack,
+    CallMessage,
     ClientMessage,
     ClientState,
     ConnectionId,
@@ -51,6 +54,8 @@ log = structlog.get_logger("peershare.groups")
 _RESUMES = RateRules(rate=0.2, burst=5)
 # After a restart everyone comes back, and not all in one moment: ms.
 _RECONNECT_WITHIN = 5000
+# To everyone else these are unknown types.
+_ONLY_IN_SESSIONS = frozenset(SESSION_TYPES.values()) - {Hello}
 # What a client says about its session rather than in it.
 _NOT_COUNTED = frozenset({Hello, Ack})
 
@@ -169,6 +174,7 @@ class Groups:
             Hello: self._hello,
             Ack: self._ack,
             ClientState: self._client_state,
+            **dict.fromkeys(get_args(CallMessage), self._call),
         }
 
     def next_expiry(self) -> float | None:
@@ -218,7 +224,7 @@ class Groups:
         if visit is None:
             return
         self._count(visit, refuse.kind)
-        is_unknown = visit.session is None and refuse.kind in (Ack, ClientState)
+        is_unknown = visit.session is None and refuse.kind in _ONLY_IN_SESSIONS
         error = UNKNOWN_TYPE if is_unknown else refuse.error
         self._answer(visit, self._refusal(visit, None, now) or error, now, refuse.request_id)
 
@@ -311,6 +317,12 @@ class Groups:
             self._answer(visit, UNKNOWN_TYPE, now, request_id)
         else:
             visit.session.in_background = message.visibility == "background"
+
+    def _call(self, visit: _Visit, message: CallMessage, now: float, request_id: str | None) -> None:
+        if visit.session is None:
+            self._answer(visit, UNKNOWN_TYPE, now, request_id)
+        else:
+            self._take_effect(self._hub.handle(visit.user_id, message, now), now, request_id)
 
     # --- what they share ---
 

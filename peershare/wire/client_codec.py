@@ -17,14 +17,12 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
 from peershare.messages import (
     ALL_CLIENT_TYPES,
+    INNER_TYPES,
     SERVER_TYPES,
     ClientMessage,
-    Heartbeat,
-    Peer,
     RawJson,
     Resume,
     ServerMessage,
-    User,
 )
 from peershare.wire.codec import wire_members
 
@@ -117,7 +115,7 @@ def _reading() -> cattrs.Converter:
     converter.register_structure_hook(bool, _exactly(bool))  # or it would be taken for the int that it is
     converter.register_structure_hook_func(_is_literal, _word)
     converter.register_structure_hook_func(partial(operator.is_, RawJson), lambda value, _: value)
-    for message in (User, Peer, Heartbeat, *SERVER_TYPES.values()):
+    for message in (*INNER_TYPES, *SERVER_TYPES.values()):
         structure: Any = make_dict_structure_fn(message, converter, **wire_members(message))
         converter.register_structure_hook(message, structure)
     return converter

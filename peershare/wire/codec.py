@@ -19,15 +19,13 @@ from peershare import errors
 from peershare.messages import (
     ALL_CLIENT_TYPES,
     CLIENT_TYPES,
+    INNER_TYPES,
     SERVER_TYPES,
     ClientMessage,
     Error,
-    Heartbeat,
-    Peer,
     RawJson,
     ServerMessage,
     Signal,
-    User,
 )
 from peershare.wire import validation
 from peershare.wire.validation import RULES, AnyJson, CheckFailed, Issue, Rule
@@ -253,7 +251,7 @@ def _hook(rule: Rule) -> Callable[[object, object], object]:
 def _unstructuring_converter() -> cattrs.Converter:
     converter = cattrs.Converter()
     converter.register_unstructure_hook(RawJson, lambda raw: raw)
-    for message in (User, Peer, Heartbeat, *SERVER_TYPES.values()):
+    for message in (*INNER_TYPES, *SERVER_TYPES.values()):
         unstructure: Any = make_dict_unstructure_fn(message, converter, **wire_members(message))
         converter.register_unstructure_hook(message, unstructure)
     return converter

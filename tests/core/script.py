@@ -13,7 +13,8 @@ from itertools import count
 
 import attrs
 
-from peershare.core.hub import Delivery, Hub
+from peershare.core.effects import Delivery
+from peershare.core.hub import Hub
 from peershare.messages import Error
 
 TTL = 30  # seconds that an empty group lives on

@@ -2,7 +2,8 @@
 
 import pytest
 
-from peershare.core.hub import GroupClosed, GroupInfo, GroupOpened, Stats
+from peershare.core.effects import GroupClosed, GroupOpened
+from peershare.core.hub import GroupInfo, Stats
 from peershare.messages import (
     CallRequest,
     CallResponse,

@@ -2,7 +2,8 @@
 
 import pytest
 
-from peershare.core.hub import GroupOpened, Hub
+from peershare.core.effects import GroupOpened
+from peershare.core.hub import Hub
 from peershare.messages import (
     CreateGroup,
     ExistingPeers,

@@ -12,8 +12,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from peershare.core.effects import Delivery, GroupClosed, GroupOpened
 from peershare.core.group import MAX_USERNAME
-from peershare.core.hub import Delivery, GroupClosed, GroupOpened, Hub, Stats
+from peershare.core.hub import Hub, Stats
 from peershare.messages import (
     CallRequest,
     CallResponse,

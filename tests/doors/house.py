@@ -12,9 +12,11 @@ from peershare.doors.metrics import Sources
 from peershare.doors.metrics_rest import add_metrics
 from peershare.doors.peerjs import Peerjs, claim_of
 from peershare.doors.peerjs_rest import PeerjsRestRules, add_peerjs
+from peershare.doors.proxies import Proxies
 from peershare.doors.rest import RestRules, create_app
 from peershare.doors.signaling import Signaling
 from peershare.doors.sockets import Reception, SocketDoor
+from peershare.doors.web_rest import WebRules, add_web
 from peershare.messages import GroupId
 from peershare.runtime.actor import Actor
 from peershare.runtime.connection import ConnectionRules
@@ -67,10 +69,16 @@ class House:
             self.hub, self.sessions, self.broker, groups, peers, doors, self.roster, Turnstile(AddressRules())
         )
 
-    def app(self, origins=(), peerjs=None, metrics_token=""):
+    def app(self, origins=(), peerjs=None, metrics_token="", ice_servers=()):
         app = create_app(
-            self.actor, self.hub, self.broker, lambda: self.draining, RestRules(list(origins), 3001, "test")
+            self.actor,
+            self.hub,
+            self.broker,
+            RestRules(list(origins), 3001, "test"),
+            proxies=Proxies(["127.0.0.1"]),
+            is_draining=lambda: self.draining,
         )
+        add_web(app, WebRules(ice_servers, peerjs.path if peerjs else "/"))
         add_peerjs(
             app, self.actor, self.broker, peerjs or PeerjsRestRules("/", allow_discovery=False, cors=())
         )

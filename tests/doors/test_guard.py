@@ -26,7 +26,7 @@ class World:
         self.house = House()
         self.turnstile = Turnstile(AddressRules(request_rate=RateRules(rate=0.001, burst=3)))
         app = self.house.app(["https://*.wild.example"])
-        add_guard(app, Proxies(["127.0.0.1"]), self.turnstile, Limits(1, 2, 3, 4, 5, 6, 7, 8, 9))
+        add_guard(app, Proxies(["127.0.0.1"]), self.turnstile, Limits(1, 2, 3, 4, 5, 6, 7, 8, 9, 10))
 
         @app.get("/own")
         async def own():
@@ -98,7 +98,7 @@ async def test_a_refusal_can_be_read_by_a_page(world):
 
 async def test_limits_are_shown(world):
     """As a page of its own."""
-    assert await (await world.get("/api/limits")).get_json() == Limits(1, 2, 3, 4, 5, 6, 7, 8, 9).shown()
+    assert await (await world.get("/api/limits")).get_json() == Limits(1, 2, 3, 4, 5, 6, 7, 8, 9, 10).shown()
 
 
 @pytest.mark.parametrize(

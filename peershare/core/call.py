@@ -1,0 +1,79 @@
+"""The call of one group: who is in it, who is being rung, and how the last rings ended.
+
+House rules: as in `core.hub`. This keeps what it is told; what may happen is decided in `core.calls`.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+
+import attrs
+
+from peershare.core.group import Group
+from peershare.messages import CallState, Participant, Ring, RingEnded, UserId
+
+# Rings that have ended, for each member: what a page can show of them.
+MAX_RECENT = 20
+
+
+@attrs.define(eq=False)
+class Call:
+    """`participants` in the order in which they joined. There may be rings without any."""
+
+    group: Group
+    participants: dict[UserId, Participant] = attrs.field(factory=dict)
+    # Each has in it the other end of its rings, the oldest first.
+    _by_caller: dict[UserId, dict[UserId, Ring]] = attrs.field(factory=dict)
+    _by_rung: dict[UserId, dict[UserId, Ring]] = attrs.field(factory=dict)
+    _recent: dict[UserId, deque[RingEnded]] = attrs.field(factory=dict)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing to keep."""
+        return not (self.participants or self._by_rung or self._recent)
+
+    def others(self, user_id: UserId) -> tuple[Participant, ...]:
+        return tuple(one for one in self.participants.values() if one.user_id != user_id)
+
+    # --- rings ---
+
+    def ring(self, caller: UserId, rung: UserId) -> Ring | None:
+        return self._by_rung.get(rung, {}).get(caller)
+
+    def rings_from(self, user_id: UserId) -> tuple[Ring, ...]:
+        return tuple(self._by_caller.get(user_id, {}).values())
+
+    def rings_to(self, user_id: UserId) -> tuple[Ring, ...]:
+        return tuple(self._by_rung.get(user_id, {}).values())
+
+    def add_ring(self, ring: Ring) -> None:
+        self._by_caller.setdefault(ring.sender, {})[ring.to] = ring
+        self._by_rung.setdefault(ring.to, {})[ring.sender] = ring
+
+    def take_ring(self, caller: UserId, rung: UserId) -> Ring:
+        _take(self._by_caller, caller, rung)
+        return _take(self._by_rung, rung, caller)
+
+    # --- what is told of them ---
+
+    def remember(self, ended: RingEnded, user_ids: Iterable[UserId]) -> None:
+        for user_id in user_ids:
+            self._recent.setdefault(user_id, deque(maxlen=MAX_RECENT)).append(ended)
+
+    def forget(self, user_id: UserId) -> None:
+        self._recent.pop(user_id, None)
+
+    def state(self, user_id: UserId) -> CallState | None:
+        """What a member needs to know of it; None where that is nothing."""
+        rings = (*self.rings_from(user_id), *self.rings_to(user_id))
+        recent = tuple(self._recent.get(user_id, ()))
+        if not (self.participants or rings or recent):
+            return None
+        rings = tuple(sorted(rings, key=lambda ring: ring.until))
+        return CallState(tuple(self.participants.values()), rings, recent)
+
+
+def _take(rings: dict[UserId, dict[UserId, Ring]], one: UserId, other: UserId) -> Ring:
+    ring = rings[one].pop(other)
+    if not rings[one]:
+        del rings[one]
+    return ring

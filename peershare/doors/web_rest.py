@@ -1,0 +1,114 @@
+"""The web client: its page, its files, and what it asks for over HTTP. docs/protocol.md.
+
+The files are read once, at the start. They are answered before anything else is asked, the guard included: a
+page is a dozen requests, and costs no more than telling that they are too many.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any
+
+import attrs
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import NotFound
+
+from peershare.doors.head import PAGE_HEADERS
+
+# What is served; a file of any other kind is not. Python's own table goes by the machine that it is on.
+_KINDS = {
+    "css": "text/css; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "ico": "image/vnd.microsoft.icon",
+    "js": "text/javascript; charset=utf-8",
+    "png": "image/png",
+    "svg": "image/svg+xml",
+    "txt": "text/plain; charset=utf-8",
+    "webmanifest": "application/manifest+json",
+    "woff2": "font/woff2",
+}
+_FILES = "/web/"
+_PAGE = "index.html"
+# Below these, a path that leads nowhere is a mistake of a program, and not of somebody with a browser.
+_NO_PAGES = (_FILES, "/api/", "/metrics/", "/ws/")
+
+
+@attrs.frozen
+class WebRules:
+    """`ice_servers`: URLs. `broker_path` begins and ends with a slash."""
+
+    ice_servers: Sequence[str]
+    broker_path: str
+
+
+@attrs.frozen
+class _File:
+    content: bytes
+    kind: str
+    tag: str
+
+
+def add_web(app: QuartTrio, rules: WebRules) -> None:
+    """Put the web client before the app. Raises OSError or KeyError where its files can't be read."""
+    found = dict(_read(files("peershare") / "web"))
+    page = found[_PAGE]
+
+    @app.before_request
+    async def answer() -> Response | None:
+        if request.method not in ("GET", "HEAD"):
+            return None
+        file = found.get(request.path.removeprefix(_FILES)) if request.path.startswith(_FILES) else None
+        if file is None and _is_for_people(rules.broker_path):
+            file = page
+        return None if file is None else await _shown(file)
+
+    @app.get("/api/ice")
+    async def ice() -> dict[str, Any]:
+        return {"iceServers": [{"urls": list(rules.ice_servers)}] if rules.ice_servers else []}
+
+
+def _read(folder: Traversable, path: str = "") -> Iterator[tuple[str, _File]]:
+    """The files of the folder and those below it, by their paths."""
+    for entry in folder.iterdir():
+        kind = _KINDS.get(entry.name.rpartition(".")[2])
+        if entry.is_dir():
+            yield from _read(entry, f"{path}{entry.name}/")
+        elif kind is not None:
+            content = entry.read_bytes()
+            yield path + entry.name, _File(content, kind, hashlib.sha256(content).hexdigest()[:32])
+
+
+def _is_for_people(broker_path: str) -> bool:
+    """Whether the answer to this request is the page.
+
+    The broker tells at its own path what it is, to all but those who ask for HTML.
+    """
+    path = request.path
+    if path.startswith("/group/") and path.count("/") == 2:
+        return True
+    if path == "/":
+        return broker_path != "/" or _accepts_html()
+    leads_nowhere = isinstance(request.routing_exception, NotFound)
+    is_reserved = path.startswith(_NO_PAGES) or (broker_path != "/" and path.startswith(broker_path))
+    has_extension = "." in path.rpartition("/")[2]
+    return leads_nowhere and not is_reserved and not has_extension and _accepts_html()
+
+
+def _accepts_html() -> bool:
+    """Whether HTML is named: a browser does that for a page, while programs take anything."""
+    return any(kind in ("text/html", "application/xhtml+xml") for kind, _ in request.accept_mimetypes)
+
+
+async def _shown(file: _File) -> Response:
+    """As new, or that it is what the browser has already (RFC 9110, section 13.1.2)."""
+    response = Response(file.content, content_type=file.kind)
+    response.set_etag(file.tag)
+    response.headers.update(PAGE_HEADERS)
+    response.headers["Cache-Control"] = "no-cache"  # kept, but asked about each time: it may be a new version
+    if request.path.startswith(_FILES):
+        response.headers["Access-Control-Allow-Origin"] = "*"  # any page may import them
+    else:
+        response.vary.add("Accept")
+    return await response.make_conditional(request)
