@@ -522,8 +522,11 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     this.#pace = new Pace(limits);
     if (this.#isResuming) return; // `resumed` follows
     this.userId = this.#ownId;
+    const { groupId, groupName } = this.#remembered;
+    if (this.#isLost) this.#forget();
     this.#goOnline();
-    if (this.#isLost) this.#tellLost();
+    if (this.#isLost) this.#emit("session-lost", { groupId, groupName });
+    this.#isLost = false;
   }
 
   /** @param {{recovered: boolean, received: number, userId: string, groupId?: string}} resumed */
@@ -577,13 +580,10 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
   }
 
   /** Nobody has left: media go on, from browser to browser. So nothing is said of members and participants. */
-  #tellLost() {
-    const { groupId, groupName } = this.#remembered;
-    this.#isLost = false;
+  #forget() {
     this.#remembered = {};
     this.group = null;
     this.call = noCall();
-    this.#emit("session-lost", { groupId, groupName });
     this.#changed();
   }
 

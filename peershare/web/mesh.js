@@ -1,0 +1,521 @@
+/**
+ * A call among browsers: one RTCPeerConnection with each other participant.
+ *
+ * `Connection` is one RTCPeerConnection, negotiated perfectly (W3C webrtc-pc, 10.7). `Peer` is one other participant,
+ * over one connection after another, and what a page shows of it. `Mesh` holds the peers and the tracks that all get.
+ *
+ * A connection has a random name, its instance, which goes with each signal, together with the name of the other
+ * side's that it is meant for. That tells what a page said before it was reloaded from what it says now.
+ *
+ * @typedef {import("./peershare.js").PeerShare} PeerShare
+ * @typedef {"audio" | "video"} Kind
+ * @typedef {{audio: MediaStreamTrack | null, video: MediaStreamTrack | null}} Tracks
+ * @typedef {{instance: string, to: string | null, description?: RTCSessionDescriptionInit, candidates?: RTCIceCandidateInit[]}} Signal
+ * @typedef {{level: "good" | "fair" | "poor" | "unknown", roundTrip: number, loss: number, bitrate: number,
+ *   framesDecoded: number, resolution: string}} Quality `roundTrip` in s, `loss` from 0 to 1, `bitrate` in bit/s, received
+ * @typedef {{"peer": {peer: Peer}, "peer-left": {userId: string}, "stats": {}, "message": {from: string, data: any}}} Events
+ */
+
+/** @type {Kind[]} */
+const KINDS = ["audio", "video"];
+const CANDIDATES_AFTER = 50; // ms in which candidates are gathered into one signal
+const HICCUP = 3_000; // ms for which a connection may be gone before it is restarted
+const PATIENCE = 10_000; // ms for a connection to be made, before it is made anew
+const MANY_ATTEMPTS = 3; // after so many in vain it has failed; it is tried on, but slowly
+const SLOWLY = 30_000; // ms
+const STATS_EVERY = 1_000; // ms
+const LEVELS_EVERY = 200; // ms
+const SPEAKING = 0.02; // a level of audio, from 0 to 1
+const SPEAKS_ON = 600; // ms: between two words one still speaks
+// In bit/s. The upload is shared by all: each peer gets its own stream.
+const CAMERA = { atMost: 1_500_000, inAll: 3_000_000 };
+const SCREEN = { atMost: 2_500_000, inAll: 6_000_000 };
+
+/**
+ * Stands in for a track that one does not have. Only transceivers made by addTrack() are matched with an incoming offer
+ * (RFC 8829, 5.10): with those of addTransceiver(), two offers at once would make two lines for each kind.
+ * @type {Partial<Record<Kind, MediaStreamTrack>>}
+ */
+const placeholders = {};
+
+/** @param {Kind} kind */
+const placeholder = (kind) =>
+  (placeholders[kind] ??= new RTCPeerConnection().addTransceiver(kind).receiver.track);
+
+/** @param {MediaStreamTrack | null} track */
+const isScreen = (track) => track !== null && "displaySurface" in track.getSettings();
+
+/** One RTCPeerConnection. */
+class Connection {
+  instance = crypto.randomUUID();
+  /** @type {string | null} the instance of the other side */
+  remote = null;
+  stream = new MediaStream();
+  pc;
+  channel;
+  /** @type {Map<Kind, RTCRtpSender>} */
+  #senders = new Map();
+  #isPolite;
+  #say;
+  #isOffering = false;
+  #isIgnoring = false; // an offer of the other side, since ours goes first
+  #isSettingAnswer = false;
+  /** @type {RTCIceCandidateInit[]} */
+  #candidates = [];
+
+  /**
+   * @param {RTCConfiguration} configuration
+   * @param {Tracks} tracks
+   * @param {boolean} isPolite whether to give way when both sides offer at once
+   * @param {(signal: Signal) => void} say
+   */
+  constructor(configuration, tracks, isPolite, say) {
+    this.#isPolite = isPolite;
+    this.#say = say;
+    const pc = (this.pc = new RTCPeerConnection(configuration));
+    // What can't be negotiated is not connected in time, and made anew.
+    pc.onnegotiationneeded = () => this.#offer().catch(() => {});
+    pc.onicecandidate = ({ candidate }) => candidate && this.#gather(candidate.toJSON());
+    pc.ontrack = ({ track }) => this.stream.addTrack(track);
+    this.channel = pc.createDataChannel("peershare", { negotiated: true, id: 0 });
+    for (const kind of KINDS) this.#add(kind, tracks[kind]);
+  }
+
+  /** @param {Kind} kind @param {MediaStreamTrack | null} track */
+  #add(kind, track) {
+    const sender = this.pc.addTrack(track ?? placeholder(kind));
+    this.#senders.set(kind, sender);
+    if (!track) sender.replaceTrack(null);
+  }
+
+  /** @param {Kind} kind @param {MediaStreamTrack | null} track */
+  async setTrack(kind, track) {
+    try {
+      await this.#senders.get(kind)?.replaceTrack(track);
+    } catch (error) {
+      if (!this.isClosed) throw error; // else the other has just left
+    }
+  }
+
+  get isNegotiated() {
+    return this.pc.currentRemoteDescription !== null;
+  }
+
+  /** Share the upload with this many. @param {number} peers */
+  async limitBitrate(peers) {
+    const sender = /** @type {RTCRtpSender} */ (this.#senders.get("video"));
+    const parameters = sender.getParameters();
+    if (!parameters.encodings?.length) return;
+    const { atMost, inAll } = isScreen(sender.track) ? SCREEN : CAMERA;
+    parameters.encodings[0].maxBitrate = Math.min(atMost, inAll / peers);
+    await sender.setParameters(parameters);
+  }
+
+  // --- perfect negotiation ---
+
+  async #offer() {
+    this.#isOffering = true;
+    try {
+      await this.pc.setLocalDescription();
+      if (this.pc.signalingState === "have-local-offer") this.#describe(); // else theirs has taken its place
+    } finally {
+      this.#isOffering = false;
+    }
+  }
+
+  #describe() {
+    const { instance, remote, pc } = this;
+    if (pc.localDescription) this.#say({ instance, to: remote, description: pc.localDescription.toJSON() });
+  }
+
+  /** @param {RTCIceCandidateInit} candidate */
+  #gather(candidate) {
+    if (this.#candidates.push(candidate) > 1) return;
+    setTimeout(() => {
+      const { instance, remote } = this;
+      if (!this.isClosed) this.#say({ instance, to: remote, candidates: this.#candidates.splice(0) });
+    }, CANDIDATES_AFTER);
+  }
+
+  /** @param {Signal} signal of the other side's connection to this one */
+  async hear({ to, description, candidates = [] }) {
+    if (description?.type === "offer") await this.#hearOffer(description, !to);
+    if (description?.type === "answer") await this.#hearAnswer(description);
+    for (const candidate of candidates) this.#hearCandidate(candidate);
+  }
+
+  /** @param {RTCSessionDescriptionInit} offer @param {boolean} isFirst whether it was made before one of ours was heard */
+  async #hearOffer(offer, isFirst) {
+    const { pc } = this;
+    const collides = this.#isOffering || (pc.signalingState !== "stable" && !this.#isSettingAnswer);
+    this.#isIgnoring = collides && !this.#isPolite;
+    if (!this.#isIgnoring) {
+      await pc.setRemoteDescription(offer); // takes back our own, where they collide
+      await pc.setLocalDescription();
+    }
+    // Ignored for our own offer, which may have come before there was anybody to hear it: it is said again.
+    if (!this.#isIgnoring || isFirst) this.#describe();
+  }
+
+  /** @param {RTCSessionDescriptionInit} answer */
+  async #hearAnswer(answer) {
+    if (this.pc.signalingState !== "have-local-offer") return; // to an offer that was said again
+    this.#isSettingAnswer = true;
+    try {
+      await this.pc.setRemoteDescription(answer);
+    } finally {
+      this.#isSettingAnswer = false;
+    }
+  }
+
+  /** @param {RTCIceCandidateInit} candidate */
+  #hearCandidate(candidate) {
+    // One of an offer that was ignored or taken back is refused, and that is as it should be.
+    this.pc.addIceCandidate(candidate).catch(() => {});
+  }
+
+  get isClosed() {
+    return this.pc.signalingState === "closed";
+  }
+
+  close() {
+    this.pc.onconnectionstatechange = this.channel.onmessage = null;
+    this.pc.close();
+  }
+}
+
+/** Makes qualities of what getStats() counts. */
+class Meter {
+  #at = 0;
+  #bytes = 0;
+  #received = 0;
+  #lost = 0;
+
+  /** @param {RTCStatsReport} report @returns {Quality} */
+  read(report) {
+    let [bytes, received, lost, roundTrip, framesDecoded, resolution, at] = [0, 0, 0, 0, 0, "", 0];
+    report.forEach((stat) => {
+      if (stat.type === "candidate-pair" && stat.nominated) roundTrip = stat.currentRoundTripTime ?? roundTrip;
+      if (stat.type !== "inbound-rtp") return;
+      at = stat.timestamp;
+      bytes += stat.bytesReceived;
+      received += stat.packetsReceived;
+      lost += stat.packetsLost;
+      if (stat.kind !== "video") return;
+      framesDecoded = stat.framesDecoded ?? 0;
+      if (stat.frameWidth) resolution = `${stat.frameWidth}×${stat.frameHeight}`;
+    });
+    const seconds = (at - this.#at) / 1000;
+    const newlyLost = Math.max(0, lost - this.#lost);
+    const loss = newlyLost / (newlyLost + received - this.#received || 1);
+    const bitrate = seconds > 0 ? (8 * (bytes - this.#bytes)) / seconds : 0;
+    [this.#at, this.#bytes, this.#received, this.#lost] = [at, bytes, received, lost];
+    return { level: level(loss, roundTrip), roundTrip, loss, bitrate, framesDecoded, resolution };
+  }
+}
+
+/** @param {number} loss @param {number} roundTrip in s; where talking becomes hard: ITU-T G.114 */
+const level = (loss, roundTrip) => {
+  if (loss > 0.05 || roundTrip > 0.4) return "poor";
+  return loss > 0.02 || roundTrip > 0.2 ? "fair" : "good";
+};
+
+/** @type {Quality} */
+const UNKNOWN = { level: "unknown", roundTrip: 0, loss: 0, bitrate: 0, framesDecoded: 0, resolution: "" };
+
+/** Another participant. What a page reads is in its fields; its methods are for the mesh. */
+export class Peer {
+  /** @type {"connecting" | "connected" | "reconnecting" | "failed"} */
+  state = "connecting";
+  /** What comes from there: another object with each connection. */
+  stream = new MediaStream();
+  quality = UNKNOWN;
+  speaking = false;
+  audioLevel = 0;
+
+  /** @type {Connection | null} */
+  #connection = null;
+  #company;
+  #attempts = 0;
+  #meter = new Meter();
+  #heardAt = 0; // the time of the last frame of audio
+  #spokeAt = -Infinity;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #timer;
+
+  /**
+   * @param {string} userId
+   * @param {{newConnection: () => Connection, isReachable: () => boolean, changed: () => void}} company
+   */
+  constructor(userId, company) {
+    this.userId = userId;
+    this.#company = company;
+    this.#later(PATIENCE, () => this.#connectAnew()); // in case it does not connect to us, as who joins does
+  }
+
+  get connection() {
+    return this.#connection;
+  }
+
+  /** Connect, with a new connection. */
+  connect() {
+    this.#connection?.close();
+    const connection = (this.#connection = this.#company.newConnection());
+    connection.pc.onconnectionstatechange = () => this.#follow(connection.pc.connectionState);
+    this.stream = connection.stream;
+    this.#meter = new Meter();
+    this.quality = UNKNOWN;
+    this.#later(PATIENCE, () => this.#connectAnew());
+    this.#show(this.state === "connected" ? "reconnecting" : this.state);
+  }
+
+  /** @param {Signal} signal */
+  hear(signal) {
+    const { instance, to, description } = signal;
+    const mine = this.#connection;
+    if (to && to !== mine?.instance) return; // it is meant for one that is no more
+    if (instance !== mine?.remote) {
+      if (!description) return; // candidates: of one that is no more, or has not got through to us
+      if (!mine || (mine.remote && description.type === "offer")) this.connect();
+      this.#met(instance);
+    }
+    this.#connection?.hear(signal).catch(() => {}); // as what can't be offered
+  }
+
+  /** @param {string} instance */
+  #met(instance) {
+    if (this.#connection) this.#connection.remote = instance;
+  }
+
+  /** Signaling is possible again: what broke in the meantime can be mended. */
+  wake() {
+    if (this.#connection?.pc.connectionState !== "connected") this.#mend();
+  }
+
+  /** By hand, without waiting any longer. */
+  restart() {
+    this.#attempts = 0;
+    this.state = "reconnecting";
+    this.connect();
+  }
+
+  close() {
+    clearTimeout(this.#timer);
+    this.#connection?.close();
+  }
+
+  // --- when it breaks ---
+
+  /** @param {RTCPeerConnectionState} state */
+  #follow(state) {
+    if (state === "connected") this.#rejoice();
+    if (state === "disconnected") this.#later(HICCUP, () => this.#mend());
+    if (state === "failed") this.#mend();
+    if ((state === "disconnected" || state === "failed") && this.state === "connected") this.#show("reconnecting");
+  }
+
+  #rejoice() {
+    clearTimeout(this.#timer);
+    this.#attempts = 0;
+    this.#show("connected");
+  }
+
+  #mend() {
+    if (!this.#company.isReachable()) return; // `wake` comes when it is
+    if (!this.#connection?.isNegotiated) return this.#connectAnew();
+    this.#connection.pc.restartIce();
+    this.#later(PATIENCE, () => this.#connectAnew());
+  }
+
+  #connectAnew() {
+    if (!this.#company.isReachable()) return;
+    this.#attempts++;
+    this.connect();
+    if (this.#attempts < MANY_ATTEMPTS) return;
+    this.#later(SLOWLY, () => this.#connectAnew());
+    this.#show("failed");
+  }
+
+  /** @param {number} ms @param {() => void} then */
+  #later(ms, then) {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(then, ms);
+  }
+
+  /** @param {Peer["state"]} state */
+  #show(state) {
+    this.state = state;
+    if (state !== "connected") this.quality = UNKNOWN;
+    this.#company.changed();
+  }
+
+  // --- what can be measured ---
+
+  async measure() {
+    const connection = this.#connection;
+    const report = await connection?.pc.getStats();
+    if (report && connection === this.#connection && this.state === "connected") this.quality = this.#meter.read(report);
+  }
+
+  /** How loud it is. Whether it has begun or ceased to speak. */
+  listen() {
+    const receiver = this.#connection?.pc.getReceivers().find(({ track }) => track.kind === "audio");
+    const [source] = receiver?.getSynchronizationSources() ?? [];
+    const isNew = source && source.timestamp !== this.#heardAt; // else nothing has come: it is muted
+    this.#heardAt = source?.timestamp ?? 0;
+    this.audioLevel = isNew ? (source.audioLevel ?? 0) : 0;
+    if (this.audioLevel > SPEAKING) this.#spokeAt = performance.now();
+    const before = this.speaking;
+    this.speaking = performance.now() - this.#spokeAt < SPEAKS_ON;
+    return this.speaking !== before;
+  }
+}
+
+/** Connections to all others in the call. */
+export class Mesh extends /** @type {new () => import("./peershare.js").Target<Events>} */ (EventTarget) {
+  /** @type {Map<string, Peer>} */
+  peers = new Map();
+  #client;
+  #configuration;
+  #tracks;
+  #living = new AbortController();
+  /** @type {ReturnType<typeof setInterval>[]} */
+  #intervals;
+
+  /**
+   * It listens to the client until `close()`.
+   * @param {PeerShare} client
+   * @param {{iceServers?: RTCIceServer[], tracks?: Partial<Tracks>}} options
+   */
+  constructor(client, { iceServers = [], tracks: { audio = null, video = null } = {} }) {
+    super();
+    this.#client = client;
+    this.#configuration = /** @type {RTCConfiguration} */ ({ iceServers, bundlePolicy: "max-bundle" });
+    this.#tracks = { audio, video };
+    const { signal } = this.#living;
+    client.addEventListener("participant-joined", ({ detail }) => this.#join(detail.participant.userId), { signal });
+    client.addEventListener("participant-left", ({ detail }) => this.#leave(detail.userId), { signal });
+    client.addEventListener("signal", ({ detail }) => this.#hear(detail.from, detail.data), { signal });
+    client.addEventListener("state", () => this.#wake(), { signal });
+    client.addEventListener("member-status", ({ detail }) => this.#wake(detail.member.id), { signal });
+    this.#intervals = [
+      setInterval(() => this.#measure(), STATS_EVERY),
+      setInterval(() => this.#listen(), LEVELS_EVERY),
+    ];
+  }
+
+  /** Connect to these: those who are in the call already. Who comes later connects to us. @param {Iterable<string>} userIds */
+  start(userIds) {
+    for (const userId of userIds) this.#add(userId).connect();
+  }
+
+  /** Send this track, or nothing, to all from now on. Nothing is negotiated. @param {Kind} kind @param {MediaStreamTrack | null} track */
+  async setTrack(kind, track) {
+    this.#tracks[kind] = track;
+    if (isScreen(track) && track && !track.contentHint) track.contentHint = "detail";
+    await Promise.all(this.#connections.map((connection) => connection.setTrack(kind, track)));
+    if (kind === "video") this.#shareUpload();
+  }
+
+  /** @param {string} userId */
+  restart(userId) {
+    this.peers.get(userId)?.restart();
+  }
+
+  /** To all who are connected, also while the server is away. @param {any} data any JSON */
+  send(data) {
+    const text = JSON.stringify(data);
+    for (const { channel } of this.#connections) if (channel.readyState === "open") channel.send(text);
+  }
+
+  close() {
+    this.#living.abort();
+    this.#intervals.forEach(clearInterval);
+    for (const peer of this.peers.values()) peer.close();
+    this.peers.clear();
+  }
+
+  get #connections() {
+    return [...this.peers.values()].flatMap(({ connection }) => connection ?? []);
+  }
+
+  // --- who is there ---
+
+  /** @param {string} userId */
+  #add(userId) {
+    const known = this.peers.get(userId);
+    if (known) return known;
+    const peer = new Peer(userId, {
+      newConnection: () => this.#connectionTo(userId),
+      isReachable: () => this.#isReachable(userId),
+      changed: () => this.#emit("peer", { peer }),
+    });
+    this.peers.set(userId, peer);
+    this.#emit("peer", { peer });
+    this.#shareUpload();
+    return peer;
+  }
+
+  /** @param {string} userId */
+  #connectionTo(userId) {
+    const isPolite = (this.#client.userId ?? "") < userId;
+    const say = (/** @type {Signal} */ signal) => this.#client.signal(userId, signal);
+    const connection = new Connection(this.#configuration, this.#tracks, isPolite, say);
+    connection.channel.onmessage = ({ data }) => this.#emit("message", { from: userId, data: JSON.parse(data) });
+    connection.limitBitrate(this.peers.size);
+    return connection;
+  }
+
+  /** Whether what we say would be heard soon. @param {string} userId */
+  #isReachable(userId) {
+    const { state, call, group } = this.#client;
+    return state === "online" && call.participants.has(userId) && !group?.members.get(userId)?.status;
+  }
+
+  /** @param {string} userId */
+  #join(userId) {
+    if (this.#client.inCall) this.#add(userId);
+  }
+
+  /** @param {string} userId */
+  #leave(userId) {
+    this.peers.get(userId)?.close();
+    if (!this.peers.delete(userId)) return;
+    this.#emit("peer-left", { userId });
+    this.#shareUpload();
+  }
+
+  /** @param {string} from @param {any} data */
+  #hear(from, data) {
+    if (typeof data?.instance !== "string") return; // it is not for us
+    const { inCall, call } = this.#client;
+    if (inCall && call.participants.has(from)) this.#add(from).hear(data);
+  }
+
+  /** @param {string} [userId] who is back; all are where we are */
+  #wake(userId) {
+    for (const peer of this.peers.values())
+      if ((!userId || userId === peer.userId) && this.#isReachable(peer.userId)) peer.wake();
+  }
+
+  #shareUpload() {
+    for (const connection of this.#connections) connection.limitBitrate(this.peers.size);
+  }
+
+  // --- what is told to the page ---
+
+  async #measure() {
+    await Promise.all([...this.peers.values()].map((peer) => peer.measure()));
+    this.#emit("stats", {});
+  }
+
+  #listen() {
+    const changes = [...this.peers.values()].filter((peer) => peer.listen());
+    if (changes.length) this.#emit("stats", {});
+  }
+
+  /** @template {keyof Events} K @param {K} type @param {Events[K]} detail */
+  #emit(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+}
