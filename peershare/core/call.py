@@ -15,7 +15,7 @@ from peershare.messages import CallState, Participant, Ring, RingEnded, UserId
 MAX_RECENT = 20
 
 
-@attrs.define(eq=False)
+@attrs.define
 class Call:
     """`participants` in the order in which they joined. There may be rings without any."""
 
