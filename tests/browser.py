@@ -79,7 +79,6 @@ def launcher() -> Iterator[Callable[..., Chromium]]:
     with ExitStack() as stack:
         playwright = stack.enter_context(sync_playwright())
 
-
         def launch(*more: str, without: tuple[str, ...] = ()) -> Chromium:
             flags = [flag for flag in FLAGS if flag not in without]
             return stack.enter_context(_launched(playwright, program, [*flags, *more]))

@@ -37,7 +37,7 @@ export function set(element, properties) {
       element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
     } else if (name === "class") {
       element.setAttribute("class", String(value));
-    } else if (name in element && !name.startsWith("aria")) {
+    } else if (name in element && !/^(aria|alt$)/.test(name)) {
       // Setting a value anew would move the cursor, and restart a video.
       const target = /** @type {Record<string, unknown>} */ (/** @type {unknown} */ (element));
       if (target[name] !== value) target[name] = value;

@@ -42,12 +42,15 @@ const placeholders = {};
 const placeholder = (kind) =>
   (placeholders[kind] ??= new RTCPeerConnection().addTransceiver(kind).receiver.track);
 
+/** Not randomUUID(), which pages over http do without. */
+const randomName = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
+
 /** @param {MediaStreamTrack | null} track */
 const isScreen = (track) => track !== null && "displaySurface" in track.getSettings();
 
 /** One RTCPeerConnection. */
 class Connection {
-  instance = crypto.randomUUID();
+  instance = randomName();
   /** @type {string | null} the instance of the other side */
   remote = null;
   stream = new MediaStream();

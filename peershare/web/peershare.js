@@ -234,7 +234,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
   open() {
     if (this.#socket || this.#state !== "connecting") return;
     const { signal } = this.#living;
-    addEventListener("online", () => this.#doubt(), { signal });
+    for (const news of ["online", "offline"]) addEventListener(news, () => this.#doubt(), { signal });
     document.addEventListener("visibilitychange", () => this.#showVisibility(), { signal });
     this.#connect();
   }

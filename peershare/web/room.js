@@ -87,7 +87,6 @@ export class Room extends EventTarget {
       client.addEventListener(type, (event) => heard(/** @type {CustomEvent} */ (event).detail));
     on("change", () => this.#remember());
     on("state", () => this.#changed());
-    on("resumed", () => this.#comeBack());
     on("session-lost", (detail) => this.#lose(detail));
     on("closed", (detail) => this.#end(detail));
     on("member-joined", ({ member }) => this.#note(`${member.username} has come.`));
@@ -95,7 +94,7 @@ export class Room extends EventTarget {
     on("ring-ended", (detail) => this.#tellRing(detail));
     this.sendDevices = this.sendDevices.bind(this);
     devices.addEventListener("change", this.sendDevices);
-    addEventListener("pagehide", this.#save);
+    addEventListener("pagehide", this.#goAway);
     client.open();
   }
 
@@ -232,19 +231,16 @@ export class Room extends EventTarget {
     if (group) {
       this.#username ||= group.me.username;
       for (const member of group.members.values()) this.#names.set(member.id, member.username);
+      if (this.#wasInCall) this.#joinAgain();
       this.#save();
     }
     this.#changed();
   }
 
-  /** A session is back: after a reload the call is to be joined again. */
-  async #comeBack() {
-    this.lost = this.moved = null;
-    if (this.#wasInCall && this.group && !this.mesh) {
-      this.#wasInCall = false;
-      await this.joinCall().catch((error) => this.#note(sentence(error), true));
-    }
-    this.#changed();
+  /** After a reload. */
+  #joinAgain() {
+    this.#wasInCall = false;
+    this.joinCall().catch((error) => this.#note(sentence(error), true));
   }
 
   /** @param {{groupId: string | null, groupName: string | null}} detail */
@@ -275,20 +271,23 @@ export class Room extends EventTarget {
       this.#note(`You missed a call from ${this.nameOf(from)}.`);
   }
 
-  /**
-   * For a reload. The browser closes the connection, which leaves us *away*; but our picture shall not freeze on the
-   * others' screens until they find out.
-   *
-   * @param {Event} [event]
-   */
-  #save = (event) => {
+  #save() {
     const session = this.client.save();
     if (session) sessionStorage.setItem(STORED, JSON.stringify({ session, inCall: this.mesh !== null }));
-    if (event?.type === "pagehide") this.mesh?.close();
+  }
+
+  /**
+   * The page goes, and may come back in a moment: as a member we are *away* then, but our picture shall not freeze on
+   * the others' screens.
+   */
+  #goAway = () => {
+    this.#save();
+    this.mesh?.close();
+    if (this.client.inCall) this.client.leaveCall().catch(() => {});
   };
 
   #dispose() {
-    removeEventListener("pagehide", this.#save);
+    removeEventListener("pagehide", this.#goAway);
     this.devices.removeEventListener("change", this.sendDevices);
     sessionStorage.removeItem(STORED);
     this.mesh?.close();

@@ -203,7 +203,9 @@ export class Tile {
     if (this.#quality.hidden || !quality) return;
     draw(this.#bars, BARS[quality.level]);
     this.element.dataset.quality = quality.level;
-    say(this.#words, inWords(quality));
+    const words = inWords(quality);
+    say(this.#words, words);
+    this.#quality.setAttribute("aria-label", words);
   }
 }
 
