@@ -1,4 +1,4 @@
-"""The web client, as people use it: real Chromium with a fake camera, microphone and screen, and a real server."""
+"""The web client as people use it: real Chromium with a fake camera and microphone, and a real server."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ def together(*people: Person) -> str:
 
 
 def test_a_group_is_made_and_joined_by_its_link(invite):
-    """Who names a group gets its link, by which another comes in: both see who is here, and the name is kept."""
+    """Who names a group gets its link, by which another comes in. Both see who is here; the name is kept."""
     ann, bob = invite("Ann"), invite("Bob")
     link = ann.make_group("Mountain friends")
     assert ann.page.get_by_label("The group's link").input_value() == link
@@ -84,7 +84,7 @@ def test_a_group_is_made_and_joined_by_its_link(invite):
     expect(ann.member("Bob")).to_contain_text("here")
     expect(bob.member("Ann")).to_contain_text("here")
     expect(bob.member("Bob")).to_contain_text("Bob (you)")
-    ann.is_told("Bob has come.")
+    ann.is_told("Bob has joined the group.")
     bob.page.goto(bob.site)
     expect(bob.page.get_by_label("Your name")).to_have_value("Bob")
 
@@ -126,7 +126,7 @@ def test_a_group_that_is_gone(invite):
 
 
 def test_the_preview(invite):
-    """Before joining one sees oneself and the level of the microphone, and may start muted and without a camera."""
+    """Before joining one sees oneself and how loud one is, and may start muted and without a camera."""
     ann = invite("Ann")
     ann.name_group("Friends")
     mirror = ann.page.get_by_label("Your camera's picture")
@@ -165,7 +165,7 @@ def test_two_then_four_in_a_call(invite):
 
 
 def test_mute_and_camera_off_are_seen(invite):
-    """Who mutes is not heard, and the others see it; so with the camera. Nothing is negotiated anew for it."""
+    """Who mutes is not heard, and the others see it; so with the camera. Nothing is negotiated for it."""
     ann, bob = invite("Ann"), invite("Bob")
     together(ann, bob)
     ann.page.evaluate("connections.forEach((pc) => pc.onnegotiationneeded = () => window.negotiated = true)")
@@ -230,7 +230,7 @@ def test_one_leaves_the_call_and_the_group(invite):
     bob.press("Leave the group")
     expect(bob.page).to_have_url(f"{bob.site}/")
     expect(ann.member("Bob")).to_have_count(0)
-    ann.is_told("Bob has gone.")
+    ann.is_told("Bob has left the group.")
 
 
 def test_a_closed_page_is_no_frozen_picture(invite):
@@ -258,7 +258,7 @@ def test_the_keys(invite):
 
 
 def test_the_call_is_full(invite, chromium, tmp_path):
-    """Who comes when the call is full hears so, may watch who is in it, and may join when somebody has left."""
+    """Who comes when the call is full hears so, sees who is in it, and may join when somebody has left."""
     with running(tmp_path, ICE_SERVERS="", MAX_CALL_SIZE=2) as server:
         site = f"http://localhost:{server.port}"
         ann, bob, cleo = (invite(name, site) for name in ("Ann", "Bob", "Cleo"))

@@ -36,7 +36,7 @@ function show(next, title) {
   screen = next;
   fill(root, next.element);
   document.title = title;
-  next.focus?.focus();
+  next.focus?.focus({ preventScroll: true });
 }
 
 /** What the address says. */
@@ -194,9 +194,9 @@ function take(stay) {
 
   stay.addEventListener("change", draw);
   stay.addEventListener("note", (event) => {
-    const { text, bad } = /** @type {CustomEvent} */ (event).detail;
-    if (bad) toast(text, "bad");
-    else toast(text);
+    const { text, kind } = /** @type {CustomEvent} */ (event).detail;
+    if (kind === "quiet") announce(text);
+    else toast(text, kind);
   });
   stay.addEventListener("over", (event) => leave(/** @type {CustomEvent} */ (event).detail.text), { once: true });
   history.replaceState(null, "", `/group/${stay.place?.id}`);

@@ -230,7 +230,7 @@ export function groupView(room, { leave }) {
   const notice = connectionNotice(room);
   const devices = deviceButtons(room.devices);
   const settings = iconButton("settings", "Settings", {
-    class: "quiet round",
+    class: "round",
     onclick: () => showSettings(room.devices),
   });
   const out = iconButton("leave", "Leave the group", { class: "quiet wide", onclick: leave });

@@ -57,7 +57,8 @@ export function savedStay(groupId) {
 }
 
 /**
- * `change` is fired whenever something is to be drawn anew; `note` {text, bad} for what is to be told once; `over`
+ * `change` is fired whenever something is to be drawn anew; `note` {text, kind} for what is to be told once, "quiet" if it can be seen
+ * anyway; `over`
  * {text} when the stay has ended for good, and not by us.
  */
 export class Room extends EventTarget {
@@ -89,8 +90,8 @@ export class Room extends EventTarget {
     on("state", () => this.#changed());
     on("session-lost", (detail) => this.#lose(detail));
     on("closed", (detail) => this.#end(detail));
-    on("member-joined", ({ member }) => this.#note(`${member.username} has come.`));
-    on("member-left", ({ member }) => this.#note(`${member.username} has gone.`));
+    on("member-joined", ({ member }) => this.#note(`${member.username} has joined the group.`, "quiet"));
+    on("member-left", ({ member }) => this.#note(`${member.username} has left the group.`, "quiet"));
     on("ring-ended", (detail) => this.#tellRing(detail));
     this.sendDevices = this.sendDevices.bind(this);
     devices.addEventListener("change", this.sendDevices);
@@ -240,7 +241,7 @@ export class Room extends EventTarget {
   /** After a reload. */
   #joinAgain() {
     this.#wasInCall = false;
-    this.joinCall().catch((error) => this.#note(sentence(error), true));
+    this.joinCall().catch((error) => this.#note(sentence(error), "bad"));
   }
 
   /** @param {{groupId: string | null, groupName: string | null}} detail */
@@ -294,9 +295,9 @@ export class Room extends EventTarget {
     this.mesh = null;
   }
 
-  /** @param {string} text */
-  #note(text, bad = false) {
-    this.dispatchEvent(new CustomEvent("note", { detail: { text, bad } }));
+  /** @param {string} text @param {"" | "bad" | "quiet"} [kind] */
+  #note(text, kind = "") {
+    this.dispatchEvent(new CustomEvent("note", { detail: { text, kind } }));
   }
 
   #changed() {

@@ -73,7 +73,7 @@ function offer(select, devices, what, kind) {
   const found = devices.list.filter(
     (device) => device.kind === kind && device.deviceId && device.deviceId !== "default",
   );
-  const offered = [["", "As the system has it"], ...found.map((device) => [device.deviceId, device.label])];
+  const offered = [["", "System default"], ...found.map((device) => [device.deviceId, device.label])];
   if (select.dataset.offered !== JSON.stringify(offered)) {
     select.dataset.offered = JSON.stringify(offered);
     fill(select, ...offered.map(([value, label]) => new Option(label, value)));
