@@ -68,7 +68,6 @@ class Call:
         recent = tuple(self._recent.get(user_id, ()))
         if not (self.participants or rings or recent):
             return None
-        rings = tuple(sorted(rings, key=lambda ring: ring.until))
         return CallState(tuple(self.participants.values()), rings, recent)
 
 

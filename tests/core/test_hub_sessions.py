@@ -28,6 +28,9 @@ from tests.core.script import (
     after,
     ann,
     answer,
+    away,
+    back,
+    begin_session,
     bob,
     cat,
     connect,
@@ -38,18 +41,6 @@ from tests.core.script import (
 )
 
 UNTIL = DAWN + 30
-
-
-def begin_session(user_id):
-    return lambda script: script.hub.begin_session(user_id) or []
-
-
-def away(user_id, until=UNTIL):
-    return lambda script: script.hub.away(user_id, until)
-
-
-def back(user_id):
-    return lambda script: script.hub.back(user_id)
 
 
 @pytest.fixture
