@@ -9,7 +9,7 @@ import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.sessions = ["lint", "types", "floors", "test"]
+nox.options.sessions = ["lint", "types", "web", "floors", "test"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 # The oldest that is supported, and the first with the other set of quart and quart-trio.
@@ -75,6 +75,22 @@ def types(session: nox.Session) -> None:
     """mypy --strict."""
     install(session, "lint")
     session.run("mypy")
+
+
+@nox.session(python=False)
+def web(session: nox.Session) -> None:
+    """The web client's types, and its format."""
+    install_node_modules(session)
+    session.run("tests/node_modules/.bin/tsc", "--project", "tests/tsconfig.json", external=True)
+    style = ["--config", "tests/prettier.json", "peershare/web/*.js"]
+    session.run("tests/node_modules/.bin/prettier", "--check", *style, external=True)
+
+
+@nox.session(python=PYTHONS[:1])
+def screenshots(session: nox.Session) -> None:
+    """Pictures of every screen of the web client. `-- DIRECTORY` says where they go."""
+    install(session, "test")
+    session.run("python", "-m", "tests.screenshots", *(session.posargs or [session.create_tmp()]))
 
 
 @nox.session(python=PYTHONS[:1])

@@ -11,7 +11,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import broadcast, comeback, flood, handshakes, idle, latency, peerjs, relay, rest, scaling, storm
+from bench import (
+    broadcast,
+    comeback,
+    flood,
+    handshakes,
+    idle,
+    join,
+    latency,
+    peerjs,
+    relay,
+    rest,
+    scaling,
+    storm,
+)
 from bench.clients import Trouble
 from bench.report import write_report
 from bench.servers import GENERATOR_CORE, SERVER_CORE, raise_file_limit
@@ -29,6 +42,7 @@ QUESTIONS: dict[str, Callable[[Effort], Table]] = {
     "scaling": scaling.ask,
     "rest": rest.ask,
     "peerjs": peerjs.ask,
+    "join": join.ask,
 }
 
 

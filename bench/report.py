@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import comeback, flood
+from bench import comeback, flood, join
 from bench.idle import MEMORY
 from bench.latency import P99
 from bench.scaling import FEW, MANY
@@ -26,7 +26,7 @@ from bench.trial import DISTURBED, Table
 
 ORDER = (
     *("relay", "broadcast", "storm", "handshakes", "comeback", "flood"),
-    *("idle", "latency", "scaling", "rest", "peerjs"),
+    *("idle", "latency", "scaling", "rest", "peerjs", "join"),
 )
 _HERE = Path(__file__).parent
 
@@ -93,6 +93,7 @@ AIMS = (
     Aim("PeerJS, 100 pairs, 16 in flight", 1, _PEER_RATIO, _to_peer("peerjs", "100 pairs, 16 in flight")),
     Aim("PeerJS, 1,000 pairs, 1 in flight", 1, _PEER_RATIO, _to_peer("peerjs", "1,000 pairs, 1 in flight")),
     Aim("PeerJS, 1,000 pairs, 16 in flight", 1, _PEER_RATIO, _to_peer("peerjs", "1,000 pairs, 16 in flight")),
+    Aim("From a click on Join to the first picture", 1000, "ms", _value("join", join.MEDIAN)),
 )
 
 

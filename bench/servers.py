@@ -92,7 +92,7 @@ def command(name: str, work: Path, heartbeat: float) -> list[str]:
     if name == STOCK:
         return [sys.executable, str(PEERS / "stock_trio.py"), str(heartbeat)]
     logs = ["--environment", "production", "--log-level", "info" if name == PEERSHARE_LOGGING else "warning"]
-    rest = ["--host", "127.0.0.1", "--port", "0", "--ws-port", "0"]
+    rest = ["--host", "127.0.0.1", "--port", "0", "--ws-port", "0", "--ice-servers", ""]
     beat = ["--ws-heartbeat-interval", str(int(heartbeat * 1000))]
     limits = ("--trusted-proxies=127.0.0.1",) if name == LIMITED else (*_NO_LIMITS, *_BROKER)
     return [sys.executable, "-m", "peershare", "serve", *rest, *beat, *limits, *logs]

@@ -115,6 +115,10 @@ class Person:
     def is_in_call(self) -> None:
         expect(self.button("Leave the call")).to_be_visible()
 
+    def is_alone(self) -> None:
+        """In the call."""
+        expect(self.page.locator("figure.tile")).to_have_count(1)
+
     def member(self, name: str) -> Locator:
         return self.page.get_by_role("listitem").filter(has_text=name)
 

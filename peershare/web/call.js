@@ -29,7 +29,7 @@ export function callView(room, { leaveCall }) {
   const notice = connectionNotice(room);
   const panel = h(
     "aside",
-    { class: "panel", id: "people", hidden: true, "aria-label": "People and the link" },
+    { "class": "panel", "id": "people", "hidden": true, "aria-label": "People and the link" },
     members.element,
     invite.element,
   );
@@ -234,9 +234,9 @@ function controls(room, { leaveCall, togglePanel, pip }) {
   const toggleScreen = async () => (devices.screen ? devices.stopScreen() : devices.shareScreen());
   const screen = iconButton("screen", "Share your screen", { class: "round", onclick: () => attempt(toggleScreen) });
   const people = iconButton("people", "People and the link", {
-    class: "round",
+    "class": "round",
     "aria-controls": "people",
-    onclick: togglePanel,
+    "onclick": togglePanel,
   });
   const small = iconButton("pip", "Picture in picture", { class: "round rare", onclick: () => attempt(pip) });
   const full = iconButton("full", "Full screen", { class: "round rare", onclick: () => attempt(toggleFull) });
@@ -246,12 +246,12 @@ function controls(room, { leaveCall, togglePanel, pip }) {
   small.hidden = !document.pictureInPictureEnabled;
   full.hidden = !document.fullscreenEnabled;
   const keys = /** @type {Record<string, HTMLButtonElement>} */ ({
-    m: mic,
-    v: camera,
-    s: screen,
-    p: people,
-    i: small,
-    f: full,
+    "m": mic,
+    "v": camera,
+    "s": screen,
+    "p": people,
+    "i": small,
+    "f": full,
     "?": settings,
   });
   for (const [key, button] of Object.entries(keys)) button.setAttribute("aria-keyshortcuts", key);
@@ -267,7 +267,7 @@ function controls(room, { leaveCall, togglePanel, pip }) {
   return {
     element: h(
       "div",
-      { class: "controls toolbar", role: "toolbar", "aria-label": "Call" },
+      { "class": "controls toolbar", "role": "toolbar", "aria-label": "Call" },
       mic,
       camera,
       screen,

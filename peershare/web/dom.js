@@ -175,7 +175,7 @@ const TOAST_SECONDS = 6;
  */
 export function toast(text, kind = "") {
   announce(text);
-  const note = h("p", { class: `toast ${kind}`, "aria-hidden": "true" }, text);
+  const note = h("p", { "class": `toast ${kind}`, "aria-hidden": "true" }, text);
   document.getElementById("toasts")?.append(note);
   setTimeout(() => note.remove(), TOAST_SECONDS * 1000);
 }
@@ -191,7 +191,7 @@ export function avatar(name) {
   const letters = [words[0], last].map((word) => [...(word ?? "")][0] ?? "").join("");
   let sum = 0;
   for (const letter of name) sum = (sum * 31 + (letter.codePointAt(0) ?? 0)) % 360;
-  const element = h("span", { class: "avatar", "aria-hidden": "true" }, letters.toLocaleUpperCase());
+  const element = h("span", { "class": "avatar", "aria-hidden": "true" }, letters.toLocaleUpperCase());
   element.style.setProperty("--hue", String(sum));
   return element;
 }

@@ -43,7 +43,12 @@ export function memberList(room) {
     everyone.hidden = !group || ![...group.members.values()].some((member) => canBeRung(room, member));
   }
   return {
-    element: h("section", { class: "who", "aria-label": "Members" }, h("div", { class: "bar" }, count, everyone), list),
+    element: h(
+      "section",
+      { "class": "who", "aria-label": "Members" },
+      h("div", { class: "bar" }, count, everyone),
+      list,
+    ),
     update,
   };
 }
@@ -113,10 +118,10 @@ function describe(room, member) {
  */
 export function invitation(room) {
   const input = h("input", {
-    id: "invitation",
-    readOnly: true,
+    "id": "invitation",
+    "readOnly": true,
     "aria-label": "The group's link",
-    onfocus: () => input.select(),
+    "onfocus": () => input.select(),
   });
   const copy = iconButton("copy", "Copy the link", { class: "primary wide", onclick: () => attempt(copyLink) });
   const share = iconButton("share", "Share", { class: "secondary wide", onclick: () => attempt(shareLink) });
@@ -156,7 +161,7 @@ export function invitation(room) {
   }
   const element = h(
     "section",
-    { class: "invitation", "aria-label": "Invitation" },
+    { "class": "invitation", "aria-label": "Invitation" },
     h("h2", {}, "Bring others in"),
     h("p", {}, "Whoever has this link may come in."),
     input,
@@ -298,7 +303,7 @@ function callCard(room, buttons) {
   }
   const element = h(
     "section",
-    { class: "card callcard", "aria-label": "Call" },
+    { "class": "card callcard", "aria-label": "Call" },
     who,
     words,
     missed,
@@ -348,7 +353,7 @@ class RingCard {
     });
     this.element = h(
       "div",
-      { class: "ringcard", role: "alertdialog", "aria-labelledby": `ring-${from}` },
+      { "class": "ringcard", "role": "alertdialog", "aria-labelledby": `ring-${from}` },
       avatar(username),
       h("p", { id: `ring-${from}` }, h("strong", {}, username), ` is calling in “${room.place?.name}”`),
       h("div", { class: "choices" }, accept, decline),

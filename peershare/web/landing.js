@@ -27,8 +27,8 @@ export const logo = () =>
  */
 export function field(label, properties) {
   const input = h("input", {
-    autocomplete: "off",
-    spellcheck: false,
+    "autocomplete": "off",
+    "spellcheck": false,
     "aria-describedby": `${properties.id}-wrong`,
     ...properties,
   });
@@ -116,7 +116,7 @@ export function landing({ name, group = "", create, join, message = "" }) {
 
 /** Decoration. */
 function crowd() {
-  const picture = h("div", { class: "crowd", "aria-hidden": "true" });
+  const picture = h("div", { "class": "crowd", "aria-hidden": "true" });
   fill(
     picture,
     ...["Ann Lee", "Bob", "Cleo M", "Dev", "Eva", "Finn O"].map((name) => h("span", { class: "face" }, avatar(name))),

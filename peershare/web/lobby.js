@@ -46,10 +46,10 @@ export function deviceButtons(devices) {
 /** @param {LobbyOptions} options */
 export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
   const video = h("video", {
-    class: "mirrored",
-    muted: true,
-    autoplay: true,
-    playsInline: true,
+    "class": "mirrored",
+    "muted": true,
+    "autoplay": true,
+    "playsInline": true,
     "aria-label": "Your camera's picture",
   });
   const nobody = h("p", { class: "nobody" });

@@ -39,8 +39,7 @@ const SCREEN = { atMost: 2_500_000, inAll: 6_000_000 };
 const placeholders = {};
 
 /** @param {Kind} kind */
-const placeholder = (kind) =>
-  (placeholders[kind] ??= new RTCPeerConnection().addTransceiver(kind).receiver.track);
+const placeholder = (kind) => (placeholders[kind] ??= new RTCPeerConnection().addTransceiver(kind).receiver.track);
 
 /** Not randomUUID(), which pages over http do without. */
 const randomName = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
@@ -357,7 +356,8 @@ export class Peer {
   async measure() {
     const connection = this.#connection;
     const report = await connection?.pc.getStats();
-    if (report && connection === this.#connection && this.state === "connected") this.quality = this.#meter.read(report);
+    if (report && connection === this.#connection && this.state === "connected")
+      this.quality = this.#meter.read(report);
   }
 
   /** How loud it is. Whether it has begun or ceased to speak. */

@@ -49,8 +49,7 @@ const UNCOUNTED = new Set(["connection-established", "welcome", "resumed", "serv
 const fullJitter = (attempt) => Math.random() * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** attempt);
 
 /** Whether to connect again after this close code: docs/protocol.md, "How a connection ends". @param {number} code */
-const comesBack = (code) =>
-  code >= 4000 ? code < 4500 : [1001, 1005, 1006, 1011, 1012, 1013, 1014].includes(code);
+const comesBack = (code) => (code >= 4000 ? code < 4500 : [1001, 1005, 1006, 1011, 1012, 1013, 1014].includes(code));
 
 /** The server's answer was an `error`. `code` is one of docs/protocol.md's, or ANSWER_LOST. */
 export class Refused extends Error {

@@ -18,8 +18,8 @@ const WHAT = /** @type {const} */ ([
  */
 export function devicePickers(devices) {
   const bar = h("div", {
-    class: "meter",
-    role: "meter",
+    "class": "meter",
+    "role": "meter",
     "aria-label": "How loud your microphone is",
     "aria-valuemin": "0",
     "aria-valuemax": "100",
@@ -113,7 +113,7 @@ export function showSettings(devices) {
   const rows = KEYS.map(([key, meaning]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, meaning)));
   const dialog = h(
     "dialog",
-    { class: "settings", "aria-labelledby": "settings-title" },
+    { "class": "settings", "aria-labelledby": "settings-title" },
     h("form", { method: "dialog", class: "bar" }, h("h2", { id: "settings-title" }, "Settings"), closeButton()),
     pickers.element,
     h("h3", {}, "Keys"),
@@ -128,4 +128,5 @@ export function showSettings(devices) {
   dialog.showModal();
 }
 
-const closeButton = () => h("button", { class: "quiet round", title: "Close", "aria-label": "Close" }, icon("close"));
+const closeButton = () =>
+  h("button", { "class": "quiet round", "title": "Close", "aria-label": "Close" }, icon("close"));

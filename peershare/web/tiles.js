@@ -135,7 +135,7 @@ export class Tile {
     this.#retry = h("button", { type: "button", class: "secondary small", onclick: () => retry(view.id) }, "Try again");
     this.#pin = h(
       "button",
-      { type: "button", class: "pin", "aria-pressed": "false", onclick: () => pin(view.id) },
+      { "type": "button", "class": "pin", "aria-pressed": "false", "onclick": () => pin(view.id) },
       icon("pin"),
       h("span", { class: "unseen" }, `Make ${view.name} large`),
     );
@@ -144,7 +144,7 @@ export class Tile {
     this.route = () => view.isMe || route(this.#video);
     this.element = h(
       "figure",
-      { class: "tile", "aria-label": view.name },
+      { "class": "tile", "aria-label": view.name },
       this.#video,
       this.#face,
       h("div", { class: "middle" }, this.#state, this.#retry),
