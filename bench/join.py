@@ -1,9 +1,9 @@
 """How long from a click on "Join the call" to the first picture of the other side?
 
-Two real browsers on this machine, with fake cameras, and the page as the server has it. One is in the call; the
-other's preview is there, as a person would wait for it. The time runs in the page, from the click to the moment
-when the first frame of the other's video has been decoded and drawn (requestVideoFrameCallback). Each time it is
-a browser that has never been here.
+Two real browsers on this machine, with fake cameras, and the page as the server has it. One is in the call;
+the other's preview is there, as a person would wait for it. The time runs in the page, from the click to the
+moment when the first frame of the other's video has been decoded and drawn (requestVideoFrameCallback). Each
+time it is a browser that has never been here.
 
 Here the browsers are the work, so they may have both cores.
 """
