@@ -36,7 +36,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "1"))
 SESSIONS, GROUPS = 200, 20
 GRACE = 20.0  # s; longer than any fault: who is lost comes back in time
 LATE = 5.0  # s: who is lost for good is given up this much later at most
-HEARTBEAT = 1000  # ms: a connection that is half dead is noticed in two of these
+HEARTBEAT = 3000  # ms: a connection that is half dead is noticed in two of these, and a busy machine answers
 
 pytestmark = pytest.mark.timeout(SECONDS + 150)
 
@@ -94,9 +94,12 @@ class Member:
                 self.errors.append(message)
 
     async def talk(self) -> None:
-        """Say numbered things to the others, again and again."""
+        """Say numbered things to the others, again and again.
+
+        Not so often that this process, which is two hundred clients and the network, has no time for it.
+        """
         while True:
-            await trio.sleep(0.5)
+            await trio.sleep(2)
             for other, name in list(self.members.items()):
                 if name.startswith("ghost"):
                     continue

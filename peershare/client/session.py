@@ -257,8 +257,7 @@ class Session:
                 with trio.fail_after(_CONNECT_TIMEOUT):
                     stream = await _open_stream(self._url)
                 try:
-                    with trio.fail_after(_CONNECT_TIMEOUT):
-                        websocket = await _shake_hands(nursery, stream, self._url)
+                    websocket = await _shake_hands(nursery, stream, self._url)
                     opened()
                     await self._stay(nursery, websocket)
                 finally:
@@ -445,11 +444,42 @@ async def _open_stream(url: str) -> trio.abc.Stream:
 
 
 async def _shake_hands(nursery: trio.Nursery, stream: trio.abc.Stream, url: str) -> WebSocketConnection:
+    """Raises OSError where there is no answer."""
     parts = urlsplit(url)
     resource = urlunsplit(("", "", parts.path or _PATH, parts.query, ""))
-    return await wrap_client_stream(
-        nursery, cast("trio.SocketStream", stream), parts.netloc, resource, max_message_size=_MAX_MESSAGE
-    )
+    with trio.move_on_after(_CONNECT_TIMEOUT) as waiting:
+        below = cast("trio.SocketStream", _Below(stream, waiting.cancel))
+        return await wrap_client_stream(nursery, below, parts.netloc, resource, max_message_size=_MAX_MESSAGE)
+    raise OSError("there is no answer to the handshake")
+
+
+class _Below(trio.abc.Stream):
+    """What is below a WebSocket. `ended` is called when nothing more will come.
+
+    trio-websocket would go on waiting for the answer to its handshake then.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, ended: Callable[[], None]) -> None:
+        self._stream = stream
+        self._ended = ended
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data: bytes | bytearray = b""
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        finally:
+            if not data:
+                self._ended()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 def _retry_after(rejected: ConnectionRejected) -> float:

@@ -112,6 +112,17 @@ async def test_a_path_that_is_not_named(server):
     assert [head.split()[1] for head in asked] == [b"/ws", b"/", b"/room?x=1"]
 
 
+async def test_a_connection_that_is_lost_at_once(nursery):
+    """Before the handshake is answered: that is noticed when it happens, not when patience is over."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, trio.aclose_forcefully, [listener])
+    url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}"
+    with trio.fail_after(5), pytest.raises(CannotConnect, match="no answer"):
+        async with open_session(url):
+            pytest.fail("it opened")
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_server_that_is_full(nursery):
     """Who asks for patience gets it: the next attempt comes no sooner than that."""
     came = trio.open_memory_channel(10)
