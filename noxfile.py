@@ -101,6 +101,25 @@ def floors(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[:1])
+def chaos(session: nox.Session) -> None:
+    """200 sessions on a network that fails for two minutes. `-- 600` makes it ten."""
+    run_long(session, "CHAOS_SECONDS", 120, "tests/test_chaos.py")
+
+
+@nox.session(python=PYTHONS[:1])
+def soak(session: nox.Session) -> None:
+    """Ten minutes of people who come, talk, are lost, come back, and go. `-- 3600` makes it an hour."""
+    run_long(session, "SOAK_SECONDS", 600, "tests/test_soak.py")
+
+
+def run_long(session: nox.Session, variable: str, seconds: int, test: str) -> None:
+    """A test that `nox -s test` runs for some seconds, for longer."""
+    install(session, "test")
+    wanted, *others = session.posargs or [str(seconds)]
+    session.run("pytest", "-s", test, *others, env={variable: wanted})
+
+
+@nox.session(python=PYTHONS[:1])
 def autobahn(session: nox.Session) -> None:
     """Autobahn's fuzzing client against our connection code. Its testsuite needs a Python 2.7."""
     python = next(iter(sorted(PYENV.glob("versions/2.7.*/bin/python2.7"))), shutil.which("python2.7"))

@@ -13,6 +13,7 @@ runtime     Moves. The actor task that alone touches the hub; a connection's nur
             heartbeat; the orderly end.
 doors       Let the world in: one listener, and behind it signaling (trio-websocket) and REST
             (Quart-Trio on Hypercorn). `server` puts it all together, and nothing else does.
+client      The other end of the wire, for bots and tests; `console` makes it a program.
 
 A file imports only from floors below its own; tests/test_floors.py keeps that.
 """

@@ -1,4 +1,4 @@
-"""The command line: `peershare serve` and `peershare settings`."""
+"""The command line: `peershare serve`, `peershare settings`, `peershare connect`."""
 
 import signal
 import sys
@@ -52,6 +52,21 @@ def show_settings(**values: Any) -> None:
             value = settings.origins
         table.add_row(said.variables[0], shown(value, secret=said.secret), said.unit, said.meaning)
     Console().print(table)
+
+
+@peershare.command()
+@click.argument("url")
+def connect(url: str) -> None:
+    """Talk to the server at URL, such as ws://localhost:3000/ws.
+
+    At a terminal, type messages, as in: create-group groupName=Friends username=Ann. Tab completes, Ctrl-D
+    ends. From a pipe, one message is read a line, and what is heard is written as lines of JSON.
+    """
+    from peershare import console  # noqa: PLC0415 - the server does without it
+
+    failure = console.connect(url)
+    if failure:
+        raise click.ClickException(failure)
 
 
 def shown(value: object, *, secret: bool) -> str:

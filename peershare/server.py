@@ -15,7 +15,7 @@ import trio
 from peershare.core.addresses import AddressRules, Turnstile
 from peershare.core.broker import Broker, BrokerRules
 from peershare.core.hub import Hub
-from peershare.core.limits import Limits, RateRules
+from peershare.core.limits import RateRules
 from peershare.core.sessions import SessionRules, Sessions
 from peershare.doors.guard import add_guard
 from peershare.doors.http import HttpDoor, HttpRules
@@ -36,7 +36,7 @@ from peershare.messages import Heartbeat
 from peershare.runtime.actor import Actor
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import Roster
-from peershare.runtime.groups import Drain, Groups, GroupsRules
+from peershare.runtime.groups import Groups, GroupsRules
 from peershare.runtime.heartbeat import HeartbeatRules
 from peershare.runtime.lag import watch_lag
 from peershare.runtime.outbox import OutboxRules
@@ -79,7 +79,9 @@ class Server:
         sessions = _sessions(settings)
         groups = Groups(hub, sessions, _groups_rules(settings), trace=self._trace)
         peers = Peers(broker, trace=self._trace)
-        self._actor = Actor(forward(time.time, time.monotonic), groups, peers)
+        clock = forward(time.time, time.monotonic)
+        self._actor = Actor(clock, groups, peers)
+        self._warn_sessions = lambda: groups.drain(clock())
         proxies, turnstile = Proxies(settings.trusted_proxies), Turnstile(_address_rules(settings))
         self.app = create_app(
             self._actor,
@@ -172,8 +174,7 @@ class Server:
                     with trio.move_on_after(self._settings.shutdown_timeout * _ORDERLY_SHARE):
                         # Listening goes on for now: health checks hear 503, and so do new members.
                         self._roster.draining = True
-                        await self._actor.send(Drain())
-                        await self._actor.ask(lambda: None)  # sessions have been told, and are marked
+                        await self._actor.ask(self._warn_sessions)
                         await self._roster.drain()
                         accepting.cancel_scope.cancel()
                         await self._http.finish()
@@ -248,24 +249,24 @@ def _groups_rules(settings: Settings) -> GroupsRules:
         groups_rate=_rate(settings.groups_per_hour, seconds=3600, burst=settings.groups_per_hour),
         grace=settings.session_grace,
         heartbeat=Heartbeat(int(heartbeat.interval * 1000), int(heartbeat.timeout * 1000)),
-        limits=limits_of(settings).shown(),
+        limits=limits_of(settings),
     )
 
 
-def limits_of(settings: Settings) -> Limits:
-    """The limits that everybody may know of."""
-    return Limits(
-        message_rate=settings.message_rate,
-        message_burst=settings.message_burst,
-        message_size=settings.max_message_size,
-        groups_per_hour=settings.groups_per_hour,
-        group_size=settings.max_group_size,
-        groups=settings.max_groups,
-        call_size=settings.max_call_size,
-        connections_per_ten_seconds=settings.connection_rate,
-        connections_at_once=settings.connections_per_address,
-        request_rate=settings.request_rate,
-    )
+def limits_of(settings: Settings) -> dict[str, int]:
+    """The limits that everybody may know of, under the names that clients see: GET /api/limits, `Welcome`."""
+    return {
+        "messageRate": settings.message_rate,
+        "messageBurst": settings.message_burst,
+        "messageSize": settings.max_message_size,
+        "groupsPerHour": settings.groups_per_hour,
+        "groupSize": settings.max_group_size,
+        "groups": settings.max_groups,
+        "callSize": settings.max_call_size,
+        "connectionsPerTenSeconds": settings.connection_rate,
+        "connectionsAtOnce": settings.connections_per_address,
+        "requestRate": settings.request_rate,
+    }
 
 
 def _address_rules(settings: Settings) -> AddressRules:

@@ -96,8 +96,17 @@ class Proxy:
             link.delay = 0.0
             link._flowing.set()
 
+    async def cut_one(self) -> None:
+        """Any of the connections, if there is one."""
+        if self.links:
+            self.faults += 1
+            await self._any_link().cut()
+
+    def _any_link(self) -> Link:
+        return self._random.choice(sorted(self.links, key=id))
+
     async def _harm_one(self) -> None:
-        link = self._random.choice(sorted(self.links, key=id))
+        link = self._any_link()
         match self._random.randrange(5):
             case 0 | 1:
                 await link.cut()

@@ -30,6 +30,13 @@ def need(condition: object, what: str) -> None:
     pytest.skip(f"missing: {what}")
 
 
+def resident(pid: int) -> int:
+    """The bytes of a process that are in memory."""
+    statm = Path(f"/proc/{pid}/statm")
+    need(statm.exists(), "/proc, to look at the server's memory: run this on Linux")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

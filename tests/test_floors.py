@@ -23,6 +23,8 @@ FLOORS = [
     {"peershare.core": {"attrs"}, "peershare.wire": {"attrs", "cattrs", "msgspec"}},
     # Beside all that serves: a client of it.
     {"peershare.client": {"attrs", "trio", "trio_websocket", "wsproto"}},
+    # And on the client, what people and scripts talk with.
+    {"peershare.console": {"attrs", "prompt_toolkit", "trio"}},
     # 2: what runtime and doors need of each other.
     {"peershare.ports": set()},
     # 3: what moves.
@@ -75,6 +77,7 @@ ONE_FILE_ONLY = {
     "hypercorn": {"peershare.doors.http"},
     "msgspec": {"peershare.wire.client_codec", "peershare.wire.codec", "peershare.wire.peerjs"},
     "prometheus_client": {"peershare.doors.metrics"},
+    "prompt_toolkit": {"peershare.console.terminal"},
     "trio_websocket": {"peershare.client.session", "peershare.doors.websocket"},
 }
 
@@ -220,6 +223,9 @@ def test_every_room_is_there():
         ("peershare.core.hub", "def late():\n    import trio", "imports trio"),
         ("peershare.core.hub", "if TYPE_CHECKING:\n    import trio", "imports trio"),
         ("peershare.newcomer", "", "has no room"),
+        ("peershare.console.talk", "import peershare.server", "imports peershare.server"),
+        ("peershare.client.session", "from peershare.console import talk", "imports peershare.console"),
+        ("peershare.console.pipe", "import prompt_toolkit", "only peershare.console.terminal does"),
         ("peershare.doors.newcomer", "", "has no room"),
         ("peershare.server", "from peershare.newcomer import x", "it has no room"),
     ],

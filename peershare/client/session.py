@@ -1,7 +1,8 @@
 """A session over one connection after another, on trio-websocket.
 
 One task reads, one writes, one finds out that the server is dead; a fourth, around them, connects again. What
-is said goes into the ledger, and from there to whichever connection there is.
+is said goes into the ledger, and from there to whichever connection there is. The reader waits for nobody: a
+program that asks and takes no events has its answers all the same.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -10,7 +11,6 @@ from itertools import count
 from typing import cast
 from urllib.parse import urlsplit, urlunsplit
 
-import attrs
 import trio
 from trio_websocket import (
     ConnectionClosed,
@@ -21,8 +21,9 @@ from trio_websocket import (
 )
 from wsproto.utilities import LocalProtocolError
 
+from peershare.client.events import Backlog, Connected, Event, Happening, Lost, Recovered, SessionLost
 from peershare.client.ledger import CONFIRM_EVERY, Ledger, comes_back, full_jitter
-from peershare.errors import ErrorCode
+from peershare.errors import Ending, ErrorCode
 from peershare.messages import (
     Ack,
     ClientMessage,
@@ -43,15 +44,15 @@ from peershare.messages import (
 )
 from peershare.wire.client_codec import Heard, NoServerMessage, Unknown, decode_server, encode_client
 
-# Events that wait for the program. When it is full nothing more is read, and the server closes with 4008.
-_MAX_EVENTS = 1024
 # In seconds: for a connection to open; to say goodbye; and after which something new is acknowledged.
 _CONNECT_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 2.0
 _ACK_INTERVAL = 10.0
+_LONGEST_PAUSE = 60.0  # seconds; who asks for more is asked again all the same
 _MAX_MESSAGE = 1 << 24  # bytes; the server's are bounded by what its clients may send it
-_AGAIN = 4000  # a close code of ours that means to come back
-_HELLO = "hello"  # its requestId; those of the program's begin with #
+_AGAIN = Ending.DRAINING.value.code  # what a side says that will be back
+_PATH = "/ws"  # where a URL names none
+_HELLO = "#hello"  # its requestId; all that begin with # are ours
 _TRY_LATER = frozenset({429, 500, 502, 503, 504})
 
 
@@ -79,33 +80,6 @@ class SessionOver(Exception):  # noqa: N818 - an outcome
         self.code = code
 
 
-@attrs.frozen
-class Connected:
-    """A session has begun, of a new user."""
-
-    user_id: UserId
-
-
-@attrs.frozen
-class Lost:
-    """The connection is lost. It comes back by itself."""
-
-
-@attrs.frozen
-class Recovered:
-    """The connection is back. With `recovered`, what was missed follows; in any case the group as it is."""
-
-    recovered: bool
-
-
-@attrs.frozen
-class SessionLost:
-    """The session is not known any more, and with it its group: join again. `Connected` follows."""
-
-
-Event = ServerMessage | Unknown | Connected | Lost | Recovered | SessionLost
-
-
 @asynccontextmanager
 async def open_session(
     url: str, *, wait: Callable[[int], float] = full_jitter, patient: bool = False
@@ -131,13 +105,17 @@ async def open_session(
                 with trio.move_on_after(_CLOSE_TIMEOUT, shield=True):
                     await session._close()  # noqa: SLF001
                 session._living.cancel()  # noqa: SLF001
+                session._finish(SessionOver(1000, ""))  # noqa: SLF001
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
 
 
 class Session:
-    """`async for event in session` gives each event once, in order; only one task may do so at a time."""
+    """`async for event in session` gives each event once, in order; only one task may do so at a time.
+
+    Up to 1,024 events wait to be taken. Of more, the oldest are gone, and a `Missed` says how many.
+    """
 
     def __init__(self, url: str, wait: Callable[[int], float], *, patient: bool) -> None:
         self.user_id = UserId("")
@@ -152,20 +130,22 @@ class Session:
         self._changed = trio.lowlevel.ParkingLot()  # the ledger
         self._websocket: WebSocketConnection | None = None
         self._is_open = False  # welcomed, and what is said may be written
-        self._comes_back = False  # it is us who close, to connect again
         self._pause = 0.0  # what the server asked for before it went, in seconds
         self._asked: dict[str, tuple[int, _Answer]] = {}
         self._numbers = count(1)
-        self._put, self._events = trio.open_memory_channel[Event](_MAX_EVENTS)
+        self._backlog = Backlog()
+        self._told = trio.lowlevel.ParkingLot()  # who takes from the backlog
 
     # --- for the program ---
 
-    async def send(self, message: ClientMessage) -> None:
+    async def send(self, message: ClientMessage, request_id: str | None = None) -> None:
         """Say it, now or when the connection is back; exactly once, if the session lives.
 
-        Waits while 256 messages may not have arrived. If cancelled then, it was not said. Raises SessionOver.
+        `request_id` comes back in the answer, as `receive` shows; those that begin with # are the session's
+        own. Waits while 256 messages may not have arrived. If cancelled then, it was not said. Raises
+        SessionOver.
         """
-        await self._say(encode_client(message))
+        await self._say(encode_client(message, request_id))
 
     async def ask(self, message: ClientMessage) -> ServerMessage | Unknown:
         """Say it and wait for its answer, which is no event then. Not for what has none (docs/protocol.md).
@@ -180,15 +160,28 @@ class Session:
         finally:
             self._asked.pop(request_id, None)
 
+    async def receive(self) -> Heard | Happening:
+        """The next event: a message with all that came with it, or what happens to the session.
+
+        If cancelled, none is lost. Raises SessionOver once all have been given.
+        """
+        await trio.lowlevel.checkpoint()
+        while (event := self._backlog.take()) is None:
+            if self.over is not None:
+                raise self.over
+            await self._told.park()
+        return event
+
     def __aiter__(self) -> AsyncIterator[Event]:
         return self
 
     async def __anext__(self) -> Event:
-        """The next event. If cancelled, none is lost. It ends where the session is over."""
+        """The next event, of a message just what it says. It ends where the session is over."""
         try:
-            return await self._events.receive()
-        except trio.EndOfChannel:
+            event = await self.receive()
+        except SessionOver:
             raise StopAsyncIteration from None
+        return event.message if isinstance(event, Heard) else event
 
     # --- what is said ---
 
@@ -207,7 +200,7 @@ class Session:
 
     def _ask_for_confirmation(self) -> None:
         """A pong says that all before its ping has arrived; the server has no other way to."""
-        request_id = f"ping #{self._ledger.sent + 1}"
+        request_id = f"#ping {self._ledger.sent + 1}"
         self._asked[request_id] = (self._ledger.say(encode_client(Ping(), request_id)), _Answer())
 
     async def _close(self) -> None:
@@ -247,9 +240,14 @@ class Session:
                 pause, self._pause = self._pause, 0.0
                 await trio.sleep(pause + self._wait(attempt))
                 attempt += 1
+        self._finish(self.over)
+
+    def _finish(self, over: SessionOver) -> None:
+        """There is no connection any more, and there will be none."""
+        self.over = self.over or over
         self._fail(self._asked, self.over)
         self._changed.unpark_all()
-        self._put.close()
+        self._told.unpark_all()
 
     async def _connect(self, opened: Callable[[], None]) -> CannotConnect | None:
         """Hold one connection, as long as it lasts. Why there was none, if so."""
@@ -259,8 +257,7 @@ class Session:
                 with trio.fail_after(_CONNECT_TIMEOUT):
                     stream = await _open_stream(self._url)
                 try:
-                    with trio.fail_after(_CONNECT_TIMEOUT):
-                        websocket = await _shake_hands(nursery, stream, self._url)
+                    websocket = await _shake_hands(nursery, stream, self._url)
                     opened()
                     await self._stay(nursery, websocket)
                 finally:
@@ -274,30 +271,34 @@ class Session:
         except* LocalProtocolError:
             pass  # trio-websocket's reader, over a ping that it takes up after we have said close
         if failure is None and self.over is None:
-            await self._put.send(Lost())
+            self._tell(Lost())
         return failure
 
     def _rejected(self, group: BaseExceptionGroup[ConnectionRejected]) -> CannotConnect:
-        rejected = _first(group)
-        status = rejected.status_code if isinstance(rejected, ConnectionRejected) else 0
+        rejected = cast("ConnectionRejected", _first(group))
+        status = rejected.status_code
         failure = CannotConnect(f"{self._url} answers with HTTP {status}")
-        if status not in _TRY_LATER:
+        if status in _TRY_LATER:
+            self._pause = _retry_after(rejected)
+        else:
             self.over = SessionOver(1006, str(failure))
         return failure
 
     async def _stay(self, nursery: trio.Nursery, websocket: WebSocketConnection) -> None:
-        self._websocket, self._comes_back = websocket, False
+        self._websocket = websocket
         self._asides.clear()
         nursery.start_soon(self._write, websocket)
         nursery.start_soon(self._watch, nursery, websocket)
         nursery.start_soon(self._acknowledge)
         try:
             await websocket.send_message(encode_client(self._ledger.hello(), _HELLO))
-            while True:
-                await self._hear(decode_server(await websocket.get_message()))
+            while self._hear(decode_server(await websocket.get_message())):
+                pass
+            with trio.move_on_after(_CLOSE_TIMEOUT):
+                await websocket.aclose(_AGAIN if self.over is None else 1000, "")
         except ConnectionClosed as closed:
             code = closed.reason.code if closed.reason is not None else 1006
-            if not comes_back(int(code)) and not self._comes_back:
+            if not comes_back(int(code)):
                 self.over = SessionOver(int(code), (closed.reason and closed.reason.reason) or "")
         except NoServerMessage as error:
             self.over = SessionOver(1002, str(error))
@@ -306,46 +307,49 @@ class Session:
 
     # --- what is heard ---
 
-    async def _hear(self, heard: Heard) -> None:
+    def _hear(self, heard: Heard) -> bool:
+        """Whether to hear more on this connection."""
         message = heard.message
         match message:
             case ConnectionEstablished(user_id):
                 if self._ledger.session is None:
                     self.user_id = user_id
             case Welcome():
-                await self._begin(message)
+                self._begin(message)
             case Resumed():
-                await self._resume(message)
+                self._resume(message)
             case ServerDraining(reconnect_in_ms):
                 self._pause = reconnect_in_ms / 1000
             case Error() if heard.request_id == _HELLO:
-                await self._begin_anew(message)
+                self._begin_anew(message)
+                return False
             case _:
                 self._note_group(message)
-                await self._pass_on(heard)
+                self._pass_on(heard)
                 self._ledger.received += 1
                 self._say_ack(now=False)
+        return True
 
-    async def _begin(self, welcome: Welcome) -> None:
+    def _begin(self, welcome: Welcome) -> None:
         is_new = self._ledger.session is None
         self._ledger.session = welcome
         if is_new:
-            await self._put.send(Connected(self.user_id))
+            self._tell(Connected(self.user_id))
             self._open()
 
-    async def _resume(self, resumed: Resumed) -> None:
+    def _resume(self, resumed: Resumed) -> None:
         self._ledger.resume(resumed)
         self.user_id, self.group_id = resumed.user_id, resumed.group_id
         if not resumed.recovered:
             answered = {key: it for key, it in self._asked.items() if it[0] <= resumed.received}
             self._fail(answered, AnswerLost())
-        await self._put.send(Recovered(resumed.recovered))
+        self._tell(Recovered(resumed.recovered))
         # The first word on a connection: it also says that the new token has arrived.
         self._asides.append(encode_client(Ack(Count(self._ledger.received))))
         self._open()
 
-    async def _begin_anew(self, error: Error) -> None:
-        """The server does not take us for the one that we were."""
+    def _begin_anew(self, error: Error) -> None:
+        """The server does not take us for the one that we were. Another connection says who we are now."""
         if error.code == ErrorCode.RATE_LIMITED:
             self._pause = (error.details or {}).get("retryAfterMs", 0) / 1000
         elif error.code != ErrorCode.SESSION_NOT_FOUND:
@@ -354,22 +358,22 @@ class Session:
             self._fail(self._asked, AnswerLost())
             self._ledger = Ledger()
             self.group_id = None
-            await self._put.send(SessionLost())
-        if self._websocket is not None:
-            # Another connection says hello anew: it also hears who it is now.
-            self._comes_back = True
-            await self._websocket.aclose(_AGAIN, "")
+            self._tell(SessionLost())
 
-    async def _pass_on(self, heard: Heard) -> None:
-        """To whom asked, or as an event. It counts as received only then."""
+    def _pass_on(self, heard: Heard) -> None:
+        """To whom asked, or as an event."""
         number, answer = self._asked.pop(heard.request_id or "", (0, None))
         if answer is None:
-            await self._put.send(heard.message)
+            self._tell(heard)
             return
         self._ledger.confirm(number)
         self._changed.unpark_all()
         refusal = Refused(heard.message) if isinstance(heard.message, Error) else None
         answer.settle(refusal or heard.message)
+
+    def _tell(self, event: Heard | Happening) -> None:
+        self._backlog.put(event)
+        self._told.unpark_all()
 
     def _note_group(self, message: ServerMessage | Unknown) -> None:
         if isinstance(message, GroupCreated | GroupJoined):
@@ -440,11 +444,48 @@ async def _open_stream(url: str) -> trio.abc.Stream:
 
 
 async def _shake_hands(nursery: trio.Nursery, stream: trio.abc.Stream, url: str) -> WebSocketConnection:
+    """Raises OSError where there is no answer."""
     parts = urlsplit(url)
-    resource = urlunsplit(("", "", parts.path or "/", parts.query, ""))
-    return await wrap_client_stream(
-        nursery, cast("trio.SocketStream", stream), parts.netloc, resource, max_message_size=_MAX_MESSAGE
-    )
+    resource = urlunsplit(("", "", parts.path or _PATH, parts.query, ""))
+    with trio.move_on_after(_CONNECT_TIMEOUT) as waiting:
+        below = cast("trio.SocketStream", _Below(stream, waiting.cancel))
+        return await wrap_client_stream(nursery, below, parts.netloc, resource, max_message_size=_MAX_MESSAGE)
+    raise OSError("there is no answer to the handshake")
+
+
+class _Below(trio.abc.Stream):
+    """What is below a WebSocket. `ended` is called when nothing more will come.
+
+    trio-websocket would go on waiting for the answer to its handshake then.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, ended: Callable[[], None]) -> None:
+        self._stream = stream
+        self._ended = ended
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data: bytes | bytearray = b""
+        try:
+            data = await self._stream.receive_some(max_bytes)
+        finally:
+            if not data:
+                self._ended()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+def _retry_after(rejected: ConnectionRejected) -> float:
+    """What the server asks for in seconds (RFC 9110, section 10.2.3), within reason."""
+    asked = dict(rejected.headers or ()).get(b"retry-after", b"")
+    return min(float(asked), _LONGEST_PAUSE) if asked.isdigit() else 0.0
 
 
 def _first(group: BaseException) -> BaseException:

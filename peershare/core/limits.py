@@ -6,34 +6,6 @@ import attrs
 
 
 @attrs.frozen
-class Limits:
-    """What everybody may know of the limits: GET /api/limits. 0 stands for none.
-
-    `message_size` in bytes, the two message rates and `request_rate` a second; the rest says it in its name.
-    """
-
-    message_rate: int
-    message_burst: int
-    message_size: int
-    groups_per_hour: int
-    group_size: int
-    groups: int
-    call_size: int
-    connections_per_ten_seconds: int
-    connections_at_once: int
-    request_rate: int
-
-    def shown(self) -> dict[str, int]:
-        """Under the names that clients see."""
-        return {_camel(name): number for name, number in attrs.asdict(self).items()}
-
-
-def _camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(word.capitalize() for word in rest)
-
-
-@attrs.frozen
 class RateRules:
     """`rate` a second, and `burst` at once after a silence; `patience`, in seconds, for those who keep on."""
 

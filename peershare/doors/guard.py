@@ -1,6 +1,6 @@
 """What every REST request passes, whatever it asks for: its address's limit, and its answer's headers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import ceil
 from typing import Any
 
@@ -9,14 +9,13 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from peershare.core.addresses import Turnstile
-from peershare.core.limits import Limits
 from peershare.doors.head import security_headers
 from peershare.doors.proxies import Client, Proxies
 
 Refused = tuple[dict[str, Any], int, dict[str, str]]
 
 
-def add_guard(app: QuartTrio, proxies: Proxies, turnstile: Turnstile, limits: Limits) -> None:
+def add_guard(app: QuartTrio, proxies: Proxies, turnstile: Turnstile, limits: Mapping[str, int]) -> None:
     """Put the guard before all pages of the app, and the page that shows the limits behind it."""
     _add_headers(app, lambda: client_of(proxies))
 
@@ -34,7 +33,7 @@ def add_guard(app: QuartTrio, proxies: Proxies, turnstile: Turnstile, limits: Li
 
     @app.get("/api/limits")
     async def show_limits() -> dict[str, int]:
-        return limits.shown()
+        return dict(limits)
 
 
 def _add_headers(app: QuartTrio, client: Callable[[], Client]) -> None:

@@ -108,11 +108,6 @@ class Leave:
     is_final: bool
 
 
-@attrs.define
-class Drain:
-    """The server is about to end."""
-
-
 @attrs.define(eq=False)
 class _Visit:
     connection: ConnectionId
@@ -121,24 +116,25 @@ class _Visit:
     allowance: Allowance
     said_anything: bool = False
     session: Session | None = None
-    recorder: "_Recorder | None" = None
     resumes: Allowance | None = None  # most never try
 
 
 class _Recorder:
-    """The mailbox of a session's user: it keeps what passes. Away, it only keeps."""
+    """The mailbox of a session's user: it keeps what passes. Of one who is away, it only keeps."""
 
-    def __init__(self, session: Session, mailbox: Mailbox) -> None:
+    __slots__ = ("_mailbox", "_replay")
+
+    def __init__(self, session: Session, mailbox: Mailbox | None) -> None:
         self._replay = session.replay
-        self.mailbox: Mailbox | None = mailbox
+        self._mailbox = mailbox
 
     def put(self, frame: bytes) -> bool:
         self._replay.put(frame)
-        return self.mailbox is not None and self.mailbox.put(frame)
+        return self._mailbox is not None and self._mailbox.put(frame)
 
     def flush(self) -> None:
-        if self.mailbox is not None:
-            self.mailbox.flush()
+        if self._mailbox is not None:
+            self._mailbox.flush()
 
 
 class Groups:
@@ -168,7 +164,6 @@ class Groups:
             Say: self._say,
             Refuse: self._refuse,
             Leave: self._leave,
-            Drain: self._drain,
         }
         self._of_sessions: dict[type, Callable[[_Visit, Any, float, str | None], None]] = {
             Hello: self._hello,
@@ -186,6 +181,14 @@ class Groups:
             log.info("session given up", user=session.user_id)
             self._forget(session.user_id, "timeout", now)
         self._take_effect(self._hub.sweep(now), now)
+
+    def drain(self, now: float) -> None:
+        """The server is about to end: each session is told when to come back, and is to hear DRAINING."""
+        for visit in self._visits.values():
+            if visit.session is not None:
+                visit.caller.expect_restart()
+                reconnect_in = randrange(_RECONNECT_WITHIN)  # noqa: S311 - no secret
+                self._post(visit, ServerDraining(reconnect_in), now)
 
     # --- commands ---
 
@@ -233,7 +236,7 @@ class Groups:
         if visit is None:
             return  # its session is on another connection
         session = visit.session
-        if session is None or visit.recorder is None:
+        if session is None:
             self._forget(visit.user_id, leave.reason, now)
             return
         del self._connections[session.id]
@@ -241,16 +244,9 @@ class Groups:
             self._sessions.end(session)
             self._forget(visit.user_id, leave.reason, now)
         else:
-            visit.recorder.mailbox = None
+            self._mailboxes[visit.user_id] = _Recorder(session, None)
             until = self._sessions.leave(session, now)
             self._take_effect(self._hub.away(visit.user_id, until), now)
-
-    def _drain(self, drain: Drain, now: float) -> None:
-        for visit in self._visits.values():
-            if visit.session is not None:
-                visit.caller.expect_restart()
-                reconnect_in = randrange(_RECONNECT_WITHIN)  # noqa: S311 - no secret
-                self._post(visit, ServerDraining(reconnect_in), now)
 
     # --- sessions ---
 
@@ -300,8 +296,7 @@ class Groups:
         """From now on the visit is the session's."""
         self._connections[session.id] = visit.connection
         visit.session, visit.user_id = session, session.user_id
-        visit.recorder = _Recorder(session, visit.caller.mailbox)
-        self._mailboxes[session.user_id] = visit.recorder
+        self._mailboxes[session.user_id] = _Recorder(session, visit.caller.mailbox)
         rules = self._rules
         welcome = Welcome(2, session.id, session.token, rules.grace, rules.heartbeat, rules.limits)
         self._post(visit, welcome, now, request_id)

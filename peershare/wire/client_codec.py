@@ -37,7 +37,7 @@ class Unknown:
 
 @attrs.frozen
 class Heard:
-    """A server's message; `timestamp` in milliseconds since 1970, by the server's clock.
+    """A server's message; `timestamp` in milliseconds since 1970, by the server's clock. `text`: as it came.
 
     The `data` of a signal is the JSON value, parsed: a dict for an object, a list for an array, and so on.
     """
@@ -45,6 +45,7 @@ class Heard:
     message: ServerMessage | Unknown
     timestamp: float
     request_id: str | None
+    text: str | bytes
 
 
 class NoServerMessage(ValueError):  # noqa: N818 - what it is, as InvalidMessage
@@ -81,7 +82,7 @@ def decode_server(text: str | bytes) -> Heard:
             raise TypeError  # noqa: TRY301 - it is named below, with the others
         structure = _READERS.get(name)
         message = Unknown(name, payload) if structure is None else structure(payload, None)
-        return Heard(message, envelope.get("timestamp", 0), envelope.get("requestId"))
+        return Heard(message, envelope.get("timestamp", 0), envelope.get("requestId"), text)
     except Exception as error:
         # The text comes from outside, a part of it from any other client: whatever it does has one name.
         raise NoServerMessage(f"{type(error).__name__}: {error}"[:200]) from error

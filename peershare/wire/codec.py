@@ -158,7 +158,7 @@ def _payload_issues(message_type: str, value: dict[str, Any]) -> list[Issue]:
 
 def _issues(group: cattrs.ClassValidationError, message: type[ClientMessage]) -> list[Issue]:
     """cattrs collects a failure for each field, in the order of the fields; so do we."""
-    rules = {field.name: (wire_name(field.name), _rule(field)) for field in attrs.fields(message)}
+    rules = {field.name: (wire_name(field.name), rule_of(field)) for field in attrs.fields(message)}
     issues: list[dict[str, Any]] = []
     with_notes, _ = group.group_exceptions()
     for failure, note in with_notes:
@@ -222,7 +222,7 @@ def wire_members(message: type[Any]) -> dict[str, Any]:
     }
 
 
-def _rule(field: "attrs.Attribute[Any]") -> Rule:
+def rule_of(field: "attrs.Attribute[Any]") -> Rule:
     """The rule for a field's kind. `PeerId | None` means that it may be missing, not that it may be null."""
     kind = next((arg for arg in get_args(field.type) if arg in RULES), field.type)
     return RULES[kind]
@@ -232,7 +232,7 @@ def _structuring_converter(*, detailed: bool) -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=detailed)
     for message in ALL_CLIENT_TYPES.values():
         overrides = {
-            field.name: override(rename=wire_name(field.name), struct_hook=_hook(_rule(field)))
+            field.name: override(rename=wire_name(field.name), struct_hook=_hook(rule_of(field)))
             for field in attrs.fields(message)
         }
         # Any: cattrs' overload wants one class, and gets each of them in turn.

@@ -10,14 +10,26 @@ import trio
 from peershare.client import (
     CannotConnect,
     Connected,
+    Heard,
     Lost,
+    Missed,
     Recovered,
     Refused,
     SessionLost,
     SessionOver,
     open_session,
 )
-from peershare.messages import CreateGroup, GroupId, GroupJoined, JoinGroup, Signal, SignalFrom, UserLeft
+from peershare.client.events import MAX_WAITING
+from peershare.messages import (
+    CreateGroup,
+    GroupId,
+    GroupJoined,
+    JoinGroup,
+    Ping,
+    Signal,
+    SignalFrom,
+    UserLeft,
+)
 from tests.chaos import Proxy
 from tests.support import free_port, running
 
@@ -78,6 +90,98 @@ async def test_who_lets_nobody_in(server, path, why):
     with pytest.raises(CannotConnect, match=why):
         async with open_session(url):
             pytest.fail("it opened")
+
+
+async def test_a_path_that_is_not_named(server):
+    """It is /ws: at / others may have their page."""
+    asked = []
+
+    async def listen(stream):
+        asked.append(await stream.receive_some())
+        await stream.send_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+        await stream.aclose()
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, listen, [listener])
+        for path in ("", "/", "/room?x=1"):
+            with pytest.raises(CannotConnect):
+                async with open_session(f"ws://127.0.0.1:{listener.socket.getsockname()[1]}{path}"):
+                    pytest.fail("it opened")
+        nursery.cancel_scope.cancel()
+    assert [head.split()[1] for head in asked] == [b"/ws", b"/", b"/room?x=1"]
+
+
+async def test_a_connection_that_is_lost_at_once(nursery):
+    """Before the handshake is answered: that is noticed when it happens, not when patience is over."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, trio.aclose_forcefully, [listener])
+    url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}"
+    with trio.fail_after(5), pytest.raises(CannotConnect, match="no answer"):
+        async with open_session(url):
+            pytest.fail("it opened")
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_is_full(nursery):
+    """Who asks for patience gets it: the next attempt comes no sooner than that."""
+    came = trio.open_memory_channel(10)
+
+    async def refuse(stream):
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 503 Full\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
+        await stream.aclose()
+        await came[0].send(trio.current_time())
+
+    async def come(url):
+        async with open_session(url, patient=True, wait=lambda _: 0):
+            pytest.fail("it opened")
+
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, refuse, [listener])
+    nursery.start_soon(come, f"ws://127.0.0.1:{listener.socket.getsockname()[1]}")
+    with trio.fail_after(10):
+        first = await came[1].receive()
+        assert 1 <= await came[1].receive() - first < 2
+    nursery.cancel_scope.cancel()
+
+
+async def test_who_takes_no_events(tmp_path):
+    """It asks all the same, however many wait; the oldest of them are gone then, and it is told how many."""
+    too_many = 2 * MAX_WAITING
+    with running(tmp_path, MESSAGE_RATE=100_000, MESSAGE_BURST=100_000) as server, trio.fail_after(30):
+        url = f"ws://127.0.0.1:{server.port}/ws"
+        async with open_session(url) as ann, open_session(url) as bob:
+            group = await ann.ask(CreateGroup("Team", "ann"))
+            await bob.ask(JoinGroup(group.group_id, "bob"))
+            for number in range(too_many):
+                await bob.send(Signal(ann.user_id, number))
+            await bob.ask(Ping())  # all before has been passed on
+            await ann.ask(Ping())
+            # Connected is gone as well, and that bob joined.
+            assert await until(ann, Missed) == Missed(too_many - MAX_WAITING + 2)
+            heard = [(await until(ann, SignalFrom)).data for _ in range(MAX_WAITING)]
+            assert heard == list(range(too_many - MAX_WAITING, too_many))
+
+
+async def test_what_came_with_a_message(url):
+    """`receive` gives it whole: whose answer it is, when it was said, and the text itself."""
+    async with open_session(url) as ann:
+        await ann.send(Ping(), "mine")
+        assert await ann.receive() == Connected(ann.user_id)
+        heard = await ann.receive()
+        assert isinstance(heard, Heard)
+        assert (heard.request_id, heard.text[:14]) == ("mine", '{"type":"pong"')
+        assert heard.timestamp > 1e12
+
+
+async def test_events_outlive_the_block(url):
+    """What was heard before it was left is there to be taken, and then it is over."""
+    async with open_session(url) as ann:
+        await ann.ask(Ping())
+    assert [event async for event in ann] == [Connected(ann.user_id)]
+    with pytest.raises(SessionOver, match="1000"):
+        await ann.receive()
 
 
 @pytest.mark.parametrize("url", ["http://localhost", "ws://", "localhost:3000", "ws://127.0.0.1:{port}"])
@@ -146,21 +250,24 @@ async def test_a_server_that_was_restarted(tmp_path):
             await session.ask(CreateGroup("Team", "ann"))
 
 
-async def test_a_session_that_is_taken_over(url):
+async def test_a_session_that_is_taken_over(server, url, nursery):
     """It is over: nothing more is heard, and nothing can be said."""
+    proxy = Proxy(server.port, 1)
+    port = await nursery.start(proxy.run)
     async with open_session(url) as ann:
         await until(ann, Connected)
-        async with open_session(url, wait=lambda _: 0.1) as other:
+        async with open_session(f"ws://127.0.0.1:{port}", wait=lambda _: 0.1) as other:
             await until(other, Connected)
             other._ledger.session = ann._ledger.session
-            other._comes_back = True
-            await other._websocket.aclose(4000, "")
+            for link in list(proxy.links):
+                await link.cut()
             await until(other, Recovered)
             assert [event async for event in ann] == []
             with pytest.raises(SessionOver, match="4506"):
                 await ann.send(Signal(NOBODY, 1))
             with pytest.raises(SessionOver, match="4506"):
                 await ann.ask(CreateGroup("Team", "ann"))
+    nursery.cancel_scope.cancel()
 
 
 async def test_the_example_in_the_docs(url):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peershare.core.addresses import AddressRules, Allowances, Turnstile, address_key, parse_address
-from peershare.core.limits import Allowance, Limits, RateRules, Verdict
+from peershare.core.limits import Allowance, RateRules, Verdict
 
 RULES = RateRules(rate=2, burst=4)
 ANN, BOB = "192.0.2.1", "192.0.2.2"
@@ -177,19 +177,3 @@ def test_who_is_not_counted():
     assert {turnstile.request(None, 100) for _ in range(100)} == {0}
     assert len(turnstile) == 0
     assert not turnstile.refused
-
-
-def test_limits_as_clients_see_them():
-    """In camel case, all of them."""
-    assert Limits(1, 2, 3, 4, 5, 6, 7, 8, 9, 10).shown() == {
-        "messageRate": 1,
-        "messageBurst": 2,
-        "messageSize": 3,
-        "groupsPerHour": 4,
-        "groupSize": 5,
-        "groups": 6,
-        "callSize": 7,
-        "connectionsPerTenSeconds": 8,
-        "connectionsAtOnce": 9,
-        "requestRate": 10,
-    }

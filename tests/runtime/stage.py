@@ -5,7 +5,7 @@ from itertools import count
 
 from peershare.core.hub import Hub
 from peershare.messages import ConnectionId, GroupId
-from peershare.runtime.groups import Drain, Enter, Leave, Refuse, Say
+from peershare.runtime.groups import Enter, Leave, Refuse, Say
 from peershare.wire.codec import InvalidMessage, decode
 from tests.runtime.fakes import GROUPS_RULES, FakeCaller, make_groups
 
@@ -37,7 +37,8 @@ class Stage:
         self._flush()
 
     def drain(self):
-        self.do(Drain())
+        self.groups.drain(self.now)
+        self._flush()
 
     def _sweep(self):
         expiry = self.groups.next_expiry()

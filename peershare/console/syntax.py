@@ -1,0 +1,252 @@
+"""A message as one line, typed and shown alike.
+
+    create-group groupName=Friends username="Ann Other"
+    signal to=cf426792-8626-41ff-95b5-4a8452de06ba data={"hello": "Ann"}
+
+House rules: no trio, no terminal. What a field may hold is known to `wire` alone, and asked there.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, get_args
+
+import attrs
+
+from peershare.client import Connected, Happening, Heard, Lost, Missed, Recovered, SessionLost
+from peershare.messages import (
+    ALL_CLIENT_TYPES,
+    Ack,
+    ClientMessage,
+    Error,
+    GroupId,
+    Hello,
+    LeaveGroup,
+    PeerId,
+    UserId,
+)
+from peershare.wire.codec import InvalidMessage, Received, decode, rule_of, wire_name
+from peershare.wire.validation import Boolean, OneOf, Text, Uuid
+
+# What the session says by itself; to say it by hand would mix up its counts.
+_OF_THE_SESSION = (Hello, Ack)
+TYPES = {name: kind for name, kind in ALL_CLIENT_TYPES.items() if kind not in _OF_THE_SESSION}
+
+_NAME = re.compile(r"(\w+)=")
+_WORD = re.compile(r"\S*")
+_PLAIN = re.compile(r'[^\s"{\[]\S*')  # what needs no quotes
+_SPACE = re.compile(r"\s*")
+_JSON = json.JSONDecoder()
+
+
+class BadLine(ValueError):  # noqa: N818 - the typist's
+    """The line is no message. What is wrong with it, in one line."""
+
+
+# --- lines into messages -----------------------------------------------------------------------
+
+
+def read(line: str, user_id: UserId) -> Received:
+    """The message that a line stands for, checked as the server would. `user_id`: whose line it is.
+
+    It is `type name=value …`, where a value is a word or JSON; or `type` and a JSON object, the payload; or
+    the whole message in JSON. Raises BadLine.
+    """
+    line = line.strip()
+    try:
+        received = decode(line if line.startswith("{") else _envelope(line, user_id))
+    except InvalidMessage as invalid:
+        raise BadLine(_told(invalid.error)) from None
+    if isinstance(received.message, _OF_THE_SESSION):
+        raise BadLine("hello and ack are said by the session itself")
+    return received
+
+
+def _envelope(line: str, user_id: UserId) -> str:
+    name, _, rest = line.partition(" ")
+    kind = ALL_CLIENT_TYPES.get(name)
+    if kind is None:
+        raise BadLine(_no_such_type(name))
+    rest = rest.strip()
+    payload = _json(rest, 0)[0] if rest.startswith("{") else _payload(name, kind, rest)
+    if kind is LeaveGroup and not rest:
+        payload = {"userId": user_id}
+    return json.dumps({"type": name, "payload": payload})
+
+
+def _no_such_type(name: str) -> str:
+    close = get_close_matches(name, TYPES, 1)
+    return f"there is no {name}: " + (f"did you mean {close[0]}?" if close else f"try {', '.join(TYPES)}")
+
+
+def _payload(name: str, kind: type[ClientMessage], text: str) -> dict[str, Any]:
+    fields = fields_of(kind)
+    payload: dict[str, Any] = {}
+    at = 0
+    while at < len(text):
+        found = _NAME.match(text, at)
+        if found is None:
+            raise BadLine(f"{_WORD.match(text, at)[0]}: name=value was expected")  # type: ignore[index]
+        member = found[1]
+        if member not in fields:
+            raise BadLine(f"{name} has no {member}" + (f", only {', '.join(fields)}" if fields else ""))
+        if member in payload:
+            raise BadLine(f"{member} is there twice")
+        payload[member], at = _value(text, found.end(), fields[member])
+        at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
+    return payload
+
+
+def _value(text: str, at: int, field: "attrs.Attribute[Any]") -> tuple[Any, int]:
+    """The value that begins here, and where it ends. Where text is wanted, only quotes make it JSON."""
+    wants_text = isinstance(rule_of(field), Text | Uuid | OneOf)
+    if text.startswith('"' if wants_text else ('"', "{", "["), at):
+        return _json(text, at)
+    word = _WORD.match(text, at)[0]  # type: ignore[index] # \S* matches everywhere
+    if not wants_text:
+        try:
+            return json.loads(word), at + len(word)
+        except ValueError:
+            pass  # a word after all; whether one is right here is for the wire to say
+    return word, at + len(word)
+
+
+def _json(text: str, at: int) -> tuple[Any, int]:
+    try:
+        value, end = _JSON.raw_decode(text, at)
+    except (ValueError, RecursionError) as error:
+        why = getattr(error, "msg", "it is nested too deeply")
+        raise BadLine(f"{text[at : at + 20]} is no JSON: {why}") from None
+    if end < len(text) and not text[end].isspace():
+        raise BadLine(f"{text[end:]}: a space was expected before it")
+    return value, end
+
+
+def _told(error: Error) -> str:
+    issues = (error.details or {}).get("validationErrors", ())
+    told = (f"{'.'.join(issue['path']).removeprefix('payload.')}: {issue['message']}" for issue in issues)
+    return "; ".join(told) or error.message
+
+
+def fields_of(kind: type[ClientMessage]) -> dict[str, "attrs.Attribute[Any]"]:
+    return {wire_name(field.name): field for field in attrs.fields(kind)}
+
+
+# --- what is heard, into lines -----------------------------------------------------------------
+
+
+def shown(event: Heard | Happening) -> str:
+    """For people: as they would type it, with nothing in it that a terminal would obey."""
+    match event:
+        case Heard():
+            envelope = json.loads(event.text)
+            members = dict(envelope["payload"])
+            if event.request_id is not None:
+                members["requestId"] = event.request_id
+            pairs = (f" {_printable(name)}={_shown(value)}" for name, value in members.items())
+            return f"< {_printable(envelope['type'])}{''.join(pairs)}"
+        case Connected(user_id):
+            return f"* connected, you are {_printable(user_id)}"
+        case Lost():
+            return "* the connection is lost, and comes back by itself"
+        case Recovered(recovered):
+            return "* back again" + ("" if recovered else "; what was said to you meanwhile is lost")
+        case SessionLost():
+            return "* the server does not know you any more: you are in no group"
+        case Missed(count):
+            return f"* {count} messages came too fast to be shown"
+
+
+def as_json(event: Heard | Happening) -> str:
+    """For programs: a message as it came, or an object with the `event` that happened to the connection."""
+    if isinstance(event, Heard):
+        return event.text if isinstance(event.text, str) else event.text.decode()
+    name = re.sub(r"(?<!^)(?=[A-Z])", "-", type(event).__name__).lower()
+    members = {wire_name(name): value for name, value in attrs.asdict(event).items()}
+    return json.dumps({"event": name, **members}, separators=(",", ":"))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.isprintable():
+        return value
+    return _printable(json.dumps(value, ensure_ascii=False))
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+
+
+# --- completion --------------------------------------------------------------------------------
+
+_MAX_KNOWN = 500  # of each kind
+_LABELS = ("username", "group_name")
+
+
+class Known:
+    """The IDs that were heard of, by their kind, each with a name if it came with one."""
+
+    def __init__(self) -> None:
+        self._by_kind: dict[object, dict[str, str]] = {UserId: {}, GroupId: {}, PeerId: {}}
+
+    def note(self, message: object) -> None:
+        """All IDs in a message, and in what is in it."""
+        kind: Any = type(message)
+        if not attrs.has(kind):
+            return
+        label = next((getattr(message, name) for name in _LABELS if hasattr(message, name)), "")
+        for field in attrs.fields(kind):
+            value = getattr(message, field.name)
+            for inner in value if isinstance(value, tuple) else (value,):
+                self.note(inner)
+            ids = self._of(field)
+            if ids is not None and value is not None:
+                ids[value] = label or ids.pop(value, "")
+                if len(ids) > _MAX_KNOWN:
+                    del ids[next(iter(ids))]
+
+    def of(self, field: "attrs.Attribute[Any]") -> Mapping[str, str]:
+        """Those that may stand in this field; a copy, for another thread to go through."""
+        return dict(self._of(field) or {})
+
+    def _of(self, field: "attrs.Attribute[Any]") -> dict[str, str] | None:
+        return next(
+            (ids for kind, ids in self._by_kind.items() if kind in (field.type, *get_args(field.type))), None
+        )
+
+
+@attrs.frozen
+class Candidate:
+    """`text` takes the place of the last `length` characters. `about` says what it is."""
+
+    text: str
+    length: int
+    about: str = ""
+
+
+def candidates(before: str, known: Known) -> Iterator[Candidate]:
+    """What may stand where the cursor is, behind `before`."""
+    name, space, rest = before.lstrip().partition(" ")
+    if not space:
+        yield from (Candidate(each, len(name)) for each in TYPES if each.startswith(name))
+    elif name in TYPES:
+        fields = fields_of(TYPES[name])
+        word = re.split(r"\s", rest)[-1]
+        member, equals, value = word.partition("=")
+        if not equals:
+            yield from (
+                Candidate(f"{each}=", len(word), "" if field.default is attrs.NOTHING else "optional")
+                for each, field in fields.items()
+                if each.startswith(word) and f"{each}=" not in rest
+            )
+        elif member in fields:
+            for each, about in _values(fields[member], known).items():
+                if each.startswith(value):
+                    yield Candidate(each, len(value), about)
+
+
+def _values(field: "attrs.Attribute[Any]", known: Known) -> Mapping[str, str]:
+    rule = rule_of(field)
+    if isinstance(rule, Boolean):
+        return {"true": "", "false": ""}
+    return dict.fromkeys(rule.options, "") if isinstance(rule, OneOf) else known.of(field)
