@@ -221,7 +221,7 @@ def known() -> Known:
     [
         ("", list(TYPES)),
         ("c", ["create-group", "call-request", "call-response", "client-state"]),
-        ("join", ["join-group"]),
+        ("join", ["join-group", "join-call"]),
         ("frob", []),
         ("frob ", []),
         ("create-group ", ["groupName=", "username="]),

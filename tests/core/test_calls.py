@@ -105,6 +105,13 @@ def call(tea):
     return tea.given((ann, MUTE))
 
 
+def test_a_group_tells_how_many_are_in_its_call(tea):
+    """To whoever asks before joining."""
+    assert tea.hub.group_info(FIRST).in_call == 0
+    tea.given((ann, MUTE), (bob, MUTE))
+    assert tea.hub.group_info(FIRST).in_call == 2
+
+
 # --- joining and leaving -----------------------------------------------------------------------
 
 

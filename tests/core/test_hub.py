@@ -870,13 +870,13 @@ def test_group_info(call):
     """A group's info has its name, its time of creation and the number of its members."""
     call.given(after(5))
 
-    assert call.hub.group_info(FIRST) == GroupInfo(FIRST, "Tea", created_at=DAWN, members=2)
+    assert call.hub.group_info(FIRST) == GroupInfo(FIRST, "Tea", created_at=DAWN, members=2, in_call=0)
 
 
 def test_group_info_of_an_empty_group(tea):
     """An empty group exists until its TTL is over."""
     tea.given(lost(ann))
-    assert tea.hub.group_info(FIRST) == GroupInfo(FIRST, "Tea", created_at=DAWN, members=0)
+    assert tea.hub.group_info(FIRST) == GroupInfo(FIRST, "Tea", created_at=DAWN, members=0, in_call=0)
 
     tea.given(after(TTL))
     assert tea.hub.group_info(FIRST) is None

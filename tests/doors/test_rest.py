@@ -85,6 +85,7 @@ async def test_a_group(world):
         "name": "Tëam",
         "createdAt": "2023-11-14T22:13:20.250Z",
         "memberCount": 1,
+        "inCall": 0,
         "exists": True,
     }
     assert await get(world, f"/api/group/{GROUP}") == expected
