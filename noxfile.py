@@ -77,6 +77,16 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
 
 
+@nox.session(python=False)
+def web(session: nox.Session) -> None:
+    """tsc --strict over the web client's JavaScript: tests/tsconfig.json."""
+    if shutil.which("npm") is None:
+        session.skip("there is no npm here; it brings the TypeScript compiler")
+    install_node_modules(session)
+    with session.chdir("tests"):
+        session.run("npx", "tsc", "--project", "tsconfig.json", external=True)
+
+
 @nox.session(python=PYTHONS[:1])
 def floors(session: nox.Session) -> None:
     """Who may import whom: docs/design.md."""

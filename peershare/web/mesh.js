@@ -47,7 +47,7 @@ const isScreen = (track) => track !== null && "displaySurface" in track.getSetti
 
 /** One RTCPeerConnection. */
 class Connection {
-  instance = crypto.randomUUID();
+  instance = crypto.getRandomValues(new Uint32Array(2)).join("-"); // randomUUID() is for secure pages alone
   /** @type {string | null} the instance of the other side */
   remote = null;
   stream = new MediaStream();
@@ -108,7 +108,7 @@ class Connection {
     if (!parameters.encodings?.length) return;
     const { atMost, inAll } = isScreen(sender.track) ? SCREEN : CAMERA;
     parameters.encodings[0].maxBitrate = Math.min(atMost, inAll / peers);
-    await sender.setParameters(parameters);
+    await sender.setParameters(parameters).catch(() => {}); // a courtesy; where it can't be set, it isn't
   }
 
   // --- perfect negotiation ---
