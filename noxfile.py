@@ -80,6 +80,8 @@ def types(session: nox.Session) -> None:
 @nox.session(python=False)
 def web(session: nox.Session) -> None:
     """The web client's types, and its format."""
+    if shutil.which("npm") is None:
+        session.skip("there is no npm here; it brings the TypeScript compiler")
     install_node_modules(session)
     session.run("tests/node_modules/.bin/tsc", "--project", "tests/tsconfig.json", external=True)
     style = ["--config", "tests/prettier.json", "peershare/web/*.js"]

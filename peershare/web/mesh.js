@@ -41,15 +41,12 @@ const placeholders = {};
 /** @param {Kind} kind */
 const placeholder = (kind) => (placeholders[kind] ??= new RTCPeerConnection().addTransceiver(kind).receiver.track);
 
-/** Not randomUUID(), which pages over http do without. */
-const randomName = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
-
 /** @param {MediaStreamTrack | null} track */
 const isScreen = (track) => track !== null && "displaySurface" in track.getSettings();
 
 /** One RTCPeerConnection. */
 class Connection {
-  instance = randomName();
+  instance = crypto.getRandomValues(new Uint32Array(2)).join("-"); // randomUUID() is for secure pages alone
   /** @type {string | null} the instance of the other side */
   remote = null;
   stream = new MediaStream();
@@ -110,7 +107,7 @@ class Connection {
     if (!parameters.encodings?.length) return;
     const { atMost, inAll } = isScreen(sender.track) ? SCREEN : CAMERA;
     parameters.encodings[0].maxBitrate = Math.min(atMost, inAll / peers);
-    await sender.setParameters(parameters);
+    await sender.setParameters(parameters).catch(() => {}); // a courtesy; where it can't be set, it isn't
   }
 
   // --- perfect negotiation ---

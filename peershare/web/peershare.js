@@ -156,8 +156,8 @@ class Pace {
 /** @template T @param {T[]} items @param {(item: T) => string} key @returns {Map<string, T>} */
 const mapBy = (items, key) => new Map(items.map((item) => [key(item), item]));
 
-/** @param {{from: string, to: string}} ring @param {{from: string, to: string}} other */
-const isSame = (ring, other) => ring.from === other.from && ring.to === other.to;
+/** @param {{from: string, to: string}} ring @returns {(other: {from: string, to: string}) => boolean} */
+const isLike = (ring) => (other) => ring.from === other.from && ring.to === other.to;
 
 /** @returns {Call} */
 const noCall = () => ({ participants: new Map(), incoming: new Map(), outgoing: new Map(), recent: [] });
@@ -242,7 +242,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
   close() {
     if (this.#state === "closed") return;
     const socket = this.#socket;
-    if (this.#state === "online" && this.group) this.#write("leave-group", { userId: this.userId });
+    if (this.#state === "online" && this.group) this.#write({ type: "leave-group", payload: { userId: this.userId } });
     this.#letGo();
     socket?.close(1000);
     this.#end(1000, "closed");
@@ -253,7 +253,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     if (this.retryAt !== null) this.#connect();
   }
 
-  /** What a page needs to go on with this session after a reload: keep it in sessionStorage. @returns {Saved | null} */
+  /** What a page needs to go on with this session after a reload; for sessionStorage. @returns {Saved | null} */
   save() {
     return this.#session && this.#state !== "closed" ? { ...this.#session, ...this.#remembered } : null;
   }
@@ -310,7 +310,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     await this.#ask("decline-ring", { from });
   }
 
-  /** Say something to another member, now or when the connection is back. @param {string} to @param {any} data any JSON */
+  /** Say it to another member, now or when the connection is back. @param {string} to @param {any} data any JSON */
   signal(to, data) {
     this.#say("signal", { to, data });
   }
@@ -353,16 +353,16 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     }
   }
 
-  /** Aside from the session: it is neither counted nor said again. @param {string} type @param {object} payload */
-  #write(type, payload, requestId = HELLO) {
+  /** Aside from the session: not counted, and not said again. @param {{type: string, payload: object, requestId?: string}} message */
+  #write(message) {
     this.#pace.take();
-    this.#socket?.send(JSON.stringify({ type, payload, requestId }));
+    this.#socket?.send(JSON.stringify(message));
   }
 
   /** @param {number} [atLeast] */
   #acknowledge(atLeast) {
     const received = this.#ledger.ackDue(atLeast);
-    if (received !== null) this.#write("ack", { received });
+    if (received !== null) this.#write({ type: "ack", payload: { received } });
   }
 
   // --- one connection after another ---
@@ -382,7 +382,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     this.#isResuming = this.#session !== null;
     // A page that was reloaded has no state that what it missed could be added to: it asks for the whole.
     const received = this.#isReloaded ? Number.MAX_SAFE_INTEGER : this.#ledger.received;
-    this.#write(HELLO, { protocol: 2, ...(this.#session && { resume: { ...this.#session, received } }) });
+    const resume = this.#session ? { ...this.#session, received } : undefined;
+    this.#write({ type: "hello", payload: { protocol: 2, resume }, requestId: HELLO });
   }
 
   /** @param {number} code @param {string} [reason] */
@@ -416,7 +417,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     this.retryAt = null;
     this.#living.abort();
     this.#setState("closed");
-    this.#fail(() => true, new Error("closed"));
+    this.#fail(new Error("closed"));
     this.#emit("closed", { code, reason });
   }
 
@@ -459,26 +460,25 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     if (this.#isStale && type !== "existing-peers" && type !== "call-state") this.#setCall({});
     if (type === "error" && requestId === HELLO) return this.#startAnew(payload);
     if (Object.hasOwn(this.#handlers, type)) this.#handlers[type](payload);
-    if (requestId) this.#settle(requestId, type === "error" ? new Refused(payload) : null, payload);
+    if (type !== "signal" && type !== "pong") this.#changed();
+    if (requestId) this.#settle(requestId, payload, type === "error");
     if (this.#state === "online") this.#acknowledge();
   }
 
-  /** @param {string} requestId @param {Refused | null} refusal @param {any} payload */
-  #settle(requestId, refusal, payload) {
+  /** @param {string} requestId @param {any} answer @param {boolean} isRefusal */
+  #settle(requestId, answer, isRefusal) {
     const ask = this.#asks.get(requestId);
     if (!ask) return;
     this.#asks.delete(requestId);
     this.#ledger.confirm(ask.said);
-    if (refusal) ask.reject(refusal);
-    else ask.resolve(payload);
+    if (isRefusal) ask.reject(new Refused(answer));
+    else ask.resolve(answer);
   }
 
-  /** @param {(said: {text: string}) => boolean} isConcerned @param {Error} why */
-  #fail(isConcerned, why) {
-    for (const [requestId, ask] of [...this.#asks]) {
-      if (!isConcerned(ask.said)) continue;
-      this.#asks.delete(requestId);
-      ask.reject(why);
+  /** Reject what is waited for. @param {Error} why @param {(said: {text: string}) => boolean} [isConcerned] */
+  #fail(why, isConcerned = () => true) {
+    for (const [requestId, { said, reject }] of [...this.#asks]) {
+      if (isConcerned(said) && this.#asks.delete(requestId)) reject(why);
     }
   }
 
@@ -495,25 +495,60 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     "group-created": (group) => this.#enter(group),
     "group-joined": (group) => this.#enter(group),
     "group-left": () => this.#leave(),
-    "user-joined": ({ user }) => this.#addMember(user),
-    "user-left": ({ userId, reason }) => this.#removeMember(userId, reason),
-    "member-status": ({ userId, ...status }) => this.#setStatus(userId, status),
+    "user-joined": ({ user }) => {
+      this.group?.members.set(user.id, user);
+      this.#emit("member-joined", { member: user });
+    },
+    "user-left": ({ userId, reason }) => {
+      const member = this.#member(userId);
+      this.group?.members.delete(userId);
+      if (member) this.#emit("member-left", { member, reason });
+    },
+    "member-status": ({ userId, status, until }) => {
+      const member = this.#member(userId);
+      if (!member) return;
+      Object.assign(member, { until, status: status === "away" ? status : undefined });
+      this.#emit("member-status", { member });
+    },
+    "peer-joined": ({ peerId, username }) => {
+      const members = [...(this.group?.members.values() ?? [])];
+      Object.assign(members.find((member) => member.username === username) ?? {}, { peerId });
+    },
 
     "call-state": (state) => this.#setCall(state),
-    "call-joined": ({ participants }) => this.#enterCall(participants),
-    "call-left": () => this.#removeParticipant(this.userId ?? ""),
-    "participant-joined": ({ participant }) => this.#addParticipant(participant),
-    "participant-left": ({ userId }) => this.#removeParticipant(userId),
-    "participant-media": (participant) => this.#setMedia(participant),
-    "ringing": ({ rings }) => this.#addOutgoing(rings),
-    "incoming-ring": (ring) => this.#addIncoming(ring),
-    "ring-ended": (ended) => this.#endRing(ended),
+    "call-joined": ({ participants }) =>
+      this.#setParticipants([...participants, { userId: this.userId, ...this.#media }]),
+    "call-left": () => this.call.participants.delete(this.userId ?? ""),
+    "participant-joined": ({ participant }) => {
+      this.call.participants.set(participant.userId, participant);
+      this.#emit("participant-joined", { participant });
+    },
+    "participant-left": ({ userId }) => {
+      if (this.call.participants.delete(userId)) this.#emit("participant-left", { userId });
+    },
+    "participant-media": (participant) => {
+      this.call.participants.set(participant.userId, participant);
+      this.#emit("participant-media", { participant });
+    },
+    "ringing": ({ rings }) => {
+      for (const ring of rings) this.call.outgoing.set(ring.to, ring);
+    },
+    "incoming-ring": ({ from, username, until }) => {
+      this.call.incoming.set(from, { from, to: this.userId ?? "", until, username });
+      this.#emit("ring", { from, username, until });
+    },
+    "ring-ended": (ended) => {
+      if (ended.to === this.userId) this.call.incoming.delete(ended.from);
+      else this.call.outgoing.delete(ended.to);
+      this.call.recent = [...this.call.recent, ended].slice(-RECENT_RINGS);
+      this.#emit("ring-ended", ended);
+    },
     "signal": (signal) => this.#emit("signal", signal),
   };
 
   // --- the session ---
 
-  /** @param {{sessionId: string, resumeToken: string, heartbeat: {intervalMs: number}, limits: Record<string, number>}} welcome */
+  /** @param {any} welcome */
   #welcome({ sessionId, resumeToken, heartbeat, limits }) {
     this.#session = { sessionId, resumeToken };
     this.#heartbeat = heartbeat.intervalMs;
@@ -528,13 +563,13 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     this.#isLost = false;
   }
 
-  /** @param {{recovered: boolean, received: number, userId: string, groupId?: string}} resumed */
+  /** @param {any} resumed */
   #resume(resumed) {
     this.#ledger.resume(resumed, this.#isReloaded);
     this.#isReloaded = false;
     this.userId = resumed.userId;
     if (!resumed.recovered) this.#catchUp(resumed);
-    this.#write("ack", { received: this.#ledger.received }); // which makes the token before this one worthless
+    this.#write({ type: "ack", payload: { received: this.#ledger.received } }); // the token before is worthless now
     this.#goOnline();
     this.#emit("resumed", { recovered: resumed.recovered });
   }
@@ -542,24 +577,19 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
   /** What was missed can't be said again: not the answers either. @param {{groupId?: string}} resumed */
   #catchUp({ groupId }) {
     const why = new Refused({ code: "ANSWER_LOST", message: "The answer was lost with the connection" });
-    this.#fail((said) => !this.#ledger.isUnconfirmed(said), why);
+    this.#fail(why, (said) => !this.#ledger.isUnconfirmed(said));
     if (groupId !== this.group?.id) this.#leave();
   }
 
   #goOnline() {
     this.#attempt = 0;
-    this.#later("ack", ACK_INTERVAL, () => this.#acknowledgeLater());
+    this.#timers.ack = setInterval(() => this.#acknowledge(1), ACK_INTERVAL);
     this.#setState("online");
     if (document.hidden) this.#showVisibility(); // a resume counts as being looked at
     this.#flush();
   }
 
-  #acknowledgeLater() {
-    this.#acknowledge(1);
-    this.#later("ack", ACK_INTERVAL, () => this.#acknowledgeLater());
-  }
-
-  /** The `hello` was refused. @param {{code: string, message: string, details?: Record<string, any>}} error */
+  /** The `hello` was refused. @param {any} error */
   #startAnew(error) {
     if (error.code === "RATE_LIMITED") {
       this.#pause = error.details?.retryAfterMs ?? 0;
@@ -573,7 +603,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     this.#session = null;
     this.#isReloaded = false;
     this.#isLost = true;
-    this.#fail(() => true, new Refused(error));
+    this.#fail(new Refused(error));
     this.#ledger = new Ledger();
     this.#hello();
   }
@@ -583,22 +613,21 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     this.#remembered = {};
     this.group = null;
     this.call = noCall();
-    this.#changed();
   }
 
   // --- the group ---
 
-  /** One's own, as it is: after a join, or a resume. @param {{groupId: string, groupName: string, user: Member, members?: Member[]}} group */
+  /** One's own, as it is: after a join, or a resume. @param {any} group */
   #enter({ groupId, groupName, user, members = [] }) {
     if (this.group?.id !== groupId) this.#leave();
     const before = this.group?.members;
-    this.group = { id: groupId, name: groupName, me: user, members: mapBy(members, ({ id }) => id) };
+    const after = mapBy(/** @type {Member[]} */ (members), ({ id }) => id);
+    this.group = { id: groupId, name: groupName, me: user, members: after };
     this.#remembered = { groupId, groupName, username: user.username };
-    if (before) this.#tellDifference(before, this.group.members);
+    if (before) this.#tellDifference(before, after);
     const { participants, incoming, outgoing } = this.call;
     this.#isStale = participants.size + incoming.size + outgoing.size > 0;
     if (this.#isStale) this.#ping(); // its pong comes behind `call-state`, or in its place
-    this.#changed();
   }
 
   /** @param {Map<string, Member>} before @param {Map<string, Member>} after */
@@ -612,123 +641,50 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     this.#setCall({});
     this.group = null;
     this.#remembered = {};
-    this.#changed();
   }
 
-  /** @param {Member} member */
-  #addMember(member) {
-    this.group?.members.set(member.id, member);
-    this.#emit("member-joined", { member });
-    this.#changed();
-  }
-
-  /** @param {string} userId @param {string} reason */
-  #removeMember(userId, reason) {
-    const member = this.group?.members.get(userId);
-    if (!member) return;
-    this.group?.members.delete(userId);
-    this.#emit("member-left", { member, reason });
-    this.#changed();
-  }
-
-  /** @param {string} userId @param {{status: "away" | "online", until?: number}} status */
-  #setStatus(userId, { status, until }) {
-    const member = this.group?.members.get(userId);
-    if (!member) return;
-    if (status === "away") Object.assign(member, { status, until });
-    else {
-      delete member.status;
-      delete member.until;
-    }
-    this.#emit("member-status", { member });
-    this.#changed();
+  /** @param {string} userId */
+  #member(userId) {
+    return this.group?.members.get(userId);
   }
 
   // --- the call ---
 
-  /** All of it; what is news is told. @param {{participants?: Participant[], rings?: Ring[], recentRings?: EndedRing[]}} state */
+  /**
+   * All of it; what is news is told.
+   * @param {{participants?: Participant[], rings?: Ring[], recentRings?: EndedRing[]}} state
+   */
   #setCall({ participants = [], rings = [], recentRings = [] }) {
     this.#isStale = false;
-    const before = [...this.call.incoming.values(), ...this.call.outgoing.values()];
     this.#setParticipants(participants);
-    for (const ring of before) {
-      if (rings.some((other) => isSame(ring, other))) continue;
-      const ended = recentRings.filter((other) => isSame(ring, other)).at(-1);
-      const outcome = ring.from === this.userId ? "cancelled" : "missed";
-      this.#endRing(ended ?? { ...ring, outcome, endedAt: this.serverNow() });
-    }
+    const known = [...this.call.incoming.values(), ...this.call.outgoing.values()];
+    for (const ring of known) if (!rings.some(isLike(ring))) this.#endRing(ring, recentRings);
+    for (const ring of rings) if (!known.some(isLike(ring))) this.#addRing(ring);
     this.call.recent = recentRings;
-    this.#addOutgoing(rings.filter(({ from }) => from === this.userId));
-    for (const ring of rings) if (ring.to === this.userId) this.#addIncoming(ring);
-    this.#changed();
-  }
-
-  /** @param {Participant[]} others */
-  #enterCall(others) {
-    this.#setParticipants([...others, { userId: this.userId ?? "", ...this.#media }]);
-    this.#changed();
   }
 
   /** @param {Participant[]} participants */
   #setParticipants(participants) {
     const before = this.call.participants;
     const after = (this.call.participants = mapBy(participants, ({ userId }) => userId));
-    for (const userId of before.keys()) if (!after.has(userId)) this.#tellLeft(userId);
-    for (const [userId, participant] of after) if (!before.has(userId)) this.#tellJoined(participant);
+    for (const userId of before.keys())
+      if (!after.has(userId) && userId !== this.userId) this.#emit("participant-left", { userId });
+    for (const [userId, participant] of after)
+      if (!before.has(userId) && userId !== this.userId) this.#emit("participant-joined", { participant });
   }
 
-  /** @param {Participant} participant */
-  #addParticipant(participant) {
-    this.call.participants.set(participant.userId, participant);
-    this.#tellJoined(participant);
-    this.#changed();
+  /** @param {Ring} ring */
+  #addRing(ring) {
+    if (ring.from === this.userId) this.call.outgoing.set(ring.to, ring);
+    else this.#handlers["incoming-ring"]({ ...ring, username: this.#member(ring.from)?.username ?? "" });
   }
 
-  /** @param {string} userId */
-  #removeParticipant(userId) {
-    if (this.call.participants.delete(userId)) this.#tellLeft(userId);
-    this.#changed();
-  }
-
-  /** @param {Participant} participant one of the others: of oneself the page knows */
-  #tellJoined(participant) {
-    if (participant.userId !== this.userId) this.#emit("participant-joined", { participant });
-  }
-
-  /** @param {string} userId */
-  #tellLeft(userId) {
-    if (userId !== this.userId) this.#emit("participant-left", { userId });
-  }
-
-  /** @param {Participant} participant */
-  #setMedia(participant) {
-    this.call.participants.set(participant.userId, participant);
-    this.#emit("participant-media", { participant });
-    this.#changed();
-  }
-
-  /** @param {Ring[]} rings */
-  #addOutgoing(rings) {
-    for (const ring of rings) this.call.outgoing.set(ring.to, ring);
-    this.#changed();
-  }
-
-  /** @param {{from: string, username?: string, until: number}} ring */
-  #addIncoming({ from, username = this.group?.members.get(from)?.username ?? "", until }) {
-    const isNew = !this.call.incoming.has(from);
-    this.call.incoming.set(from, { from, to: this.userId ?? "", until, username });
-    if (isNew) this.#emit("ring", { from, username, until });
-    this.#changed();
-  }
-
-  /** @param {EndedRing} ended */
-  #endRing({ from, to, outcome, endedAt }) {
-    const ended = { from, to, outcome, endedAt };
-    if (to === this.userId) this.call.incoming.delete(from);
-    else this.call.outgoing.delete(to);
-    this.call.recent = [...this.call.recent, ended].slice(-RECENT_RINGS);
-    this.#emit("ring-ended", ended);
-    this.#changed();
+  /** It is not there any more; where nobody says how it ended, it is guessed. @param {Ring} ring @param {EndedRing[]} recent */
+  #endRing(ring, recent) {
+    const { from, to } = ring;
+    const outcome = from === this.userId ? "cancelled" : "missed";
+    const ended = recent.filter(isLike(ring)).at(-1) ?? { from, to, outcome, endedAt: this.serverNow() };
+    this.#handlers["ring-ended"](ended);
   }
 
   // --- what is told to the page ---
