@@ -11,7 +11,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import broadcast, comeback, flood, handshakes, idle, latency, peerjs, relay, rest, scaling, storm
+from bench import (
+    broadcast,
+    comeback,
+    flood,
+    handshakes,
+    idle,
+    latency,
+    peerjs,
+    relay,
+    rest,
+    scaling,
+    sessions,
+    storm,
+)
 from bench.clients import Trouble
 from bench.report import write_report
 from bench.servers import GENERATOR_CORE, SERVER_CORE, raise_file_limit
@@ -24,6 +37,7 @@ QUESTIONS: dict[str, Callable[[Effort], Table]] = {
     "handshakes": handshakes.ask,
     "comeback": comeback.ask,
     "flood": flood.ask,
+    "sessions": sessions.ask,
     "idle": idle.ask,
     "latency": latency.ask,
     "scaling": scaling.ask,
