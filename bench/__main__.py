@@ -23,6 +23,7 @@ from bench import (
     relay,
     rest,
     scaling,
+    sessions,
     storm,
 )
 from bench.clients import Trouble
@@ -37,6 +38,7 @@ QUESTIONS: dict[str, Callable[[Effort], Table]] = {
     "handshakes": handshakes.ask,
     "comeback": comeback.ask,
     "flood": flood.ask,
+    "sessions": sessions.ask,
     "idle": idle.ask,
     "latency": latency.ask,
     "scaling": scaling.ask,

@@ -2,7 +2,8 @@
 
 House rules: it must be lighter than any server it measures. What is sent in a loop was made beforehand,
 with one fixed mask; of what is received a loop reads the frames' headers alone. JSON is parsed only while
-setting up.
+setting up. So it is not `peershare.client`, which costs more for a message than the server does: that stands
+where few clients shall do all that real ones do, in `flood`.
 """
 
 import json
@@ -263,13 +264,16 @@ CANDIDATE = {
 }
 
 
-def open_pairs(port: int, pairs: int) -> Crowd:
+def open_pairs(port: int, pairs: int, *, sessions: bool = False) -> Crowd:
     """2 x `pairs` clients, each with a partner in a group of two and a `signal` for it as its frame.
 
-    Every pair has exchanged one signal each way, so it is known that what follows will be relayed.
+    With `sessions` each has one, which the peers of PeerShare do not know. Every pair has exchanged one
+    signal each way, so it is known that what follows will be relayed.
     """
     crowd = open_crowd(port, 2 * pairs)
     clients = pair_up(crowd)
+    if sessions:
+        crowd.ask(dict.fromkeys(clients, frame("hello", protocol=2)), "welcome")
     for client in clients:
         client.frame = frame("signal", to=client.partner.user_id, data=CANDIDATE)
     create = frame("create-group", groupName="Pair", username="Ann")

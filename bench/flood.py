@@ -1,8 +1,12 @@
 """What do others notice when one address does all at once what a public server must expect?
 
-20 pairs talk, as in `comeback`. Meanwhile another process, from an address of its own, opens 1,000 WebSockets
-again and again; of those that it gets, each says 10,000 messages as fast as it can; and it keeps 100 requests
-going that come a byte a second. PeerShare has its limits as they are by default.
+20 pairs talk, 200 signals a second in all, sent evenly. Meanwhile another process, from an address of its
+own, opens 1,000 WebSockets again and again; of those that it gets, each says 10,000 messages as fast as it
+can; and it keeps 100 requests going that come a byte a second. PeerShare has its default limits.
+
+The pairs are sessions of `peershare.client`, which do all that a real client does. A signal's time runs from
+when it ought to have been sent to when the program has it, and so the client's work is in it. Whoever loses
+his connection over the flood ends the measurement.
 
 `python -m bench.flood PORT SECONDS` is that other process; the rest is `nox -s bench -- flood`.
 """
@@ -12,12 +16,17 @@ import statistics
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, suppress
 
-from bench.clients import HANDSHAKE, open_pairs, text_frame
-from bench.latency import paced, quantile
+import trio
+
+from bench.clients import CANDIDATE, HANDSHAKE, PATIENCE, Trouble, text_frame
+from bench.latency import quantile
 from bench.servers import LIMITED, Server, raise_file_limit, run
 from bench.trial import Effort, Table, say
+from peershare.client import Lost, Session, open_session
+from peershare.messages import CreateGroup, GroupCreated, GroupName, JoinGroup, Signal, SignalFrom, Username
 
 _PAIRS, _RATE, _SECONDS = 20, 200.0, 8.0
 _ADDRESS = "127.0.0.9"  # all of 127.0.0.0/8 is this machine; only 127.0.0.1 is trusted here
@@ -46,14 +55,57 @@ def ask(effort: Effort) -> Table:
 
 
 def _one_round(server: Server, seconds: float, *, flooded: bool) -> list[float]:
-    crowd = open_pairs(server.port, _PAIRS)
     command = [sys.executable, "-m", "bench.flood", str(server.port), str(seconds)]
     with subprocess.Popen(command if flooded else ["true"]) as others:
-        taken = sorted(paced(crowd, _RATE, seconds).taken)
+        taken = sorted(trio.run(_talk, server.port, seconds))
         others.wait()
-    crowd.close()
     server.rest()
     return [1e3 * quantile(taken, 0.5), 1e3 * quantile(taken, 0.99), 1e3 * taken[-1]]
+
+
+# --- those who talk ----------------------------------------------------------------------------
+
+
+async def _talk(port: int, seconds: float) -> list[float]:
+    """How long each signal took, in seconds."""
+    taken: list[float] = []
+    async with AsyncExitStack() as stack:
+        url = f"ws://127.0.0.1:{port}/ws"
+        sessions = [await stack.enter_async_context(open_session(url)) for _ in range(2 * _PAIRS)]
+        for one, other in zip(sessions[::2], sessions[1::2], strict=True):
+            made = await one.ask(CreateGroup(GroupName("Pair"), Username("Ann")))
+            assert isinstance(made, GroupCreated)
+            await other.ask(JoinGroup(made.group_id, Username("Bob")))
+        async with trio.open_nursery() as nursery:
+            for session in sessions:
+                nursery.start_soon(_hear, session, taken)
+            said = await _say(sessions, seconds)
+            with trio.move_on_after(PATIENCE):
+                while len(taken) < said:  # noqa: ASYNC110 - nothing is measured any more
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+        if len(taken) < said:
+            raise Trouble("the flood has cost somebody else his connection")
+    return taken
+
+
+async def _say(sessions: Sequence[Session], seconds: float) -> int:
+    """Each in turn, to its partner. How many signals."""
+    began, number = trio.current_time(), 0
+    for number in range(int(_RATE * seconds)):
+        at = number % len(sessions)
+        due = began + number / _RATE
+        await trio.sleep_until(due)
+        await sessions[at].send(Signal(sessions[at ^ 1].user_id, {**CANDIDATE, "due": due}))
+    return number + 1
+
+
+async def _hear(session: Session, taken: list[float]) -> None:
+    async for event in session:
+        if isinstance(event, SignalFrom):
+            taken.append(trio.current_time() - event.data["due"])
+        elif isinstance(event, Lost):
+            return  # what follows is missed, and ends the measurement
 
 
 # --- the flood ---------------------------------------------------------------------------------

@@ -72,6 +72,9 @@ class Proxy:
         await trio.serve_listeners(self._serve, [listener])
 
     async def _serve(self, near: trio.SocketStream) -> None:
+        if self.refusing:
+            await trio.aclose_forcefully(near)
+            return
         with suppress(OSError, *_BROKEN):
             far = await trio.open_tcp_stream("127.0.0.1", self._port)
             link = Link(near, far)

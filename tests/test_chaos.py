@@ -34,7 +34,7 @@ from tests.support import resident, running
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
 SESSIONS, GROUPS = 200, 20
-GRACE = 20.0  # s; longer than any fault: who is lost comes back in time
+GRACE = 30.0  # s; longer than any fault: who is lost comes back in time
 LATE = 5.0  # s: who is lost for good is given up this much later at most
 HEARTBEAT = 3000  # ms: a connection that is half dead is noticed in two of these, and a busy machine answers
 

@@ -66,9 +66,13 @@ class Ledger:
     def is_full(self) -> bool:
         return len(self.unconfirmed) >= MAX_UNCONFIRMED
 
+    @property
+    def has_unwritten(self) -> bool:
+        return self.written < len(self.unconfirmed)
+
     def next_unwritten(self) -> str | None:
         """What to write next. It counts as written."""
-        if self.written == len(self.unconfirmed):
+        if not self.has_unwritten:
             return None
         self.written += 1
         return self.unconfirmed[self.written - 1]

@@ -102,10 +102,7 @@ async def open_session(
             except Exception as error:  # noqa: BLE001 - the program's: raised below, and not in a group
                 failure = error
             finally:
-                with trio.move_on_after(_CLOSE_TIMEOUT, shield=True):
-                    await session._close()  # noqa: SLF001
-                session._living.cancel()  # noqa: SLF001
-                session._finish(SessionOver(1000, ""))  # noqa: SLF001
+                await session._close()  # noqa: SLF001
         nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
@@ -204,14 +201,28 @@ class Session:
         self._asked[request_id] = (self._ledger.say(encode_client(Ping(), request_id)), _Answer())
 
     async def _close(self) -> None:
-        if self._websocket is None:
-            return
-        with suppress(ConnectionClosed, SessionOver):
-            if self.group_id is not None and self._is_open:
-                await self._say(encode_client(LeaveGroup(self.user_id)))
-                while self._ledger.written < len(self._ledger.unconfirmed):
-                    await self._changed.park()
-            await self._websocket.aclose(1000, "")
+        """Say goodbye if that can be done in time, and end all tasks in any case."""
+        try:
+            with trio.move_on_after(_CLOSE_TIMEOUT, shield=True), suppress(SessionOver):
+                await self._say_goodbye()
+        finally:
+            self._living.cancel()
+            self._finish(SessionOver(1000, ""))
+
+    async def _say_goodbye(self) -> None:
+        """Leave the group and close for good; where a connection is lost over it, on the next one."""
+        if self.group_id is not None:
+            await self._say(encode_client(LeaveGroup(self.user_id)))
+        tried: WebSocketConnection | None = None
+        while self.over is None:
+            websocket = self._websocket
+            if websocket is None or websocket is tried or not self._is_open or self._ledger.has_unwritten:
+                await self._changed.park()
+                continue
+            tried = websocket
+            await websocket.aclose(1000, "")
+            if websocket.closed is not None and websocket.closed.code == 1000:
+                return
 
     # --- one connection after another ---
 

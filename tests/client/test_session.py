@@ -204,6 +204,37 @@ async def test_a_block_that_is_cancelled(url):
         assert (await until(ann, UserLeft)).reason == "left"
 
 
+async def test_a_connection_that_is_lost_over_the_goodbye(server, url, nursery):
+    """The goodbye is said on the next one: the others hear that it left, and not when its grace is over."""
+    proxy = Proxy(server.port, 1)
+    port = await nursery.start(proxy.run)
+    async with open_session(url) as ann:
+        group = await ann.ask(CreateGroup("Team", "ann"))
+        for sleep in (0, 0, 0.05):  # before it is noticed, and after
+            async with open_session(f"ws://127.0.0.1:{port}", wait=lambda _: 0.1) as bob:
+                await bob.ask(JoinGroup(group.group_id, "bob"))
+                for link in list(proxy.links):
+                    await link.cut()
+                await trio.sleep(sleep)
+            assert (await until(ann, UserLeft)).reason == "left"
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_that_does_not_come_back(server, nursery):
+    """Leaving the block takes two seconds then, and no longer."""
+    proxy = Proxy(server.port, 1)
+    port = await nursery.start(proxy.run)
+    async with open_session(f"ws://127.0.0.1:{port}", wait=lambda _: 0.1) as bob:
+        await bob.ask(CreateGroup("Team", "bob"))
+        proxy.refusing = True
+        await proxy.cut_one()
+        await until(bob, Lost)
+        began = trio.current_time()
+    assert 2 <= trio.current_time() - began < 3
+    assert bob.over.code == 1000
+    nursery.cancel_scope.cancel()
+
+
 async def test_an_exception_in_the_block(url):
     """It comes out as it is."""
     with pytest.raises(KeyError, match="mine"):
