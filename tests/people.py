@@ -30,7 +30,7 @@ _LOUDNESS = """async (video) => {
   const analyser = context.createAnalyser();
   context.createMediaStreamSource(video.srcObject).connect(analyser);
   const samples = new Float32Array(analyser.fftSize);
-  const end = performance.now() + 2500;  // the fake microphone beeps once a second
+  const end = performance.now() + 5000;  // the fake microphone beeps once a second
   let loudest = 0;
   while (performance.now() < end && loudest < 0.01) {
     await new Promise((resolve) => setTimeout(resolve, 20));

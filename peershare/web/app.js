@@ -2,7 +2,7 @@
 
 import { callView } from "./call.js";
 import { announce, fill, toast } from "./dom.js";
-import { groupView, ringCards } from "./group.js";
+import { closeRings, groupView, ringCards, waiting } from "./group.js";
 import { groupIdIn, landing } from "./landing.js";
 import { lobby } from "./lobby.js";
 import { Bell, Devices } from "./media.js";
@@ -35,7 +35,7 @@ function show(next, title) {
   screen?.close?.();
   screen = next;
   fill(root, next.element);
-  document.title = title;
+  if (title) document.title = title;
   next.focus?.focus({ preventScroll: true });
 }
 
@@ -137,7 +137,9 @@ function patiently(deed) {
 
 /** After a reload: once the session is back, all is as it was. @param {Room} stay @param {string} id */
 function resume(stay, id) {
+  show(waiting(stay), "PeerShare");
   const settle = () => {
+    screen?.update?.();
     if (stay.group) take(stay);
     else if (stay.lost) {
       stay.leave();
@@ -153,43 +155,36 @@ function resume(stay, id) {
 function take(stay) {
   room = stay;
   const rings = ringCards(stay);
-  let isInCall = false;
+  /** @type {boolean | null} */
+  let showsCall = null;
 
   function draw() {
     if (room !== stay) return;
-    if (stay.group && !location.pathname.endsWith(stay.group.id))
-      history.replaceState(null, "", `/group/${stay.group.id}`);
-    if (screen === null || isInCall !== (stay.mesh !== null) || !shown) {
-      isInCall = stay.mesh !== null;
-      showRoom();
-    } else screen.update?.();
-    ringBell(rings.update());
+    if (stay.group) history.replaceState(null, "", `/group/${stay.group.id}`);
+    const isInCall = stay.mesh !== null;
+    if (showsCall === isInCall) screen?.update?.();
+    else show(isInCall ? callView(stay, { leaveCall }) : groupView(stay, { leave: () => leave() }), "");
+    showsCall = isInCall;
+    rings.update();
+    ringBell();
   }
 
-  let shown = false;
-  function showRoom() {
-    shown = true;
-    const leaveCall = () => stay.leaveCall().catch((error) => toast(sentence(error), "bad"));
-    show(isInCall ? callView(stay, { leaveCall }) : groupView(stay, { leave }), `${stay.place?.name} · PeerShare`);
-  }
+  const leaveCall = () => stay.leaveCall().catch((error) => toast(sentence(error), "bad"));
 
-  /** @param {string} [message] */
+  /** @param {string} [message] why, where it is not us who want it */
   function leave(message) {
-    room = null;
-    ringBell(0);
-    rings.close();
+    goOut();
     history.pushState(null, "", "/");
-    showLanding(typeof message === "string" ? { message } : { group: stay.place?.name });
-    stay.leave();
+    showLanding(message ? { message } : { group: stay.place?.name });
   }
 
-  /** @param {number} count who ring us */
-  function ringBell(count) {
-    const ringer = [...stay.client.call.incoming.values()][0];
-    if (count) bell.start({ loud: true });
-    else if (isInCall && room && stay.client.call.outgoing.size) bell.start({ loud: false });
+  function ringBell() {
+    const { incoming, outgoing } = stay.client.call;
+    const [ringer] = incoming.values();
+    document.title = ringer ? `${ringer.username} is calling` : `${stay.place?.name} · PeerShare`;
+    if (ringer) bell.start({ loud: true });
+    else if (showsCall && outgoing.size) bell.start({ loud: false });
     else bell.stop();
-    if (room) document.title = ringer ? `${ringer.username} is calling` : `${stay.place?.name} · PeerShare`;
   }
 
   stay.addEventListener("change", draw);
@@ -199,17 +194,23 @@ function take(stay) {
     else toast(text, kind);
   });
   stay.addEventListener("over", (event) => leave(/** @type {CustomEvent} */ (event).detail.text), { once: true });
-  history.replaceState(null, "", `/group/${stay.place?.id}`);
   draw();
   announce(`You are in ${stay.place?.name}.`);
+}
+
+/** Leave the group that we are in, if so. */
+function goOut() {
+  const stay = room;
+  room = null; // and so nothing of it is drawn any more
+  stay?.leave();
+  bell.stop();
+  closeRings();
 }
 
 addEventListener("popstate", () => {
   // Away from a group by the browser's own button: that is leaving.
   if (room && location.pathname.endsWith(room.place?.id ?? " ")) return;
-  room?.leave();
-  room = null;
-  bell.stop();
+  goOut();
   route();
 });
 route();

@@ -133,6 +133,7 @@ export function callView(room, { leaveCall }) {
     bar.press(event.key.toLowerCase());
   }
 
+  const awake = keepAwake();
   const resizing = new ResizeObserver(arrange);
   resizing.observe(stage);
   addEventListener("keydown", onKey);
@@ -158,6 +159,7 @@ export function callView(room, { leaveCall }) {
       mesh?.removeEventListener("stats", drawTiles);
       meter.stop();
       notice.close();
+      awake.abort();
       if (document.pictureInPictureElement) document.exitPictureInPicture().catch(() => {});
       if (document.fullscreenElement) document.exitFullscreen().catch(() => {});
     },
@@ -281,6 +283,19 @@ function controls(room, { leaveCall, togglePanel, pip }) {
     /** @param {string} key */
     press: (key) => keys[key]?.hidden === false && keys[key].click(),
   };
+}
+
+/** Phones would turn off the screen, and with it the camera. The lock is lost whenever the page is hidden. */
+function keepAwake() {
+  const living = new AbortController();
+  const ask = async () => {
+    const lock = document.hidden ? null : await navigator.wakeLock?.request("screen").catch(() => null);
+    if (living.signal.aborted) lock?.release();
+    else living.signal.addEventListener("abort", () => lock?.release());
+  };
+  document.addEventListener("visibilitychange", ask, { signal: living.signal });
+  ask();
+  return living;
 }
 
 async function toggleFull() {

@@ -321,24 +321,40 @@ function tellCall(names, isFull) {
 }
 
 /**
+ * While the session of a page that was reloaded is not back yet.
+ *
+ * @param {Room} room
+ */
+export function waiting(room) {
+  const notice = connectionNotice(room);
+  notice.update();
+  const title = h("h1", { tabIndex: -1 }, "Coming back…");
+  return {
+    element: h("main", { class: "group" }, h("header", { class: "bar" }, logo()), title, notice.element),
+    focus: title,
+    update: notice.update,
+    close: notice.close,
+  };
+}
+
+const ringPlace = () => /** @type {HTMLElement} */ (document.getElementById("rings"));
+
+/**
  * Who rings, above everything else.
  *
  * @param {Room} room
  */
-export function ringCards(room) {
-  const element = /** @type {HTMLElement} */ (document.getElementById("rings"));
-
-  function update() {
+export const ringCards = (room) => ({
+  update: () =>
     reconcile(
-      element,
+      ringPlace(),
       room.client.call.incoming.values(),
       (ring) => ring.from,
       (ring) => new RingCard(room, ring.from, ring.username),
-    );
-    return element.childElementCount;
-  }
-  return { update, close: () => fill(element) };
-}
+    ),
+});
+
+export const closeRings = () => reconcile(ringPlace(), [], String, () => ({ element: h("p"), update() {} }));
 
 class RingCard {
   /** @param {Room} room @param {string} from @param {string} username */
