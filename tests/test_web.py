@@ -1,524 +1,131 @@
-"""The web client as people use it: real Chromium with a fake camera and microphone, and a real server."""
+"""The web client of a really started server, as a browser gets it; whatever its files hold."""
 
+import http.client
+import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from contextlib import closing
 
 import pytest
-from playwright.sync_api import expect
 
-import peershare
-from tests.browser import ALWAYS_ALLOWED, FAKE_DEVICES, Chromium, launcher, node_module
-from tests.people import Person
-from tests.support import ServerProcess, running
-
-pytestmark = pytest.mark.timeout(120)
-expect.set_options(timeout=15_000)
-
-Invite = Callable[..., Person]
-
-
-@pytest.fixture(scope="module")
-def launch() -> Iterator[Callable[..., Chromium]]:
-    with launcher() as launch:
-        yield launch
-
-
-@pytest.fixture(scope="module")
-def chromium(launch) -> Chromium:
-    return launch()
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory) -> Iterator[ServerProcess]:
-    """A server for all that leave it as it was. Whoever is rung has two seconds to answer."""
-    with running(
-        tmp_path_factory.mktemp("house"), ICE_SERVERS="", RING_TIMEOUT=2, GROUPS_PER_HOUR=0
-    ) as server:
-        yield server
-
-
-@pytest.fixture
-def invite(chromium, house) -> Iterator[Invite]:
-    """Makes somebody with a browser that nobody has used; in the end, no page may have complained."""
-    with ExitStack() as stack:
-        people: list[Person] = []
-
-        def someone(name: str, site: str = "", browser: Chromium = chromium, **options: object) -> Person:
-            context = stack.enter_context(browser.context(**options))
-            people.append(Person(context, site or f"http://localhost:{house.port}", name))
-            return people[-1]
-
-        yield someone
-        assert [complaint for person in people for complaint in person.complaints] == []
-
-
-def together(*people: Person) -> str:
-    """They are in a group, all in its call, and see each other. Its link."""
-    first, *others = people
-    link = first.make_group()
-    for other in others:
-        other.join(link)
-    for person in people:
-        person.call()
-    for person in people:
-        person.sees(*(other.name for other in people if other is not person))
-    return link
-
-
-# --- the way through it --------------------------------------------------------------------------
-
-
-def test_a_group_is_made_and_joined_by_its_link(invite):
-    """Who names a group gets its link, by which another comes in. Both see who is here; the name is kept."""
-    ann, bob = invite("Ann"), invite("Bob")
-    link = ann.make_group("Mountain friends")
-    assert ann.page.get_by_label("The group's link").input_value() == link
-
-    bob.open_link(link)
-    expect(bob.page.get_by_role("heading", name="Mountain friends")).to_be_visible()
-    expect(bob.page.get_by_text("One is here.")).to_be_visible()
-    bob.press("Join the group")
-
-    expect(ann.member("Bob")).to_contain_text("here")
-    expect(bob.member("Ann")).to_contain_text("here")
-    expect(bob.member("Bob")).to_contain_text("Bob (you)")
-    ann.is_told("Bob has joined the group.")
-    bob.page.goto(bob.site)
-    expect(bob.page.get_by_label("Your name")).to_have_value("Bob")
-
-
-def test_a_link_or_an_id_can_be_pasted(invite):
-    """The landing page takes a whole link and a bare ID, and says what is wrong with anything else."""
-    ann, bob = invite("Ann"), invite("Bob")
-    link = ann.make_group()
-    where = bob.page.get_by_label("Link or ID of a group")
-    for pasted in (link, f"  {link.rpartition('/')[2].upper()} "):
-        bob.page.goto(bob.site)
-        where.fill(pasted)
-        bob.press("Open")
-        expect(bob.page).to_have_url(link)
-    bob.page.goto(bob.site)
-    where.fill("my friends")
-    bob.press("Open")
-    expect(bob.page.get_by_text("In this there is no group.")).to_be_visible()
-    expect(where).to_be_focused()
-
-
-def test_nothing_is_made_without_names(invite):
-    """Who says no name, or names no group, hears so beside the field."""
-    ann = invite("Ann")
-    ann.page.goto(ann.site)
-    ann.press("Make a group")
-    expect(ann.page.get_by_text("Say who you are")).to_be_visible()
-    ann.page.get_by_label("Your name").fill("Ann")
-    ann.press("Make a group")
-    expect(ann.page.get_by_text("Give the group a name.")).to_be_visible()
-
-
-def test_a_group_that_is_gone(invite):
-    """A link to no group leads to the landing page, which says why."""
-    bob = invite("Bob")
-    bob.page.goto(f"{bob.site}/group/00000000-0000-4000-8000-000000000000")
-    expect(bob.page.get_by_text("There is no such group.")).to_be_visible()
-    expect(bob.page).to_have_url(f"{bob.site}/")
-
-
-def test_the_preview(invite):
-    """Before joining one sees oneself and how loud one is, and may start muted and without a camera."""
-    ann = invite("Ann")
-    ann.name_group("Friends")
-    mirror = ann.page.get_by_label("Your camera's picture")
-    ann.until(mirror, "(video) => video.videoWidth > 0")
-    meter = ann.page.get_by_role("meter")
-    ann.until(meter, "(meter) => Number(meter.getAttribute('aria-valuenow')) > 20")
-    for device in ("Microphone", "Camera", "Speaker"):
-        assert ann.page.get_by_label(device, exact=True).locator("option").count() > 1
-    ann.press("Mute")
-    ann.press("Turn camera off")
-    expect(ann.page.get_by_text("Your camera is off")).to_be_visible()
-    ann.press("Make it and start a call")
-    ann.is_in_call()
-    expect(ann.button("Unmute")).to_be_visible()
-    expect(ann.button("Turn camera on")).to_be_visible()
-
-
-# --- the call ------------------------------------------------------------------------------------
-
-
-def test_two_then_four_in_a_call(invite):
-    """Each sees and hears each other, two at first, then four."""
-    people = [invite(name) for name in ("Ann", "Bob", "Cleo", "Dev")]
-    ann, bob, cleo, dev = people
-    link = together(ann, bob)
-    assert ann.hears("Bob")
-    assert bob.hears("Ann")
-    for late in (cleo, dev):
-        late.open_link(link)
-        late.press("Join the call")
-    for person in people:
-        others = [other.name for other in people if other is not person]
-        person.sees(*others)
-        assert all(map(person.hears, others))
-    expect(ann.member("Dev")).to_contain_text("in the call")
-
-
-def test_mute_and_camera_off_are_seen(invite):
-    """Who mutes is not heard, and the others see it; so with the camera. Nothing is negotiated for it."""
-    ann, bob = invite("Ann"), invite("Bob")
-    together(ann, bob)
-    ann.page.evaluate("connections.forEach((pc) => pc.onnegotiationneeded = () => window.negotiated = true)")
-    ann.press("Mute")
-    expect(bob.tile("Ann").get_by_text("muted")).to_be_attached()
-    assert not bob.hears("Ann")
-    ann.press("Turn camera off")
-    expect(bob.tile("Ann")).to_have_class(re.compile(r"\bdark\b"))
-
-    ann.press("Unmute")
-    ann.press("Turn camera on")
-    expect(bob.tile("Ann")).not_to_have_class(re.compile(r"\bdark\b"))
-    bob.sees("Ann")
-    assert bob.hears("Ann")
-    assert ann.page.evaluate("window.negotiated") is None
-
-
-def test_a_screen_is_shared_and_stopped(invite):
-    """The others see whose tile is a screen, and what it shows; then the camera again."""
-    ann, bob = invite("Ann"), invite("Bob")
-    together(ann, bob)
-    camera = bob.tile("Ann").locator("video").evaluate("(video) => video.videoWidth / video.videoHeight")
-    ann.press("Share your screen")
-    expect(bob.tile("Ann's screen")).to_have_class(re.compile(r"\bscreen\b"))
-    expect(ann.tile("Your screen")).to_be_visible()
-    bob.sees("Ann's screen")
-    ann.press("Stop sharing")
-    bob.sees("Ann")
-    bob.until(
-        bob.tile("Ann").locator("video"),
-        "(video, ratio) => Math.abs(video.videoWidth / video.videoHeight - ratio) < 0.01",
-        camera,
-    )
-
-
-def test_another_device_is_used_during_the_call(invite, launch):
-    """Who chooses another camera is seen by it at once."""
-    cameras = launch(f"{FAKE_DEVICES}=device-count=3", without=(FAKE_DEVICES,))
-    ann, bob = invite("Ann", browser=cameras), invite("Bob")
-    together(ann, bob)
-    ann.press("Settings")
-    pick = ann.page.get_by_role("dialog").get_by_label("Camera")
-    pick.select_option(index=3)  # the second is one for depth, which is not sent
-    ann.press("Close")
-    chosen = (
-        ann.tile("You")
-        .locator("video")
-        .evaluate("(video) => video.srcObject.getVideoTracks()[0].getSettings().deviceId")
-    )
-    assert chosen == ann.page.evaluate("JSON.parse(localStorage['peershare.devices']).camera")
-    bob.sees("Ann")
-
-
-def test_one_leaves_the_call_and_the_group(invite):
-    """Who leaves the call is still in the group; who leaves the group is gone from it at once."""
-    ann, bob = invite("Ann"), invite("Bob")
-    together(ann, bob)
-    bob.press("Leave the call")
-    bob.is_in_group()
-    expect(ann.tile("Bob")).to_have_count(0)
-    expect(ann.member("Bob")).to_contain_text("here")
-    bob.press("Leave the group")
-    expect(bob.page).to_have_url(f"{bob.site}/")
-    expect(ann.member("Bob")).to_have_count(0)
-    ann.is_told("Bob has left the group.")
-
-
-def test_a_closed_page_is_no_frozen_picture(invite):
-    """Who closes the page is gone from the call at once."""
-    ann, bob = invite("Ann"), invite("Bob")
-    together(ann, bob)
-    bob.page.close()
-    expect(ann.tile("Bob")).to_have_count(0)
-
-
-def test_the_keys(invite):
-    """One key each, unless they are turned off; none of them where somebody types."""
-    ann = invite("Ann")
-    ann.make_group()
-    ann.call()
-    ann.page.keyboard.press("m")
-    expect(ann.button("Unmute")).to_be_visible()
-    ann.page.keyboard.press("v")
-    expect(ann.button("Turn camera on")).to_be_visible()
-    ann.page.keyboard.press("?")
-    ann.page.get_by_label("Use these keys during a call").uncheck()
-    ann.press("Close")
-    ann.page.keyboard.press("m")
-    expect(ann.button("Unmute")).to_be_visible()
-
-
-def test_the_call_is_full(invite, chromium, tmp_path):
-    """Who comes when the call is full hears so, sees who is in it, and may join when somebody has left."""
-    with running(tmp_path, ICE_SERVERS="", MAX_CALL_SIZE=2) as server:
-        site = f"http://localhost:{server.port}"
-        ann, bob, cleo = (invite(name, site) for name in ("Ann", "Bob", "Cleo"))
-        link = together(ann, bob)
-        cleo.join(link)
-        expect(cleo.page.get_by_text("It is full")).to_be_visible()
-        expect(cleo.button("Join the call")).to_be_disabled()
-        expect(cleo.member("Ann")).to_contain_text("in the call")
-        bob.press("Leave the call")
-        cleo.call()
-        cleo.sees("Ann")
-
-
-# --- ringing -------------------------------------------------------------------------------------
-
-
-def test_ring_and_accept(invite):
-    """The rung one sees who calls; who accepts is in the call."""
-    ann, bob = invite("Ann"), invite("Bob")
-    bob.join(ann.make_group())
-    ann.ring("Bob")
-    ann.is_in_call()
-    expect(bob.page.get_by_role("alertdialog")).to_contain_text("Ann is calling in “Friends”")
-    expect(bob.page).to_have_title("Ann is calling")
-    expect(bob.button("Accept")).to_be_focused()
-    bob.press("Accept")
-    bob.sees("Ann")
-    ann.sees("Bob")
-    expect(bob.page.get_by_role("alertdialog")).to_have_count(0)
-
-
-def test_ring_and_decline(invite):
-    """The caller sees that it was declined."""
-    ann, bob = invite("Ann"), invite("Bob")
-    bob.join(ann.make_group())
-    ann.ring("Bob")
-    bob.press("Decline")
-    ann.is_told("Bob declined.")
-    expect(ann.member("Bob")).to_contain_text("declined")
-    bob.is_in_group()
-
-
-def test_ring_and_no_answer(invite):
-    """The caller sees that nobody answered, and the rung one that a call was missed."""
-    ann, bob = invite("Ann"), invite("Bob")
-    bob.join(ann.make_group())
-    ann.ring("Bob")
-    expect(bob.button("Accept")).to_be_visible()
-    ann.is_told("Bob did not answer.")
-    expect(bob.page.get_by_role("alertdialog")).to_have_count(0)
-    expect(bob.page.get_by_text("Missed call from Ann")).to_be_visible()
-
-
-def test_ring_everyone(invite):
-    """All who are not in the call are rung at once."""
-    ann, bob, cleo = (invite(name) for name in ("Ann", "Bob", "Cleo"))
-    link = ann.make_group()
-    bob.join(link)
-    cleo.join(link)
-    ann.press("Ring everyone")
-    for rung in (bob, cleo):
-        rung.press("Accept")
-    ann.sees("Bob", "Cleo")
-
-
-# --- when it breaks ------------------------------------------------------------------------------
-
-
-def test_a_reload_leads_back_into_the_call(invite):
-    """As the same member: nobody hears of one who left or came."""
-    ann, bob = invite("Ann"), invite("Bob")
-    together(ann, bob)
-    ann.page.evaluate("document.getElementById('announcer').replaceChildren()")
-    bob.page.reload()
-    bob.is_in_call()
-    bob.sees("Ann")
-    ann.sees("Bob")
-    expect(ann.member("Bob")).to_have_count(1)
-    expect(ann.page.locator("#announcer")).to_have_text("")
-
-
-def test_the_server_is_restarted_under_a_call(invite, tmp_path):
-    """The picture goes on, the page reconnects by itself, and one opens the group anew for both."""
-    with ExitStack() as stack:
-        first = stack.enter_context(running(tmp_path, ICE_SERVERS="", SHUTDOWN_TIMEOUT=2))
-        site = f"http://localhost:{first.port}"
-        ann, bob = invite("Ann", site), invite("Bob", site)
-        link = together(ann, bob)
-        first.popen.kill()
-        first.popen.wait()
-        for person in (ann, bob):
-            expect(person.page.get_by_text("Reconnecting: the server can't be reached.")).to_be_visible()
-        ann.sees("Bob")
-        bob.sees("Ann")
-
-        second = stack.enter_context(
-            running(tmp_path, ICE_SERVERS="", PORT=first.port, WS_PORT=first.ws_port)
-        )
-        assert second.port == first.port
-        for person in (ann, bob):
-            expect(person.button("Open it anew, with a new link")).to_be_visible(timeout=45_000)
-        ann.sees("Bob")
-        ann.press("Open it anew, with a new link")
-        expect(ann.page).not_to_have_url(link)
-        bob.press("Go there")
-        ann.sees("Bob")
-        bob.sees("Ann")
-        assert bob.page.url == ann.page.url != link
-
-
-def test_a_network_that_is_cut_for_ten_seconds(invite):
-    """The page says so, and recovers by itself."""
-    ann, bob = invite("Ann"), invite("Bob")
-    together(ann, bob)
-    bob.context.set_offline(True)
-    expect(bob.page.get_by_text("Reconnecting")).to_be_visible()
-    bob.page.wait_for_timeout(7_000)
-    bob.context.set_offline(False)
-    expect(bob.page.get_by_text("Reconnecting")).to_be_hidden()
-    expect(bob.member("Ann")).to_contain_text("in the call")
-    expect(ann.member("Bob")).to_contain_text("in the call")
-    ann.sees("Bob")
-    bob.sees("Ann")
-
-
-def test_a_second_window_takes_over(invite):
-    """Where a page is opened a second time with the same session, the first says so and stays out."""
-    ann = invite("Ann")
-    ann.make_group()
-    with ann.context.expect_page() as opened:
-        ann.page.evaluate("window.open(location.href)")
-    expect(opened.value.get_by_role("heading", name="Bring others in")).to_be_visible()
-    expect(ann.page.get_by_text("This group is open in another window")).to_be_visible()
-
-
-# --- what may be missing -------------------------------------------------------------------------
-
-
-def test_permission_denied(invite, launch):
-    """A sentence says what to do, and one can join all the same."""
-    strict = launch(without=(ALWAYS_ALLOWED,))
-    ann, bob = invite("Ann"), invite("Bob", browser=strict, permissions=[])
-    link = ann.make_group()
-    ann.call()
-    bob.open_link(link)
-    expect(bob.page.get_by_text("You have not allowed the camera.")).to_be_visible()
-    expect(bob.page.get_by_text("You have not allowed the microphone.")).to_be_visible()
-    bob.press("Join the call")
-    bob.sees("Ann")
-    expect(ann.tile("Bob")).to_have_class(re.compile(r"\bdark\b"))
-
-
-def test_no_device(invite, launch):
-    """The same where there is no camera and no microphone."""
-    ann, bob = invite("Ann"), invite("Bob", browser=launch(without=(FAKE_DEVICES,)))
-    link = ann.make_group()
-    ann.call()
-    bob.open_link(link)
-    expect(bob.page.get_by_text("There is no camera here.")).to_be_visible()
-    expect(bob.page.get_by_text("There is no microphone here.")).to_be_visible()
-    bob.press("Join the call")
-    bob.sees("Ann")
-    assert bob.hears("Ann")
-    expect(ann.tile("Bob").get_by_text("muted")).to_be_attached()
-
-
-def test_an_insecure_page(invite, launch, house):
-    """Over http from another host, browsers have no camera: the page says so, and lets one in to watch."""
-    ann = invite("Ann")
-    far = launch("--host-resolver-rules=MAP peershare.test 127.0.0.1")
-    bob = invite("Bob", site=f"http://peershare.test:{house.port}", browser=far, permissions=[])
-    link = ann.make_group()
-    ann.call()
-    bob.open_link(link.replace("localhost", "peershare.test"))
-    expect(bob.page.get_by_text("This page was opened over http")).to_be_visible()
-    bob.press("Join the call")
-    bob.sees("Ann")
-
-
-def test_a_browser_without_webrtc(invite):
-    """It says so, and shows the group."""
-    ann, bob = invite("Ann"), invite("Bob")
-    bob.context.add_init_script("delete window.RTCPeerConnection")
-    bob.open_link(ann.make_group())
-    expect(bob.page.get_by_text("This browser can't make video calls")).to_be_visible()
-    bob.press("Join the group")
-    expect(bob.member("Ann")).to_be_visible()
-
-
-# --- for everybody -------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def axe() -> str:
-    return node_module("axe-core/axe.min.js").read_text("utf-8")
-
-
-def faults(person: Person, axe: str) -> list[str]:
-    """What axe finds that is serious, with where it is."""
-    # A picture in the middle of its coming in has no colours to be judged yet.
-    person.page.evaluate("Promise.all(document.getAnimations().map((animation) => animation.finish()))")
-    person.page.evaluate(axe)
-    found = person.page.evaluate("axe.run()")
-    return [
-        f"{violation['id']}: {[node['target'] for node in violation['nodes']]}"
-        for violation in found["violations"]
-        if violation["impact"] in ("serious", "critical")
-    ]
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_serious_keeps_anybody_out(invite, axe, scheme):
-    """axe-core finds nothing serious on any screen, light or dark, on a phone or on a desk."""
-    wide, small = {"width": 1280, "height": 800}, {"width": 320, "height": 640}
-    ann = invite("Ann", color_scheme=scheme, viewport=wide, reduced_motion="reduce")
-    bob = invite("Bob", color_scheme=scheme, viewport=small, reduced_motion="reduce")
-    found: dict[str, list[str]] = {}
-    bob.page.goto(bob.site)
-    found["landing"] = faults(bob, axe)
-    ann.name_group("Friends")
-    found["lobby"] = faults(ann, axe)
-    ann.press("Make the group")
-    ann.is_in_group()
-    bob.open_link(ann.page.url)
-    found["lobby on a phone"] = faults(bob, axe)
-    bob.press("Join the group")
-    bob.is_in_group()
-    found["group"] = faults(ann, axe)
-    found["group on a phone"] = faults(bob, axe)
-    ann.ring("Bob")
-    expect(bob.button("Accept")).to_be_visible()
-    found["rung"] = faults(bob, axe)
-    bob.press("Accept")
-    bob.sees("Ann")
-    found["call"] = faults(ann, axe)
-    found["call on a phone"] = faults(bob, axe)
-    ann.press("Settings")
-    found["settings"] = faults(ann, axe)
-    assert {screen: what for screen, what in found.items() if what} == {}
-
-
-def test_no_screen_is_wider_than_a_small_phone(invite):
-    """At 320 px nothing has to be moved sideways (WCAG 1.4.10)."""
-    ann = invite("Ann", viewport={"width": 320, "height": 568})
-    ann.page.goto(ann.site)
-    fits(ann)
-    ann.name_group("A group with a name that is rather long, as they sometimes are")
-    fits(ann)
-    ann.press("Make the group")
-    ann.is_in_group()
-    fits(ann)
-    ann.call()
-    fits(ann)
-
-
-def fits(person: Person) -> None:
-    assert person.page.evaluate("document.documentElement.scrollWidth") <= 320
-
-
-def test_it_is_light():
-    """All files of the page together stay within 150 kB, uncompressed."""
-    folder = Path(peershare.__file__).parent / "web"
-    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) <= 150_000
+from tests.doors.test_web_rest import HTML, code_of, drawn
+from tests.support import RawClient, running
+
+
+def ask(port, path, method="GET", **headers):
+    """The answer, read whole."""
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        answer.body = answer.read()
+        return answer
+
+
+@pytest.mark.parametrize("port", ["port", "ws_port"])
+def test_the_page(server, port):
+    """It is on both ports, by its address, by a link, and instead of what is not there."""
+    port = getattr(server, port)
+    page = ask(port, "/", Accept=HTML)
+    assert page.status == 200
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert b"<title>" in page.body
+    for path in ("/group/550e8400-e29b-41d4-a716-446655440000", "/some/where", "/web/index.html"):
+        again = ask(port, path, Accept=HTML)
+        assert (again.status, again.body, again.headers["ETag"]) == (200, page.body, page.headers["ETag"])
+    assert json.loads(ask(port, "/", Accept="*/*").body)["name"] == "PeerJS Server"
+    assert ask(port, "/web/nope.js", Accept=HTML).status == 404
+
+
+def test_all_that_the_page_names_is_there(server):
+    """Every file of ours that stands in it, and nothing of another host."""
+    page = ask(server.port, "/", Accept=HTML).body.decode()
+    for address in re.findall(r'(?:src|href)="([^"]+)"', page):
+        assert ask(server.port, address).status == 200, address
+
+
+def test_a_copy_that_is_good(server):
+    """The answer is its head alone, and the connection is good for more."""
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as browser:
+        browser.request("GET", "/web/index.html")
+        first = browser.getresponse()
+        body = first.read()
+        for _ in range(3):
+            browser.request("GET", "/web/index.html", headers={"If-None-Match": first.headers["ETag"]})
+            second = browser.getresponse()
+            assert (second.status, second.read()) == (304, b"")
+            assert "Content-Length" not in second.headers
+        browser.request("HEAD", "/web/index.html")
+        head = browser.getresponse()
+        assert (head.status, head.read(), head.headers["Content-Length"]) == (200, b"", str(len(body)))
+
+
+def test_limits_are_for_others(tmp_path):
+    """However often the page is opened; the interface has its limit as before."""
+    with running(tmp_path, REQUEST_RATE=1) as server:
+        by_proxy = {"X_Forwarded_For": "192.0.2.1"}
+        assert {ask(server.port, "/group/x", **by_proxy).status for _ in range(10)} == {200}
+        assert [ask(server.port, "/api/ice", **by_proxy).status for _ in range(3)] == [200, 200, 429]
+        assert ask(server.port, "/web/index.html", **by_proxy).status == 200
+
+
+def test_a_path_of_its_own_for_the_broker(tmp_path):
+    """Then `/` is the page's alone."""
+    with running(tmp_path, PEERJS_PATH="/myapp", ICE_SERVERS="") as server:
+        assert b"<title>" in ask(server.port, "/").body
+        assert json.loads(ask(server.port, "/myapp", Accept=HTML).body)["name"] == "PeerJS Server"
+        assert json.loads(ask(server.port, "/api/ice").body) == {"iceServers": []}
+
+
+def test_a_websocket_where_the_page_is(server):
+    """An upgrade at `/` is for signaling as before."""
+    with RawClient(server.port, "/") as client:
+        assert client.hear()["type"] == "connection-established"
+
+
+def test_a_link_as_a_picture(server):
+    """With the port that was asked, or the name that a proxy passes on; and https, if it says so."""
+    with RawClient(server.port) as client:
+        client.hear()
+        group = client.ask("create-group", groupName="Tea", username="Ann")["payload"]["groupId"]
+        path = f"/api/group/{group}/qr.svg"
+        picture = ask(server.port, path)
+        assert (picture.status, picture.headers["Content-Type"]) == (200, "image/svg+xml")
+        expected = f"http://127.0.0.1:{server.port}/group/{group}"
+        assert drawn(picture.body.decode()) == code_of(expected)
+        picture = ask(server.port, path, Host="call.example.com", X_Forwarded_Proto="https")
+        assert drawn(picture.body.decode()) == code_of(f"https://call.example.com/group/{group}")
+
+
+def test_a_call(tmp_path):
+    """Two sessions and an old client: joined, rung, accepted and missed, on both ports."""
+    with running(tmp_path, RING_TIMEOUT=0.3, MAX_CALL_SIZE=2) as server:
+        ann, bob, cat = (RawClient(port) for port in (server.port, server.ws_port, server.port))
+        for client in (ann, bob, cat):
+            client.hear()
+        for client in (ann, bob):
+            assert client.ask("hello", protocol=2)["payload"]["limits"]["callSize"] == 2
+        group = ann.ask("create-group", groupName="Tea", username="Ann")["payload"]["groupId"]
+        bob.ask("join-group", groupId=group, username="Bob")
+        cat.ask("join-group", groupId=group, username="Cat", peerId="cat-1")
+        assert "canCall" not in str(cat.hear())
+        assert ann.hear()["payload"]["user"]["canCall"] is True
+        assert [ann.hear()["type"] for _ in range(2)] == ["user-joined", "peer-joined"]
+        assert [bob.hear()["type"] for _ in range(2)] == ["user-joined", "peer-joined"]
+
+        assert ann.ask("join-call", audio=True, video=False)["payload"] == {"participants": []}
+        assert bob.hear()["type"] == "participant-joined"
+        assert len(ann.ask("ring")["payload"]["rings"]) == 1
+        assert bob.hear()["type"] == "incoming-ring"
+        joined = bob.ask("join-call", audio=True, video=True)["payload"]["participants"]
+        assert joined == [{"userId": ann.user_id, "audio": True, "video": False, "screen": False}]
+        assert bob.hear()["payload"]["outcome"] == "accepted"
+        assert [ann.hear()["type"] for _ in range(2)] == ["participant-joined", "ring-ended"]
+
+        assert ann.ask("update-peer-id", peerId="ann-1")["type"] == "existing-peers"
+        assert bob.hear()["type"] == cat.hear()["type"] == "peer-joined"
+        cat.say("call-request", targetPeerId="ann-1", fromPeerId="cat-1", fromUsername="Cat")
+        assert [ann.hear()["type"] for _ in range(2)] == ["incoming-call-request", "incoming-ring"]
+        assert ann.hear()["payload"]["outcome"] == "missed"
+        answer = cat.hear()
+        assert (answer["type"], answer["payload"]["accepted"]) == ("call-response", False)
+        assert cat.ask("leave-call")["payload"]["code"] == "INVALID_MESSAGE"
