@@ -38,7 +38,7 @@ GRACE = 30.0  # s; longer than any fault: who is lost comes back in time
 LATE = 5.0  # s: who is lost for good is given up this much later at most
 HEARTBEAT = 3000  # ms: a connection that is half dead is noticed in two of these, and a busy machine answers
 
-pytestmark = pytest.mark.timeout(SECONDS + 150)
+pytestmark = pytest.mark.timeout(SECONDS + 300)
 
 
 @attrs.define(eq=False)

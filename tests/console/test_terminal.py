@@ -25,7 +25,7 @@ class Terminal(fdspawn):
 
     def __init__(self, port: int) -> None:
         screen, inner = pty.openpty()
-        super().__init__(screen, encoding="utf-8", timeout=10)
+        super().__init__(screen, encoding="utf-8", timeout=30)
         termios.tcsetwinsize(inner, (40, 200))
         # Nobody is there who would say where the cursor is.
         settings = environment(TERM="xterm", PROMPT_TOOLKIT_NO_CPR=1)
