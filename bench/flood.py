@@ -13,7 +13,6 @@ his connection over the flood ends the measurement.
 
 import socket
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ import trio
 from bench.clients import CANDIDATE, HANDSHAKE, PATIENCE, Trouble, text_frame
 from bench.latency import quantile
 from bench.servers import LIMITED, Server, raise_file_limit, run
-from bench.trial import Effort, Table, say
+from bench.trial import Effort, Sample, Table, doubts, measure, say
 from peershare.client import Lost, Session, open_session
 from peershare.messages import CreateGroup, GroupCreated, GroupName, JoinGroup, Signal, SignalFrom, Username
 
@@ -39,35 +38,43 @@ def ask(effort: Effort) -> Table:
     explained = (
         f"{_PAIRS} pairs talk, with and without a flood from another address. The signals of those pairs."
     )
-    table = Table("flood", "Flood", explained, ["case", "server", _P50, P99, _MAX])
+    table = Table("flood", "Flood", explained, ["case", "server", _P50, P99, _MAX, "doubts"])
     seconds = effort.seconds if effort.quick else _SECONDS
     with run(LIMITED, effort.work) as server:
-        found: dict[str, list[list[float]]] = {_QUIET: [], FLOODED: []}
+        found: dict[str, list[tuple[list[float], Sample]]] = {_QUIET: [], FLOODED: []}
         for at in range(effort.rounds):
             say(f"flood: round {at + 1} of {effort.rounds}")
             for case, rounds in found.items():
                 rounds.append(_one_round(server, seconds, flooded=case == FLOODED))
     for case, rounds in found.items():
-        medians = [statistics.median(values) for values in zip(*rounds, strict=True)]
+        medians = [statistics.median(values) for values in zip(*(times for times, _ in rounds), strict=True)]
         table.put(f"{case}, {P99}", LIMITED, medians[1])
-        table.rows.append([case, LIMITED, *(f"{value:.1f}" for value in medians)])
+        # While there is a flood, it is among the others who take the cores.
+        doubted = doubts([sample for _, sample in rounds]) if case == _QUIET else ""
+        table.rows.append([case, LIMITED, *(f"{value:.1f}" for value in medians), doubted])
+    table.disturbed = max(sample.others_share for _, sample in found[_QUIET])
     return table
 
 
-def _one_round(server: Server, seconds: float, *, flooded: bool) -> list[float]:
-    command = [sys.executable, "-m", "bench.flood", str(server.port), str(seconds)]
-    with subprocess.Popen(command if flooded else ["true"]) as others:
-        taken = sorted(trio.run(_talk, server.port, seconds))
-        others.wait()
+def _one_round(server: Server, seconds: float, *, flooded: bool) -> tuple[list[float], Sample]:
+    command = [sys.executable, "-m", "bench.flood", str(server.port), str(seconds)] if flooded else ["true"]
+    taken: list[float] = []
+
+    def talk() -> int:
+        taken.extend(trio.run(_talk, server.port, seconds, command))
+        return len(taken)
+
+    sample = measure(server, talk)
     server.rest()
-    return [1e3 * quantile(taken, 0.5), 1e3 * quantile(taken, 0.99), 1e3 * taken[-1]]
+    taken.sort()
+    return [1e3 * quantile(taken, 0.5), 1e3 * quantile(taken, 0.99), 1e3 * taken[-1]], sample
 
 
 # --- those who talk ----------------------------------------------------------------------------
 
 
-async def _talk(port: int, seconds: float) -> list[float]:
-    """How long each signal took, in seconds."""
+async def _talk(port: int, seconds: float, flood: Sequence[str]) -> list[float]:
+    """How long each signal took, in seconds. `flood` is a program that runs meanwhile."""
     taken: list[float] = []
     async with AsyncExitStack() as stack:
         url = f"ws://127.0.0.1:{port}/ws"
@@ -79,6 +86,7 @@ async def _talk(port: int, seconds: float) -> list[float]:
         async with trio.open_nursery() as nursery:
             for session in sessions:
                 nursery.start_soon(_hear, session, taken)
+            nursery.start_soon(trio.run_process, flood)
             said = await _say(sessions, seconds)
             with trio.move_on_after(PATIENCE):
                 while len(taken) < said:  # noqa: ASYNC110 - nothing is measured any more

@@ -138,8 +138,8 @@ class RawClient:
 
     opened: ClassVar[list[Self]] = []
 
-    def __init__(self, port: int, path: str = "/ws", timeout: float = 10) -> None:
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    def __init__(self, port: int, path: str = "/ws", timeout: float = 10, source: str = "127.0.0.1") -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout, source_address=(source, 0))
         self.opened.append(self)
         key = base64.b64encode(os.urandom(16))
         request = HANDSHAKE.replace(b"/ws", path.encode()).replace(b"dGhlIHNhbXBsZSBub25jZQ==", key)

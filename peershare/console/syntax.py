@@ -9,6 +9,7 @@ House rules: no trio, no terminal. What a field may hold is known to `wire` alon
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, get_args
 
@@ -33,10 +34,7 @@ from peershare.wire.validation import Boolean, OneOf, Text, Uuid
 _OF_THE_SESSION = (Hello, Ack)
 TYPES = {name: kind for name, kind in ALL_CLIENT_TYPES.items() if kind not in _OF_THE_SESSION}
 
-_NAME = re.compile(r"(\w+)=")
-_WORD = re.compile(r"\S*")
 _PLAIN = re.compile(r'[^\s"{\[]\S*')  # what needs no quotes
-_SPACE = re.compile(r"\s*")
 _JSON = json.JSONDecoder()
 
 
@@ -65,13 +63,18 @@ def read(line: str, user_id: UserId) -> Received:
 
 def _envelope(line: str, user_id: UserId) -> str:
     name, _, rest = line.partition(" ")
+    rest = rest.strip()
     kind = ALL_CLIENT_TYPES.get(name)
     if kind is None:
         raise BadLine(_no_such_type(name))
-    rest = rest.strip()
-    payload = _json(rest, 0)[0] if rest.startswith("{") else _payload(name, kind, rest)
     if kind is LeaveGroup and not rest:
-        payload = {"userId": user_id}
+        payload: Any = {"userId": user_id}
+    elif rest.startswith("{"):
+        payload, behind = _json(rest)
+        if behind:
+            raise BadLine(f"{behind}: nothing was expected behind the payload")
+    else:
+        payload = _payload(name, kind, rest)
     return json.dumps({"type": name, "payload": payload})
 
 
@@ -80,47 +83,48 @@ def _no_such_type(name: str) -> str:
     return f"there is no {name}: " + (f"did you mean {close[0]}?" if close else f"try {', '.join(TYPES)}")
 
 
-def _payload(name: str, kind: type[ClientMessage], text: str) -> dict[str, Any]:
+def _payload(name: str, kind: type[ClientMessage], rest: str) -> dict[str, Any]:
     fields = fields_of(kind)
     payload: dict[str, Any] = {}
-    at = 0
-    while at < len(text):
-        found = _NAME.match(text, at)
-        if found is None:
-            raise BadLine(f"{_WORD.match(text, at)[0]}: name=value was expected")  # type: ignore[index]
-        member = found[1]
+    while rest:
+        member, equals, behind = rest.partition("=")
+        if not equals or member != _word(member):
+            raise BadLine(f"{_word(rest)}: name=value was expected")
         if member not in fields:
             raise BadLine(f"{name} has no {member}" + (f", only {', '.join(fields)}" if fields else ""))
         if member in payload:
             raise BadLine(f"{member} is there twice")
-        payload[member], at = _value(text, found.end(), fields[member])
-        at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
+        payload[member], rest = _value(behind, fields[member])
     return payload
 
 
-def _value(text: str, at: int, field: "attrs.Attribute[Any]") -> tuple[Any, int]:
-    """The value that begins here, and where it ends. Where text is wanted, only quotes make it JSON."""
+def _value(text: str, field: "attrs.Attribute[Any]") -> tuple[Any, str]:
+    """The value that a text begins with, and what follows. Where text is wanted, only quotes make it JSON."""
     wants_text = isinstance(rule_of(field), Text | Uuid | OneOf)
-    if text.startswith('"' if wants_text else ('"', "{", "["), at):
-        return _json(text, at)
-    word = _WORD.match(text, at)[0]  # type: ignore[index] # \S* matches everywhere
+    if text.startswith('"' if wants_text else ('"', "{", "[")):
+        return _json(text)
+    word = _word(text)
+    rest = text[len(word) :].lstrip()
     if not wants_text:
-        try:
-            return json.loads(word), at + len(word)
-        except ValueError:
-            pass  # a word after all; whether one is right here is for the wire to say
-    return word, at + len(word)
+        with suppress(ValueError):  # a word after all; whether one is right here is for the wire to say
+            return json.loads(word), rest
+    return word, rest
 
 
-def _json(text: str, at: int) -> tuple[Any, int]:
+def _json(text: str) -> tuple[Any, str]:
     try:
-        value, end = _JSON.raw_decode(text, at)
+        value, end = _JSON.raw_decode(text)
     except (ValueError, RecursionError) as error:
         why = getattr(error, "msg", "it is nested too deeply")
-        raise BadLine(f"{text[at : at + 20]} is no JSON: {why}") from None
-    if end < len(text) and not text[end].isspace():
-        raise BadLine(f"{text[end:]}: a space was expected before it")
-    return value, end
+        raise BadLine(f"{text[:20]} is no JSON: {why}") from None
+    rest = text[end:]
+    if rest and not rest[0].isspace():
+        raise BadLine(f"{rest}: a space was expected before it")
+    return value, rest.lstrip()
+
+
+def _word(text: str) -> str:
+    return re.split(r"\s", text, maxsplit=1)[0]
 
 
 def _told(error: Error) -> str:

@@ -117,6 +117,8 @@ def test_a_request_id():
             "{x} is no JSON: Expecting property name enclosed in double quotes",
         ),
         (f"signal to={OTHER} data={'[' * 100_000}", f"{'[' * 20} is no JSON: it is nested too deeply"),
+        ("ping {} x", "x: nothing was expected behind the payload"),
+        ("ping {", "{ is no JSON: Expecting property name enclosed in double quotes"),
         ("signal to=x data=1", "to: Invalid user ID format"),
         (
             "call-response accepted=maybe fromPeerId=a toPeerId=b",

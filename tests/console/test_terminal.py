@@ -1,33 +1,59 @@
 """`peershare connect` at a terminal, with a really started server."""
 
+import os
+import pty
 import signal
+import subprocess
 import sys
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pexpect
 import pytest
 import trio
+from pexpect.fdpexpect import fdspawn
 
 from tests.chaos import Proxy
-from tests.support import RawClient, environment
+from tests.support import RawClient, environment, running
 
 CTRL_C, CTRL_D, TAB, UP, ENTER = "\x03", "\x04", "\t", "\x1b[A", "\r"
 
 
-def opened(port: int) -> pexpect.spawn:
-    """Its keyboard and screen. Nobody is behind it who would say where the cursor is."""
-    child = pexpect.spawn(
-        sys.executable,
-        ["-m", "peershare", "connect", f"ws://127.0.0.1:{port}/ws"],
-        env=environment(TERM="xterm", PROMPT_TOOLKIT_NO_CPR=1),
-        dimensions=(40, 200),
-        encoding="utf-8",
-        timeout=10,
-    )
-    child.expect("connected, you are ")
-    return child
+class Terminal(fdspawn):
+    """Keyboard and screen of one who is connected."""
+
+    def __init__(self, port: int) -> None:
+        screen, inner = pty.openpty()
+        super().__init__(screen, encoding="utf-8", timeout=30)
+        termios.tcsetwinsize(inner, (40, 200))
+        # Nobody is there who would say where the cursor is.
+        settings = environment(TERM="xterm", PROMPT_TOOLKIT_NO_CPR=1)
+        command = [sys.executable, "-m", "peershare", "connect", f"ws://127.0.0.1:{port}/ws"]
+        streams = dict.fromkeys(("stdin", "stdout", "stderr"), inner)
+        self.process = subprocess.Popen(command, env=settings, start_new_session=True, **streams)
+        os.close(inner)
+
+    def has_ended(self) -> bool:
+        """With a good status, and no traceback on the screen."""
+        self.expect(pexpect.EOF)
+        assert "Traceback" not in self.before
+        return self.process.wait(10) == 0
 
 
-def member(child, port: int) -> RawClient:
+@contextmanager
+def terminal(port: int) -> Iterator[Terminal]:
+    child = Terminal(port)
+    try:
+        child.expect("connected, you are ")
+        yield child
+    finally:
+        child.process.kill()
+        child.process.wait()
+        child.close()
+
+
+def member(child: Terminal, port: int) -> RawClient:
     """Another member of the group that is made there."""
     child.send("create-group groupName=Team username=ann" + ENTER)
     child.expect(r"< group-created groupId=([-0-9a-f]{36})")
@@ -38,36 +64,28 @@ def member(child, port: int) -> RawClient:
     return bob
 
 
-def status(child) -> int:
-    child.expect(pexpect.EOF)
-    child.wait()
-    return child.exitstatus
-
-
 @pytest.mark.parametrize("key", [CTRL_C, CTRL_D])
 def test_a_key_ends_it(server, key):
     """Either leaves the group and closes for good."""
-    with opened(server.port) as child:
+    with terminal(server.port) as child:
         bob = member(child, server.port)
         child.send(key)
         assert bob.hear()["payload"]["reason"] == "left"
-        assert status(child) == 0
-        assert "Traceback" not in child.before
+        assert child.has_ended()
 
 
 def test_a_signal_ends_it(server):
-    """Though the prompt is in a thread of its own. The terminal is left as it was."""
-    with opened(server.port) as child:
+    """Though the prompt is in a thread of its own."""
+    with terminal(server.port) as child:
         bob = member(child, server.port)
-        child.kill(signal.SIGTERM)
+        child.process.send_signal(signal.SIGTERM)
         assert bob.hear()["payload"]["reason"] == "left"
-        assert status(child) == 0
-        assert "Traceback" not in child.before
+        assert child.has_ended()
 
 
 def test_what_is_said_and_heard(server):
-    """What is typed stands above the prompt, what is heard below it; what is wrong is said at once."""
-    with opened(server.port) as child:
+    """What was typed stands above the prompt, and what was heard; what is wrong is said at once."""
+    with terminal(server.port) as child:
         child.send("pong" + ENTER)
         child.expect("> pong\r\n")
         child.expect("! there is no pong: did you mean ping?")
@@ -78,7 +96,7 @@ def test_what_is_said_and_heard(server):
 
 def test_completion_and_history(server):
     """Tab completes types and what was heard, and the last line comes back."""
-    with opened(server.port) as child:
+    with terminal(server.port) as child:
         bob = member(child, server.port)
         child.send("sig" + TAB)
         child.expect("nal")
@@ -94,10 +112,23 @@ async def test_what_happens_to_the_connection(server, nursery):
     """It is lost, and comes back by itself; both are shown."""
     proxy = Proxy(server.port, 1)
     port = await nursery.start(proxy.run)
-    with await trio.to_thread.run_sync(opened, port) as child:
-        await proxy.cut_one()
-        await trio.to_thread.run_sync(child.expect, "the connection is lost")
-        await trio.to_thread.run_sync(child.expect, "back again")
-        child.send("ping" + ENTER)
-        await trio.to_thread.run_sync(child.expect, "< pong\r\n")
+    token = trio.lowlevel.current_trio_token()
+
+    def play() -> None:
+        with terminal(port) as child:
+            trio.from_thread.run(proxy.cut_one, trio_token=token)
+            child.expect("the connection is lost")
+            child.expect("back again")
+            child.send("ping" + ENTER)
+            child.expect("< pong\r\n")
+
+    await trio.to_thread.run_sync(play)
     nursery.cancel_scope.cancel()
+
+
+def test_a_server_that_ends_it(tmp_path):
+    """With a close code that says not to come back: the prompt ends too, and the code is told."""
+    with running(tmp_path, MAX_MESSAGE_SIZE=1024) as server, terminal(server.port) as child:
+        child.send('signal to=0f8b7c3e-5d2a-4c1b-9e6f-a1b2c3d4e5f6 data="' + "x" * 1500 + '"' + ENTER)
+        child.expect("closed with 1009 message too big")
+        assert child.process.wait(10) == 1

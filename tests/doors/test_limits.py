@@ -4,6 +4,7 @@ The server trusts 127.0.0.1 as a proxy. Any other address of 127.0.0.0/8 is one 
 """
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from tests.doors.test_guard import SECURITY
 from tests.doors.test_listener import read_all, read_answer, read_until
-from tests.support import HANDSHAKE, eventually, frame, free_port, need, running
+from tests.support import HANDSHAKE, RawClient, eventually, frame, free_port, need, running
 from tests.test_tls import certificate, trusting
 
 ANN, BOB, PROXY = "127.0.0.9", "127.0.0.10", "127.0.0.1"
@@ -280,6 +281,41 @@ def test_too_many_requests(tmp_path):
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "RATE_LIMITED"
         assert headers_of(answer)["Retry-After"] == "1"
         assert attempt(server.port, said(GET, Connection="close"), BOB) == 200
+
+
+def refused(client: RawClient, message_type: str, **payload: object) -> str:
+    error = client.ask(message_type, **payload)["payload"]
+    assert error["code"] == "RATE_LIMITED"
+    assert error["details"]["retryAfterMs"] > 0
+    return error["message"]
+
+
+def test_each_limit_is_counted(tmp_path):
+    """On /metrics under its setting's name, whoever meets it; and `welcome` says what /api/limits does."""
+    few = ("MESSAGE_RATE", "GROUPS_PER_HOUR", "MAX_GROUP_SIZE", "MAX_GROUPS", "REQUEST_RATE")
+    limits = dict.fromkeys(few, 1) | {"CONNECTION_RATE": 4, "CONNECTIONS_PER_ADDRESS": 2}
+    with served(tmp_path, MESSAGE_BURST=4, **limits) as server:
+        ann, bob = RawClient(server.port, source=ANN), RawClient(server.port, source=BOB)
+        ann.hear()
+        bob.hear()
+        shown = ask(server.port, GET.replace(b"health/live", b"limits"), PROXY).partition(b"\r\n\r\n")[2]
+        assert ann.ask("hello", protocol=2)["payload"]["limits"] == json.loads(shown)
+        group = ann.ask("create-group", groupName="Team", username="ann")["payload"]["groupId"]
+        assert refused(ann, "create-group", groupName="Team", username="ann").startswith("Too many groups")
+        assert "no room for another group" in refused(bob, "create-group", groupName="Team", username="bob")
+        assert refused(bob, "join-group", groupId=group, username="bob") == "The group is full"
+        for _ in range(10):
+            ann.say("ping")
+        assert "Too many messages" in [ann.hear()["payload"].get("message") for _ in range(10)]
+        with staying(server.port, *[HANDSHAKE] * 3, source="127.0.0.11") as statuses:
+            assert statuses == [101, 101, 429]
+        assert 429 in [attempt(server.port, HANDSHAKE, "127.0.0.12") for _ in range(8)]
+        with connect(server.port, "127.0.0.13") as sock:
+            sock.sendall(8 * GET)
+            read_until(sock, b"HTTP/1.1 429")
+        page = ask(server.port, GET.replace(b"api/health/live", b"metrics"), PROXY).decode()
+        counted = dict(re.findall(r'peershare_limits_hit_total\{limit="(\w+)"\} (\S+)', page))
+        assert [name for name in limits if not float(counted[name])] == []
 
 
 def test_limits_are_shown(server):
