@@ -113,6 +113,18 @@ class Connection {
 
   // --- perfect negotiation ---
 
+  get #collides() {
+    return this.#isOffering || (this.pc.signalingState !== "stable" && !this.#isSettingAnswer);
+  }
+
+  /**
+   * Whether another connection is to answer an offer, since this one has made its own and gives way. It could take that
+   * back, but Chromium sometimes gathers no candidates after it; so that is left for when media flow already.
+   */
+  get givesWay() {
+    return this.#isPolite && !this.isNegotiated && this.#collides;
+  }
+
   async #offer() {
     this.#isOffering = true;
     try {
@@ -124,17 +136,18 @@ class Connection {
   }
 
   #describe() {
-    const { instance, remote, pc } = this;
-    if (pc.localDescription) this.#say({ instance, to: remote, description: pc.localDescription.toJSON() });
+    if (this.pc.localDescription) this.#tell({ description: this.pc.localDescription.toJSON() });
+  }
+
+  /** @param {Partial<Signal>} what not after `close`: the other side would take it for news of a new connection */
+  #tell(what) {
+    if (!this.isClosed) this.#say({ instance: this.instance, to: this.remote, ...what });
   }
 
   /** @param {RTCIceCandidateInit} candidate */
   #gather(candidate) {
     if (this.#candidates.push(candidate) > 1) return;
-    setTimeout(() => {
-      const { instance, remote } = this;
-      if (!this.isClosed) this.#say({ instance, to: remote, candidates: this.#candidates.splice(0) });
-    }, CANDIDATES_AFTER);
+    setTimeout(() => this.#tell({ candidates: this.#candidates.splice(0) }), CANDIDATES_AFTER);
   }
 
   /** @param {Signal} signal of the other side's connection to this one */
@@ -147,8 +160,7 @@ class Connection {
   /** @param {RTCSessionDescriptionInit} offer @param {boolean} isFirst whether it was made before one of ours was heard */
   async #hearOffer(offer, isFirst) {
     const { pc } = this;
-    const collides = this.#isOffering || (pc.signalingState !== "stable" && !this.#isSettingAnswer);
-    this.#isIgnoring = collides && !this.#isPolite;
+    this.#isIgnoring = this.#collides && !this.#isPolite;
     if (!this.#isIgnoring) {
       await pc.setRemoteDescription(offer); // takes back our own, where they collide
       await pc.setLocalDescription();
@@ -257,7 +269,7 @@ export class Peer {
     return this.#connection;
   }
 
-  /** Connect, with a new connection. */
+  /** With a new connection. */
   connect() {
     this.#connection?.close();
     const connection = (this.#connection = this.#company.newConnection());
@@ -267,29 +279,25 @@ export class Peer {
     this.quality = UNKNOWN;
     this.#later(PATIENCE, () => this.#connectAnew());
     this.#show(this.state === "connected" ? "reconnecting" : this.state);
+    return connection;
   }
 
   /** @param {Signal} signal */
   hear(signal) {
     const { instance, to, description } = signal;
     const mine = this.#connection;
+    const isNew = instance !== mine?.remote;
+    const isOffer = description?.type === "offer";
     if (to && to !== mine?.instance) return; // it is meant for one that is no more
-    if (instance !== mine?.remote) {
-      if (!description) return; // candidates: of one that is no more, or has not got through to us
-      if (!mine || (mine.remote && description.type === "offer")) this.connect();
-      this.#met(instance);
-    }
-    this.#connection?.hear(signal).catch(() => {}); // as what can't be offered
-  }
-
-  /** @param {string} instance */
-  #met(instance) {
-    if (this.#connection) this.#connection.remote = instance;
+    if (isNew && !description) return; // candidates: of one that is no more, or has not got through to us
+    const connection = !mine || (isOffer && ((isNew && mine.remote) || mine.givesWay)) ? this.connect() : mine;
+    connection.remote = instance;
+    connection.hear(signal).catch(() => {}); // as what can't be offered
   }
 
   /** Signaling is possible again: what broke in the meantime can be mended. */
   wake() {
-    if (this.#connection?.pc.connectionState !== "connected") this.#mend();
+    if (this.state !== "connected" && !this.#timer) this.#mend(); // else it is being made, or soon mended
   }
 
   /** By hand, without waiting any longer. */
@@ -316,6 +324,7 @@ export class Peer {
 
   #rejoice() {
     clearTimeout(this.#timer);
+    this.#timer = undefined;
     this.#attempts = 0;
     this.#show("connected");
   }
@@ -339,7 +348,10 @@ export class Peer {
   /** @param {number} ms @param {() => void} then */
   #later(ms, then) {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(then, ms);
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      then();
+    }, ms);
   }
 
   /** @param {Peer["state"]} state */
