@@ -370,7 +370,7 @@ class RingEnded:
 
 @attrs.frozen
 class CallState:
-    """All who are in the call; of the rings, those from and to the one who hears it, the oldest first."""
+    """All who are in the call; of the rings, those from and to the one who hears it."""
 
     participants: tuple[Participant, ...]
     rings: tuple[Ring, ...]

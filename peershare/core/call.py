@@ -15,7 +15,7 @@ from peershare.messages import CallState, Participant, Ring, RingEnded, UserId
 MAX_RECENT = 20
 
 
-@attrs.define(eq=False)
+@attrs.define
 class Call:
     """`participants` in the order in which they joined. There may be rings without any."""
 
@@ -68,7 +68,6 @@ class Call:
         recent = tuple(self._recent.get(user_id, ()))
         if not (self.participants or rings or recent):
             return None
-        rings = tuple(sorted(rings, key=lambda ring: ring.until))
         return CallState(tuple(self.participants.values()), rings, recent)
 
 

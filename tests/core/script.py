@@ -62,6 +62,12 @@ class Dialogue:
         return event(self)
 
 
+def state_of(hub):
+    calls = hub._calls
+    told = (hub._connected, hub._groups, list(hub._empty), hub._member_count, hub._told)
+    return copy.deepcopy((told, calls._calls, list(calls._waiting), calls.stats()))
+
+
 class Script(Dialogue):
     def __init__(self):
         super().__init__()
@@ -70,8 +76,7 @@ class Script(Dialogue):
 
     def state(self):
         """All that the hub knows, for comparing before and after."""
-        hub = self.hub
-        return copy.deepcopy((hub._connected, hub._groups, list(hub._empty), hub._member_count, hub._told))
+        return state_of(self.hub)
 
     def _happen(self, event):
         if callable(event):
@@ -90,6 +95,19 @@ def connect(user_id):
 def lost(user_id, reason="disconnected"):
     """The connection is lost."""
     return lambda script: script.hub.disconnect(user_id, reason, script.now)
+
+
+def begin_session(user_id):
+    return lambda script: script.hub.begin_session(user_id) or []
+
+
+def away(user_id, until=DAWN + 30):
+    """The connection is lost, and the session is not."""
+    return lambda script: script.hub.away(user_id, until)
+
+
+def back(user_id):
+    return lambda script: script.hub.back(user_id)
 
 
 def after(seconds):

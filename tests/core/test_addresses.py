@@ -181,14 +181,15 @@ def test_who_is_not_counted():
 
 def test_limits_as_clients_see_them():
     """In camel case, all of them."""
-    assert Limits(1, 2, 3, 4, 5, 6, 7, 8, 9).shown() == {
+    assert Limits(1, 2, 3, 4, 5, 6, 7, 8, 9, 10).shown() == {
         "messageRate": 1,
         "messageBurst": 2,
         "messageSize": 3,
         "groupsPerHour": 4,
         "groupSize": 5,
         "groups": 6,
-        "connectionsPerTenSeconds": 7,
-        "connectionsAtOnce": 8,
-        "requestRate": 9,
+        "callSize": 7,
+        "connectionsPerTenSeconds": 8,
+        "connectionsAtOnce": 9,
+        "requestRate": 10,
     }

@@ -28,6 +28,9 @@ from tests.core.script import (
     after,
     ann,
     answer,
+    away,
+    back,
+    begin_session,
     bob,
     cat,
     connect,
@@ -38,18 +41,6 @@ from tests.core.script import (
 )
 
 UNTIL = DAWN + 30
-
-
-def begin_session(user_id):
-    return lambda script: script.hub.begin_session(user_id) or []
-
-
-def away(user_id, until=UNTIL):
-    return lambda script: script.hub.away(user_id, until)
-
-
-def back(user_id):
-    return lambda script: script.hub.back(user_id)
 
 
 @pytest.fixture
@@ -64,7 +55,18 @@ def tea(script):
     )
 
 
-AWAY_BOB = User(bob, "Bob", "peer-b", "away", UNTIL * 1000)
+# As those with sessions see them.
+ANN = User(ann, "Ann", can_call=True)
+BOB = User(bob, "Bob", "peer-b", can_call=True)
+AWAY_BOB = User(bob, "Bob", "peer-b", "away", UNTIL * 1000, can_call=True)
+
+
+def joined_with_session(user_id, name, *, sessions, others):
+    """Who has a session hears that the newcomer has one; the others, that it is there."""
+    return [
+        to(*sessions, UserJoined(User(user_id, name, can_call=True))),
+        to(*others, UserJoined(User(user_id, name))),
+    ]
 
 
 # --- away and back -----------------------------------------------------------------------------
@@ -83,7 +85,7 @@ def test_who_is_away_is_told_to_sessions(tea):
 def test_who_is_back_is_told_to_sessions(tea):
     """Once; and it hears itself what the group is like, as after a join."""
     snapshot = [
-        answer(bob, GroupJoined(FIRST, "Tea", User(bob, "Bob"), (User(ann, "Ann"), User(cat, "Cat")))),
+        answer(bob, GroupJoined(FIRST, "Tea", User(bob, "Bob"), (ANN, User(cat, "Cat")))),
         to(bob, ExistingPeers(())),
     ]
     assert (
@@ -104,9 +106,7 @@ def test_a_snapshot_without_a_peer_id(tea):
         tea.given(away(ann))
         >> back(ann)
         << to(bob, MemberStatus(ann, "online"))
-        << answer(
-            ann, GroupJoined(FIRST, "Tea", User(ann, "Ann"), (User(bob, "Bob", "peer-b"), User(cat, "Cat")))
-        )
+        << answer(ann, GroupJoined(FIRST, "Tea", User(ann, "Ann"), (BOB, User(cat, "Cat"))))
     )
 
 
@@ -136,13 +136,13 @@ def test_two_who_are_away_hear_of_each_other(tea):
 def test_who_joins_with_a_session_sees_who_is_away(tea):
     """The member's status and until when stand in `group-joined`; ringing knows it as before."""
     tea.given(begin_session(dan), away(bob))
-    others = (User(ann, "Ann"), AWAY_BOB, User(cat, "Cat"))
+    others = (ANN, AWAY_BOB, User(cat, "Cat"))
 
     assert (
         tea
         >> (dan, JoinGroup(FIRST, "Dan"))
         << answer(dan, GroupJoined(FIRST, "Tea", User(dan, "Dan"), others))
-        << to(ann, bob, cat, UserJoined(User(dan, "Dan")))
+        << joined_with_session(dan, "Dan", sessions=(ann, bob), others=(cat,))
         >> (dan, UpdatePeerId("peer-d"))
         << answer(dan, ExistingPeers((Peer("peer-b", "Bob"),)))
         << to(ann, bob, cat, PeerJoined("peer-d", "Dan"))
@@ -178,13 +178,13 @@ def test_a_newcomer_is_online(tea):
     tea.given(
         begin_session(dan), away(bob), back(bob), (bob, LeaveGroup(bob)), (bob, JoinGroup(FIRST, "Bob"))
     )
-    others = (User(ann, "Ann"), User(cat, "Cat"), User(bob, "Bob", "peer-b"))
+    others = (ANN, User(cat, "Cat"), BOB)
 
     assert (
         tea
         >> (dan, JoinGroup(FIRST, "Dan"))
         << answer(dan, GroupJoined(FIRST, "Tea", User(dan, "Dan"), others))
-        << to(ann, bob, cat, UserJoined(User(dan, "Dan")))
+        << joined_with_session(dan, "Dan", sessions=(ann, bob), others=(cat,))
     )
 
 

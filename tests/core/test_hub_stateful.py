@@ -1,10 +1,10 @@
 """The hub against a simple model, under commands that no polite client would send.
 
-The model knows who is connected, where, and with which peer ID. Beside it every connection keeps a `View`:
-what it was told, and nothing else. Whatever happens, the hub, the model and all views must agree.
+The model knows who is connected, where, with which peer ID and whether with a session, who is in the call and
+who rings whom. Beside it every connection keeps a `View`: what it was told, and nothing else. Whatever
+happens, the hub, the model and all views must agree.
 """
 
-import copy
 from itertools import count
 
 import attrs
@@ -12,30 +12,60 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from peershare.core.call import MAX_RECENT
+from peershare.core.calls import CallStats
 from peershare.core.effects import Delivery, GroupClosed, GroupOpened
 from peershare.core.group import MAX_USERNAME
 from peershare.core.hub import Hub, Stats
 from peershare.messages import (
+    SERVER_TYPES,
+    CallJoined,
+    CallLeft,
     CallRequest,
     CallResponse,
+    CallState,
     CreateGroup,
+    DeclineRing,
     Error,
     ExistingPeers,
     GroupCreated,
     GroupJoined,
     GroupLeft,
+    IncomingRing,
+    JoinCall,
     JoinGroup,
+    LeaveCall,
     LeaveGroup,
+    Participant,
+    ParticipantJoined,
+    ParticipantLeft,
+    ParticipantMedia,
     PeerJoined,
     Ping,
+    RingEnded,
+    Ringing,
+    RingUp,
     Signal,
+    UpdateMedia,
     UpdatePeerId,
     User,
     UserJoined,
     UserLeft,
 )
+from tests.core.script import state_of
 
 TTL = 30
+RING_TIMEOUT = 20
+MAX_PARTICIPANTS = 2
+# All that the first version of the protocol says: what clients without sessions may hear.
+FIRST_VERSION = {
+    SERVER_TYPES[name]
+    for name in (
+        *("connection-established", "group-created", "group-joined", "group-left", "user-joined"),
+        *("user-left", "existing-peers", "peer-joined", "peer-id-updated", "incoming-call-request"),
+        *("call-response", "signal", "pong", "error"),
+    )
+}
 
 # Few of each, so that they meet.
 user_ids = st.sampled_from(["user-1", "user-2", "user-3", "user-4", "user-5"])
@@ -68,12 +98,17 @@ def to(recipients, what):
     return [Told(what, frozenset(recipients), answers=False)] if recipients else []
 
 
+def is_a(effect, kind):
+    return isinstance(effect, Delivery) and isinstance(effect.message, kind)
+
+
 @attrs.define
 class Room:
     """The model of a group: who is in it, and since when nobody is."""
 
     created_at: float
     members: set[str] = attrs.field(factory=set)
+    participants: dict[str, Participant] = attrs.field(factory=dict)
     empty_since: float | None = None
 
 
@@ -85,7 +120,12 @@ class Model:
         self.created = 0
         self.rooms = {}
         self.connected = set()
+        self.sessions = set()
         self.peer_ids = {}  # of the connections that have one
+        self.joined = []  # members, in the order in which they joined
+        self.rings = {}  # caller and rung: until when, in ms
+        self.recent = {}  # for each with a session, how its rings ended
+        self.ended = dict.fromkeys(("accepted", "declined", "missed", "cancelled"), 0)
 
     def room_of(self, user_id):
         return next((group_id for group_id, room in self.rooms.items() if user_id in room.members), None)
@@ -111,18 +151,33 @@ class Model:
                 return self.update_peer_id(user_id, peer_id)
             case CallRequest(target, pretended):
                 return self.call_request(user_id, target, pretended)
-            case CallResponse(_, one, other):
-                return self.call_response(user_id, one, other)
+            case CallResponse(accepted, one, other):
+                return self.call_response(user_id, one, other, accepted)
             case Signal(target):
                 known = target in self.others_of(user_id)
                 return to([target], "SignalFrom") if known else [answer(user_id, "USER_NOT_FOUND")]
-        return [answer(user_id, "Pong")]
+            case Ping():
+                return [answer(user_id, "Pong")]
+        return self.hear_of_calls(user_id, message)
+
+    def hear_of_calls(self, user_id, message):
+        match message:
+            case JoinCall() | UpdateMedia():
+                return self.send_media(user_id, message)
+            case LeaveCall():
+                return self.leave_call(user_id)
+            case RingUp(target):
+                return self.ring(user_id, target)
+            case DeclineRing(caller):
+                return self.decline(user_id, caller)
+        raise AssertionError(message)
 
     def create(self, user_id):
         left = self.gone(user_id, "left")
         self.created += 1
         group_id = f"group-{self.created}"
         self.rooms[group_id] = Room(self.now, {user_id})
+        self.joined.append(user_id)
         return [*left, GroupOpened(group_id), answer(user_id, "GroupCreated")]
 
     def join(self, user_id, group_id, peer_id):
@@ -138,6 +193,8 @@ class Model:
         again = user_id in room.members
         left = [] if again else self.gone(user_id, "left")
         room.members.add(user_id)
+        if not again:
+            self.joined.append(user_id)
         room.empty_since = None
         if new:
             self.peer_ids[user_id] = new
@@ -145,7 +202,8 @@ class Model:
             *left,
             answer(user_id, "GroupJoined"),
             *(to([user_id], "ExistingPeers") if new else []),
-            *([] if again else to(others, "UserJoined")),
+            *self.call_state(user_id),
+            *([] if again else self.user_joined(user_id, others)),
             *(to(others, "PeerJoined") if new and not (again and new == old) else []),
         ]
 
@@ -166,18 +224,134 @@ class Model:
     def call_request(self, user_id, target, pretended):
         rung = self.holder(self.others_of(user_id), target)
         if rung and self.peer_ids.get(user_id) == pretended:
-            return to([rung], "IncomingCallRequest")
+            rings = {user_id, rung} & self.sessions and (user_id, rung) not in self.rings
+            if rings:
+                self.rings[user_id, rung] = self.until()
+            told = to({rung} & self.sessions, "IncomingRing") if rings else []
+            return [*to([rung], "IncomingCallRequest"), *told]
         return [answer(user_id, "PEER_NOT_FOUND")]
 
-    def call_response(self, user_id, one, other):
+    def call_response(self, user_id, one, other, accepted):
         callers = {one: other, other: one}
         caller_peer_id = callers.get(self.peer_ids.get(user_id))
         caller = caller_peer_id and self.holder(self.others_of(user_id), caller_peer_id)
-        return to([caller], "CallResponse") if caller else [answer(user_id, "PEER_NOT_FOUND")]
+        if not caller:
+            return [answer(user_id, "PEER_NOT_FOUND")]
+        told = to([caller], "CallResponse")
+        if (caller, user_id) in self.rings:
+            knows = None if caller in self.sessions else caller
+            told += self.end((caller, user_id), "accepted" if accepted else "declined", knows)
+        return told
+
+    # --- calls ---
+
+    def until(self):
+        return int((self.now + RING_TIMEOUT) * 1000)
+
+    def hearers(self, user_id):
+        return self.others_of(user_id) & self.sessions
+
+    def user_joined(self, user_id, others):
+        if user_id not in self.sessions:
+            return to(others, "UserJoined")
+        return [*to(others & self.sessions, "UserJoined"), *to(others - self.sessions, "UserJoined")]
+
+    def call_state(self, user_id):
+        room = self.rooms[self.room_of(user_id)]
+        rings = [ring for ring in self.rings if user_id in ring]
+        known = room.participants or rings or self.recent.get(user_id)
+        return to([user_id], "CallState") if known and user_id in self.sessions else []
+
+    def participants_with(self, user_id):
+        """Who is in the call of its group."""
+        group_id = self.room_of(user_id)
+        return self.rooms[group_id].participants if group_id else {}
+
+    def send_media(self, user_id, message):
+        participants = self.participants_with(user_id)
+        joins = isinstance(message, JoinCall)
+        if not joins and user_id not in participants:
+            return [answer(user_id, "NOT_IN_CALL")]
+        if self.room_of(user_id) is None:
+            return [answer(user_id, "NOT_IN_GROUP")]
+        if user_id not in participants and len(participants) >= MAX_PARTICIPANTS:
+            return [answer(user_id, "CALL_FULL")]
+        before = participants.get(user_id)
+        now = Participant(user_id, message.audio, message.video, message.screen)
+        participants[user_id] = now
+        what = "ParticipantMedia" if before else "ParticipantJoined"
+        told = to(self.hearers(user_id), what) if before != now else []
+        accepted = [ring for ring in self.rings if ring[1] == user_id] if joins else []
+        return [
+            answer(user_id, "CallJoined" if joins else "ParticipantMedia"),
+            *told,
+            *(effect for ring in accepted for effect in self.end(ring, "accepted")),
+        ]
+
+    def leave_call(self, user_id):
+        if user_id not in self.participants_with(user_id):
+            return [answer(user_id, "NOT_IN_CALL")]
+        return [answer(user_id, "CallLeft"), *self.out_of_call(user_id)]
+
+    def out_of_call(self, user_id, besides=None):
+        del self.participants_with(user_id)[user_id]
+        return [*to(self.hearers(user_id), "ParticipantLeft"), *self.cancel(user_id, besides)]
+
+    def cancel(self, user_id, besides):
+        mine = [ring for ring in self.rings if ring[0] == user_id]
+        return [effect for ring in mine for effect in self.end(ring, "cancelled", besides)]
+
+    def may_be_rung(self, user_id, target):
+        return target in self.sessions or {user_id, target} <= self.peer_ids.keys()
+
+    def ring(self, user_id, target):
+        participants = self.participants_with(user_id)
+        if user_id not in participants:
+            return [answer(user_id, "NOT_IN_CALL")]
+        others = self.others_of(user_id)
+        if target and target not in others:
+            return [answer(user_id, "USER_NOT_FOUND")]
+        if target in participants:
+            return [answer(user_id, "ALREADY_IN_CALL")]
+        if target and not self.may_be_rung(user_id, target):
+            return [answer(user_id, "PEER_NOT_FOUND")]
+        wanted = {target} if target else {one for one in others if self.may_be_rung(user_id, one)}
+        new = {one for one in wanted - participants.keys() if (user_id, one) not in self.rings}
+        self.rings |= {(user_id, one): self.until() for one in self.in_order(new)}
+        return [
+            answer(user_id, "Ringing"),
+            *to(new & self.sessions, "IncomingRing"),
+            *to(new - self.sessions, "IncomingCallRequest"),
+        ]
+
+    def in_order(self, user_ids):
+        """As they joined their group, which is the order in which they are rung."""
+        return sorted(user_ids, key=self.joined.index)
+
+    def decline(self, user_id, caller):
+        if (caller, user_id) not in self.rings:
+            return [answer(user_id, "RING_NOT_FOUND")]
+        told = self.end((caller, user_id), "declined", user_id)
+        return [answer(user_id, "RingEnded"), *told]
+
+    def end(self, ring, outcome, besides=None):
+        del self.rings[ring]
+        self.ended[outcome] += 1
+        caller = ring[0]
+        knowing = set(ring) & self.sessions
+        for one in knowing:
+            self.recent.setdefault(one, []).append(RingEnded(*ring, outcome, int(self.now * 1000)))
+        told = to(knowing - {besides}, "RingEnded")
+        if caller not in self.sessions and caller != besides and outcome != "cancelled":
+            told += to([caller], "CallResponse")
+        return told
+
+    # --- the end, and time ---
 
     def disconnect(self, user_id, reason):
         effects = self.gone(user_id, reason)
         self.connected.discard(user_id)
+        self.sessions.discard(user_id)
         self.peer_ids.pop(user_id, None)
         return effects
 
@@ -187,16 +361,28 @@ class Model:
         if group_id is None:
             return []
         room = self.rooms[group_id]
+        effects = self.out_of_call(user_id, besides=user_id) if user_id in room.participants else []
+        effects += self.cancel(user_id, besides=user_id)
+        for ring in [ring for ring in self.rings if ring[1] == user_id]:
+            effects += self.end(ring, "missed", besides=user_id)
+        self.recent.pop(user_id, None)
         room.members.remove(user_id)
+        self.joined.remove(user_id)
         if room.members:
-            return to(room.members, "UserLeft")
+            return [*effects, *to(room.members, "UserLeft")]
         if reason == "left":
             return [self.closed(group_id, "left")]
         room.empty_since = self.now
         return []
 
     def time_passes(self, seconds):
+        """What becomes of rings, and which groups are closed."""
         self.now += seconds
+        due = [ring for ring, until in self.rings.items() if until <= self.now * 1000]
+        missed = [effect for ring in due for effect in self.end(ring, "missed")]
+        return missed, self.abandoned()
+
+    def abandoned(self):
         empty = {group_id: room.empty_since for group_id, room in self.rooms.items() if not room.members}
         due = [group_id for group_id, since in empty.items() if since + TTL <= self.now]
         return {self.closed(group_id, "abandoned") for group_id in due}
@@ -245,17 +431,76 @@ class View:
                 assert {(peer.peer_id, peer.username) for peer in peers} == known
 
 
+@attrs.define
+class CallView:
+    """What one with a session was told of the call and of rings; and what it said last of itself."""
+
+    user_id: str
+    said: object = None
+    participants: dict[str, Participant] = attrs.field(factory=dict)
+    rings: dict[tuple[str, str], int] = attrs.field(factory=dict)
+    recent: list[RingEnded] = attrs.field(factory=list)
+
+    def reset(self):
+        self.participants, self.rings, self.recent = {}, {}, []
+
+    def hear(self, message):
+        match message:
+            case GroupCreated() | GroupJoined() | GroupLeft():
+                self.reset()
+            case CallState(participants, rings, recent):
+                self.participants = {one.user_id: one for one in participants}
+                self.rings = {(ring.sender, ring.to): ring.until for ring in rings}
+                self.recent = list(recent)
+            case CallJoined(participants):
+                said = self.said
+                me = Participant(self.user_id, said.audio, said.video, said.screen)
+                self.participants = {one.user_id: one for one in (*participants, me)}
+            case CallLeft():
+                del self.participants[self.user_id]
+            case ParticipantJoined(one):
+                assert one.user_id not in self.participants, "joined twice"
+                self.participants[one.user_id] = one
+            case ParticipantMedia(user_id, audio, video, screen):
+                assert user_id in self.participants
+                self.participants[user_id] = Participant(user_id, audio, video, screen)
+            case ParticipantLeft(user_id):
+                del self.participants[user_id]
+            case _:
+                self.hear_of_rings(message)
+
+    def hear_of_rings(self, message):
+        match message:
+            case IncomingRing(caller, _, until):
+                assert (caller, self.user_id) not in self.rings, "rung twice"
+                self.rings[caller, self.user_id] = until
+            case Ringing(rings):
+                self.rings |= {(ring.sender, ring.to): ring.until for ring in rings}
+            case RingEnded(caller, rung):
+                # One that began with its own call-request it hears of only now.
+                assert self.rings.pop((caller, rung), None) or caller == self.user_id
+                self.recent.append(message)
+
+
 class RudeClients(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         numbers = count(1)
-        self.hub = Hub(lambda: f"group-{next(numbers)}", TTL)
+        self.hub = Hub(
+            lambda: f"group-{next(numbers)}",
+            TTL,
+            ring_timeout=RING_TIMEOUT,
+            max_participants=MAX_PARTICIPANTS,
+        )
         self.model = Model()
         self.views = {}
+        self.call_views = {}  # of those with sessions
 
     def say(self, user_id, message):
         """Whatever is said: what follows is what the model says, and what must hold of every message."""
         before = self.snapshot()
+        if user_id in self.call_views:
+            self.call_views[user_id].said = message
         effects = self.hub.handle(user_id, message, self.model.now)
         self.check(effects, self.model.hear(user_id, message))
 
@@ -274,25 +519,43 @@ class RudeClients(RuleBasedStateMachine):
                 assert len(set(effect.recipients)) == len(effect.recipients), "told twice"
                 for recipient in effect.recipients:
                     self.views[recipient].hear(effect.message)
+                    self.tell_of_calls(recipient, effect.message)
+
+    def tell_of_calls(self, recipient, message):
+        """Who has no session hears the first version of the protocol, and nothing of sessions in it."""
+        if recipient in self.call_views:
+            self.call_views[recipient].hear(message)
+            return
+        assert type(message) in FIRST_VERSION
+        users = [*getattr(message, "members", ()), getattr(message, "user", None)]
+        assert all(user == User(user.id, user.username, user.peer_id) for user in users if user)
 
     def snapshot(self):
-        hub = self.hub
-        return copy.deepcopy((hub._connected, hub._groups, list(hub._empty), hub._member_count, hub._told))
+        return state_of(self.hub)
 
     # --- coming and going, and the time ---
 
     @initialize()
     def somebody_is_there(self):
+        """Two with sessions and one without, with peer IDs, in one group."""
         for user_id in ("user-1", "user-2", "user-3"):
-            self.connect(user_id)
+            self.connect(user_id, with_session=user_id != "user-3")
+            self.say(user_id, UpdatePeerId(f"peer-{user_id[-1]}"))
+        self.say("user-1", CreateGroup("Tea", "Ann"))
+        for user_id in ("user-2", "user-3"):
+            self.say(user_id, JoinGroup("group-1", "Ann"))
 
-    @rule(user_id=user_ids)
-    def connect(self, user_id):
+    @rule(user_id=user_ids, with_session=st.booleans())
+    def connect(self, user_id, *, with_session):
         """No ID is connected twice at a time: the server makes them."""
         if user_id not in self.views:
             self.views[user_id] = View()
             self.model.connected.add(user_id)
             self.check(self.hub.connect(user_id), to([user_id], "ConnectionEstablished"))
+            if with_session:
+                self.hub.begin_session(user_id)
+                self.model.sessions.add(user_id)
+                self.call_views[user_id] = CallView(user_id)
 
     @rule(user_id=user_ids, reason=st.sampled_from(["disconnected", "timeout"]))
     def disconnect(self, user_id, reason):
@@ -301,15 +564,18 @@ class RudeClients(RuleBasedStateMachine):
 
         self.check(effects, self.model.disconnect(user_id, reason))
         self.views.pop(user_id, None)
-        assert all(effect.message.reason == reason for effect in effects)
+        self.call_views.pop(user_id, None)
+        assert all(effect.message.reason == reason for effect in effects if is_a(effect, UserLeft))
 
-    @rule(seconds=st.sampled_from([0, 0.5, 1, TTL - 1, TTL, 1_000_000]))
+    @rule(seconds=st.sampled_from([0, 0.5, 1, RING_TIMEOUT - 1, TTL - 1, TTL, 1_000_000]))
     def time_passes(self, seconds):
-        expected = self.model.time_passes(seconds)
-        closed = self.hub.sweep(self.model.now)
+        missed, abandoned = self.model.time_passes(seconds)
+        effects = self.hub.sweep(self.model.now)
 
-        assert set(closed) == expected
-        assert len(closed) == len(expected)
+        self.check(effects[: len(missed)], missed)
+        closed = effects[len(missed) :]
+        assert set(closed) == abandoned
+        assert len(closed) == len(abandoned)
 
     # --- what clients say ---
 
@@ -354,6 +620,55 @@ class RudeClients(RuleBasedStateMachine):
     def ping(self, user_id):
         self.say(user_id, Ping())
 
+    # --- what sessions say ---
+
+    def say_in_session(self, user_id, message):
+        """Nobody else's message of calls comes this far."""
+        if user_id in self.model.sessions:
+            self.say(user_id, message)
+
+    @rule(user_id=user_ids, audio=st.booleans(), video=st.booleans(), screen=st.booleans())
+    def join_call(self, user_id, *, audio, video, screen):
+        self.say_in_session(user_id, JoinCall(audio, video, screen))
+
+    @rule(user_id=user_ids, audio=st.booleans(), screen=st.booleans())
+    def update_media(self, user_id, *, audio, screen):
+        self.say_in_session(user_id, UpdateMedia(audio, screen, screen))
+
+    @rule(user_id=user_ids)
+    def leave_call(self, user_id):
+        self.say_in_session(user_id, LeaveCall())
+
+    @rule(user_id=user_ids, named=st.none() | user_ids)
+    def ring(self, user_id, named):
+        self.say_in_session(user_id, RingUp(named))
+
+    @rule(user_id=user_ids, named=user_ids)
+    def decline(self, user_id, named):
+        self.say_in_session(user_id, DeclineRing(named))
+
+    # --- what rings lead to ---
+
+    @precondition(lambda self: self.model.rings)
+    @rule(pick=st.integers(0, 9), accepted=st.booleans())
+    def respond(self, pick, *, accepted):
+        """As clients of the first version do, and the others may."""
+        caller, rung = list(self.model.rings)[pick % len(self.model.rings)]
+        own, other = (self.model.peer_ids.get(one, "peer-1") for one in (rung, caller))
+        self.say(rung, CallResponse(accepted, own, other))
+
+    @precondition(lambda self: self.model.rings)
+    @rule(pick=st.integers(0, 9))
+    def decline_a_ring(self, pick):
+        caller, rung = list(self.model.rings)[pick % len(self.model.rings)]
+        self.say_in_session(rung, DeclineRing(caller))
+
+    @rule(user_id=user_ids, rung=user_ids)
+    def request_by_name(self, user_id, rung):
+        """A ring that may well arrive."""
+        own, other = (self.model.peer_ids.get(one, "peer-1") for one in (user_id, rung))
+        self.say(user_id, CallRequest(other, own, "Ann"))
+
     # --- what always holds ---
 
     @invariant()
@@ -370,19 +685,54 @@ class RudeClients(RuleBasedStateMachine):
             assert (info and info.members) == (room and len(room.members))
 
     @invariant()
-    def no_empty_group_outlives_its_ttl(self):
-        waiting = [room.empty_since for room in self.model.rooms.values() if not room.members]
-        assert self.hub.next_expiry() == (min(waiting) + TTL if waiting else None)
-        assert all(since + TTL > self.model.now for since in waiting)
+    def nothing_outlives_its_time(self):
+        waiting = [room.empty_since + TTL for room in self.model.rooms.values() if not room.members]
+        waiting += [until / 1000 for until in self.model.rings.values()]
+        assert self.hub.next_expiry() == min(waiting, default=None)
+        assert all(until > self.model.now for until in waiting)
 
     @invariant()
     def everyone_knows_exactly_who_is_there(self):
         for user_id, view in self.views.items():
             assert view.group_id == self.model.room_of(user_id)
+            knows_sessions = user_id in self.model.sessions
             assert view.others == {
-                other: User(other, self.views[other].username, self.model.peer_ids.get(other))
+                other: User(
+                    other,
+                    self.views[other].username,
+                    self.model.peer_ids.get(other),
+                    can_call=(knows_sessions and other in self.model.sessions) or None,
+                )
                 for other in self.model.others_of(user_id)
             }
+
+    @invariant()
+    def everyone_with_a_session_knows_the_call(self):
+        for user_id, view in self.call_views.items():
+            rings = {ring: until for ring, until in self.model.rings.items() if user_id in ring}
+            assert view.participants == self.model.participants_with(user_id)
+            assert view.rings.items() <= rings.items()
+            assert all(ring in view.rings for ring in rings if ring[1] == user_id)
+            assert view.recent == self.model.recent.get(user_id, [])[-MAX_RECENT:]
+
+    @invariant()
+    def a_call_is_of_members_with_sessions(self):
+        calls = [room.participants for room in self.model.rooms.values() if room.participants]
+        for room in self.model.rooms.values():
+            assert room.participants.keys() <= room.members & self.model.sessions
+            assert len(room.participants) <= MAX_PARTICIPANTS
+        assert self.hub.call_stats() == CallStats(
+            len(calls), sum(map(len, calls)), len(self.model.rings), self.model.ended
+        )
+
+    @invariant()
+    def nothing_is_kept_of_calls_that_are_over(self):
+        members = {member for room in self.model.rooms.values() for member in room.members}
+        calls = self.hub._calls._calls
+        assert len(calls) <= len(self.model.rooms)
+        for call in calls.values():
+            assert not call.is_blank
+            assert call._recent.keys() <= members & self.model.sessions
 
     @invariant()
     def names_and_peer_ids_are_unique_within_a_group(self):

@@ -292,6 +292,7 @@ def test_limits_are_shown(server):
         "groupsPerHour": 30,
         "groupSize": 500,
         "groups": 100_000,
+        "callSize": 8,
         "connectionsPerTenSeconds": 10,
         "connectionsAtOnce": 3,
         "requestRate": 50,

@@ -119,7 +119,7 @@ async def test_no_other_method(make, page):
 
 
 @pytest.mark.parametrize(
-    "page", ["/", "/peerjs/id", "/peerjs/peers", "/myapp/id", "/myapp/a/b/id", "/myapp/peerjs"]
+    "page", ["/peerjs/id", "/peerjs/peers", "/myapp/id", "/myapp/a/b/id", "/myapp/peerjs"]
 )
 async def test_any_other_path(make, page):
     """It is a 404, as elsewhere on this server."""

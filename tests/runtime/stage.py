@@ -55,6 +55,7 @@ class Stage:
         return [
             *(groups._visits, groups._connections, groups._mailboxes, groups.unflushed),
             *(self.hub._connected, self.hub._told, sessions._sessions, *sessions._away),
+            *(self.hub._calls._calls, self.hub._calls._waiting),
         ]
 
 

@@ -8,7 +8,7 @@ import trio
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
 from peershare.errors import Ending
-from peershare.messages import GroupId, Hello, UserId
+from peershare.messages import GroupId, Hello, IncomingRing, UserId
 from peershare.runtime.actor import Actor
 from peershare.runtime.groups import Enter, Leave, Say
 from peershare.runtime.outbox import Outbox, OutboxRules
@@ -58,7 +58,7 @@ class World:
 
     def snapshot(self, ann_status=()):
         """What Bob hears of the group."""
-        ann = {"id": self.ann.id, "username": "Ann", **dict(ann_status)}
+        ann = {"id": self.ann.id, "username": "Ann", **dict(ann_status), "canCall": True}
         others = [ann, {"id": self.cat.id, "username": "Cat"}]
         bob = {"id": self.bob.id, "username": "Bob"}
         joined = {"groupId": self.group, "groupName": "Team", "user": bob, "members": others}
@@ -170,6 +170,14 @@ def test_a_hello_that_is_wrong(stage, payload, path):
         '{"type":"client-state","payload":{"visibility":"background"}}',
         '{"type":"client-state","payload":{"visibility":"upside down"}}',
         '{"type":"client-state","payload":5,"timestamp":"x"}',
+        '{"type":"join-call","payload":{"audio":true,"video":true}}',
+        '{"type":"join-call","payload":{"audio":"loud"}}',
+        '{"type":"leave-call","payload":{}}',
+        '{"type":"update-media","payload":{"audio":true,"video":true,"screen":true}}',
+        '{"type":"ring","payload":{}}',
+        '{"type":"ring","payload":{"to":"nobody"}}',
+        '{"type":"decline-ring","payload":{"from":"0f8b7c3e-5d2a-4c1b-9e6f-a1b2c3d4e5f6"}}',
+        '{"type":"decline-ring"}',
     ],
 )
 @pytest.mark.parametrize("envelope", ["{", '{"requestId":"r1",'])
@@ -329,6 +337,110 @@ def test_everyone_is_away_at_once(world):
     ann = Client(world.stage).hello((world.ann.welcome, 4))  # of her group and three arrivals
     assert [kind for kind, _ in ann.listen()][3:] == ["member-status", "member-status", "group-joined"]
     assert again.listen() == [status(world.ann)]
+
+
+# --- calls -------------------------------------------------------------------------------------
+
+MUTE = {"audio": False, "video": False}
+
+
+def participant(client):
+    return {"userId": client.id, **MUTE, "screen": False}
+
+
+def test_answers_about_calls(world):
+    """They carry the request ID; what others hear of it does not."""
+    world.ann.say("join-call", **MUTE, request_id="r1")
+    (answer,), (heard,) = world.ann.hear(), world.bob.hear()
+    assert (answer["type"], answer["requestId"]) == ("call-joined", "r1")
+    assert (heard["type"], heard["payload"]) == (
+        "participant-joined",
+        {"participant": participant(world.ann)},
+    )
+    assert "requestId" not in heard
+    world.ann.say("ring", to=world.bob.id, request_id="r2")
+    world.bob.say("decline-ring", **{"from": world.ann.id}, request_id="r3")
+    (_, declined), (_, ended) = world.bob.hear(), world.ann.hear()
+    assert declined == {**ended, "requestId": "r3"}
+    assert ended["type"] == "ring-ended"
+    assert world.cat.listen() == []
+
+
+def test_a_ring_for_one_who_is_away(world):
+    """It hears it when it is back, and finds it in the snapshot with who is in the call."""
+    world.bob.lose()
+    world.ann.say("join-call", **MUTE).say("ring")
+    world.stage.after(1)
+    rings = [{"from": world.ann.id, "to": world.bob.id, "until": int((DAWN + 45) * 1000)}]
+
+    heard = world.bob_again().listen()
+
+    assert heard[2:] == [
+        ("participant-joined", {"participant": participant(world.ann)}),
+        ("incoming-ring", {"from": world.ann.id, "username": "Ann", "until": rings[0]["until"]}),
+        *world.snapshot(),
+        ("call-state", {"participants": [participant(world.ann)], "rings": rings, "recentRings": []}),
+    ]
+
+
+def test_a_participant_comes_back(world):
+    """It is in the call all the while: a snapshot says so, and nobody hears that it left or joined."""
+    world.bob.say("join-call", **MUTE)
+    world.bob_heard += 1
+    world.forget()
+    world.bob.lose()
+    heard = world.bob_again().listen()
+
+    assert heard[-1][1]["participants"] == [participant(world.bob)]
+    assert [kind for kind, _ in world.ann.listen()] == ["member-status", "member-status"]
+
+
+def test_a_participant_is_given_up(world):
+    """It leaves the call, and then the group."""
+    world.bob.say("join-call", **MUTE)
+    world.ann.say("join-call", **MUTE)
+    world.bob.lose()
+    world.forget()
+    world.stage.after(GRACE)
+
+    assert [kind for kind, _ in world.ann.listen()] == ["participant-left", "user-left"]
+    assert [kind for kind, _ in world.cat.listen()] == ["user-left"]
+
+
+def test_nobody_answers(world):
+    """The actor is told when to look, and both hear that it was missed."""
+    world.ann.say("join-call", **MUTE).say("ring")
+    world.forget()
+    assert world.stage.groups.next_expiry() == DAWN + 45
+    world.stage.after(45)
+
+    missed = {"from": world.ann.id, "to": world.bob.id, "outcome": "missed"}
+    at = int((DAWN + 45) * 1000)
+    assert world.ann.listen() == world.bob.listen() == [("ring-ended", {**missed, "endedAt": at})]
+    assert world.stage.groups.next_expiry() is None
+
+
+def test_ringing_a_crowd(world):
+    """Whoever it is for, it is encoded once."""
+    for number in range(30):
+        Client(world.stage).hello().join(world.group, f"Guest{number}")
+    world.ann.say("join-call", **MUTE)
+    before = sum(world.stage.groups.broadcasts.counts)
+    world.ann.say("ring")
+
+    assert world.stage.groups.sent[IncomingRing] == 31
+    assert sum(world.stage.groups.broadcasts.counts) == before + 1
+
+
+def test_what_becomes_of_the_rest_of_a_session(world):
+    """A session that was taken over in the call says on what it likes: nobody hears it."""
+    world.bob.say("join-call", **MUTE)
+    world.bob_heard += 1
+    world.bob_again()
+    world.forget()
+    world.bob.say("leave-call")
+
+    assert world.ann.listen() == world.bob.listen() == []
 
 
 # --- what is no longer there -------------------------------------------------------------------

@@ -2,7 +2,8 @@
 wrong one, hear only a part of what they are sent, and say things into connections that have died.
 
 A player is a client with a memory: the log of what it heard, and of what it said. From the first alone it
-must know, whatever happened, who is in its group, and have had every signal in order, once.
+must know, whatever happened, who is in its group and in the call there, and who rings whom, and have had
+every signal in order, once.
 """
 
 import functools
@@ -20,7 +21,64 @@ from tests.runtime.stage import BACKGROUND, GRACE, Client, Stage
 
 KEPT = 256
 RULES = attrs.evolve(GROUPS_RULES, message_rate=RateRules(rate=1e6, burst=1e6))
+RING_TIMEOUT = 45
+OF_CALLS = {"call-joined", "call-left", "participant-joined", "participant-left", "participant-media"} | {
+    *("incoming-ring", "ringing", "ring-ended", "call-state")
+}
 NOT_COUNTED = {"connection-established", "welcome", "resumed", "server-draining"}
+
+
+@attrs.define
+class CallView:
+    """`others`: what those in the call send. `rings`: from and to this user, until when."""
+
+    user_id: str
+    is_in: bool = False
+    others: dict[str, tuple[bool, ...]] = attrs.field(factory=dict)
+    rings: dict[tuple[str, str], int] = attrs.field(factory=dict)
+
+    def hear(self, kind, said):
+        match kind:
+            case "group-created" | "group-joined" | "group-left":
+                self.is_in, self.others, self.rings = False, {}, {}
+            case "call-state":
+                self.enter(said["participants"])
+                self.rings = {(ring["from"], ring["to"]): ring["until"] for ring in said["rings"]}
+            case "call-joined":
+                self.enter(said["participants"])
+                self.is_in = True
+            case "call-left":
+                self.is_in = False
+            case "participant-joined":
+                assert said["participant"]["userId"] not in self.others, "joined twice"
+                self.others |= {said["participant"]["userId"]: sends(said["participant"])}
+            case "participant-media" if said["userId"] != self.user_id:
+                assert self.others[said["userId"]] != sends(said), "the media is no news"
+                self.others[said["userId"]] = sends(said)
+            case "participant-left":
+                del self.others[said["userId"]]
+            case _:
+                self.hear_of_rings(kind, said)
+
+    def enter(self, participants):
+        found = {one["userId"]: sends(one) for one in participants}
+        self.is_in = found.pop(self.user_id, None) is not None
+        self.others = found
+
+    def hear_of_rings(self, kind, said):
+        match kind:
+            case "incoming-ring":
+                assert (said["from"], self.user_id) not in self.rings, "rung twice"
+                self.rings[said["from"], self.user_id] = said["until"]
+            case "ringing":
+                self.rings |= {(ring["from"], ring["to"]): ring["until"] for ring in said["rings"]}
+            case "ring-ended":
+                del self.rings[said["from"], said["to"]]
+
+
+def sends(said):
+    """What a participant sends, or will."""
+    return said["audio"], said["video"], said.get("screen", False)
 
 
 @attrs.define(eq=False)
@@ -91,6 +149,13 @@ class Player:
                     others[payload["userId"]] = payload.get("until")
         return group, others
 
+    def call(self):
+        """Who of the others is in the call, whether it is so itself, and its rings: all that it was told."""
+        found = CallView(self.user_id)
+        for message in self.log:
+            found.hear(message["type"], message["payload"])
+        return found
+
     def signals(self):
         return [message["payload"]["data"] for message in self.log if message["type"] == "signal"]
 
@@ -111,6 +176,10 @@ def among(condition):
     return decorate
 
 
+def may_call(player):
+    return player.may_speak() and player.welcome is not None
+
+
 picks = st.integers(0, 3)
 mostly = st.sampled_from([True] * 5 + [False])
 reasons = st.sampled_from(["disconnected", "timeout"])
@@ -123,6 +192,9 @@ class LossyClients(RuleBasedStateMachine):
         self.players = {name: Player(name) for name in ("ann", "bob", "cat", "dan")}
         self.displaced = []  # connections that have been taken over, and not ended yet
         self.signals = 0
+        # Of all calls: who is in one, and sends what; and who rings whom, until when.
+        self.in_call = {}
+        self.rings = {}
 
     # --- helpers ---
 
@@ -153,12 +225,19 @@ class LossyClients(RuleBasedStateMachine):
             case "signal":
                 self.expect(player, payload["to"], payload["data"])
             case "join-group":
-                if self.stage.hub.group_info(payload["groupId"]) is not None:
-                    player.group = payload["groupId"]
+                wanted = payload["groupId"]
+                if wanted != player.group and self.stage.hub.group_info(wanted) is not None:
+                    self.depart(player.user_id)
+                    player.group = wanted
             case "leave-group":
+                self.depart(player.user_id)
                 player.group = None
+            case "create-group":
+                self.depart(player.user_id)
             case "client-state":
                 player.in_background = payload["visibility"] == "background"
+            case _:
+                self.carry_out_in_call(player, message_type, payload)
         player.client.say(message_type, **payload)
         if message_type == "create-group":
             player.group = next(
@@ -173,7 +252,40 @@ class LossyClients(RuleBasedStateMachine):
             if target.user_id == user_id and target is not sender and share_group:
                 target.expected.append(data)
 
+    def carry_out_in_call(self, player, message_type, payload):
+        user_id = player.user_id
+        match message_type:
+            case "join-call" if player.group is not None:
+                self.in_call[user_id] = sends(payload)
+                self.end_rings(lambda ring: ring[1] == user_id)
+            case "update-media" if user_id in self.in_call:
+                self.in_call[user_id] = sends(payload)
+            case "leave-call" if user_id in self.in_call:
+                del self.in_call[user_id]
+                self.end_rings(lambda ring: ring[0] == user_id)
+            case "ring" if user_id in self.in_call:
+                for other in self.present():
+                    may_ring = other.group == player.group and other.welcome and other is not player
+                    if may_ring and other.user_id not in self.in_call and self.is_meant(other, payload):
+                        self.rings.setdefault(
+                            (user_id, other.user_id), int((self.stage.now + RING_TIMEOUT) * 1000)
+                        )
+            case "decline-ring":
+                self.rings.pop((payload["from"], user_id), None)
+
+    def is_meant(self, player, payload):
+        return payload.get("to", player.user_id) == player.user_id
+
+    def end_rings(self, ends):
+        self.rings = {ring: until for ring, until in self.rings.items() if not ends(ring)}
+
+    def depart(self, user_id):
+        """Out of its call, with its rings."""
+        self.in_call.pop(user_id, None)
+        self.end_rings(lambda ring: user_id in ring)
+
     def forget(self, player):
+        self.depart(player.user_id)
         self.players[player.name] = Player(player.name)
 
     # --- coming, going, coming back ---
@@ -275,6 +387,8 @@ class LossyClients(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0, 1, 10, GRACE - 1, GRACE, BACKGROUND - GRACE]))
     def time_passes(self, seconds):
         self.stage.after(seconds)
+        now = self.stage.now * 1000
+        self.rings = {ring: until for ring, until in self.rings.items() if until > now}
         for player in self.present():
             if player.away_until is not None and player.away_until <= self.stage.now:
                 self.forget(player)
@@ -311,6 +425,68 @@ class LossyClients(RuleBasedStateMachine):
     @among(lambda player: player.is_online() and player.welcome is not None)
     def look(self, player, visibility):
         self.say(player, "client-state", visibility=visibility)
+
+    # --- calls ---
+
+    def all_read(self):
+        for player in filter(Player.is_online, self.players.values()):
+            player.read()
+
+    @rule(host=picks)
+    def meet(self, host):
+        """All who can are in one group again, and in its call, and know it."""
+        for player in filter(Player.may_speak, self.players.values()):
+            self.join(player, host=host)
+            if player.welcome is not None:
+                self.say(player, "join-call", audio=False, video=False)
+        self.all_read()
+
+    def call(self, player, message_type, *, hear, **payload):
+        """Say it; mostly all hear at once what follows."""
+        self.say(player, message_type, **payload)
+        if hear:
+            self.all_read()
+
+    @rule(audio=st.booleans(), video=st.booleans(), hear=mostly, pick=picks)
+    @among(may_call)
+    def join_call(self, player, *, audio, video, hear):
+        self.call(player, "join-call", audio=audio, video=video, hear=hear)
+
+    @rule(audio=st.booleans(), screen=st.booleans(), hear=mostly, pick=picks)
+    @among(may_call)
+    def update_media(self, player, *, audio, screen, hear):
+        self.call(player, "update-media", audio=audio, video=screen, screen=screen, hear=hear)
+
+    @rule(hear=mostly, pick=picks)
+    @among(may_call)
+    def leave_call(self, player, *, hear):
+        self.call(player, "leave-call", hear=hear)
+
+    @rule(other=picks, everyone=st.booleans(), hear=mostly, pick=picks)
+    @among(may_call)
+    def ring(self, player, other, *, everyone, hear):
+        targets = self.present()
+        to = {} if everyone else {"to": targets[other % len(targets)].user_id}
+        self.call(player, "ring", **to, hear=hear)
+
+    @rule(other=picks, hear=mostly, pick=picks)
+    @among(may_call)
+    def invite(self, player, other, *, hear):
+        """From within the call, one that has just left it."""
+        others = [one for one in filter(may_call, self.players.values()) if one is not player]
+        if others:
+            self.say(others[other % len(others)], "leave-call")
+            self.say(player, "join-call", audio=True, video=True)
+            self.call(player, "ring", to=others[other % len(others)].user_id, hear=hear)
+
+    @rule(other=picks, hear=mostly, pick=picks)
+    @among(may_call)
+    def decline(self, player, other, *, hear):
+        targets = self.present()
+        caller = targets[other % len(targets)].user_id
+        self.call(player, "decline-ring", **{"from": caller}, hear=hear)
+
+    # --- hearing ---
 
     @rule(number=st.integers(0, 3) | st.none(), pick=picks)
     @among(Player.is_online)
@@ -367,6 +543,30 @@ class LossyClients(RuleBasedStateMachine):
                 for other in self.present()
                 if other is not player and group is not None and other.group == group
             }
+
+    @invariant()
+    def who_has_a_session_knows_of_the_call(self):
+        for player in self.present():
+            if player.welcome is None or not player.has_read_all:
+                continue
+            group = {other.user_id for other in self.present() if other.group == player.group}
+            in_call = (
+                {}
+                if player.group is None
+                else {one: self.in_call[one] for one in group & self.in_call.keys()}
+            )
+            found = player.call()
+            assert found.is_in == (in_call.pop(player.user_id, None) is not None)
+            assert found.others == in_call
+            assert found.rings == {
+                ring: until for ring, until in self.rings.items() if player.user_id in ring
+            }
+
+    @invariant()
+    def who_has_none_hears_nothing_of_calls(self):
+        for player in self.present():
+            if player.welcome is None:
+                assert not any(message["type"] in OF_CALLS for message in player.log)
 
     @invariant()
     def both_sides_count_alike(self):

@@ -18,12 +18,16 @@ from peershare.messages import (
     SERVER_TYPES,
     SESSION_TYPES,
     Ack,
+    CallJoined,
+    CallLeft,
     CallRequest,
     CallResponse,
+    CallState,
     ClientState,
     ConnectionEstablished,
     Count,
     CreateGroup,
+    DeclineRing,
     Error,
     ExistingPeers,
     GroupCreated,
@@ -34,10 +38,17 @@ from peershare.messages import (
     Heartbeat,
     Hello,
     IncomingCallRequest,
+    IncomingRing,
+    JoinCall,
     JoinGroup,
+    LeaveCall,
     LeaveGroup,
     LeaveReason,
     MemberStatus,
+    Participant,
+    ParticipantJoined,
+    ParticipantLeft,
+    ParticipantMedia,
     Peer,
     PeerId,
     PeerIdUpdated,
@@ -49,10 +60,16 @@ from peershare.messages import (
     Resume,
     Resumed,
     ResumeToken,
+    Ring,
+    RingEnded,
+    Ringing,
+    RingOutcome,
+    RingUp,
     ServerDraining,
     SessionId,
     Signal,
     SignalFrom,
+    UpdateMedia,
     UpdatePeerId,
     User,
     UserId,
@@ -180,7 +197,12 @@ FIELDS = {
         st.none() | texts(100),
         st.sampled_from([None, "away"]),
         st.none() | st.integers(0, 2**53),
+        st.sampled_from([None, True]),
     ),
+    UserId | None: st.none() | st.uuids().map(str),
+    RingOutcome: st.sampled_from(["accepted", "declined", "missed", "cancelled"]),
+    Participant: st.builds(Participant, st.uuids().map(str), st.booleans(), st.booleans(), st.booleans()),
+    Ring: st.builds(Ring, st.uuids().map(str), st.uuids().map(str), st.integers(0, 2**53)),
     Peer: st.builds(Peer, texts(100), texts(50, **NAME_CHARACTERS)),
     SessionId: st.uuids().map(str),
     ResumeToken: texts(100),
@@ -198,12 +220,16 @@ FIELDS = {
 }
 FIELDS[tuple[User, ...]] = st.lists(FIELDS[User], max_size=3).map(tuple)
 FIELDS[tuple[Peer, ...]] = st.lists(FIELDS[Peer], max_size=3).map(tuple)
+FIELDS[tuple[Participant, ...]] = st.lists(FIELDS[Participant], max_size=3).map(tuple)
+FIELDS[tuple[Ring, ...]] = st.lists(FIELDS[Ring], max_size=3).map(tuple)
 
 
 def built(cls):
     """A strategy for a message, by the kinds of its fields."""
     return st.builds(cls, **{field.name: FIELDS[field.type] for field in attrs.fields(cls)})
 
+
+FIELDS[tuple[RingEnded, ...]] = st.lists(built(RingEnded), max_size=3).map(tuple)
 
 CLIENTS = {**CLIENT_TYPES, **SESSION_TYPES}
 client_messages = st.sampled_from(list(CLIENTS.values())).flatmap(built)
@@ -262,6 +288,21 @@ def client_text(message, request_id=None):
         ),
         ("ack", {"received": 0}, Ack(0)),
         ("client-state", {"visibility": "background"}, ClientState("background")),
+        ("join-call", {"audio": True, "video": False}, JoinCall(audio=True, video=False)),
+        (
+            "join-call",
+            {"audio": False, "video": True, "screen": True},
+            JoinCall(audio=False, video=True, screen=True),
+        ),
+        ("leave-call", {}, LeaveCall()),
+        (
+            "update-media",
+            {"audio": True, "video": True, "screen": False},
+            UpdateMedia(audio=True, video=True, screen=False),
+        ),
+        ("ring", {}, RingUp()),
+        ("ring", {"to": UUID.upper()}, RingUp(UUID)),
+        ("decline-ring", {"from": UUID}, DeclineRing(UUID)),
     ],
     ids=readable,
 )
@@ -275,9 +316,10 @@ def test_a_clients_message(message_type, payload, message, spelled):
 
 
 def test_the_types_are_those_of_the_protocol():
-    """A client may say these eight things, and one with a session three more."""
+    """A client may say these eight things, and one with a session eight more."""
     assert list(CLIENT_TYPES) == TYPES
-    assert list(SESSION_TYPES) == ["hello", "ack", "client-state"]
+    calls = ["join-call", "leave-call", "update-media", "ring", "decline-ring"]
+    assert list(SESSION_TYPES) == ["hello", "ack", "client-state", *calls]
 
 
 @given(client_messages, request_ids)
@@ -595,6 +637,9 @@ def test_a_payload_that_is_no_object(message_type, payload, message):
         ("call-request", ["targetPeerId", "fromPeerId", "fromUsername"]),
         ("call-response", ["accepted", "fromPeerId", "toPeerId"]),
         ("signal", ["to", "data"]),
+        ("join-call", ["audio", "video"]),
+        ("update-media", ["audio", "video", "screen"]),
+        ("decline-ring", ["from"]),
     ],
     ids=readable,
 )
@@ -716,6 +761,13 @@ def test_null_is_not_missing():
         ("call-response", "fromPeerId", "", "Peer ID cannot be empty"),
         ("call-response", "toPeerId", 5, "Expected string, received number"),
         ("signal", "to", "x", "Invalid user ID format"),
+        ("join-call", "audio", 1, "Expected boolean, received number"),
+        ("join-call", "video", None, "Expected boolean, received null"),
+        ("join-call", "screen", None, "Expected boolean, received null"),
+        ("update-media", "screen", "yes", "Expected boolean, received string"),
+        ("ring", "to", None, "Expected string, received null"),
+        ("ring", "to", "x", "Invalid user ID format"),
+        ("decline-ring", "from", "x", "Invalid user ID format"),
     ],
     ids=readable,
 )
@@ -734,6 +786,10 @@ def test_each_member_has_its_rule(message_type, member, value, message):
         "accepted": True,
         "to": UUID,
         "data": None,
+        "audio": True,
+        "video": True,
+        "screen": True,
+        "from": UUID,
     }
 
     assert complaints(said(message_type, {**good, member: value})) == [(f"payload.{member}", message)]
@@ -908,7 +964,7 @@ def damaged_bytes(draw):
 
 
 MEMBERS = ["groupName", "username", "groupId", "userId", "peerId", "fromPeerId", "toPeerId", "to", "data"]
-MEMBERS += ["protocol", "resume", "received", "visibility"]
+MEMBERS += ["protocol", "resume", "received", "visibility", "audio", "video", "screen", "from"]
 VALUES = [UUID, UUID.upper(), "Ann", " e\u0301 ", "", "\x00", None, True, 0, 2, -1.5, "background"]
 VALUES += [{"sessionId": UUID, "resumeToken": "t", "received": 1}, {"sessionId": 5, "received": 10**30}]
 
@@ -966,6 +1022,10 @@ def test_text_and_bytes_are_read_alike(text):
 
 ANN = User(UUID, "Ann", "p")
 BOB = User(UUID, "Bob")
+OTHER = UUID.replace("0", "1")
+IN_CALL = Participant(UUID, audio=True, video=False, screen=False)
+SHOWN = {"userId": UUID, "audio": True, "video": False, "screen": False}
+ENDED = {"from": UUID, "to": OTHER, "outcome": "missed", "endedAt": 6}
 
 
 @pytest.mark.parametrize(
@@ -1051,6 +1111,29 @@ BOB = User(UUID, "Bob")
             "user-joined",
             {"user": {"id": UUID, "username": "Ann", "status": "away", "until": 1}},
         ),
+        (
+            UserJoined(User(UUID, "Ann", can_call=True)),
+            "user-joined",
+            {"user": {"id": UUID, "username": "Ann", "canCall": True}},
+        ),
+        (CallJoined((IN_CALL,)), "call-joined", {"participants": [SHOWN]}),
+        (CallJoined(()), "call-joined", {"participants": []}),
+        (CallLeft(), "call-left", {}),
+        (ParticipantJoined(IN_CALL), "participant-joined", {"participant": SHOWN}),
+        (ParticipantLeft(UUID), "participant-left", {"userId": UUID}),
+        (ParticipantMedia(UUID, audio=True, video=False, screen=False), "participant-media", SHOWN),
+        (IncomingRing(UUID, "Ann", 5), "incoming-ring", {"from": UUID, "username": "Ann", "until": 5}),
+        (Ringing((Ring(UUID, OTHER, 5),)), "ringing", {"rings": [{"from": UUID, "to": OTHER, "until": 5}]}),
+        (RingEnded(UUID, OTHER, "missed", 6), "ring-ended", ENDED),
+        (
+            CallState((IN_CALL,), (Ring(UUID, OTHER, 5),), (RingEnded(UUID, OTHER, "missed", 6),)),
+            "call-state",
+            {
+                "participants": [SHOWN],
+                "rings": [{"from": UUID, "to": OTHER, "until": 5}],
+                "recentRings": [ENDED],
+            },
+        ),
         (ServerDraining(3120), "server-draining", {"reconnectInMs": 3120}),
         (Error("SOME_CODE", "Some message"), "error", {"code": "SOME_CODE", "message": "Some message"}),
         (
@@ -1087,7 +1170,10 @@ def test_every_servers_message_has_a_name():
         "signal",
         "pong",
         "error",
-        *("welcome", "resumed", "member-status", "server-draining"),  # to sessions alone
+        # To sessions alone:
+        *("welcome", "resumed", "member-status", "server-draining"),
+        *("call-joined", "call-left", "participant-joined", "participant-left", "participant-media"),
+        *("incoming-ring", "ringing", "ring-ended", "call-state"),
     }
 
 
