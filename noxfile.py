@@ -116,7 +116,7 @@ def dev(session: nox.Session) -> None:
     """Run the server, and again whenever its source changes. `-- --port 4000` passes options on."""
     install(session, "dev")
     command = " ".join(["python", "-m", "peershare", "serve", *session.posargs])
-    session.run("watchfiles", "--filter", "python", command, "peershare")
+    session.run("watchfiles", command, "peershare")  # the web client's files too: they are read at the start
 
 
 @nox.session(python=PYTHONS[:1])

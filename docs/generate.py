@@ -236,35 +236,60 @@ class _Line:
     def expect_restart(self) -> None: ...
 
 
-def session_dialogue() -> str:
-    """What follows from the dialogue of sessions.md, each message a second after the one before."""
-    tokens = count(1)
-    session_ids = iter(SESSION_IDS.values())
-    sessions = Sessions(
-        SessionRules(30, 120), lambda: next(session_ids), lambda: ResumeToken(f"token {next(tokens)}")
-    )
-    rules = GroupsRules(RateRules(50, 100), None, 30, Heartbeat(30_000, 60_000), {"messageRate": 50})
-    groups = Groups(Hub(lambda: GroupId(IDS["Group"]), 30), sessions, rules)
-    arrows: list[str] = []
-    connections = {name: ConnectionId(IDS[name]) for name in ("Ann", "Bob")}
-    values = {**IDS, **{f"{name}Session": session_id for name, session_id in SESSION_IDS.items()}}
-    for now, line in enumerate(_DIALOGUES["session-dialogue"].splitlines()):
-        name, what, *rest = line.split(" ", 2)
-        command: Enter | Leave | Say
+class _Stage:
+    """Real Groups that Ann and Bob talk to, each message a second after the one before."""
+
+    def __init__(self) -> None:
+        tokens, session_ids = count(1), iter(SESSION_IDS.values())
+        sessions = Sessions(
+            SessionRules(30, 120), lambda: next(session_ids), lambda: ResumeToken(f"token {next(tokens)}")
+        )
+        rules = GroupsRules(RateRules(50, 100), None, 30, Heartbeat(30_000, 60_000), {"messageRate": 50})
+        self._groups = Groups(Hub(lambda: GroupId(IDS["Group"]), 30), sessions, rules)
+        self._connections = {name: ConnectionId(IDS[name]) for name in ("Ann", "Bob")}
+        self._values = {**IDS, **{f"{name}Session": session_id for name, session_id in SESSION_IDS.items()}}
+        self._now = -1
+        self.arrows: list[str] = []
+
+    def play(self, lines: str) -> None:
+        for line in lines.splitlines():
+            name, what, *rest = line.split(" ", 2)
+            self._now += 1
+            with capture_logs():
+                if name == "Time":
+                    self._pass(int(rest[0]))
+                else:
+                    command = self._command(name, what, *rest)
+                    self._groups.handlers[type(command)](command, self._now)
+
+    def _pass(self, seconds: int) -> None:
+        self.arrows.append(f"Note over Ann,Bob: {seconds} seconds pass")
+        self._now += seconds
+        self._groups.sweep(self._now)
+
+    def _command(self, name: str, what: str, payload: str = "") -> Enter | Leave | Say:
+        connection = self._connections[name]
         if what == "connects":
-            arrows.append(f"Note over {name}: connects")
-            command = Enter(connections[name], _Line(name, arrows))
-        elif what == "is-lost":
-            arrows.append(f"Note over {name}: connection lost")
-            command = Leave(connections[name], "disconnected", is_final=False)
-            connections[name] = NEW_ID
-        else:
-            text = f'{{"type": "{what}", "payload": {Template(rest[0]).substitute(values)}}}'
-            arrows.append(f"{name}->>Server: {_label(text)}")
-            command = Say(connections[name], decode(text).message, None)
-        with capture_logs():
-            groups.handlers[type(command)](command, now)
-    return _mermaid("sequenceDiagram", ["participant Ann", "participant Server", "participant Bob", *arrows])
+            self.arrows.append(f"Note over {name}: connects")
+            return Enter(connection, _Line(name, self.arrows))
+        if what == "is-lost":
+            self.arrows.append(f"Note over {name}: connection lost")
+            self._connections[name] = NEW_ID
+            return Leave(connection, "disconnected", is_final=False)
+        text = f'{{"type": "{what}", "payload": {Template(payload).substitute(self._values)}}}'
+        self.arrows.append(f"{name}->>Server: {_label(text)}")
+        return Say(connection, decode(text).message, None)
+
+
+def dialogue(name: str, before: str = "") -> str:
+    """What follows from a dialogue with Groups; what was `before` is played, and not drawn."""
+    stage = _Stage()
+    stage.play(_DIALOGUES.get(before, ""))
+    stage.arrows.clear()
+    stage.play(_DIALOGUES[name])
+    return _mermaid(
+        "sequenceDiagram", ["participant Ann", "participant Server", "participant Bob", *stage.arrows]
+    )
 
 
 def _arrows(effects: Iterable[Effect]) -> list[str]:
@@ -353,7 +378,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "endings": endings,
     "client-messages": lambda: _messages(CLIENT_TYPES),
     "session-messages": lambda: _messages(SESSION_TYPES),
-    "session-dialogue": session_dialogue,
+    "session-dialogue": partial(dialogue, "session-dialogue"),
+    "call-dialogue": partial(dialogue, "call-dialogue", before="before-call"),
+    "call-with-old-client": partial(dialogue, "call-with-old-client", before="before-old-client"),
     "server-messages": lambda: _messages(SERVER_TYPES),
     "metrics": metrics,
     "validation-rules": validation_rules,

@@ -12,7 +12,8 @@ wire        Turns text into messages and messages into frames, and says exactly 
 runtime     Moves. The actor task that alone touches the hub; a connection's nursery, outbox and
             heartbeat; the orderly end.
 doors       Let the world in: one listener, and behind it signaling (trio-websocket) and REST
-            (Quart-Trio on Hypercorn). `server` puts it all together, and nothing else does.
+            (Quart-Trio on Hypercorn), which serves the web client in `web` too. `server` puts it all
+            together, and nothing else does.
 
 A file imports only from floors below its own; tests/test_floors.py keeps that.
 """

@@ -82,6 +82,18 @@ def test_rest_and_vectors(server):
     assert replay.returncode == 0, replay.stdout
 
 
+def test_the_page(server):
+    """It is on both ports, and the same; on WS_PORT its WebSocket is too."""
+    pages = []
+    for port in (server.port, server.ws_port):
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/", headers={"Accept": "text/html"})
+        with urllib.request.urlopen(request) as answer:
+            assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src")
+            pages.append(answer.read())
+    assert pages[0] == pages[1]
+    assert b"<title>" in pages[0]
+
+
 def test_an_upgrade_on_the_wrong_port(server):
     """It is told where WebSockets are."""
     answer = exchange(server.port, HANDSHAKE)

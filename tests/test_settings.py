@@ -71,6 +71,15 @@ def test_defaults():
         ("GROUPS_PER_HOUR", "0", "groups_per_hour", 0),
         ("MAX_GROUP_SIZE", "5", "max_group_size", 5),
         ("MAX_GROUPS", "5", "max_groups", 5),
+        ("MAX_CALL_SIZE", "2", "max_call_size", 2),
+        ("RING_TIMEOUT", "0.5", "ring_timeout", 0.5),
+        ("ICE_SERVERS", "", "ice_servers", ()),
+        (
+            "ICE_SERVERS",
+            "stun:a.example, stuns:b.example:5349,stun:192.0.2.1:3478,stun:[2001:db8::1]:3478",
+            "ice_servers",
+            ("stun:a.example", "stuns:b.example:5349", "stun:192.0.2.1:3478", "stun:[2001:db8::1]:3478"),
+        ),
         ("SESSION_GRACE", "0.5", "session_grace", 0.5),
         ("SESSION_GRACE_BACKGROUND", "5", "session_grace_background", 5.0),
         ("METRICS_TOKEN", "s3cret", "metrics_token", "s3cret"),
@@ -130,6 +139,17 @@ def test_precedence(monkeypatch, tmp_path):
     assert (settings.port, settings.ws_port, settings.host) == (3001, 2002, "127.0.0.1")
 
 
+def test_no_ice_servers(monkeypatch, tmp_path):
+    """An empty value is one, wherever it stands: nobody is asked then. The command line goes first."""
+    assert read_settings().ice_servers == ("stun:stun.l.google.com:19302",)
+    assert read_settings(["--ice-servers", ""]).ice_servers == ()
+    (tmp_path / ".env").write_text("ICE_SERVERS=\n")
+    monkeypatch.setenv("ICE_SERVERS", "")  # so that it is taken away again
+    monkeypatch.delenv("ICE_SERVERS")
+    assert read_settings().ice_servers == ()
+    assert read_settings(["--ice-servers", "stun:a.example"]).ice_servers == ("stun:a.example",)
+
+
 def test_environment_goes_before_node_env(monkeypatch):
     """Ours is the first name."""
     monkeypatch.setenv("ENVIRONMENT", "production")
@@ -163,6 +183,15 @@ BAD = [
     ("PEERJS_CORS", "https://*example.com", "an origin such as https://example.com"),
     ("TRUSTED_PROXIES", "nginx", "an IP address, or a network such as 10.0.0.0/8"),
     ("TRUSTED_PROXIES", "10.0.0.1/8", "an IP address, or a network such as 10.0.0.0/8"),
+    ("MAX_CALL_SIZE", "1", "a whole number from 2 to 100"),
+    ("RING_TIMEOUT", "0", "a number from 0.1 to 3600"),
+    ("ICE_SERVERS", "stun.example.com", "a URL such as stun:stun.example.com:3478"),
+    ("ICE_SERVERS", "turn:turn.example.com", "a URL such as stun:stun.example.com:3478"),
+    ("ICE_SERVERS", "stun://stun.example.com", "a URL such as stun:stun.example.com:3478"),
+    ("ICE_SERVERS", "stun:", "a URL such as stun:stun.example.com:3478"),
+    ("ICE_SERVERS", "stun:a.example:0", "a URL such as stun:stun.example.com:3478"),
+    ("ICE_SERVERS", "stun:a.example:65536", "a URL such as stun:stun.example.com:3478"),
+    ("ICE_SERVERS", "stun:a.example?transport=udp", "a URL such as stun:stun.example.com:3478"),
     ("REQUEST_RATE", "-1", "a whole number from 0 "),
     ("MESSAGE_RATE", "0", "a whole number from 1 "),
     ("WS_HEARTBEAT_INTERVAL", "99", "a whole number from 100 to 3600000"),
@@ -178,10 +207,11 @@ BAD = [
     ("PEERJS_PATH", "/<id>", "a path such as /myapp"),
     ("PEERJS_PATH", "http://a/b", "a path such as /myapp"),
     ("PEERJS_PATH", "/" + "x" * 101, "a path such as /myapp"),
-    ("PEERJS_PATH", "/api", "must not begin with /api, /group, /metrics or /ws"),
-    ("PEERJS_PATH", "api/x/", "must not begin with /api, /group, /metrics or /ws"),
-    ("PEERJS_PATH", "/group", "must not begin with /api, /group, /metrics or /ws"),
-    ("PEERJS_PATH", "//ws/", "must not begin with /api, /group, /metrics or /ws"),
+    ("PEERJS_PATH", "/api", "must not begin with /api, /group, /metrics, /web or /ws."),
+    ("PEERJS_PATH", "api/x/", "must not begin with /api, /group, /metrics, /web or /ws."),
+    ("PEERJS_PATH", "/group", "must not begin with /api, /group, /metrics, /web or /ws."),
+    ("PEERJS_PATH", "//ws/", "must not begin with /api, /group, /metrics, /web or /ws."),
+    ("PEERJS_PATH", "/web", "must not begin with /api, /group, /metrics, /web or /ws."),
     ("PEERJS_PATH", "/a/../ws", "is not free"),
     ("PEERJS_PATH", "/.", "is not free"),
     ("PEERJS_KEY", " ", "1 to 100 of the characters"),

@@ -10,14 +10,15 @@ _ORIGIN = re.compile(r"(https?)://([^\s/?#@:\[\]]+|\[[0-9a-f:.]+\])(?::(\d{1,5})
 _HOST = re.compile(r"([^\s/?#@:\[\]]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-_MAX_HOST = 253 + len(":65535")  # characters: a whole domain name, and a port
+# What of that can stand in a link: a domain's name is no longer (RFC 1035, section 2.3.4).
+_IN_A_LINK = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
 
 _ANY_SUBDOMAIN = "://*."
 
 
-def is_host(text: str) -> bool:
-    """Whether this is a `Host` header that can stand in a URL."""
-    return len(text) <= _MAX_HOST and _HOST.fullmatch(text.lower()) is not None
+def is_linkable(host: str) -> bool:
+    """Whether a `Host` header can stand in a link."""
+    return _IN_A_LINK.fullmatch(host) is not None
 
 
 def origin_patterns(listed: Iterable[str]) -> list[str | re.Pattern[str]]:

@@ -17,7 +17,7 @@ from peershare import __version__
 from peershare.core.broker import Broker
 from peershare.core.hub import GroupInfo, Hub, Stats
 from peershare.doors.guard import client_of
-from peershare.doors.origins import is_host, origin_patterns
+from peershare.doors.origins import is_linkable, origin_patterns
 from peershare.doors.proxies import Proxies
 from peershare.messages import GroupId
 from peershare.runtime.actor import Actor
@@ -141,7 +141,7 @@ def _add_groups(app: QuartTrio, actor: Actor, hub: Hub, proxies: Proxies) -> Non
         if isinstance(info, tuple):
             return info
         host = request.headers.get("Host", "")
-        if not is_host(host):
+        if not is_linkable(host):
             abort(400)
         scheme = "https" if client_of(proxies).secure else "http"
         return Response(_qr_code(f"{scheme}://{host}/group/{info.id}"), content_type="image/svg+xml")

@@ -5,6 +5,7 @@ page is a dozen requests, and costs no more than telling that they are too many.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -29,6 +30,7 @@ _KINDS = {
     "webmanifest": "application/manifest+json",
     "woff2": "font/woff2",
 }
+_OURS = files("peershare") / "web"
 _FILES = "/web/"
 _PAGE = "index.html"
 # Below these, a path that leads nowhere is a mistake of a program, and not of somebody with a browser.
@@ -50,9 +52,9 @@ class _File:
     tag: str
 
 
-def add_web(app: QuartTrio, rules: WebRules) -> None:
-    """Put the web client before the app. Raises OSError or KeyError where its files can't be read."""
-    found = dict(_read(files("peershare") / "web"))
+def add_web(app: QuartTrio, rules: WebRules, folder: Traversable = _OURS) -> None:
+    """Put the web client in `folder` before the app. Raises OSError or KeyError where it can't be read."""
+    found = dict(_read(folder))
     page = found[_PAGE]
 
     @app.before_request
@@ -86,7 +88,7 @@ def _is_for_people(broker_path: str) -> bool:
     The broker tells at its own path what it is, to all but those who ask for HTML.
     """
     path = request.path
-    if path.startswith("/group/") and path.count("/") == 2:
+    if re.fullmatch("/group/[^/]+", path):
         return True
     if path == "/":
         return broker_path != "/" or _accepts_html()
@@ -98,7 +100,8 @@ def _is_for_people(broker_path: str) -> bool:
 
 def _accepts_html() -> bool:
     """Whether HTML is named: a browser does that for a page, while programs take anything."""
-    return any(kind in ("text/html", "application/xhtml+xml") for kind, _ in request.accept_mimetypes)
+    named = ("text/html", "application/xhtml+xml")
+    return any(kind in named and quality > 0 for kind, quality in request.accept_mimetypes)
 
 
 async def _shown(file: _File) -> Response:

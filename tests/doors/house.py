@@ -69,7 +69,7 @@ class House:
             self.hub, self.sessions, self.broker, groups, peers, doors, self.roster, Turnstile(AddressRules())
         )
 
-    def app(self, origins=(), peerjs=None, metrics_token="", ice_servers=()):
+    def app(self, origins=(), peerjs=None, metrics_token="", ice_servers=(), **web):
         app = create_app(
             self.actor,
             self.hub,
@@ -78,7 +78,7 @@ class House:
             proxies=Proxies(["127.0.0.1"]),
             is_draining=lambda: self.draining,
         )
-        add_web(app, WebRules(ice_servers, peerjs.path if peerjs else "/"))
+        add_web(app, WebRules(ice_servers, peerjs.path if peerjs else "/"), **web)
         add_peerjs(
             app, self.actor, self.broker, peerjs or PeerjsRestRules("/", allow_discovery=False, cors=())
         )

@@ -78,6 +78,15 @@ async def test_every_request_counts(world, path, method):
     assert statuses[3] == 429
 
 
+@pytest.mark.parametrize("path", ["/group/1", "/web/index.html", "/some-page"])
+async def test_the_page_and_its_files_do_not_count(world, path):
+    """A page asks for many of them at once; and it is told nothing of limits in JSON."""
+    statuses = [(await world.get(path, Accept="text/html")).status_code for _ in range(10)]
+    assert statuses == [200] * 10
+    assert await use_up(world) == [200, 200, 200, 429]
+    assert (await world.get(path, Accept="text/html")).status_code == 200
+
+
 async def test_who_comes_by_a_proxy(world):
     """It is counted by its own address, which it can't choose; the proxy is not counted."""
     assert await use_up(world, "127.0.0.1", X_Forwarded_For="10.0.0.1, 192.0.2.7") == [200, 200, 200, 429]
@@ -140,6 +149,17 @@ async def test_a_page_with_a_policy_of_its_own(world):
     response = await world.get("/own")
     assert response.headers.getlist("Content-Security-Policy") == ["default-src 'self'"]
     assert response.headers["X-Frame-Options"] == "DENY"
+
+
+async def test_security_headers_of_the_page(world):
+    """It may load what is its own, and use a camera; all else is as for the other answers."""
+    response = await world.get("/group/1")
+    headers = response.headers
+    assert "script-src 'self'" in headers["Content-Security-Policy"]
+    assert "camera=(self)" in headers["Permissions-Policy"]
+    assert {name: headers.getlist(name) for name in SECURITY if name != "Content-Security-Policy"} == {
+        name: [value] for name, value in SECURITY.items() if name != "Content-Security-Policy"
+    }
 
 
 async def test_https_by_a_proxy(world):

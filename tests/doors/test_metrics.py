@@ -15,11 +15,15 @@ from peershare.doors.metrics import METRICS
 from peershare.doors.streams import ClientStream
 from peershare.messages import (
     CreateGroup,
+    DeclineRing,
     GroupName,
+    Hello,
+    JoinCall,
     JoinGroup,
     PeerId,
     Ping,
     RawJson,
+    RingUp,
     Signal,
     Transmission,
     UserId,
@@ -120,6 +124,28 @@ async def test_the_format_that_is_asked_for(world):
     assert response.content_type.startswith("application/openmetrics-text; version=1.0.0")
     families = {family.name for family in openmetrics(await response.get_data(as_text=True))}
     assert {row.name.removesuffix("_total") for row in METRICS} <= families
+
+
+async def test_calls_and_rings(world):
+    """Who is in a call and who is rung now, and how rings have ended; groups without a call are none."""
+    for user in (ANN, BOB, CAT):
+        await world.actor.send(Enter(user, FakeCaller()))
+        await world.actor.send(Say(user, Hello(2), None))
+    await world.actor.send(Say(ANN, CreateGroup(GroupName("Tea"), Username("ann")), None))
+    [group] = await world.actor.ask(lambda: list(world.house.hub._groups))
+    for message in (JoinGroup(group, Username("bob")), JoinCall(audio=True, video=True), RingUp(CAT)):
+        await world.actor.send(Say(BOB, message, None))
+    await world.actor.send(Say(CAT, JoinGroup(group, Username("cat")), None))
+    await world.actor.send(Say(ANN, JoinCall(audio=True, video=True), None))
+    await world.actor.send(Say(ANN, RingUp(), None))
+    await world.look()
+    assert (world["calls"], world["call_participants"], world["rings_waiting"]) == (1, 2, 1)
+    assert world["rings_total declined"] == 0
+    await world.actor.send(Say(CAT, DeclineRing(ANN), None))
+    await world.look()
+    assert (world["rings_waiting"], world["rings_total declined"]) == (0, 1)
+    assert world["messages_total signaling out ringing"] == 1
+    assert world["errors_total USER_NOT_FOUND"] == 1
 
 
 async def test_groups_members_and_messages(world):

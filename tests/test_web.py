@@ -1,0 +1,131 @@
+"""The web client of a really started server, as a browser gets it; whatever its files hold."""
+
+import http.client
+import json
+import re
+from contextlib import closing
+
+import pytest
+
+from tests.doors.test_web_rest import HTML, code_of, drawn
+from tests.support import RawClient, running
+
+
+def ask(port, path, method="GET", **headers):
+    """The answer, read whole."""
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        answer.body = answer.read()
+        return answer
+
+
+@pytest.mark.parametrize("port", ["port", "ws_port"])
+def test_the_page(server, port):
+    """It is on both ports, by its address, by a link, and instead of what is not there."""
+    port = getattr(server, port)
+    page = ask(port, "/", Accept=HTML)
+    assert page.status == 200
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert b"<title>" in page.body
+    for path in ("/group/550e8400-e29b-41d4-a716-446655440000", "/some/where", "/web/index.html"):
+        again = ask(port, path, Accept=HTML)
+        assert (again.status, again.body, again.headers["ETag"]) == (200, page.body, page.headers["ETag"])
+    assert json.loads(ask(port, "/", Accept="*/*").body)["name"] == "PeerJS Server"
+    assert ask(port, "/web/nope.js", Accept=HTML).status == 404
+
+
+def test_all_that_the_page_names_is_there(server):
+    """Every file of ours that stands in it, and nothing of another host."""
+    page = ask(server.port, "/", Accept=HTML).body.decode()
+    for address in re.findall(r'(?:src|href)="([^"]+)"', page):
+        assert ask(server.port, address).status == 200, address
+
+
+def test_a_copy_that_is_good(server):
+    """The answer is its head alone, and the connection is good for more."""
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as browser:
+        browser.request("GET", "/web/index.html")
+        first = browser.getresponse()
+        body = first.read()
+        for _ in range(3):
+            browser.request("GET", "/web/index.html", headers={"If-None-Match": first.headers["ETag"]})
+            second = browser.getresponse()
+            assert (second.status, second.read()) == (304, b"")
+            assert "Content-Length" not in second.headers
+        browser.request("HEAD", "/web/index.html")
+        head = browser.getresponse()
+        assert (head.status, head.read(), head.headers["Content-Length"]) == (200, b"", str(len(body)))
+
+
+def test_limits_are_for_others(tmp_path):
+    """However often the page is opened; the interface has its limit as before."""
+    with running(tmp_path, REQUEST_RATE=1) as server:
+        by_proxy = {"X_Forwarded_For": "192.0.2.1"}
+        assert {ask(server.port, "/group/x", **by_proxy).status for _ in range(10)} == {200}
+        assert [ask(server.port, "/api/ice", **by_proxy).status for _ in range(3)] == [200, 200, 429]
+        assert ask(server.port, "/web/index.html", **by_proxy).status == 200
+
+
+def test_a_path_of_its_own_for_the_broker(tmp_path):
+    """Then `/` is the page's alone."""
+    with running(tmp_path, PEERJS_PATH="/myapp", ICE_SERVERS="") as server:
+        assert b"<title>" in ask(server.port, "/").body
+        assert json.loads(ask(server.port, "/myapp", Accept=HTML).body)["name"] == "PeerJS Server"
+        assert json.loads(ask(server.port, "/api/ice").body) == {"iceServers": []}
+
+
+def test_a_websocket_where_the_page_is(server):
+    """An upgrade at `/` is for signaling as before."""
+    with RawClient(server.port, "/") as client:
+        assert client.hear()["type"] == "connection-established"
+
+
+def test_a_link_as_a_picture(server):
+    """With the port that was asked, or the name that a proxy passes on; and https, if it says so."""
+    with RawClient(server.port) as client:
+        client.hear()
+        group = client.ask("create-group", groupName="Tea", username="Ann")["payload"]["groupId"]
+        path = f"/api/group/{group}/qr.svg"
+        picture = ask(server.port, path)
+        assert (picture.status, picture.headers["Content-Type"]) == (200, "image/svg+xml")
+        expected = f"http://127.0.0.1:{server.port}/group/{group}"
+        assert drawn(picture.body.decode()) == code_of(expected)
+        picture = ask(server.port, path, Host="call.example.com", X_Forwarded_Proto="https")
+        assert drawn(picture.body.decode()) == code_of(f"https://call.example.com/group/{group}")
+
+
+def test_a_call(tmp_path):
+    """Two sessions and an old client: joined, rung, accepted and missed, on both ports."""
+    with running(tmp_path, RING_TIMEOUT=0.3, MAX_CALL_SIZE=2) as server:
+        ann, bob, cat = (RawClient(port) for port in (server.port, server.ws_port, server.port))
+        for client in (ann, bob, cat):
+            client.hear()
+        for client in (ann, bob):
+            assert client.ask("hello", protocol=2)["payload"]["limits"]["callSize"] == 2
+        group = ann.ask("create-group", groupName="Tea", username="Ann")["payload"]["groupId"]
+        bob.ask("join-group", groupId=group, username="Bob")
+        cat.ask("join-group", groupId=group, username="Cat", peerId="cat-1")
+        assert "canCall" not in str(cat.hear())
+        assert ann.hear()["payload"]["user"]["canCall"] is True
+        assert [ann.hear()["type"] for _ in range(2)] == ["user-joined", "peer-joined"]
+        assert [bob.hear()["type"] for _ in range(2)] == ["user-joined", "peer-joined"]
+
+        assert ann.ask("join-call", audio=True, video=False)["payload"] == {"participants": []}
+        assert bob.hear()["type"] == "participant-joined"
+        assert len(ann.ask("ring")["payload"]["rings"]) == 1
+        assert bob.hear()["type"] == "incoming-ring"
+        joined = bob.ask("join-call", audio=True, video=True)["payload"]["participants"]
+        assert joined == [{"userId": ann.user_id, "audio": True, "video": False, "screen": False}]
+        assert bob.hear()["payload"]["outcome"] == "accepted"
+        assert [ann.hear()["type"] for _ in range(2)] == ["participant-joined", "ring-ended"]
+
+        assert ann.ask("update-peer-id", peerId="ann-1")["type"] == "existing-peers"
+        assert bob.hear()["type"] == cat.hear()["type"] == "peer-joined"
+        cat.say("call-request", targetPeerId="ann-1", fromPeerId="cat-1", fromUsername="Cat")
+        assert [ann.hear()["type"] for _ in range(2)] == ["incoming-call-request", "incoming-ring"]
+        assert ann.hear()["payload"]["outcome"] == "missed"
+        answer = cat.hear()
+        assert (answer["type"], answer["payload"]["accepted"]) == ("call-response", False)
+        assert cat.ask("leave-call")["payload"]["code"] == "INVALID_MESSAGE"
