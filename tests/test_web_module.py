@@ -315,6 +315,22 @@ def test_a_page_that_is_reloaded(open_page):
     ]
 
 
+@pytest.mark.parametrize("session", [{}, {"sessionId": "0f8b7c3e-5d2a-4c1b-9e6f-a1b2c3d4e5f6"}])
+def test_what_was_saved_is_no_session(page, session):
+    """The page hears which group it was in, and has a new session."""
+    saved = {"resumeToken": "none", "groupId": "some", "groupName": "Friends", **session}
+    lost = page.evaluate(
+        """async (saved) => {
+        const ann = new Person("Ann", { saved });
+        const { groupId, groupName } = await ann.event("session-lost");
+        await ann.client.createGroup(groupName, "Ann");
+        return [groupId, groupName, ann.client.state];
+    }""",
+        saved,
+    )
+    assert lost == ["some", "Friends", "online"]
+
+
 def test_a_session_that_goes_on_elsewhere(page):
     """Who is displaced does not come back."""
     closed = page.evaluate("""async () => {
