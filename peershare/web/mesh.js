@@ -10,10 +10,12 @@
  * @typedef {import("./peershare.js").PeerShare} PeerShare
  * @typedef {"audio" | "video"} Kind
  * @typedef {{audio: MediaStreamTrack | null, video: MediaStreamTrack | null}} Tracks
- * @typedef {{instance: string, to: string | null, description?: RTCSessionDescriptionInit, candidates?: RTCIceCandidateInit[]}} Signal
+ * @typedef {{instance: string, to: string | null, description?: RTCSessionDescriptionInit,
+ *   candidates?: RTCIceCandidateInit[]}} Signal
  * @typedef {{level: "good" | "fair" | "poor" | "unknown", roundTrip: number, loss: number, bitrate: number,
- *   framesDecoded: number, resolution: string}} Quality `roundTrip` in s, `loss` from 0 to 1, `bitrate` in bit/s, received
- * @typedef {{"peer": {peer: Peer}, "peer-left": {userId: string}, "stats": {}, "message": {from: string, data: any}}} Events
+ *   framesDecoded: number, resolution: string}} Quality in s, from 0 to 1, and received in bit/s
+ * @typedef {{"peer": {peer: Peer}, "peer-left": {userId: string}, "stats": {},
+ *   "message": {from: string, data: any}}} Events
  */
 
 /** @type {Kind[]} */
@@ -42,7 +44,14 @@ const placeholders = {};
 const placeholder = (kind) => (placeholders[kind] ??= new RTCPeerConnection().addTransceiver(kind).receiver.track);
 
 /** @param {MediaStreamTrack | null} track */
-const isScreen = (track) => track !== null && "displaySurface" in track.getSettings();
+const isScreen = (track) =>
+  track !== null && (["detail", "text"].includes(track.contentHint) || "displaySurface" in track.getSettings());
+
+/** A screen is to be sharp rather than fluent. @param {MediaStreamTrack | null} track */
+const sharpen = (track) => {
+  if (track && isScreen(track)) track.contentHint ||= "detail";
+  return track;
+};
 
 /** One RTCPeerConnection. */
 class Connection {
@@ -57,7 +66,6 @@ class Connection {
   #isPolite;
   #say;
   #isOffering = false;
-  #isIgnoring = false; // an offer of the other side, since ours goes first
   #isSettingAnswer = false;
   /** @type {RTCIceCandidateInit[]} */
   #candidates = [];
@@ -112,6 +120,19 @@ class Connection {
 
   // --- perfect negotiation ---
 
+  /** Whether it waits for an answer of its own. An offer that comes then collides. */
+  get #collides() {
+    return this.#isOffering || (this.pc.signalingState !== "stable" && !this.#isSettingAnswer);
+  }
+
+  /**
+   * Whether another connection is to answer an offer in its place. It could take back its own, but Chromium sometimes
+   * gathers no candidates after that: so it is done only where media flow already.
+   */
+  get givesWay() {
+    return this.#isPolite && !this.isNegotiated && this.#collides;
+  }
+
   async #offer() {
     this.#isOffering = true;
     try {
@@ -123,17 +144,18 @@ class Connection {
   }
 
   #describe() {
-    const { instance, remote, pc } = this;
-    if (pc.localDescription) this.#say({ instance, to: remote, description: pc.localDescription.toJSON() });
+    if (this.pc.localDescription) this.#tell({ description: this.pc.localDescription.toJSON() });
+  }
+
+  /** @param {Partial<Signal>} what not after `close`: the other side would take it for news of a new connection */
+  #tell(what) {
+    if (!this.isClosed) this.#say({ instance: this.instance, to: this.remote, ...what });
   }
 
   /** @param {RTCIceCandidateInit} candidate */
   #gather(candidate) {
     if (this.#candidates.push(candidate) > 1) return;
-    setTimeout(() => {
-      const { instance, remote } = this;
-      if (!this.isClosed) this.#say({ instance, to: remote, candidates: this.#candidates.splice(0) });
-    }, CANDIDATES_AFTER);
+    setTimeout(() => this.#tell({ candidates: this.#candidates.splice(0) }), CANDIDATES_AFTER);
   }
 
   /** @param {Signal} signal of the other side's connection to this one */
@@ -143,17 +165,15 @@ class Connection {
     for (const candidate of candidates) this.#hearCandidate(candidate);
   }
 
-  /** @param {RTCSessionDescriptionInit} offer @param {boolean} isFirst whether it was made before one of ours was heard */
+  /** @param {RTCSessionDescriptionInit} offer @param {boolean} isFirst whether ours was not heard before it was made */
   async #hearOffer(offer, isFirst) {
-    const { pc } = this;
-    const collides = this.#isOffering || (pc.signalingState !== "stable" && !this.#isSettingAnswer);
-    this.#isIgnoring = collides && !this.#isPolite;
-    if (!this.#isIgnoring) {
-      await pc.setRemoteDescription(offer); // takes back our own, where they collide
-      await pc.setLocalDescription();
+    const goesFirst = this.#collides && !this.#isPolite;
+    if (!goesFirst) {
+      await this.pc.setRemoteDescription(offer); // takes back our own, where they collide
+      await this.pc.setLocalDescription();
     }
-    // Ignored for our own offer, which may have come before there was anybody to hear it: it is said again.
-    if (!this.#isIgnoring || isFirst) this.#describe();
+    // Our own, if that goes first, may have come when nobody was there to hear it: then it is said again.
+    if (!goesFirst || isFirst) this.#describe();
   }
 
   /** @param {RTCSessionDescriptionInit} answer */
@@ -213,10 +233,10 @@ class Meter {
   }
 }
 
-/** @param {number} loss @param {number} roundTrip in s; where talking becomes hard: ITU-T G.114 */
+/** @param {number} loss @param {number} roundTrip in s: talking is at ease up to 0.15 s one way (ITU-T G.114) */
 const level = (loss, roundTrip) => {
-  if (loss > 0.05 || roundTrip > 0.4) return "poor";
-  return loss > 0.02 || roundTrip > 0.2 ? "fair" : "good";
+  if (loss > 0.05 || roundTrip > 0.6) return "poor";
+  return loss > 0.02 || roundTrip > 0.3 ? "fair" : "good";
 };
 
 /** @type {Quality} */
@@ -256,7 +276,7 @@ export class Peer {
     return this.#connection;
   }
 
-  /** Connect, with a new connection. */
+  /** With a new connection. */
   connect() {
     this.#connection?.close();
     const connection = (this.#connection = this.#company.newConnection());
@@ -266,29 +286,25 @@ export class Peer {
     this.quality = UNKNOWN;
     this.#later(PATIENCE, () => this.#connectAnew());
     this.#show(this.state === "connected" ? "reconnecting" : this.state);
+    return connection;
   }
 
   /** @param {Signal} signal */
   hear(signal) {
     const { instance, to, description } = signal;
     const mine = this.#connection;
+    const isNew = instance !== mine?.remote;
+    const isOffer = description?.type === "offer";
     if (to && to !== mine?.instance) return; // it is meant for one that is no more
-    if (instance !== mine?.remote) {
-      if (!description) return; // candidates: of one that is no more, or has not got through to us
-      if (!mine || (mine.remote && description.type === "offer")) this.connect();
-      this.#met(instance);
-    }
-    this.#connection?.hear(signal).catch(() => {}); // as what can't be offered
-  }
-
-  /** @param {string} instance */
-  #met(instance) {
-    if (this.#connection) this.#connection.remote = instance;
+    if (isNew && !description) return; // candidates: of one that is no more, or has not got through to us
+    const connection = !mine || (isOffer && ((isNew && mine.remote) || mine.givesWay)) ? this.connect() : mine;
+    connection.remote = instance;
+    connection.hear(signal).catch(() => {}); // as what can't be offered
   }
 
   /** Signaling is possible again: what broke in the meantime can be mended. */
   wake() {
-    if (this.#connection?.pc.connectionState !== "connected") this.#mend();
+    if (this.state !== "connected" && !this.#timer) this.#mend(); // else it is being made, or soon mended
   }
 
   /** By hand, without waiting any longer. */
@@ -315,6 +331,7 @@ export class Peer {
 
   #rejoice() {
     clearTimeout(this.#timer);
+    this.#timer = undefined;
     this.#attempts = 0;
     this.#show("connected");
   }
@@ -338,7 +355,10 @@ export class Peer {
   /** @param {number} ms @param {() => void} then */
   #later(ms, then) {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(then, ms);
+    this.#timer = setTimeout(() => {
+      this.#timer = undefined;
+      then();
+    }, ms);
   }
 
   /** @param {Peer["state"]} state */
@@ -353,8 +373,8 @@ export class Peer {
   async measure() {
     const connection = this.#connection;
     const report = await connection?.pc.getStats();
-    if (report && connection === this.#connection && this.state === "connected")
-      this.quality = this.#meter.read(report);
+    const isCurrent = connection === this.#connection && this.state === "connected";
+    if (report && isCurrent) this.quality = this.#meter.read(report);
   }
 
   /** How loud it is. Whether it has begun or ceased to speak. */
@@ -391,7 +411,7 @@ export class Mesh extends /** @type {new () => import("./peershare.js").Target<E
     super();
     this.#client = client;
     this.#configuration = /** @type {RTCConfiguration} */ ({ iceServers, bundlePolicy: "max-bundle" });
-    this.#tracks = { audio, video };
+    this.#tracks = { audio, video: sharpen(video) };
     const { signal } = this.#living;
     client.addEventListener("participant-joined", ({ detail }) => this.#join(detail.participant.userId), { signal });
     client.addEventListener("participant-left", ({ detail }) => this.#leave(detail.userId), { signal });
@@ -404,15 +424,14 @@ export class Mesh extends /** @type {new () => import("./peershare.js").Target<E
     ];
   }
 
-  /** Connect to these: those who are in the call already. Who comes later connects to us. @param {Iterable<string>} userIds */
+  /** Connect to those who are in the call already; who comes later connects to us. @param {Iterable<string>} userIds */
   start(userIds) {
-    for (const userId of userIds) this.#add(userId).connect();
+    for (const userId of userIds) if (!this.peers.get(userId)?.connection) this.#add(userId).connect();
   }
 
-  /** Send this track, or nothing, to all from now on. Nothing is negotiated. @param {Kind} kind @param {MediaStreamTrack | null} track */
+  /** Send this to all from now on; nothing is negotiated. @param {Kind} kind @param {MediaStreamTrack | null} track */
   async setTrack(kind, track) {
-    this.#tracks[kind] = track;
-    if (isScreen(track) && track && !track.contentHint) track.contentHint = "detail";
+    this.#tracks[kind] = sharpen(track);
     await Promise.all(this.#connections.map((connection) => connection.setTrack(kind, track)));
     if (kind === "video") this.#shareUpload();
   }
@@ -459,7 +478,9 @@ export class Mesh extends /** @type {new () => import("./peershare.js").Target<E
   /** @param {string} userId */
   #connectionTo(userId) {
     const isPolite = (this.#client.userId ?? "") < userId;
-    const say = (/** @type {Signal} */ signal) => this.#client.signal(userId, signal);
+    const say = (/** @type {Signal} */ signal) => {
+      if (this.#client.state !== "closed") this.#client.signal(userId, signal);
+    };
     const connection = new Connection(this.#configuration, this.#tracks, isPolite, say);
     connection.channel.onmessage = ({ data }) => this.#emit("message", { from: userId, data: JSON.parse(data) });
     connection.limitBitrate(this.peers.size);

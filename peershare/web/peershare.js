@@ -11,17 +11,19 @@
  * @typedef {{audio: boolean, video: boolean, screen?: boolean}} Media
  * @typedef {{userId: string, audio: boolean, video: boolean, screen: boolean}} Participant
  * @typedef {{from: string, to: string, until: number}} Ring
- * @typedef {{from: string, to: string, outcome: "accepted" | "declined" | "missed" | "cancelled", endedAt: number}} EndedRing
+ * @typedef {"accepted" | "declined" | "missed" | "cancelled"} Outcome
+ * @typedef {{from: string, to: string, outcome: Outcome, endedAt: number}} EndedRing
  * @typedef {{participants: Map<string, Participant>, incoming: Map<string, Ring & {username: string}>,
  *   outgoing: Map<string, Ring>, recent: EndedRing[]}} Call
  * @typedef {{sessionId: string, resumeToken: string, groupId?: string, groupName?: string, username?: string}} Saved
  * @typedef {{
- *   "state": {state: State}, "resumed": {recovered: boolean}, "draining": {reconnectInMs: number},
- *   "closed": {code: number, reason: string}, "session-lost": {groupId?: string, groupName?: string}, "change": {},
- *   "member-joined": {member: Member}, "member-left": {member: Member, reason: string}, "member-status": {member: Member},
- *   "participant-joined": {participant: Participant}, "participant-left": {userId: string},
- *   "participant-media": {participant: Participant}, "ring": {from: string, username: string, until: number},
- *   "ring-ended": EndedRing, "signal": {from: string, data: any},
+ *   "change": {}, "state": {state: State}, "resumed": {recovered: boolean}, "draining": {reconnectInMs: number},
+ *   "session-lost": {groupId?: string, groupName?: string}, "closed": {code: number, reason: string},
+ *   "member-joined": {member: Member}, "member-left": {member: Member, reason: string},
+ *   "member-status": {member: Member}, "participant-joined": {participant: Participant},
+ *   "participant-left": {userId: string}, "participant-media": {participant: Participant},
+ *   "ring": {from: string, username: string, until: number}, "ring-ended": EndedRing,
+ *   "signal": {from: string, data: any},
  * }} Events
  */
 
@@ -353,7 +355,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     }
   }
 
-  /** Aside from the session: not counted, and not said again. @param {{type: string, payload: object, requestId?: string}} message */
+  /** Aside from the session: not counted, and not said again. @param {{type: string, payload: object}} message */
   #write(message) {
     this.#pace.take();
     this.#socket?.send(JSON.stringify(message));
@@ -383,7 +385,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     // A page that was reloaded has no state that what it missed could be added to: it asks for the whole.
     const received = this.#isReloaded ? Number.MAX_SAFE_INTEGER : this.#ledger.received;
     const resume = this.#session ? { ...this.#session, received } : undefined;
-    this.#write({ type: "hello", payload: { protocol: 2, resume }, requestId: HELLO });
+    const hello = { type: "hello", payload: { protocol: 2, resume }, requestId: HELLO };
+    this.#write(hello);
   }
 
   /** @param {number} code @param {string} [reason] */
@@ -595,10 +598,10 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
       this.#pause = error.details?.retryAfterMs ?? 0;
       return this.#abandon();
     }
-    if (error.code !== "SESSION_NOT_FOUND") {
+    if (!this.#isResuming) {
       this.#socket?.close(AGAIN);
       this.#letGo();
-      return this.#end(1002, error.message); // it knows of no sessions
+      return this.#end(1002, error.message); // this server knows of no sessions
     }
     this.#session = null;
     this.#isReloaded = false;
@@ -679,7 +682,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     else this.#handlers["incoming-ring"]({ ...ring, username: this.#member(ring.from)?.username ?? "" });
   }
 
-  /** It is not there any more; where nobody says how it ended, it is guessed. @param {Ring} ring @param {EndedRing[]} recent */
+  /** Where nobody says how it ended, that is guessed. @param {Ring} ring @param {EndedRing[]} recent */
   #endRing(ring, recent) {
     const { from, to } = ring;
     const outcome = from === this.userId ? "cancelled" : "missed";
