@@ -396,12 +396,12 @@ def test_in_the_background(page):
         };
         look(true);
         const again = new Person("Ann", { saved: ann.client.save() });
-        await again.event("resumed");
+        await Promise.all([again.event("resumed"), ann.event("closed")]);
         look(false);
         await again.client.leaveGroup();
     }""")
     seen = [message["payload"]["visibility"] for message in said if message["type"] == "client-state"]
-    assert seen[-3:] == ["background", "background", "foreground"]
+    assert seen == ["background", "background", "foreground"]
 
 
 # --- calls --------------------------------------------------------------------------------------
