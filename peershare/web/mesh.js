@@ -489,8 +489,8 @@ export class Mesh extends /** @type {new () => import("./peershare.js").Target<E
 
   /** Whether what we say would be heard soon. @param {string} userId */
   #isReachable(userId) {
-    const { state, call, group } = this.#client;
-    return state === "online" && call.participants.has(userId) && !group?.members.get(userId)?.status;
+    const { state, inCall, call, group } = this.#client;
+    return state === "online" && inCall && call.participants.has(userId) && !group?.members.get(userId)?.status;
   }
 
   /** @param {string} userId */
