@@ -50,7 +50,7 @@ const UNCOUNTED = new Set(["connection-established", "welcome", "resumed", "serv
 /** A random time between 0 and a bound that doubles: "full jitter". @param {number} attempt the first is 0 */
 const fullJitter = (attempt) => Math.random() * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** attempt);
 
-/** Whether to connect again after this close code: docs/protocol.md, "How a connection ends". @param {number} code */
+/** Whether to connect again after this close code: docs/protocol.md. @param {number} code */
 const comesBack = (code) =>
   code >= 4000 ? code < 4500 : [1001, 1005, 1006, 1011, 1012, 1013, 1014].includes(code);
 
@@ -113,9 +113,8 @@ class Ledger {
   }
 
   /**
-   * The session goes on, on another connection: what did not arrive is to be written again.
-   * @param {{recovered: boolean, received: number}} resumed
-   * @param {boolean} isReloaded whether it was another page, now gone, that said what arrived
+   * On another connection: what did not arrive is to be written again. If the page was reloaded, another one said
+   * what arrived. @param {{recovered: boolean, received: number}} resumed @param {boolean} isReloaded
    */
   resume({ recovered, received }, isReloaded) {
     if (isReloaded) this.#confirmed = received;
@@ -158,6 +157,9 @@ class Pace {
 
 /** @template T @param {T[]} items @param {(item: T) => string} key @returns {Map<string, T>} */
 const mapBy = (items, key) => new Map(items.map((item) => [key(item), item]));
+
+/** What of `others` is not in `map`. @template T @param {Map<string, T>} map @param {Map<string, T>} [others] */
+const missing = (map, others = new Map()) => [...others].flatMap(([key, item]) => (map.has(key) ? [] : item));
 
 /** @param {{from: string, to: string}} ring @returns {(other: {from: string, to: string}) => boolean} */
 const isLike = (ring) => (other) => ring.from === other.from && ring.to === other.to;
@@ -357,7 +359,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     }
   }
 
-  /** Aside from the session: not counted, and not said again. @param {{type: string, payload: object}} message */
+  /** Aside from the session: not counted, and not said again. @param {object} message */
   #write(message) {
     this.#pace.take();
     this.#socket?.send(JSON.stringify(message));
@@ -387,8 +389,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     // A page that was reloaded has no state that what it missed could be added to: it asks for the whole.
     const received = this.#isReloaded ? Number.MAX_SAFE_INTEGER : this.#ledger.received;
     const resume = this.#session ? { ...this.#session, received } : undefined;
-    const hello = { type: "hello", payload: { protocol: 2, resume }, requestId: HELLO };
-    this.#write(hello);
+    this.#write({ type: "hello", payload: { protocol: 2, resume }, requestId: HELLO });
   }
 
   /** @param {number} code @param {string} [reason] */
@@ -402,7 +403,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     this.#setState("reconnecting");
   }
 
-  /** A socket says by itself that it is closed, but a dead one only after a minute: we don't wait for that. */
+  /** A dead socket says that it is closed only after a minute: that is not waited for. */
   #abandon() {
     const socket = this.#socket;
     this.#letGo();
@@ -542,9 +543,10 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
       this.call.incoming.set(from, { from, to: this.userId ?? "", until, username });
       this.#emit("ring", { from, username, until });
     },
-    "ring-ended": (ended) => {
-      if (ended.to === this.userId) this.call.incoming.delete(ended.from);
-      else this.call.outgoing.delete(ended.to);
+    "ring-ended": ({ from, to, outcome, endedAt }) => {
+      const ended = { from, to, outcome, endedAt };
+      if (to === this.userId) this.call.incoming.delete(from);
+      else this.call.outgoing.delete(to);
       this.call.recent = [...this.call.recent, ended].slice(-RECENT_RINGS);
       this.#emit("ring-ended", ended);
     },
@@ -629,16 +631,11 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     const after = mapBy(/** @type {Member[]} */ (members), ({ id }) => id);
     this.group = { id: groupId, name: groupName, me: user, members: after };
     this.#remembered = { groupId, groupName, username: user.username };
-    if (before) this.#tellDifference(before, after);
+    for (const member of missing(after, before)) this.#emit("member-left", { member, reason: "left" });
+    if (before) for (const member of missing(before, after)) this.#emit("member-joined", { member });
     const { participants, incoming, outgoing } = this.call;
     this.#isStale = participants.size + incoming.size + outgoing.size > 0;
     if (this.#isStale) this.#ping(); // its pong comes behind `call-state`, or in its place
-  }
-
-  /** @param {Map<string, Member>} before @param {Map<string, Member>} after */
-  #tellDifference(before, after) {
-    for (const [id, member] of before) if (!after.has(id)) this.#emit("member-left", { member, reason: "left" });
-    for (const [id, member] of after) if (!before.has(id)) this.#emit("member-joined", { member });
   }
 
   #leave() {
@@ -663,7 +660,11 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
     this.#isStale = false;
     this.#setParticipants(participants);
     const known = [...this.call.incoming.values(), ...this.call.outgoing.values()];
-    for (const ring of known) if (!rings.some(isLike(ring))) this.#endRing(ring, recentRings);
+    for (const ring of known) {
+      if (rings.some(isLike(ring))) continue;
+      const ended = recentRings.findLast(isLike(ring)); // where nobody says how it ended, that is guessed
+      this.#handlers["ring-ended"](ended ?? { ...ring, outcome: "missed", endedAt: this.serverNow() });
+    }
     for (const ring of rings) if (!known.some(isLike(ring))) this.#addRing(ring);
     this.call.recent = recentRings;
   }
@@ -672,24 +673,16 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
   #setParticipants(participants) {
     const before = this.call.participants;
     const after = (this.call.participants = mapBy(participants, ({ userId }) => userId));
-    for (const userId of before.keys())
-      if (!after.has(userId) && userId !== this.userId) this.#emit("participant-left", { userId });
-    for (const [userId, participant] of after)
-      if (!before.has(userId) && userId !== this.userId) this.#emit("participant-joined", { participant });
+    for (const { userId } of missing(after, before))
+      if (userId !== this.userId) this.#emit("participant-left", { userId });
+    for (const participant of missing(before, after))
+      if (participant.userId !== this.userId) this.#emit("participant-joined", { participant });
   }
 
   /** @param {Ring} ring */
   #addRing(ring) {
     if (ring.from === this.userId) this.call.outgoing.set(ring.to, ring);
     else this.#handlers["incoming-ring"]({ ...ring, username: this.#member(ring.from)?.username ?? "" });
-  }
-
-  /** Where nobody says how it ended, that is guessed. @param {Ring} ring @param {EndedRing[]} recent */
-  #endRing(ring, recent) {
-    const { from, to } = ring;
-    const outcome = from === this.userId ? "cancelled" : "missed";
-    const ended = recent.filter(isLike(ring)).at(-1) ?? { from, to, outcome, endedAt: this.serverNow() };
-    this.#handlers["ring-ended"](ended);
   }
 
   // --- what is told to the page ---
