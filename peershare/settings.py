@@ -104,7 +104,7 @@ class IceServers(click.ParamType[tuple[str, ...]]):
     name = "URLs"
 
     # RFC 7064, section 3.1. Names are those of hosts; an IPv6 address stands in brackets.
-    _URL = re.compile(r"stuns?:(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(\d{1,5}))?")
+    _URL = re.compile(r"stuns?:(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None

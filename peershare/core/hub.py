@@ -150,8 +150,8 @@ class Hub:
 
     def next_expiry(self) -> float | None:
         """When `sweep` will have something to do, or None while nothing waits."""
-        empty, ring = self._next_to_close(), self._calls.next_expiry()
-        return ring if empty is None else empty if ring is None else min(empty, ring)
+        group, ring = self._next_to_close(), self._calls.next_expiry()
+        return group if ring is None else ring if group is None else min(group, ring)
 
     def sweep(self, now: float) -> list[Effect]:
         """End the rings that nobody answered, and close the groups to which nobody came back."""

@@ -160,7 +160,9 @@ class Groups:
         self.invalid = 0
         self.errors: dict[str, int] = dict.fromkeys(errors.ErrorCode, 0)
         self.resumes = dict.fromkeys(("recovered", "not recovered", "not found", "throttled"), 0)
-        self.refused = dict.fromkeys(("MESSAGE_RATE", "GROUPS_PER_HOUR", "MAX_GROUP_SIZE", "MAX_GROUPS"), 0)
+        self.refused = dict.fromkeys(
+            ("MESSAGE_RATE", "GROUPS_PER_HOUR", "MAX_GROUP_SIZE", "MAX_GROUPS", "MAX_CALL_SIZE"), 0
+        )
         # Encoding for many, and putting it into their outboxes.
         self.broadcasts = Durations(0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05)
         self.handlers: Handlers = {
@@ -178,8 +180,9 @@ class Groups:
         }
 
     def next_expiry(self) -> float | None:
-        expiries = (self._hub.next_expiry(), self._sessions.next_expiry())
-        return min((expiry for expiry in expiries if expiry is not None), default=None)
+        # Asked twice for each batch, and mostly neither has anything.
+        hub, sessions = self._hub.next_expiry(), self._sessions.next_expiry()
+        return hub if sessions is None else sessions if hub is None else min(hub, sessions)
 
     def sweep(self, now: float) -> None:
         for session in self._sessions.expire(now):
@@ -396,6 +399,8 @@ class Groups:
             self.refused["MAX_GROUP_SIZE"] += 1
         elif error is errors.TOO_MANY_GROUPS:
             self.refused["MAX_GROUPS"] += 1
+        elif error.code == errors.ErrorCode.CALL_FULL:
+            self.refused["MAX_CALL_SIZE"] += 1
 
     def _post(self, visit: _Visit, message: ServerMessage, now: float, request_id: str | None = None) -> None:
         """Send what is about the session, and therefore not in it: it is neither counted there nor kept."""

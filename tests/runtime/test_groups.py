@@ -432,6 +432,17 @@ def test_ringing_a_crowd(world):
     assert sum(world.stage.groups.broadcasts.counts) == before + 1
 
 
+def test_a_full_call(world):
+    """Who is refused is told how many there may be, and it is counted as a limit that was hit."""
+    for number in range(8):
+        Client(world.stage).hello().join(world.group, f"Guest{number}").say("join-call", **MUTE)
+    world.forget()
+    refused = {"code": "CALL_FULL", "message": "The call is full", "details": {"maxParticipants": 8}}
+
+    assert world.ann.say("join-call", **MUTE).listen() == [("error", refused)]
+    assert world.stage.groups.refused["MAX_CALL_SIZE"] == 1
+
+
 def test_what_becomes_of_the_rest_of_a_session(world):
     """A session that was taken over in the call says on what it likes: nobody hears it."""
     world.bob.say("join-call", **MUTE)
