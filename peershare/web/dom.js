@@ -16,10 +16,10 @@
  * @returns {HTMLElementTagNameMap[K]}
  */
 export function h(tag, properties = {}, ...children) {
-  const element = document.createElement(tag);
-  set(element, properties);
-  element.append(...children.filter(isThere));
-  return element;
+	const element = document.createElement(tag);
+	set(element, properties);
+	element.append(...children.filter(isThere));
+	return element;
 }
 
 /** @param {Child} child @returns {child is Node | string} */
@@ -32,21 +32,21 @@ const isThere = (child) => child !== null && child !== undefined && child !== fa
  * @param {Properties} properties
  */
 export function set(element, properties) {
-  for (const [name, value] of Object.entries(properties)) {
-    if (name.startsWith("on")) {
-      element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
-    } else if (name === "class") {
-      element.setAttribute("class", String(value));
-    } else if (name in element && !/^(aria|alt$)/.test(name)) {
-      // Setting a value anew would move the cursor, and restart a video.
-      const target = /** @type {Record<string, unknown>} */ (/** @type {unknown} */ (element));
-      if (target[name] !== value) target[name] = value;
-    } else if (value === false || value === null || value === undefined) {
-      element.removeAttribute(name);
-    } else {
-      element.setAttribute(name, value === true ? "" : String(value));
-    }
-  }
+	for (const [name, value] of Object.entries(properties)) {
+		if (name.startsWith("on")) {
+			element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
+		} else if (name === "class") {
+			element.setAttribute("class", String(value));
+		} else if (name in element && !/^(aria|alt$)/.test(name)) {
+			// Setting a value anew would move the cursor, and restart a video.
+			const target = /** @type {Record<string, unknown>} */ (/** @type {unknown} */ (element));
+			if (target[name] !== value) target[name] = value;
+		} else if (value === false || value === null || value === undefined) {
+			element.removeAttribute(name);
+		} else {
+			element.setAttribute(name, value === true ? "" : String(value));
+		}
+	}
 }
 
 /**
@@ -56,7 +56,7 @@ export function set(element, properties) {
  * @param {Child[]} children
  */
 export function fill(element, ...children) {
-  element.replaceChildren(...children.filter(isThere));
+	element.replaceChildren(...children.filter(isThere));
 }
 
 /**
@@ -66,7 +66,7 @@ export function fill(element, ...children) {
  * @param {string} text
  */
 export function say(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+	if (element.textContent !== text) element.textContent = text;
 }
 
 /** @type {WeakMap<Element, Map<string, {element: HTMLElement, update: (item: any) => void}>>} */
@@ -83,21 +83,21 @@ const lists = new WeakMap();
  * @param {(item: T) => {element: HTMLElement, update: (item: T) => void}} make
  */
 export function reconcile(parent, items, key, make) {
-  const before = lists.get(parent) ?? new Map();
-  const after = new Map();
-  for (const item of items) {
-    const name = key(item);
-    const row = before.get(name) ?? make(item);
-    row.update(item);
-    after.set(name, row);
-  }
-  for (const [name, row] of before) if (!after.has(name)) row.element.remove();
-  let at = parent.firstElementChild;
-  for (const { element } of after.values()) {
-    if (element === at) at = element.nextElementSibling;
-    else parent.insertBefore(element, at);
-  }
-  lists.set(parent, after);
+	const before = lists.get(parent) ?? new Map();
+	const after = new Map();
+	for (const item of items) {
+		const name = key(item);
+		const row = before.get(name) ?? make(item);
+		row.update(item);
+		after.set(name, row);
+	}
+	for (const [name, row] of before) if (!after.has(name)) row.element.remove();
+	let at = parent.firstElementChild;
+	for (const { element } of after.values()) {
+		if (element === at) at = element.nextElementSibling;
+		else parent.insertBefore(element, at);
+	}
+	lists.set(parent, after);
 }
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -108,13 +108,13 @@ const SVG = "http://www.w3.org/2000/svg";
  * @param {string} name
  */
 export function icon(name) {
-  const svg = document.createElementNS(SVG, "svg");
-  svg.setAttribute("class", "icon");
-  svg.setAttribute("aria-hidden", "true");
-  const use = document.createElementNS(SVG, "use");
-  svg.append(use);
-  draw(svg, name);
-  return svg;
+	const svg = document.createElementNS(SVG, "svg");
+	svg.setAttribute("class", "icon");
+	svg.setAttribute("aria-hidden", "true");
+	const use = document.createElementNS(SVG, "use");
+	svg.append(use);
+	draw(svg, name);
+	return svg;
 }
 
 /**
@@ -124,9 +124,9 @@ export function icon(name) {
  * @param {string} name
  */
 export function draw(svg, name) {
-  const href = `/web/icons.svg#${name}`;
-  const use = /** @type {Element} */ (svg.firstElementChild);
-  if (use.getAttribute("href") !== href) use.setAttribute("href", href);
+	const href = `/web/icons.svg#${name}`;
+	const use = /** @type {Element} */ (svg.firstElementChild);
+	if (use.getAttribute("href") !== href) use.setAttribute("href", href);
 }
 
 /**
@@ -137,7 +137,7 @@ export function draw(svg, name) {
  * @param {Properties & {onclick: (event: MouseEvent) => void}} properties
  */
 export function iconButton(picture, label, properties) {
-  return h("button", { type: "button", title: label, ...properties }, icon(picture), h("span", {}, label));
+	return h("button", { type: "button", title: label, ...properties }, icon(picture), h("span", {}, label));
 }
 
 /**
@@ -149,9 +149,9 @@ export function iconButton(picture, label, properties) {
  * @param {Properties} [properties]
  */
 export function relabel(button, picture, label, properties = {}) {
-  draw(/** @type {Element} */ (button.firstElementChild), picture);
-  say(/** @type {Element} */ (button.lastElementChild), label);
-  set(button, { title: label, ...properties });
+	draw(/** @type {Element} */ (button.firstElementChild), picture);
+	say(/** @type {Element} */ (button.lastElementChild), label);
+	set(button, { title: label, ...properties });
 }
 
 /**
@@ -160,9 +160,9 @@ export function relabel(button, picture, label, properties = {}) {
  * @param {string} text
  */
 export function announce(text) {
-  const region = document.getElementById("announcer");
-  if (region) region.append(h("p", {}, text));
-  while (region && region.children.length > 5) region.firstElementChild?.remove();
+	const region = document.getElementById("announcer");
+	if (region) region.append(h("p", {}, text));
+	while (region && region.children.length > 5) region.firstElementChild?.remove();
 }
 
 const TOAST_SECONDS = 6;
@@ -174,10 +174,10 @@ const TOAST_SECONDS = 6;
  * @param {"" | "bad"} [kind]
  */
 export function toast(text, kind = "") {
-  announce(text);
-  const note = h("p", { "class": `toast ${kind}`, "aria-hidden": "true" }, text);
-  document.getElementById("toasts")?.append(note);
-  setTimeout(() => note.remove(), TOAST_SECONDS * 1000);
+	announce(text);
+	const note = h("p", { "class": `toast ${kind}`, "aria-hidden": "true" }, text);
+	document.getElementById("toasts")?.append(note);
+	setTimeout(() => note.remove(), TOAST_SECONDS * 1000);
 }
 
 /**
@@ -186,12 +186,12 @@ export function toast(text, kind = "") {
  * @param {string} name
  */
 export function avatar(name) {
-  const words = name.trim().split(/\s+/u);
-  const last = words.length > 1 ? words.at(-1) : "";
-  const letters = [words[0], last].map((word) => [...(word ?? "")][0] ?? "").join("");
-  let sum = 0;
-  for (const letter of name) sum = (sum * 31 + (letter.codePointAt(0) ?? 0)) % 360;
-  const element = h("span", { "class": "avatar", "aria-hidden": "true" }, letters.toLocaleUpperCase());
-  element.style.setProperty("--hue", String(sum));
-  return element;
+	const words = name.trim().split(/\s+/u);
+	const last = words.length > 1 ? words.at(-1) : "";
+	const letters = [words[0], last].map((word) => [...(word ?? "")][0] ?? "").join("");
+	let sum = 0;
+	for (const letter of name) sum = (sum * 31 + (letter.codePointAt(0) ?? 0)) % 360;
+	const element = h("span", { "class": "avatar", "aria-hidden": "true" }, letters.toLocaleUpperCase());
+	element.style.setProperty("--hue", String(sum));
+	return element;
 }

@@ -13,23 +13,23 @@ import { devicePickers } from "./settings.js";
  * @param {Devices} devices
  */
 export function deviceButtons(devices) {
-  const mic = iconButton("mic", "Mute", { class: "round", onclick: () => devices.mute(!devices.isMuted) });
-  const camera = iconButton("camera", "Turn camera off", {
-    class: "round",
-    onclick: () => devices.turnCameraOff(!devices.isCameraOff),
-  });
-  return {
-    mic,
-    camera,
-    update() {
-      const muted = devices.isMuted;
-      const off = devices.isCameraOff;
-      relabel(mic, muted ? "mic-off" : "mic", muted ? "Unmute" : "Mute", { "aria-pressed": String(muted) });
-      relabel(camera, off ? "camera-off" : "camera", off ? "Turn camera on" : "Turn camera off", {
-        "aria-pressed": String(off),
-      });
-    },
-  };
+	const mic = iconButton("mic", "Mute", { class: "round", onclick: () => devices.mute(!devices.isMuted) });
+	const camera = iconButton("camera", "Turn camera off", {
+		class: "round",
+		onclick: () => devices.turnCameraOff(!devices.isCameraOff),
+	});
+	return {
+		mic,
+		camera,
+		update() {
+			const muted = devices.isMuted;
+			const off = devices.isCameraOff;
+			relabel(mic, muted ? "mic-off" : "mic", muted ? "Unmute" : "Mute", { "aria-pressed": String(muted) });
+			relabel(camera, off ? "camera-off" : "camera", off ? "Turn camera on" : "Turn camera off", {
+				"aria-pressed": String(off),
+			});
+		},
+	};
 }
 
 /**
@@ -45,103 +45,103 @@ export function deviceButtons(devices) {
 
 /** @param {LobbyOptions} options */
 export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
-  const video = h("video", {
-    "class": "mirrored",
-    "muted": true,
-    "autoplay": true,
-    "playsInline": true,
-    "aria-label": "Your camera's picture",
-  });
-  const nobody = h("p", { class: "nobody" });
-  const buttons = deviceButtons(devices);
-  const pickers = devicePickers(devices);
-  const who = field("Your name", { id: "name", value: name, maxLength: 50, autocomplete: "name" });
-  const wrong = h("p", { class: "wrong", role: "alert" });
-  const joinCall = h(
-    "button",
-    { type: "submit", value: "call" },
-    hasCall ? "Join the call" : isNew ? "Make it and start a call" : "Join and start a call",
-  );
-  const joinGroup = h("button", { type: "submit", value: "group" }, isNew ? "Make the group" : "Join the group");
-  joinCall.className = hasCall ? "primary" : "secondary";
-  joinGroup.className = hasCall ? "secondary" : "primary";
-  const choices = hasCall ? [joinCall, joinGroup] : [joinGroup, joinCall];
-  if (!canCall()) joinCall.disabled = true;
+	const video = h("video", {
+		"class": "mirrored",
+		"muted": true,
+		"autoplay": true,
+		"playsInline": true,
+		"aria-label": "Your camera's picture",
+	});
+	const nobody = h("p", { class: "nobody" });
+	const buttons = deviceButtons(devices);
+	const pickers = devicePickers(devices);
+	const who = field("Your name", { id: "name", value: name, maxLength: 50, autocomplete: "name" });
+	const wrong = h("p", { class: "wrong", role: "alert" });
+	const joinCall = h(
+		"button",
+		{ type: "submit", value: "call" },
+		hasCall ? "Join the call" : isNew ? "Make it and start a call" : "Join and start a call",
+	);
+	const joinGroup = h("button", { type: "submit", value: "group" }, isNew ? "Make the group" : "Join the group");
+	joinCall.className = hasCall ? "primary" : "secondary";
+	joinGroup.className = hasCall ? "secondary" : "primary";
+	const choices = hasCall ? [joinCall, joinGroup] : [joinGroup, joinCall];
+	if (!canCall()) joinCall.disabled = true;
 
-  /** @type {MediaStreamTrack | null} */
-  let shown = null;
+	/** @type {MediaStreamTrack | null} */
+	let shown = null;
 
-  function update() {
-    buttons.update();
-    if (shown !== devices.camera) {
-      shown = devices.camera;
-      video.srcObject = shown && new MediaStream([shown]);
-    }
-    say(
-      nobody,
-      shown
-        ? ""
-        : devices.choice.cameraOff
-          ? "Your camera is off"
-          : devices.faults.video
-            ? "No camera"
-            : "Your camera starts…",
-    );
-  }
+	function update() {
+		buttons.update();
+		if (shown !== devices.camera) {
+			shown = devices.camera;
+			video.srcObject = shown && new MediaStream([shown]);
+		}
+		say(
+			nobody,
+			shown
+				? ""
+				: devices.choice.cameraOff
+					? "Your camera is off"
+					: devices.faults.video
+						? "No camera"
+						: "Your camera starts…",
+		);
+	}
 
-  /** @param {SubmitEvent} event */
-  async function onSubmit(event) {
-    event.preventDefault();
-    const username = who.input.value.trim();
-    who.complain(username ? "" : "Say who you are: the others will see it.");
-    if (!username) return;
-    const call = /** @type {HTMLButtonElement | null} */ (event.submitter)?.value === "call";
-    for (const button of choices) button.disabled = true;
-    say(wrong, "");
-    try {
-      await join(username, { call });
-    } catch (error) {
-      say(wrong, error instanceof Error ? error.message : String(error));
-      for (const button of choices) button.disabled = button === joinCall && !canCall();
-    }
-  }
+	/** @param {SubmitEvent} event */
+	async function onSubmit(event) {
+		event.preventDefault();
+		const username = who.input.value.trim();
+		who.complain(username ? "" : "Say who you are: the others will see it.");
+		if (!username) return;
+		const call = /** @type {HTMLButtonElement | null} */ (event.submitter)?.value === "call";
+		for (const button of choices) button.disabled = true;
+		say(wrong, "");
+		try {
+			await join(username, { call });
+		} catch (error) {
+			say(wrong, error instanceof Error ? error.message : String(error));
+			for (const button of choices) button.disabled = button === joinCall && !canCall();
+		}
+	}
 
-  devices.addEventListener("change", update);
-  devices.open();
-  update();
-  const element = h(
-    "main",
-    { class: "lobby" },
-    h("header", { class: "bar" }, logo()),
-    h(
-      "div",
-      { class: "two" },
-      h(
-        "div",
-        { class: "mirror" },
-        h("div", { class: "preview" }, video, nobody, h("div", { class: "controls" }, buttons.mic, buttons.camera)),
-      ),
-      h(
-        "form",
-        { class: "card", onsubmit: onSubmit, noValidate: true },
-        h("h1", { tabIndex: -1 }, title),
-        h("p", { class: "about" }, about),
-        !canCall() &&
-          h("p", { class: "notice bad", role: "status" }, `${NO_WEBRTC} You can still see who is in the group.`),
-        who.element,
-        pickers.element,
-        wrong,
-        h("div", { class: "choices" }, ...choices),
-      ),
-    ),
-  );
-  return {
-    element,
-    focus: name ? choices[0] : who.input,
-    close() {
-      devices.removeEventListener("change", update);
-      pickers.close();
-      fill(element);
-    },
-  };
+	devices.addEventListener("change", update);
+	devices.open();
+	update();
+	const element = h(
+		"main",
+		{ class: "lobby" },
+		h("header", { class: "bar" }, logo()),
+		h(
+			"div",
+			{ class: "two" },
+			h(
+				"div",
+				{ class: "mirror" },
+				h("div", { class: "preview" }, video, nobody, h("div", { class: "controls" }, buttons.mic, buttons.camera)),
+			),
+			h(
+				"form",
+				{ class: "card", onsubmit: onSubmit, noValidate: true },
+				h("h1", { tabIndex: -1 }, title),
+				h("p", { class: "about" }, about),
+				!canCall() &&
+					h("p", { class: "notice bad", role: "status" }, `${NO_WEBRTC} You can still see who is in the group.`),
+				who.element,
+				pickers.element,
+				wrong,
+				h("div", { class: "choices" }, ...choices),
+			),
+		),
+	);
+	return {
+		element,
+		focus: name ? choices[0] : who.input,
+		close() {
+			devices.removeEventListener("change", update);
+			pickers.close();
+			fill(element);
+		},
+	};
 }

@@ -50,84 +50,83 @@ const UNCOUNTED = new Set(["connection-established", "welcome", "resumed", "serv
 /** A random time between 0 and a bound that doubles: "full jitter". @param {number} attempt the first is 0 */
 const fullJitter = (attempt) => Math.random() * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** attempt);
 
-/** Whether to connect again after this close code: docs/protocol.md, "How a connection ends". @param {number} code */
+/** Whether to connect again after this close code: docs/protocol.md. @param {number} code */
 const comesBack = (code) => (code >= 4000 ? code < 4500 : [1001, 1005, 1006, 1011, 1012, 1013, 1014].includes(code));
 
 /** The server's answer was an `error`. `code` is one of docs/protocol.md's, or ANSWER_LOST. */
 export class Refused extends Error {
-  /** @param {{code: string, message: string, details?: Record<string, any>}} error */
-  constructor({ code, message, details = {} }) {
-    super(message);
-    this.name = "Refused";
-    this.code = code;
-    this.details = details;
-  }
+	/** @param {{code: string, message: string, details?: Record<string, any>}} error */
+	constructor({ code, message, details = {} }) {
+		super(message);
+		this.name = "Refused";
+		this.code = code;
+		this.details = details;
+	}
 }
 
 /** What was said and may not have arrived, the oldest first, and how much was heard. */
 class Ledger {
-  received = 0;
-  #acknowledged = 0;
-  #confirmed = 0; // messages of ours that have arrived, from the session's beginning
-  /** @type {{text: string}[]} */
-  #unconfirmed = [];
-  #written = 0; // of those, on the connection of the moment
+	received = 0;
+	#acknowledged = 0;
+	#confirmed = 0; // messages of ours that have arrived, from the session's beginning
+	/** @type {{text: string}[]} */
+	#unconfirmed = [];
+	#written = 0; // of those, on the connection of the moment
 
-  /** @param {string} text */
-  say(text) {
-    if (this.#unconfirmed.length >= MAX_UNCONFIRMED) throw new RangeError("too much is waiting to be sent");
-    const said = { text };
-    this.#unconfirmed.push(said);
-    return said;
-  }
+	/** @param {string} text */
+	say(text) {
+		if (this.#unconfirmed.length >= MAX_UNCONFIRMED) throw new RangeError("too much is waiting to be sent");
+		const said = { text };
+		this.#unconfirmed.push(said);
+		return said;
+	}
 
-  get sent() {
-    return this.#confirmed + this.#unconfirmed.length;
-  }
+	get sent() {
+		return this.#confirmed + this.#unconfirmed.length;
+	}
 
-  get hasUnwritten() {
-    return this.#written < this.#unconfirmed.length;
-  }
+	get hasUnwritten() {
+		return this.#written < this.#unconfirmed.length;
+	}
 
-  /** What to write next. It counts as written. */
-  next() {
-    return this.#unconfirmed[this.#written++].text;
-  }
+	/** What to write next. It counts as written. */
+	next() {
+		return this.#unconfirmed[this.#written++].text;
+	}
 
-  /** @param {{text: string}} said */
-  isUnconfirmed(said) {
-    return this.#unconfirmed.includes(said);
-  }
+	/** @param {{text: string}} said */
+	isUnconfirmed(said) {
+		return this.#unconfirmed.includes(said);
+	}
 
-  /** This one has arrived, and with it all before. @param {{text: string}} said */
-  confirm(said) {
-    this.#forget(this.#unconfirmed.indexOf(said) + 1);
-  }
+	/** This one has arrived, and with it all before. @param {{text: string}} said */
+	confirm(said) {
+		this.#forget(this.#unconfirmed.indexOf(said) + 1);
+	}
 
-  /** @param {number} count */
-  #forget(count) {
-    this.#unconfirmed.splice(0, count);
-    this.#confirmed += count;
-    this.#written = Math.max(0, this.#written - count);
-  }
+	/** @param {number} count */
+	#forget(count) {
+		this.#unconfirmed.splice(0, count);
+		this.#confirmed += count;
+		this.#written = Math.max(0, this.#written - count);
+	}
 
-  /**
-   * The session goes on, on another connection: what did not arrive is to be written again.
-   * @param {{recovered: boolean, received: number}} resumed
-   * @param {boolean} isReloaded whether it was another page, now gone, that said what arrived
-   */
-  resume({ recovered, received }, isReloaded) {
-    if (isReloaded) this.#confirmed = received;
-    this.#forget(received - this.#confirmed);
-    this.#written = 0;
-    if (!recovered) this.received = this.#acknowledged = 0;
-  }
+	/**
+	 * On another connection: what did not arrive is to be written again. If the page was reloaded, another one said
+	 * what arrived. @param {{recovered: boolean, received: number}} resumed @param {boolean} isReloaded
+	 */
+	resume({ recovered, received }, isReloaded) {
+		if (isReloaded) this.#confirmed = received;
+		this.#forget(received - this.#confirmed);
+		this.#written = 0;
+		if (!recovered) this.received = this.#acknowledged = 0;
+	}
 
-  /** How many messages to acknowledge, if it is time to. @param {number} [atLeast] */
-  ackDue(atLeast = CONFIRM_EVERY) {
-    if (this.received - this.#acknowledged < atLeast) return null;
-    return (this.#acknowledged = this.received);
-  }
+	/** How many messages to acknowledge, if it is time to. @param {number} [atLeast] */
+	ackDue(atLeast = CONFIRM_EVERY) {
+		if (this.received - this.#acknowledged < atLeast) return null;
+		return (this.#acknowledged = this.received);
+	}
 }
 
 /**
@@ -135,28 +134,31 @@ class Ledger {
  * rate leave room for messages that the network delays and then delivers at once.
  */
 class Pace {
-  #gap; // ms between two messages
-  #slack; // ms that one may be ahead
-  #due = 0;
+	#gap; // ms between two messages
+	#slack; // ms that one may be ahead
+	#due = 0;
 
-  /** @param {{messageRate?: number, messageBurst?: number}} limits */
-  constructor({ messageRate = 50, messageBurst = 100 }) {
-    this.#gap = 1250 / messageRate;
-    this.#slack = (this.#gap * messageBurst) / 2;
-  }
+	/** @param {{messageRate?: number, messageBurst?: number}} limits */
+	constructor({ messageRate = 50, messageBurst = 100 }) {
+		this.#gap = 1250 / messageRate;
+		this.#slack = (this.#gap * messageBurst) / 2;
+	}
 
-  /** In how many ms one may speak. */
-  get wait() {
-    return Math.max(0, this.#due - performance.now() - this.#slack);
-  }
+	/** In how many ms one may speak. */
+	get wait() {
+		return Math.max(0, this.#due - performance.now() - this.#slack);
+	}
 
-  take() {
-    this.#due = Math.max(this.#due, performance.now()) + this.#gap;
-  }
+	take() {
+		this.#due = Math.max(this.#due, performance.now()) + this.#gap;
+	}
 }
 
 /** @template T @param {T[]} items @param {(item: T) => string} key @returns {Map<string, T>} */
 const mapBy = (items, key) => new Map(items.map((item) => [key(item), item]));
+
+/** What of `others` is not in `map`. @template T @param {Map<string, T>} map @param {Map<string, T>} [others] */
+const missing = (map, others = new Map()) => [...others].flatMap(([key, item]) => (map.has(key) ? [] : item));
 
 /** @param {{from: string, to: string}} ring @returns {(other: {from: string, to: string}) => boolean} */
 const isLike = (ring) => (other) => ring.from === other.from && ring.to === other.to;
@@ -166,552 +168,543 @@ const noCall = () => ({ participants: new Map(), incoming: new Map(), outgoing: 
 
 /** A session with a PeerShare server. */
 export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTarget) {
-  /** @type {string | null} */
-  userId = null;
-  /** @type {Record<string, number>} the names and numbers of GET /api/limits, once they are known */
-  limits = {};
-  /** @type {Group | null} */
-  group = null;
-  /** @type {Call} */
-  call = noCall();
-  /** @type {number | null} ms since 1970: when it will be tried again */
-  retryAt = null;
-
-  /** @type {State} */
-  #state = "connecting";
-  #url;
-  #wait;
-  /** @type {WebSocket | null} */
-  #socket = null;
-  #pace = new Pace({});
-  #ledger = new Ledger();
-  /** @type {{sessionId: string, resumeToken: string} | null} */
-  #session = null;
-  /** @type {{groupId?: string, groupName?: string, username?: string}} of the group, also while it is not known yet */
-  #remembered = {};
-  /** @type {Map<string, {said: {text: string}, resolve: (answer: any) => void, reject: (why: Error) => void}>} */
-  #asks = new Map();
-  #asked = 0;
-  #media = { audio: false, video: false, screen: false }; // one's own, as the call was joined with
-  #isReloaded = false; // the session was another page's, and this one knows nothing of it yet
-  #isResuming = false; // what this connection's hello asked for
-  #isLost = false; // the session was, and the page is to be told when there is another
-  #ownId = ""; // of this connection, which counts if no session is resumed on it
-  #isStale = false; // the call may be over: it is unless `call-state` follows
-  #attempt = 0;
-  #pause = 0; // ms that the server asked for before it went
-  #clockOffset = -Infinity; // ms by which the server's clock is ahead
-  #heartbeat = 30_000; // ms between the server's own pings, which no page gets to see
-  #willChange = false;
-  /** @type {Record<string, ReturnType<typeof setTimeout>>} */
-  #timers = {};
-  #living = new AbortController();
-
-  /**
-   * @param {string | URL} [url] of the WebSocket. By default that of the server from which this module came.
-   * @param {{saved?: Saved | null, wait?: (attempt: number) => number}} [options] `saved`: what `save()` gave before
-   *   a reload. `wait`: how many ms to wait before an attempt to connect again, the first of which is 0.
-   */
-  constructor(url = new URL("../ws", import.meta.url), { saved = null, wait = fullJitter } = {}) {
-    super();
-    this.#url = new URL(url, globalThis.location?.href);
-    this.#url.protocol = this.#url.protocol.replace("http", "ws");
-    this.#wait = wait;
-    if (saved) {
-      const { sessionId, resumeToken, ...group } = saved;
-      this.#session = { sessionId, resumeToken };
-      this.#remembered = group;
-      this.#isReloaded = true;
-    }
-  }
-
-  // --- its life ---
-
-  get state() {
-    return this.#state;
-  }
-
-  /** Connect, and connect again whenever the connection is lost, until `close()`. */
-  open() {
-    if (this.#socket || this.#state !== "connecting") return;
-    const { signal } = this.#living;
-    for (const news of ["online", "offline"]) addEventListener(news, () => this.#doubt(), { signal });
-    document.addEventListener("visibilitychange", () => this.#showVisibility(), { signal });
-    this.#connect();
-  }
-
-  /** Leave the group and end the session, for good. */
-  close() {
-    if (this.#state === "closed") return;
-    const socket = this.#socket;
-    if (this.#state === "online" && this.group) this.#write({ type: "leave-group", payload: { userId: this.userId } });
-    this.#letGo();
-    socket?.close(1000);
-    this.#end(1000, "closed");
-  }
-
-  /** Try to connect at once, if it is waited for. */
-  retryNow() {
-    if (this.retryAt !== null) this.#connect();
-  }
-
-  /** What a page needs to go on with this session after a reload; for sessionStorage. @returns {Saved | null} */
-  save() {
-    return this.#session && this.#state !== "closed" ? { ...this.#session, ...this.#remembered } : null;
-  }
-
-  /** The server's clock, in ms since 1970: what `until` is measured by. */
-  serverNow() {
-    return Date.now() + (Number.isFinite(this.#clockOffset) ? this.#clockOffset : 0);
-  }
-
-  // --- what a member can do ---
-
-  /** @param {string} groupName @param {string} username @returns {Promise<Group>} */
-  async createGroup(groupName, username) {
-    await this.#ask("create-group", { groupName, username });
-    return /** @type {Group} */ (this.group);
-  }
-
-  /** @param {string} groupId @param {string} username @returns {Promise<Group>} */
-  async joinGroup(groupId, username) {
-    await this.#ask("join-group", { groupId, username });
-    return /** @type {Group} */ (this.group);
-  }
-
-  async leaveGroup() {
-    if (this.group) await this.#ask("leave-group", { userId: this.userId });
-  }
-
-  get inCall() {
-    return this.userId !== null && this.call.participants.has(this.userId);
-  }
-
-  /** @param {Media} media @returns {Promise<Participant[]>} the others, who are to be connected to */
-  async joinCall({ audio, video, screen = false }) {
-    this.#media = { audio, video, screen };
-    return (await this.#ask("join-call", this.#media)).participants;
-  }
-
-  async leaveCall() {
-    await this.#ask("leave-call");
-  }
-
-  /** @param {Media} media */
-  async updateMedia({ audio, video, screen = false }) {
-    await this.#ask("update-media", { audio, video, screen });
-  }
-
-  /** Ring one member, or all who are not in the call. @param {string} [userId] @returns {Promise<Ring[]>} */
-  async ring(userId) {
-    return (await this.#ask("ring", userId === undefined ? {} : { to: userId })).rings;
-  }
-
-  /** @param {string} from who rings */
-  async declineRing(from) {
-    await this.#ask("decline-ring", { from });
-  }
-
-  /** Say it to another member, now or when the connection is back. @param {string} to @param {any} data any JSON */
-  signal(to, data) {
-    this.#say("signal", { to, data });
-  }
-
-  // --- what is said ---
-
-  /** @param {string} type @param {object} [payload] @returns {Promise<any>} the answer's payload */
-  #ask(type, payload = {}) {
-    return new Promise((resolve, reject) => {
-      const requestId = `${++this.#asked}`;
-      const said = this.#say(type, payload, requestId);
-      this.#asks.set(requestId, { said, resolve, reject });
-    });
-  }
-
-  /** @param {string} type @param {object} payload @param {string} [requestId] */
-  #say(type, payload, requestId) {
-    if (this.#state === "closed") throw new Error("closed");
-    const text = JSON.stringify({ type, payload, requestId });
-    const { messageSize = Infinity } = this.limits;
-    if (text.length * 3 > messageSize && new TextEncoder().encode(text).length > messageSize)
-      throw new RangeError("too long a message");
-    const said = this.#ledger.say(text);
-    queueMicrotask(() => this.#flush()); // once the caller has noted what it waits for
-    if (this.#ledger.sent % CONFIRM_EVERY === 0) this.#ping();
-    return said;
-  }
-
-  /** A pong says that all before its ping has arrived; the server has no other way to. */
-  #ping() {
-    this.#ask("ping").catch(() => {});
-  }
-
-  #flush() {
-    while (this.#state === "online" && this.#ledger.hasUnwritten) {
-      const wait = this.#pace.wait;
-      if (wait) return this.#later("pace", wait, () => this.#flush());
-      this.#pace.take();
-      this.#socket?.send(this.#ledger.next());
-    }
-  }
-
-  /** Aside from the session: not counted, and not said again. @param {{type: string, payload: object}} message */
-  #write(message) {
-    this.#pace.take();
-    this.#socket?.send(JSON.stringify(message));
-  }
-
-  /** @param {number} [atLeast] */
-  #acknowledge(atLeast) {
-    const received = this.#ledger.ackDue(atLeast);
-    if (received !== null) this.#write({ type: "ack", payload: { received } });
-  }
-
-  // --- one connection after another ---
-
-  #connect() {
-    clearTimeout(this.#timers.retry);
-    this.retryAt = null;
-    const socket = (this.#socket = new WebSocket(this.#url));
-    socket.onopen = () => this.#hello();
-    socket.onmessage = ({ data }) => this.#hear(JSON.parse(data));
-    socket.onclose = ({ code, reason }) => this.#lost(code, reason);
-    this.#expectWord(PATIENCE);
-  }
-
-  #hello() {
-    this.#pace = new Pace(this.limits);
-    this.#isResuming = this.#session !== null;
-    // A page that was reloaded has no state that what it missed could be added to: it asks for the whole.
-    const received = this.#isReloaded ? Number.MAX_SAFE_INTEGER : this.#ledger.received;
-    const resume = this.#session ? { ...this.#session, received } : undefined;
-    const hello = { type: "hello", payload: { protocol: 2, resume }, requestId: HELLO };
-    this.#write(hello);
-  }
-
-  /** @param {number} code @param {string} [reason] */
-  #lost(code, reason = "") {
-    this.#letGo();
-    if (!comesBack(code)) return this.#end(code, reason);
-    const wait = this.#pause + this.#wait(this.#attempt++);
-    this.#pause = 0;
-    this.retryAt = Date.now() + wait;
-    this.#later("retry", wait, () => this.#connect());
-    this.#setState("reconnecting");
-  }
-
-  /** A socket says by itself that it is closed, but a dead one only after a minute: we don't wait for that. */
-  #abandon() {
-    const socket = this.#socket;
-    this.#letGo();
-    socket?.close(AGAIN);
-    this.#lost(1006);
-  }
-
-  #letGo() {
-    if (this.#socket) this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
-    this.#socket = null;
-    for (const timer of Object.values(this.#timers)) clearTimeout(timer);
-    this.#timers = {};
-  }
-
-  /** @param {number} code @param {string} reason */
-  #end(code, reason) {
-    this.retryAt = null;
-    this.#living.abort();
-    this.#setState("closed");
-    this.#fail(new Error("closed"));
-    this.#emit("closed", { code, reason });
-  }
-
-  /** Whatever comes within this time shows that the connection lives. @param {number} patience in ms */
-  #expectWord(patience) {
-    this.#later("silence", patience, () => this.#abandon());
-  }
-
-  /** The network was away, or the machine asleep: is the connection still there? */
-  #doubt() {
-    this.retryNow();
-    if (this.#state !== "online") return;
-    this.#ping();
-    this.#expectWord(IMPATIENCE);
-  }
-
-  #showVisibility() {
-    const visibility = document.hidden ? "background" : "foreground";
-    if (this.#state !== "connecting") this.#say("client-state", { visibility });
-    if (!document.hidden) this.#doubt();
-  }
-
-  /** @param {string} name @param {number} ms @param {() => void} then */
-  #later(name, ms, then) {
-    clearTimeout(this.#timers[name]);
-    this.#timers[name] = setTimeout(then, ms);
-  }
-
-  // --- what is heard ---
-
-  /** @param {{type: string, payload: any, requestId?: string, timestamp: number}} message */
-  #hear({ type, payload, requestId, timestamp }) {
-    // What was kept for us comes late, nothing comes early: the largest difference is the best.
-    this.#clockOffset = Math.max(this.#clockOffset, timestamp - Date.now());
-    this.#later("silence", this.#heartbeat / 2, () => {
-      this.#ping();
-      this.#expectWord(PATIENCE);
-    });
-    if (!UNCOUNTED.has(type)) this.#ledger.received++;
-    if (this.#isStale && type !== "existing-peers" && type !== "call-state") this.#setCall({});
-    if (type === "error" && requestId === HELLO) return this.#startAnew(payload);
-    if (Object.hasOwn(this.#handlers, type)) this.#handlers[type](payload);
-    if (type !== "signal" && type !== "pong") this.#changed();
-    if (requestId) this.#settle(requestId, payload, type === "error");
-    if (this.#state === "online") this.#acknowledge();
-  }
-
-  /** @param {string} requestId @param {any} answer @param {boolean} isRefusal */
-  #settle(requestId, answer, isRefusal) {
-    const ask = this.#asks.get(requestId);
-    if (!ask) return;
-    this.#asks.delete(requestId);
-    this.#ledger.confirm(ask.said);
-    if (isRefusal) ask.reject(new Refused(answer));
-    else ask.resolve(answer);
-  }
-
-  /** Reject what is waited for. @param {Error} why @param {(said: {text: string}) => boolean} [isConcerned] */
-  #fail(why, isConcerned = () => true) {
-    for (const [requestId, { said, reject }] of [...this.#asks]) {
-      if (isConcerned(said) && this.#asks.delete(requestId)) reject(why);
-    }
-  }
-
-  /** What each message means. @type {Record<string, (payload: any) => void>} */
-  #handlers = {
-    "connection-established": ({ userId }) => (this.#ownId = userId),
-    "welcome": (welcome) => this.#welcome(welcome),
-    "resumed": (resumed) => this.#resume(resumed),
-    "server-draining": ({ reconnectInMs }) => {
-      this.#pause = reconnectInMs;
-      this.#emit("draining", { reconnectInMs });
-    },
-
-    "group-created": (group) => this.#enter(group),
-    "group-joined": (group) => this.#enter(group),
-    "group-left": () => this.#leave(),
-    "user-joined": ({ user }) => {
-      this.group?.members.set(user.id, user);
-      this.#emit("member-joined", { member: user });
-    },
-    "user-left": ({ userId, reason }) => {
-      const member = this.#member(userId);
-      this.group?.members.delete(userId);
-      if (member) this.#emit("member-left", { member, reason });
-    },
-    "member-status": ({ userId, status, until }) => {
-      const member = this.#member(userId);
-      if (!member) return;
-      Object.assign(member, { until, status: status === "away" ? status : undefined });
-      this.#emit("member-status", { member });
-    },
-    "peer-joined": ({ peerId, username }) => {
-      const members = [...(this.group?.members.values() ?? [])];
-      Object.assign(members.find((member) => member.username === username) ?? {}, { peerId });
-    },
-
-    "call-state": (state) => this.#setCall(state),
-    "call-joined": ({ participants }) =>
-      this.#setParticipants([...participants, { userId: this.userId, ...this.#media }]),
-    "call-left": () => this.call.participants.delete(this.userId ?? ""),
-    "participant-joined": ({ participant }) => {
-      this.call.participants.set(participant.userId, participant);
-      this.#emit("participant-joined", { participant });
-    },
-    "participant-left": ({ userId }) => {
-      if (this.call.participants.delete(userId)) this.#emit("participant-left", { userId });
-    },
-    "participant-media": (participant) => {
-      this.call.participants.set(participant.userId, participant);
-      this.#emit("participant-media", { participant });
-    },
-    "ringing": ({ rings }) => {
-      for (const ring of rings) this.call.outgoing.set(ring.to, ring);
-    },
-    "incoming-ring": ({ from, username, until }) => {
-      this.call.incoming.set(from, { from, to: this.userId ?? "", until, username });
-      this.#emit("ring", { from, username, until });
-    },
-    "ring-ended": (ended) => {
-      if (ended.to === this.userId) this.call.incoming.delete(ended.from);
-      else this.call.outgoing.delete(ended.to);
-      this.call.recent = [...this.call.recent, ended].slice(-RECENT_RINGS);
-      this.#emit("ring-ended", ended);
-    },
-    "signal": (signal) => this.#emit("signal", signal),
-  };
-
-  // --- the session ---
-
-  /** @param {any} welcome */
-  #welcome({ sessionId, resumeToken, heartbeat, limits }) {
-    this.#session = { sessionId, resumeToken };
-    this.#heartbeat = heartbeat.intervalMs;
-    this.limits = limits;
-    this.#pace = new Pace(limits);
-    if (this.#isResuming) return; // `resumed` follows
-    this.userId = this.#ownId;
-    const { groupId, groupName } = this.#remembered;
-    if (this.#isLost) this.#forget();
-    this.#goOnline();
-    if (this.#isLost) this.#emit("session-lost", { groupId, groupName });
-    this.#isLost = false;
-  }
-
-  /** @param {any} resumed */
-  #resume(resumed) {
-    this.#ledger.resume(resumed, this.#isReloaded);
-    this.#isReloaded = false;
-    this.userId = resumed.userId;
-    if (!resumed.recovered) this.#catchUp(resumed);
-    this.#write({ type: "ack", payload: { received: this.#ledger.received } }); // the token before is worthless now
-    this.#goOnline();
-    this.#emit("resumed", { recovered: resumed.recovered });
-  }
-
-  /** What was missed can't be said again: not the answers either. @param {{groupId?: string}} resumed */
-  #catchUp({ groupId }) {
-    const why = new Refused({ code: "ANSWER_LOST", message: "The answer was lost with the connection" });
-    this.#fail(why, (said) => !this.#ledger.isUnconfirmed(said));
-    if (groupId !== this.group?.id) this.#leave();
-  }
-
-  #goOnline() {
-    this.#attempt = 0;
-    this.#timers.ack = setInterval(() => this.#acknowledge(1), ACK_INTERVAL);
-    this.#setState("online");
-    if (document.hidden) this.#showVisibility(); // a resume counts as being looked at
-    this.#flush();
-  }
-
-  /** The `hello` was refused. @param {any} error */
-  #startAnew(error) {
-    if (error.code === "RATE_LIMITED") {
-      this.#pause = error.details?.retryAfterMs ?? 0;
-      return this.#abandon();
-    }
-    if (!this.#isResuming) {
-      this.#socket?.close(AGAIN);
-      this.#letGo();
-      return this.#end(1002, error.message); // this server knows of no sessions
-    }
-    this.#session = null;
-    this.#isReloaded = false;
-    this.#isLost = true;
-    this.#fail(new Refused(error));
-    this.#ledger = new Ledger();
-    this.#hello();
-  }
-
-  /** Nobody has left: media go on, from browser to browser. So nothing is said of members and participants. */
-  #forget() {
-    this.#remembered = {};
-    this.group = null;
-    this.call = noCall();
-  }
-
-  // --- the group ---
-
-  /** One's own, as it is: after a join, or a resume. @param {any} group */
-  #enter({ groupId, groupName, user, members = [] }) {
-    if (this.group?.id !== groupId) this.#leave();
-    const before = this.group?.members;
-    const after = mapBy(/** @type {Member[]} */ (members), ({ id }) => id);
-    this.group = { id: groupId, name: groupName, me: user, members: after };
-    this.#remembered = { groupId, groupName, username: user.username };
-    if (before) this.#tellDifference(before, after);
-    const { participants, incoming, outgoing } = this.call;
-    this.#isStale = participants.size + incoming.size + outgoing.size > 0;
-    if (this.#isStale) this.#ping(); // its pong comes behind `call-state`, or in its place
-  }
-
-  /** @param {Map<string, Member>} before @param {Map<string, Member>} after */
-  #tellDifference(before, after) {
-    for (const [id, member] of before) if (!after.has(id)) this.#emit("member-left", { member, reason: "left" });
-    for (const [id, member] of after) if (!before.has(id)) this.#emit("member-joined", { member });
-  }
-
-  #leave() {
-    if (!this.group) return;
-    this.#setCall({});
-    this.group = null;
-    this.#remembered = {};
-  }
-
-  /** @param {string} userId */
-  #member(userId) {
-    return this.group?.members.get(userId);
-  }
-
-  // --- the call ---
-
-  /**
-   * All of it; what is news is told.
-   * @param {{participants?: Participant[], rings?: Ring[], recentRings?: EndedRing[]}} state
-   */
-  #setCall({ participants = [], rings = [], recentRings = [] }) {
-    this.#isStale = false;
-    this.#setParticipants(participants);
-    const known = [...this.call.incoming.values(), ...this.call.outgoing.values()];
-    for (const ring of known) if (!rings.some(isLike(ring))) this.#endRing(ring, recentRings);
-    for (const ring of rings) if (!known.some(isLike(ring))) this.#addRing(ring);
-    this.call.recent = recentRings;
-  }
-
-  /** @param {Participant[]} participants */
-  #setParticipants(participants) {
-    const before = this.call.participants;
-    const after = (this.call.participants = mapBy(participants, ({ userId }) => userId));
-    for (const userId of before.keys())
-      if (!after.has(userId) && userId !== this.userId) this.#emit("participant-left", { userId });
-    for (const [userId, participant] of after)
-      if (!before.has(userId) && userId !== this.userId) this.#emit("participant-joined", { participant });
-  }
-
-  /** @param {Ring} ring */
-  #addRing(ring) {
-    if (ring.from === this.userId) this.call.outgoing.set(ring.to, ring);
-    else this.#handlers["incoming-ring"]({ ...ring, username: this.#member(ring.from)?.username ?? "" });
-  }
-
-  /** Where nobody says how it ended, that is guessed. @param {Ring} ring @param {EndedRing[]} recent */
-  #endRing(ring, recent) {
-    const { from, to } = ring;
-    const outcome = from === this.userId ? "cancelled" : "missed";
-    const ended = recent.filter(isLike(ring)).at(-1) ?? { from, to, outcome, endedAt: this.serverNow() };
-    this.#handlers["ring-ended"](ended);
-  }
-
-  // --- what is told to the page ---
-
-  /** @param {State} state */
-  #setState(state) {
-    if (state === this.#state) return;
-    this.#state = state;
-    this.#emit("state", { state });
-    this.#changed();
-  }
-
-  /** @template {keyof Events} K @param {K} type @param {Events[K]} detail */
-  #emit(type, detail) {
-    this.dispatchEvent(new CustomEvent(type, { detail }));
-  }
-
-  /** Once for all that changes in one go. */
-  #changed() {
-    if (this.#willChange) return;
-    this.#willChange = true;
-    queueMicrotask(() => {
-      this.#willChange = false;
-      this.#emit("change", {});
-    });
-  }
+	/** @type {string | null} */
+	userId = null;
+	/** @type {Record<string, number>} the names and numbers of GET /api/limits, once they are known */
+	limits = {};
+	/** @type {Group | null} */
+	group = null;
+	/** @type {Call} */
+	call = noCall();
+	/** @type {number | null} ms since 1970: when it will be tried again */
+	retryAt = null;
+
+	/** @type {State} */
+	#state = "connecting";
+	#url;
+	#wait;
+	/** @type {WebSocket | null} */
+	#socket = null;
+	#pace = new Pace({});
+	#ledger = new Ledger();
+	/** @type {{sessionId: string, resumeToken: string} | null} */
+	#session = null;
+	/** @type {{groupId?: string, groupName?: string, username?: string}} of the group, also while it is not known yet */
+	#remembered = {};
+	/** @type {Map<string, {said: {text: string}, resolve: (answer: any) => void, reject: (why: Error) => void}>} */
+	#asks = new Map();
+	#asked = 0;
+	#media = { audio: false, video: false, screen: false }; // one's own, as the call was joined with
+	#isReloaded = false; // the session was another page's, and this one knows nothing of it yet
+	#isResuming = false; // what this connection's hello asked for
+	#isLost = false; // the session was, and the page is to be told when there is another
+	#ownId = ""; // of this connection, which counts if no session is resumed on it
+	#isStale = false; // the call may be over: it is unless `call-state` follows
+	#attempt = 0;
+	#pause = 0; // ms that the server asked for before it went
+	#clockOffset = -Infinity; // ms by which the server's clock is ahead
+	#heartbeat = 30_000; // ms between the server's own pings, which no page gets to see
+	#willChange = false;
+	/** @type {Record<string, ReturnType<typeof setTimeout>>} */
+	#timers = {};
+	#living = new AbortController();
+
+	/**
+	 * @param {string | URL} [url] of the WebSocket. By default that of the server from which this module came.
+	 * @param {{saved?: Saved | null, wait?: (attempt: number) => number}} [options] `saved`: what `save()` gave before
+	 *   a reload. `wait`: how many ms to wait before an attempt to connect again, the first of which is 0.
+	 */
+	constructor(url = new URL("../ws", import.meta.url), { saved = null, wait = fullJitter } = {}) {
+		super();
+		this.#url = new URL(url, globalThis.location?.href);
+		this.#url.protocol = this.#url.protocol.replace("http", "ws");
+		this.#wait = wait;
+		if (saved) {
+			const { sessionId, resumeToken, ...group } = saved;
+			this.#session = { sessionId, resumeToken };
+			this.#remembered = group;
+			this.#isReloaded = true;
+		}
+	}
+
+	// --- its life ---
+
+	get state() {
+		return this.#state;
+	}
+
+	/** Connect, and connect again whenever the connection is lost, until `close()`. */
+	open() {
+		if (this.#socket || this.#state !== "connecting") return;
+		const { signal } = this.#living;
+		for (const news of ["online", "offline"]) addEventListener(news, () => this.#doubt(), { signal });
+		document.addEventListener("visibilitychange", () => this.#showVisibility(), { signal });
+		this.#connect();
+	}
+
+	/** Leave the group and end the session, for good. */
+	close() {
+		if (this.#state === "closed") return;
+		const socket = this.#socket;
+		if (this.#state === "online" && this.group) this.#write({ type: "leave-group", payload: { userId: this.userId } });
+		this.#letGo();
+		socket?.close(1000);
+		this.#end(1000, "closed");
+	}
+
+	/** Try to connect at once, if it is waited for. */
+	retryNow() {
+		if (this.retryAt !== null) this.#connect();
+	}
+
+	/** What a page needs to go on with this session after a reload; for sessionStorage. @returns {Saved | null} */
+	save() {
+		return this.#session && this.#state !== "closed" ? { ...this.#session, ...this.#remembered } : null;
+	}
+
+	/** The server's clock, in ms since 1970: what `until` is measured by. */
+	serverNow() {
+		return Date.now() + (Number.isFinite(this.#clockOffset) ? this.#clockOffset : 0);
+	}
+
+	// --- what a member can do ---
+
+	/** @param {string} groupName @param {string} username @returns {Promise<Group>} */
+	async createGroup(groupName, username) {
+		await this.#ask("create-group", { groupName, username });
+		return /** @type {Group} */ (this.group);
+	}
+
+	/** @param {string} groupId @param {string} username @returns {Promise<Group>} */
+	async joinGroup(groupId, username) {
+		await this.#ask("join-group", { groupId, username });
+		return /** @type {Group} */ (this.group);
+	}
+
+	async leaveGroup() {
+		if (this.group) await this.#ask("leave-group", { userId: this.userId });
+	}
+
+	get inCall() {
+		return this.userId !== null && this.call.participants.has(this.userId);
+	}
+
+	/** @param {Media} media @returns {Promise<Participant[]>} the others, who are to be connected to */
+	async joinCall({ audio, video, screen = false }) {
+		this.#media = { audio, video, screen };
+		return (await this.#ask("join-call", this.#media)).participants;
+	}
+
+	async leaveCall() {
+		await this.#ask("leave-call");
+	}
+
+	/** @param {Media} media */
+	async updateMedia({ audio, video, screen = false }) {
+		await this.#ask("update-media", { audio, video, screen });
+	}
+
+	/** Ring one member, or all who are not in the call. @param {string} [userId] @returns {Promise<Ring[]>} */
+	async ring(userId) {
+		return (await this.#ask("ring", userId === undefined ? {} : { to: userId })).rings;
+	}
+
+	/** @param {string} from who rings */
+	async declineRing(from) {
+		await this.#ask("decline-ring", { from });
+	}
+
+	/** Say it to another member, now or when the connection is back. @param {string} to @param {any} data any JSON */
+	signal(to, data) {
+		this.#say("signal", { to, data });
+	}
+
+	// --- what is said ---
+
+	/** @param {string} type @param {object} [payload] @returns {Promise<any>} the answer's payload */
+	#ask(type, payload = {}) {
+		return new Promise((resolve, reject) => {
+			const requestId = `${++this.#asked}`;
+			const said = this.#say(type, payload, requestId);
+			this.#asks.set(requestId, { said, resolve, reject });
+		});
+	}
+
+	/** @param {string} type @param {object} payload @param {string} [requestId] */
+	#say(type, payload, requestId) {
+		if (this.#state === "closed") throw new Error("closed");
+		const text = JSON.stringify({ type, payload, requestId });
+		const { messageSize = Infinity } = this.limits;
+		if (text.length * 3 > messageSize && new TextEncoder().encode(text).length > messageSize)
+			throw new RangeError("too long a message");
+		const said = this.#ledger.say(text);
+		queueMicrotask(() => this.#flush()); // once the caller has noted what it waits for
+		if (this.#ledger.sent % CONFIRM_EVERY === 0) this.#ping();
+		return said;
+	}
+
+	/** A pong says that all before its ping has arrived; the server has no other way to. */
+	#ping() {
+		this.#ask("ping").catch(() => {});
+	}
+
+	#flush() {
+		while (this.#state === "online" && this.#ledger.hasUnwritten) {
+			const wait = this.#pace.wait;
+			if (wait) return this.#later("pace", wait, () => this.#flush());
+			this.#pace.take();
+			this.#socket?.send(this.#ledger.next());
+		}
+	}
+
+	/** Aside from the session: not counted, and not said again. @param {object} message */
+	#write(message) {
+		this.#pace.take();
+		this.#socket?.send(JSON.stringify(message));
+	}
+
+	/** @param {number} [atLeast] */
+	#acknowledge(atLeast) {
+		const received = this.#ledger.ackDue(atLeast);
+		if (received !== null) this.#write({ type: "ack", payload: { received } });
+	}
+
+	// --- one connection after another ---
+
+	#connect() {
+		clearTimeout(this.#timers.retry);
+		this.retryAt = null;
+		const socket = (this.#socket = new WebSocket(this.#url));
+		socket.onopen = () => this.#hello();
+		socket.onmessage = ({ data }) => this.#hear(JSON.parse(data));
+		socket.onclose = ({ code, reason }) => this.#lost(code, reason);
+		this.#expectWord(PATIENCE);
+	}
+
+	#hello() {
+		this.#pace = new Pace(this.limits);
+		this.#isResuming = this.#session !== null;
+		// A page that was reloaded has no state that what it missed could be added to: it asks for the whole.
+		const received = this.#isReloaded ? Number.MAX_SAFE_INTEGER : this.#ledger.received;
+		const resume = this.#session ? { ...this.#session, received } : undefined;
+		this.#write({ type: "hello", payload: { protocol: 2, resume }, requestId: HELLO });
+	}
+
+	/** @param {number} code @param {string} [reason] */
+	#lost(code, reason = "") {
+		this.#letGo();
+		if (!comesBack(code)) return this.#end(code, reason);
+		const wait = this.#pause + this.#wait(this.#attempt++);
+		this.#pause = 0;
+		this.retryAt = Date.now() + wait;
+		this.#later("retry", wait, () => this.#connect());
+		this.#setState("reconnecting");
+	}
+
+	/** A dead socket says that it is closed only after a minute: that is not waited for. */
+	#abandon() {
+		const socket = this.#socket;
+		this.#letGo();
+		socket?.close(AGAIN);
+		this.#lost(1006);
+	}
+
+	#letGo() {
+		if (this.#socket) this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
+		this.#socket = null;
+		for (const timer of Object.values(this.#timers)) clearTimeout(timer);
+		this.#timers = {};
+	}
+
+	/** @param {number} code @param {string} reason */
+	#end(code, reason) {
+		this.retryAt = null;
+		this.#living.abort();
+		this.#setState("closed");
+		this.#fail(new Error("closed"));
+		this.#emit("closed", { code, reason });
+	}
+
+	/** Whatever comes within this time shows that the connection lives. @param {number} patience in ms */
+	#expectWord(patience) {
+		this.#later("silence", patience, () => this.#abandon());
+	}
+
+	/** The network was away, or the machine asleep: is the connection still there? */
+	#doubt() {
+		this.retryNow();
+		if (this.#state !== "online") return;
+		this.#ping();
+		this.#expectWord(IMPATIENCE);
+	}
+
+	#showVisibility() {
+		const visibility = document.hidden ? "background" : "foreground";
+		if (this.#state !== "connecting") this.#say("client-state", { visibility });
+		if (!document.hidden) this.#doubt();
+	}
+
+	/** @param {string} name @param {number} ms @param {() => void} then */
+	#later(name, ms, then) {
+		clearTimeout(this.#timers[name]);
+		this.#timers[name] = setTimeout(then, ms);
+	}
+
+	// --- what is heard ---
+
+	/** @param {{type: string, payload: any, requestId?: string, timestamp: number}} message */
+	#hear({ type, payload, requestId, timestamp }) {
+		// What was kept for us comes late, nothing comes early: the largest difference is the best.
+		this.#clockOffset = Math.max(this.#clockOffset, timestamp - Date.now());
+		this.#later("silence", this.#heartbeat / 2, () => {
+			this.#ping();
+			this.#expectWord(PATIENCE);
+		});
+		if (!UNCOUNTED.has(type)) this.#ledger.received++;
+		if (this.#isStale && type !== "existing-peers" && type !== "call-state") this.#setCall({});
+		if (type === "error" && requestId === HELLO) return this.#startAnew(payload);
+		if (Object.hasOwn(this.#handlers, type)) this.#handlers[type](payload);
+		if (type !== "signal" && type !== "pong") this.#changed();
+		if (requestId) this.#settle(requestId, payload, type === "error");
+		if (this.#state === "online") this.#acknowledge();
+	}
+
+	/** @param {string} requestId @param {any} answer @param {boolean} isRefusal */
+	#settle(requestId, answer, isRefusal) {
+		const ask = this.#asks.get(requestId);
+		if (!ask) return;
+		this.#asks.delete(requestId);
+		this.#ledger.confirm(ask.said);
+		if (isRefusal) ask.reject(new Refused(answer));
+		else ask.resolve(answer);
+	}
+
+	/** Reject what is waited for. @param {Error} why @param {(said: {text: string}) => boolean} [isConcerned] */
+	#fail(why, isConcerned = () => true) {
+		for (const [requestId, { said, reject }] of [...this.#asks]) {
+			if (isConcerned(said) && this.#asks.delete(requestId)) reject(why);
+		}
+	}
+
+	/** What each message means. @type {Record<string, (payload: any) => void>} */
+	#handlers = {
+		"connection-established": ({ userId }) => (this.#ownId = userId),
+		"welcome": (welcome) => this.#welcome(welcome),
+		"resumed": (resumed) => this.#resume(resumed),
+		"server-draining": ({ reconnectInMs }) => {
+			this.#pause = reconnectInMs;
+			this.#emit("draining", { reconnectInMs });
+		},
+
+		"group-created": (group) => this.#enter(group),
+		"group-joined": (group) => this.#enter(group),
+		"group-left": () => this.#leave(),
+		"user-joined": ({ user }) => {
+			this.group?.members.set(user.id, user);
+			this.#emit("member-joined", { member: user });
+		},
+		"user-left": ({ userId, reason }) => {
+			const member = this.#member(userId);
+			this.group?.members.delete(userId);
+			if (member) this.#emit("member-left", { member, reason });
+		},
+		"member-status": ({ userId, status, until }) => {
+			const member = this.#member(userId);
+			if (!member) return;
+			Object.assign(member, { until, status: status === "away" ? status : undefined });
+			this.#emit("member-status", { member });
+		},
+		"peer-joined": ({ peerId, username }) => {
+			const members = [...(this.group?.members.values() ?? [])];
+			Object.assign(members.find((member) => member.username === username) ?? {}, { peerId });
+		},
+
+		"call-state": (state) => this.#setCall(state),
+		"call-joined": ({ participants }) =>
+			this.#setParticipants([...participants, { userId: this.userId, ...this.#media }]),
+		"call-left": () => this.call.participants.delete(this.userId ?? ""),
+		"participant-joined": ({ participant }) => {
+			this.call.participants.set(participant.userId, participant);
+			this.#emit("participant-joined", { participant });
+		},
+		"participant-left": ({ userId }) => {
+			if (this.call.participants.delete(userId)) this.#emit("participant-left", { userId });
+		},
+		"participant-media": (participant) => {
+			this.call.participants.set(participant.userId, participant);
+			this.#emit("participant-media", { participant });
+		},
+		"ringing": ({ rings }) => {
+			for (const ring of rings) this.call.outgoing.set(ring.to, ring);
+		},
+		"incoming-ring": ({ from, username, until }) => {
+			this.call.incoming.set(from, { from, to: this.userId ?? "", until, username });
+			this.#emit("ring", { from, username, until });
+		},
+		"ring-ended": ({ from, to, outcome, endedAt }) => {
+			const ended = { from, to, outcome, endedAt };
+			if (to === this.userId) this.call.incoming.delete(from);
+			else this.call.outgoing.delete(to);
+			this.call.recent = [...this.call.recent, ended].slice(-RECENT_RINGS);
+			this.#emit("ring-ended", ended);
+		},
+		"signal": (signal) => this.#emit("signal", signal),
+	};
+
+	// --- the session ---
+
+	/** @param {any} welcome */
+	#welcome({ sessionId, resumeToken, heartbeat, limits }) {
+		this.#session = { sessionId, resumeToken };
+		this.#heartbeat = heartbeat.intervalMs;
+		this.limits = limits;
+		this.#pace = new Pace(limits);
+		if (this.#isResuming) return; // `resumed` follows
+		this.userId = this.#ownId;
+		const { groupId, groupName } = this.#remembered;
+		if (this.#isLost) this.#forget();
+		this.#goOnline();
+		if (this.#isLost) this.#emit("session-lost", { groupId, groupName });
+		this.#isLost = false;
+	}
+
+	/** @param {any} resumed */
+	#resume(resumed) {
+		this.#ledger.resume(resumed, this.#isReloaded);
+		this.#isReloaded = false;
+		this.userId = resumed.userId;
+		if (!resumed.recovered) this.#catchUp(resumed);
+		this.#write({ type: "ack", payload: { received: this.#ledger.received } }); // the token before is worthless now
+		this.#goOnline();
+		this.#emit("resumed", { recovered: resumed.recovered });
+	}
+
+	/** What was missed can't be said again: not the answers either. @param {{groupId?: string}} resumed */
+	#catchUp({ groupId }) {
+		const why = new Refused({ code: "ANSWER_LOST", message: "The answer was lost with the connection" });
+		this.#fail(why, (said) => !this.#ledger.isUnconfirmed(said));
+		if (groupId !== this.group?.id) this.#leave();
+	}
+
+	#goOnline() {
+		this.#attempt = 0;
+		this.#timers.ack = setInterval(() => this.#acknowledge(1), ACK_INTERVAL);
+		this.#setState("online");
+		if (document.hidden) this.#showVisibility(); // a resume counts as being looked at
+		this.#flush();
+	}
+
+	/** The `hello` was refused. @param {any} error */
+	#startAnew(error) {
+		if (error.code === "RATE_LIMITED") {
+			this.#pause = error.details?.retryAfterMs ?? 0;
+			return this.#abandon();
+		}
+		if (!this.#isResuming) {
+			this.#socket?.close(AGAIN);
+			this.#letGo();
+			return this.#end(1002, error.message); // this server knows of no sessions
+		}
+		this.#session = null;
+		this.#isReloaded = false;
+		this.#isLost = true;
+		this.#fail(new Refused(error));
+		this.#ledger = new Ledger();
+		this.#hello();
+	}
+
+	/** Nobody has left: media go on, from browser to browser. So nothing is said of members and participants. */
+	#forget() {
+		this.#remembered = {};
+		this.group = null;
+		this.call = noCall();
+	}
+
+	// --- the group ---
+
+	/** One's own, as it is: after a join, or a resume. @param {any} group */
+	#enter({ groupId, groupName, user, members = [] }) {
+		if (this.group?.id !== groupId) this.#leave();
+		const before = this.group?.members;
+		const after = mapBy(/** @type {Member[]} */ (members), ({ id }) => id);
+		this.group = { id: groupId, name: groupName, me: user, members: after };
+		this.#remembered = { groupId, groupName, username: user.username };
+		for (const member of missing(after, before)) this.#emit("member-left", { member, reason: "left" });
+		if (before) for (const member of missing(before, after)) this.#emit("member-joined", { member });
+		const { participants, incoming, outgoing } = this.call;
+		this.#isStale = participants.size + incoming.size + outgoing.size > 0;
+		if (this.#isStale) this.#ping(); // its pong comes behind `call-state`, or in its place
+	}
+
+	#leave() {
+		if (!this.group) return;
+		this.#setCall({});
+		this.group = null;
+		this.#remembered = {};
+	}
+
+	/** @param {string} userId */
+	#member(userId) {
+		return this.group?.members.get(userId);
+	}
+
+	// --- the call ---
+
+	/**
+	 * All of it; what is news is told.
+	 * @param {{participants?: Participant[], rings?: Ring[], recentRings?: EndedRing[]}} state
+	 */
+	#setCall({ participants = [], rings = [], recentRings = [] }) {
+		this.#isStale = false;
+		this.#setParticipants(participants);
+		const known = [...this.call.incoming.values(), ...this.call.outgoing.values()];
+		for (const ring of known) {
+			if (rings.some(isLike(ring))) continue;
+			const ended = recentRings.findLast(isLike(ring)); // where nobody says how it ended, that is guessed
+			this.#handlers["ring-ended"](ended ?? { ...ring, outcome: "missed", endedAt: this.serverNow() });
+		}
+		for (const ring of rings) if (!known.some(isLike(ring))) this.#addRing(ring);
+		this.call.recent = recentRings;
+	}
+
+	/** @param {Participant[]} participants */
+	#setParticipants(participants) {
+		const before = this.call.participants;
+		const after = (this.call.participants = mapBy(participants, ({ userId }) => userId));
+		for (const { userId } of missing(after, before))
+			if (userId !== this.userId) this.#emit("participant-left", { userId });
+		for (const participant of missing(before, after))
+			if (participant.userId !== this.userId) this.#emit("participant-joined", { participant });
+	}
+
+	/** @param {Ring} ring */
+	#addRing(ring) {
+		if (ring.from === this.userId) this.call.outgoing.set(ring.to, ring);
+		else this.#handlers["incoming-ring"]({ ...ring, username: this.#member(ring.from)?.username ?? "" });
+	}
+
+	// --- what is told to the page ---
+
+	/** @param {State} state */
+	#setState(state) {
+		if (state === this.#state) return;
+		this.#state = state;
+		this.#emit("state", { state });
+		this.#changed();
+	}
+
+	/** @template {keyof Events} K @param {K} type @param {Events[K]} detail */
+	#emit(type, detail) {
+		this.dispatchEvent(new CustomEvent(type, { detail }));
+	}
+
+	/** Once for all that changes in one go. */
+	#changed() {
+		if (this.#willChange) return;
+		this.#willChange = true;
+		queueMicrotask(() => {
+			this.#willChange = false;
+			this.#emit("change", {});
+		});
+	}
 }

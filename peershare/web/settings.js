@@ -6,9 +6,9 @@ import { LevelMeter, canChooseSpeaker } from "./media.js";
 /** @typedef {import("./media.js").Devices} Devices */
 
 const WHAT = /** @type {const} */ ([
-  ["microphone", "audioinput", "Microphone"],
-  ["speaker", "audiooutput", "Speaker"],
-  ["camera", "videoinput", "Camera"],
+	["microphone", "audioinput", "Microphone"],
+	["speaker", "audiooutput", "Speaker"],
+	["camera", "videoinput", "Camera"],
 ]);
 
 /**
@@ -17,49 +17,49 @@ const WHAT = /** @type {const} */ ([
  * @param {Devices} devices
  */
 export function devicePickers(devices) {
-  const bar = h("div", {
-    "class": "meter",
-    "role": "meter",
-    "aria-label": "How loud your microphone is",
-    "aria-valuemin": "0",
-    "aria-valuemax": "100",
-  });
-  const meter = new LevelMeter((level) => {
-    bar.style.setProperty("--level", level.toFixed(2));
-    bar.setAttribute("aria-valuenow", String(Math.round(level * 100)));
-  });
-  const faults = h("div", { class: "faults", role: "status" });
-  const pickers = WHAT.filter(([what]) => what !== "speaker" || canChooseSpeaker()).map(([what, kind, label]) => {
-    const select = h("select", { id: `pick-${what}`, onchange: () => devices.use(what, select.value) });
-    const row = h(
-      "div",
-      { class: "field" },
-      h("label", { htmlFor: select.id }, label),
-      select,
-      what === "microphone" && bar,
-    );
-    return { row, update: () => offer(select, devices, what, kind) };
-  });
+	const bar = h("div", {
+		"class": "meter",
+		"role": "meter",
+		"aria-label": "How loud your microphone is",
+		"aria-valuemin": "0",
+		"aria-valuemax": "100",
+	});
+	const meter = new LevelMeter((level) => {
+		bar.style.setProperty("--level", level.toFixed(2));
+		bar.setAttribute("aria-valuenow", String(Math.round(level * 100)));
+	});
+	const faults = h("div", { class: "faults", role: "status" });
+	const pickers = WHAT.filter(([what]) => what !== "speaker" || canChooseSpeaker()).map(([what, kind, label]) => {
+		const select = h("select", { id: `pick-${what}`, onchange: () => devices.use(what, select.value) });
+		const row = h(
+			"div",
+			{ class: "field" },
+			h("label", { htmlFor: select.id }, label),
+			select,
+			what === "microphone" && bar,
+		);
+		return { row, update: () => offer(select, devices, what, kind) };
+	});
 
-  function update() {
-    for (const picker of pickers) picker.update();
-    meter.listen(devices.choice.muted ? null : devices.audio);
-    const sentences = [...new Set([devices.faults.video, devices.faults.audio].filter(Boolean))];
-    if (sentences.join() !== faults.dataset.said) {
-      faults.dataset.said = sentences.join();
-      fill(faults, ...sentences.map((sentence) => h("p", { class: "notice bad" }, sentence)));
-    }
-  }
+	function update() {
+		for (const picker of pickers) picker.update();
+		meter.listen(devices.choice.muted ? null : devices.audio);
+		const sentences = [...new Set([devices.faults.video, devices.faults.audio].filter(Boolean))];
+		if (sentences.join() !== faults.dataset.said) {
+			faults.dataset.said = sentences.join();
+			fill(faults, ...sentences.map((sentence) => h("p", { class: "notice bad" }, sentence)));
+		}
+	}
 
-  devices.addEventListener("change", update);
-  update();
-  return {
-    element: h("div", { class: "pickers" }, faults, ...pickers.map(({ row }) => row)),
-    close() {
-      devices.removeEventListener("change", update);
-      meter.stop();
-    },
-  };
+	devices.addEventListener("change", update);
+	update();
+	return {
+		element: h("div", { class: "pickers" }, faults, ...pickers.map(({ row }) => row)),
+		close() {
+			devices.removeEventListener("change", update);
+			meter.stop();
+		},
+	};
 }
 
 /**
@@ -69,27 +69,27 @@ export function devicePickers(devices) {
  * @param {MediaDeviceKind} kind
  */
 function offer(select, devices, what, kind) {
-  // Before a permission is given, browsers tell of devices without names, one of each kind.
-  const found = devices.list.filter(
-    (device) => device.kind === kind && device.deviceId && device.deviceId !== "default",
-  );
-  const offered = [["", "System default"], ...found.map((device) => [device.deviceId, device.label])];
-  if (select.dataset.offered !== JSON.stringify(offered)) {
-    select.dataset.offered = JSON.stringify(offered);
-    fill(select, ...offered.map(([value, label]) => new Option(label, value)));
-  }
-  select.value = found.some((device) => device.deviceId === devices.choice[what]) ? devices.choice[what] : "";
-  select.disabled = found.length === 0;
+	// Before a permission is given, browsers tell of devices without names, one of each kind.
+	const found = devices.list.filter(
+		(device) => device.kind === kind && device.deviceId && device.deviceId !== "default",
+	);
+	const offered = [["", "System default"], ...found.map((device) => [device.deviceId, device.label])];
+	if (select.dataset.offered !== JSON.stringify(offered)) {
+		select.dataset.offered = JSON.stringify(offered);
+		fill(select, ...offered.map(([value, label]) => new Option(label, value)));
+	}
+	select.value = found.some((device) => device.deviceId === devices.choice[what]) ? devices.choice[what] : "";
+	select.disabled = found.length === 0;
 }
 
 export const KEYS = /** @type {const} */ ([
-  ["m", "Mute or unmute"],
-  ["v", "Camera on or off"],
-  ["s", "Share your screen, or stop"],
-  ["p", "People and the link"],
-  ["i", "Picture in picture"],
-  ["f", "Full screen"],
-  ["?", "These keys"],
+	["m", "Mute or unmute"],
+	["v", "Camera on or off"],
+	["s", "Share your screen, or stop"],
+	["p", "People and the link"],
+	["i", "Picture in picture"],
+	["f", "Full screen"],
+	["?", "These keys"],
 ]);
 
 const STORED = "peershare.keys";
@@ -103,30 +103,30 @@ export const keysAreOn = () => localStorage.getItem(STORED) !== "off";
  * @param {Devices} devices
  */
 export function showSettings(devices) {
-  const pickers = devicePickers(devices);
-  const keys = h("input", {
-    type: "checkbox",
-    id: "keys",
-    checked: keysAreOn(),
-    onchange: () => localStorage.setItem(STORED, keys.checked ? "on" : "off"),
-  });
-  const rows = KEYS.map(([key, meaning]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, meaning)));
-  const dialog = h(
-    "dialog",
-    { "class": "settings", "aria-labelledby": "settings-title" },
-    h("form", { method: "dialog", class: "bar" }, h("h2", { id: "settings-title" }, "Settings"), closeButton()),
-    pickers.element,
-    h("h3", {}, "Keys"),
-    h("dl", { class: "keys" }, ...rows),
-    h("p", { class: "check" }, keys, h("label", { htmlFor: "keys" }, "Use these keys during a call")),
-  );
-  dialog.addEventListener("close", () => {
-    pickers.close();
-    dialog.remove();
-  });
-  document.body.append(dialog);
-  dialog.showModal();
+	const pickers = devicePickers(devices);
+	const keys = h("input", {
+		type: "checkbox",
+		id: "keys",
+		checked: keysAreOn(),
+		onchange: () => localStorage.setItem(STORED, keys.checked ? "on" : "off"),
+	});
+	const rows = KEYS.map(([key, meaning]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, meaning)));
+	const dialog = h(
+		"dialog",
+		{ "class": "settings", "aria-labelledby": "settings-title" },
+		h("form", { method: "dialog", class: "bar" }, h("h2", { id: "settings-title" }, "Settings"), closeButton()),
+		pickers.element,
+		h("h3", {}, "Keys"),
+		h("dl", { class: "keys" }, ...rows),
+		h("p", { class: "check" }, keys, h("label", { htmlFor: "keys" }, "Use these keys during a call")),
+	);
+	dialog.addEventListener("close", () => {
+		pickers.close();
+		dialog.remove();
+	});
+	document.body.append(dialog);
+	dialog.showModal();
 }
 
 const closeButton = () =>
-  h("button", { "class": "quiet round", "title": "Close", "aria-label": "Close" }, icon("close"));
+	h("button", { "class": "quiet round", "title": "Close", "aria-label": "Close" }, icon("close"));

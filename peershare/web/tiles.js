@@ -30,32 +30,32 @@ const TALLEST = 9 / 16;
  * @returns {Rect[]}
  */
 export function grid(count, width, height) {
-  let best = { area: -1, columns: 1, w: 0, h: 0 };
-  for (let columns = 1; columns <= count; columns += 1) {
-    const rows = Math.ceil(count / columns);
-    const size = fit((width - GAP * (columns - 1)) / columns, (height - GAP * (rows - 1)) / rows);
-    const area = size.w * size.h;
-    if (area > best.area) best = { area, columns, ...size };
-  }
-  const rows = Math.ceil(count / best.columns);
-  const top = (height - rows * best.h - GAP * (rows - 1)) / 2;
-  return Array.from({ length: count }, (_, at) => {
-    const row = Math.floor(at / best.columns);
-    const inRow = Math.min(best.columns, count - row * best.columns); // the last row stands in the middle
-    const left = (width - inRow * best.w - GAP * (inRow - 1)) / 2;
-    return {
-      x: left + (at % best.columns) * (best.w + GAP),
-      y: top + row * (best.h + GAP),
-      width: best.w,
-      height: best.h,
-    };
-  });
+	let best = { area: -1, columns: 1, w: 0, h: 0 };
+	for (let columns = 1; columns <= count; columns += 1) {
+		const rows = Math.ceil(count / columns);
+		const size = fit((width - GAP * (columns - 1)) / columns, (height - GAP * (rows - 1)) / rows);
+		const area = size.w * size.h;
+		if (area > best.area) best = { area, columns, ...size };
+	}
+	const rows = Math.ceil(count / best.columns);
+	const top = (height - rows * best.h - GAP * (rows - 1)) / 2;
+	return Array.from({ length: count }, (_, at) => {
+		const row = Math.floor(at / best.columns);
+		const inRow = Math.min(best.columns, count - row * best.columns); // the last row stands in the middle
+		const left = (width - inRow * best.w - GAP * (inRow - 1)) / 2;
+		return {
+			x: left + (at % best.columns) * (best.w + GAP),
+			y: top + row * (best.h + GAP),
+			width: best.w,
+			height: best.h,
+		};
+	});
 }
 
 /** @param {number} width @param {number} height */
 function fit(width, height) {
-  const w = Math.max(0, Math.min(width, height * WIDEST));
-  return { w, h: Math.max(0, Math.min(height, w / TALLEST)) };
+	const w = Math.max(0, Math.min(width, height * WIDEST));
+	return { w, h: Math.max(0, Math.min(height, w / TALLEST)) };
 }
 
 /**
@@ -68,24 +68,24 @@ function fit(width, height) {
  * @returns {Rect[]}
  */
 export function spotlight(count, large, width, height) {
-  const others = count - 1;
-  if (others === 0) return [{ x: 0, y: 0, width, height }];
-  const isWide = width > height;
-  const strip = isWide ? Math.min(240, width * 0.22) : Math.min(150, height * 0.2);
-  const along = isWide ? height : width;
-  const step = Math.min((along + GAP) / others, (isWide ? strip / WIDEST : strip * WIDEST) + GAP);
-  const start = (along - others * step + GAP) / 2;
-  let nth = 0;
-  return Array.from({ length: count }, (_, at) => {
-    if (at === large)
-      return isWide
-        ? { x: 0, y: 0, width: width - strip - GAP, height }
-        : { x: 0, y: 0, width, height: height - strip - GAP };
-    const offset = start + nth++ * step;
-    return isWide
-      ? { x: width - strip, y: offset, width: strip, height: step - GAP }
-      : { x: offset, y: height - strip, width: step - GAP, height: strip };
-  });
+	const others = count - 1;
+	if (others === 0) return [{ x: 0, y: 0, width, height }];
+	const isWide = width > height;
+	const strip = isWide ? Math.min(240, width * 0.22) : Math.min(150, height * 0.2);
+	const along = isWide ? height : width;
+	const step = Math.min((along + GAP) / others, (isWide ? strip / WIDEST : strip * WIDEST) + GAP);
+	const start = (along - others * step + GAP) / 2;
+	let nth = 0;
+	return Array.from({ length: count }, (_, at) => {
+		if (at === large)
+			return isWide
+				? { x: 0, y: 0, width: width - strip - GAP, height }
+				: { x: 0, y: 0, width, height: height - strip - GAP };
+		const offset = start + nth++ * step;
+		return isWide
+			? { x: width - strip, y: offset, width: strip, height: step - GAP }
+			: { x: offset, y: height - strip, width: step - GAP, height: strip };
+	});
 }
 
 /**
@@ -96,126 +96,126 @@ export function spotlight(count, large, width, height) {
  * @returns {Rect[]}
  */
 export function pair(width, height) {
-  const w = Math.max(92, Math.min(260, width * 0.22));
-  const h = width > height ? w / WIDEST : w / 0.75;
-  return [
-    { x: width - w - 14, y: height - h - 14, width: w, height: h },
-    { x: 0, y: 0, width, height },
-  ];
+	const w = Math.max(92, Math.min(260, width * 0.22));
+	const h = width > height ? w / WIDEST : w / 0.75;
+	return [
+		{ x: width - w - 14, y: height - h - 14, width: w, height: h },
+		{ x: 0, y: 0, width, height },
+	];
 }
 
 const STATES = {
-  connecting: "Connecting…",
-  connected: "",
-  reconnecting: "Reconnecting…",
-  failed: "No connection",
-  ringing: "Ringing…",
+	connecting: "Connecting…",
+	connected: "",
+	reconnecting: "Reconnecting…",
+	failed: "No connection",
+	ringing: "Ringing…",
 };
 const BARS = { good: "bars-3", fair: "bars-2", poor: "bars-1", unknown: "bars-3" };
 const LEVELS = { good: "Good connection", fair: "Fair connection", poor: "Poor connection", unknown: "Connection" };
 
 /** One participant's picture. `pin` is called to make it large, `retry` to connect anew. */
 export class Tile {
-  #video = h("video", { autoplay: true, playsInline: true });
-  #name = h("span", { class: "name" });
-  #mute = h("span", { class: "muted" }, icon("mic-off"), h("span", { class: "unseen" }, "muted"));
-  #state = h("p", { class: "state" });
-  #retry;
-  #bars = icon("bars-3");
-  #words = h("span", { class: "words" });
-  #quality = h("button", { type: "button", class: "quality" }, this.#bars, this.#words);
-  #pin;
-  #face;
+	#video = h("video", { autoplay: true, playsInline: true });
+	#name = h("span", { class: "name" });
+	#mute = h("span", { class: "muted" }, icon("mic-off"), h("span", { class: "unseen" }, "muted"));
+	#state = h("p", { class: "state" });
+	#retry;
+	#bars = icon("bars-3");
+	#words = h("span", { class: "words" });
+	#quality = h("button", { type: "button", class: "quality" }, this.#bars, this.#words);
+	#pin;
+	#face;
 
-  /**
-   * @param {View} view
-   * @param {{pin: (id: string) => void, retry: (id: string) => void, route: (element: HTMLMediaElement) => void}} actions
-   */
-  constructor(view, { pin, retry, route }) {
-    this.#retry = h("button", { type: "button", class: "secondary small", onclick: () => retry(view.id) }, "Try again");
-    this.#pin = h(
-      "button",
-      { "type": "button", "class": "pin", "aria-pressed": "false", "onclick": () => pin(view.id) },
-      icon("pin"),
-      h("span", { class: "unseen" }, `Make ${view.name} large`),
-    );
-    this.#face = h("div", { class: "face" }, avatar(view.name));
-    this.#video.muted = view.isMe;
-    this.route = () => view.isMe || route(this.#video);
-    this.element = h(
-      "figure",
-      { "class": "tile", "aria-label": view.name },
-      this.#video,
-      this.#face,
-      h("div", { class: "middle" }, this.#state, this.#retry),
-      h("figcaption", {}, this.#mute, this.#name),
-      this.#quality,
-      this.#pin,
-    );
-    this.element.dataset.id = view.id;
-    this.element.addEventListener("dblclick", () => pin(view.id));
-  }
+	/**
+	 * @param {View} view
+	 * @param {{pin: (id: string) => void, retry: (id: string) => void, route: (element: HTMLMediaElement) => void}} actions
+	 */
+	constructor(view, { pin, retry, route }) {
+		this.#retry = h("button", { type: "button", class: "secondary small", onclick: () => retry(view.id) }, "Try again");
+		this.#pin = h(
+			"button",
+			{ "type": "button", "class": "pin", "aria-pressed": "false", "onclick": () => pin(view.id) },
+			icon("pin"),
+			h("span", { class: "unseen" }, `Make ${view.name} large`),
+		);
+		this.#face = h("div", { class: "face" }, avatar(view.name));
+		this.#video.muted = view.isMe;
+		this.route = () => view.isMe || route(this.#video);
+		this.element = h(
+			"figure",
+			{ "class": "tile", "aria-label": view.name },
+			this.#video,
+			this.#face,
+			h("div", { class: "middle" }, this.#state, this.#retry),
+			h("figcaption", {}, this.#mute, this.#name),
+			this.#quality,
+			this.#pin,
+		);
+		this.element.dataset.id = view.id;
+		this.element.addEventListener("dblclick", () => pin(view.id));
+	}
 
-  get video() {
-    return this.#video;
-  }
+	get video() {
+		return this.#video;
+	}
 
-  /** @param {View} view */
-  update(view) {
-    const { element } = this;
-    if (this.#video.srcObject !== view.stream) {
-      this.#video.srcObject = view.stream;
-      this.route();
-    }
-    this.#video.classList.toggle("mirrored", view.isMe && !view.screen);
-    for (const [name, is] of Object.entries({
-      screen: view.screen,
-      speaking: view.speaking,
-      dark: !view.video,
-      me: view.isMe,
-    })) {
-      element.classList.toggle(name, is);
-    }
-    element.dataset.state = view.state;
-    const whose = view.screen ? (view.isMe ? "Your screen" : `${view.name}'s screen`) : view.name;
-    say(this.#name, whose);
-    element.setAttribute(
-      "aria-label",
-      [whose, view.audio ? "" : "muted", STATES[view.state]].filter(Boolean).join(", "),
-    );
-    this.#mute.hidden = view.audio || view.state === "ringing";
-    say(this.#state, STATES[view.state]);
-    this.#retry.hidden = view.state !== "failed";
-    this.#showQuality(view);
-  }
+	/** @param {View} view */
+	update(view) {
+		const { element } = this;
+		if (this.#video.srcObject !== view.stream) {
+			this.#video.srcObject = view.stream;
+			this.route();
+		}
+		this.#video.classList.toggle("mirrored", view.isMe && !view.screen);
+		for (const [name, is] of Object.entries({
+			screen: view.screen,
+			speaking: view.speaking,
+			dark: !view.video,
+			me: view.isMe,
+		})) {
+			element.classList.toggle(name, is);
+		}
+		element.dataset.state = view.state;
+		const whose = view.screen ? (view.isMe ? "Your screen" : `${view.name}'s screen`) : view.name;
+		say(this.#name, whose);
+		element.setAttribute(
+			"aria-label",
+			[whose, view.audio ? "" : "muted", STATES[view.state]].filter(Boolean).join(", "),
+		);
+		this.#mute.hidden = view.audio || view.state === "ringing";
+		say(this.#state, STATES[view.state]);
+		this.#retry.hidden = view.state !== "failed";
+		this.#showQuality(view);
+	}
 
-  /** @param {Rect} rect @param {boolean} isPinned */
-  place(rect, isPinned) {
-    for (const [side, size] of Object.entries(rect))
-      this.element.style.setProperty(`--${side}`, `${Math.round(size)}px`);
-    this.#pin.setAttribute("aria-pressed", String(isPinned));
-    this.element.classList.toggle("small", rect.width < 200);
-  }
+	/** @param {Rect} rect @param {boolean} isPinned */
+	place(rect, isPinned) {
+		for (const [side, size] of Object.entries(rect))
+			this.element.style.setProperty(`--${side}`, `${Math.round(size)}px`);
+		this.#pin.setAttribute("aria-pressed", String(isPinned));
+		this.element.classList.toggle("small", rect.width < 200);
+	}
 
-  /** @param {View} view */
-  #showQuality({ quality, state, isMe }) {
-    this.#quality.hidden = isMe || state !== "connected" || !quality;
-    if (this.#quality.hidden || !quality) return;
-    draw(this.#bars, BARS[quality.level]);
-    this.element.dataset.quality = quality.level;
-    const words = inWords(quality);
-    say(this.#words, words);
-    this.#quality.setAttribute("aria-label", words);
-  }
+	/** @param {View} view */
+	#showQuality({ quality, state, isMe }) {
+		this.#quality.hidden = isMe || state !== "connected" || !quality;
+		if (this.#quality.hidden || !quality) return;
+		draw(this.#bars, BARS[quality.level]);
+		this.element.dataset.quality = quality.level;
+		const words = inWords(quality);
+		say(this.#words, words);
+		this.#quality.setAttribute("aria-label", words);
+	}
 }
 
 /** @param {import("./mesh.js").Quality} quality */
 export function inWords({ level, roundTrip, loss, bitrate, resolution }) {
-  const figures = [
-    Number.isFinite(roundTrip) && `${Math.round(roundTrip * 1000)} ms there and back`,
-    Number.isFinite(loss) && `${(loss * 100).toFixed(1)} % lost`,
-    Number.isFinite(bitrate) && `${(bitrate / 1e6).toFixed(1)} Mbit/s`,
-    resolution,
-  ].filter(Boolean);
-  return `${LEVELS[level]}: ${figures.join(", ")}`;
+	const figures = [
+		Number.isFinite(roundTrip) && `${Math.round(roundTrip * 1000)} ms there and back`,
+		Number.isFinite(loss) && `${(loss * 100).toFixed(1)} % lost`,
+		Number.isFinite(bitrate) && `${(bitrate / 1e6).toFixed(1)} Mbit/s`,
+		resolution,
+	].filter(Boolean);
+	return `${LEVELS[level]}: ${figures.join(", ")}`;
 }
