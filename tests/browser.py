@@ -22,6 +22,7 @@ NODE_MODULES = Path(__file__).parent / "node_modules"
 # A camera and a microphone without hardware, and nobody to ask whether they may be used.
 FAKE_DEVICES = "--use-fake-device-for-media-stream"
 ALWAYS_ALLOWED = "--use-fake-ui-for-media-stream"
+AUTOPLAY = "--autoplay-policy=no-user-gesture-required"
 
 FLAGS = [
     "--no-sandbox",  # the sandbox does not start for root
@@ -29,7 +30,7 @@ FLAGS = [
     FAKE_DEVICES,
     ALWAYS_ALLOWED,
     "--auto-select-desktop-capture-source=Entire screen",
-    "--autoplay-policy=no-user-gesture-required",
+    AUTOPLAY,
     # WebRTC on a machine that has no other network either.
     "--allow-loopback-in-peer-connection",
     # The browser itself has no business on the network.

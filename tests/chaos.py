@@ -1,7 +1,9 @@
 """A network that fails: a proxy before a server, which can cut, stall, delay and half-close what passes."""
 
 import random
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import Event, Thread
 
 import trio
 
@@ -119,3 +121,41 @@ class Proxy:
                 await link.stall(self._random.uniform(0.1, 4))
             case _:
                 await link.slow_down(self._random.uniform(0.1, 2))
+
+
+class BadNetwork:
+    """A proxy before the server, in a thread of its own. `port` is where it is."""
+
+    def __init__(self, port: int) -> None:
+        self._proxy = Proxy(port, seed=1)
+        self._started = Event()
+        Thread(target=trio.run, args=[self._run], daemon=True).start()
+        assert self._started.wait(5)
+
+    async def _run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            self.port = await nursery.start(self._proxy.run)
+            self._token, self._scope = trio.lowlevel.current_trio_token(), nursery.cancel_scope
+            self._started.set()
+
+    @contextmanager
+    def down(self) -> Iterator[None]:
+        """Nothing passes in the block, and nobody gets a connection."""
+        self._proxy.refusing = True
+        self.cut()
+        try:
+            yield
+        finally:
+            self._proxy.refusing = False
+
+    def cut(self) -> None:
+        """Break all that passes."""
+        trio.from_thread.run(self._cut, trio_token=self._token)
+
+    async def _cut(self) -> None:
+        for link in list(self._proxy.links):
+            await link.cut()
+
+    def close(self) -> None:
+        """End it, and all that passes."""
+        trio.from_thread.run_sync(self._scope.cancel, trio_token=self._token)

@@ -25,7 +25,8 @@ _UNTIL = """async (element, value) => {
   }
 }"""
 
-_LOUDNESS = """async (video) => {
+_LOUDNESS = """async (video, settle) => {
+  await new Promise((resolve) => setTimeout(resolve, settle));
   const context = new AudioContext();
   const analyser = context.createAnalyser();
   context.createMediaStreamSource(video.srcObject).connect(analyser);
@@ -148,9 +149,9 @@ class Person:
             track = video.evaluate("(video) => video.srcObject.getVideoTracks()[0].id")
             assert self.decoded()[track] > 0
 
-    def hears(self, name: str) -> bool:
-        """Whether anything is heard of somebody within a few seconds."""
-        loudest: float = self.tile(name).locator("video").evaluate(_LOUDNESS)
+    def hears(self, name: str, settle: int = 0) -> bool:
+        """Whether anything is heard of somebody within some seconds; `settle`: ms for what is under way."""
+        loudest: float = self.tile(name).locator("video").evaluate(_LOUDNESS, settle)
         return loudest > 0.01
 
     def is_told(self, text: str) -> None:

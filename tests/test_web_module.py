@@ -8,14 +8,12 @@ import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event, Thread
 
 import pytest
-import trio
 from playwright.sync_api import BrowserContext, Page
 
 from tests.browser import Chromium, launcher, served
-from tests.chaos import Proxy
+from tests.chaos import BadNetwork
 from tests.support import ServerProcess, free_port, running
 
 pytestmark = pytest.mark.timeout(60)
@@ -76,33 +74,6 @@ def open_page(context, site, server) -> Open:
 @pytest.fixture
 def page(open_page) -> Page:
     return open_page()
-
-
-class BadNetwork:
-    """A proxy before the server, in a thread of its own. `port` is where it is."""
-
-    def __init__(self, port: int) -> None:
-        self._proxy = Proxy(port, seed=1)
-        self._started = Event()
-        Thread(target=trio.run, args=[self._run], daemon=True).start()
-        assert self._started.wait(5)
-
-    async def _run(self) -> None:
-        async with trio.open_nursery() as nursery:
-            self.port = await nursery.start(self._proxy.run)
-            self._token, self._scope = trio.lowlevel.current_trio_token(), nursery.cancel_scope
-            self._started.set()
-
-    def cut(self) -> None:
-        """Break all that passes."""
-        trio.from_thread.run(self._cut, trio_token=self._token)
-
-    async def _cut(self) -> None:
-        for link in list(self._proxy.links):
-            await link.cut()
-
-    def close(self) -> None:
-        trio.from_thread.run_sync(self._scope.cancel, trio_token=self._token)
 
 
 @pytest.fixture

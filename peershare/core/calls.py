@@ -137,6 +137,8 @@ class Calls:
         call = self._joined(group, user_id)
         if call is None:
             return [answer(user_id, errors.NOT_IN_CALL)]
+        if len(call.participants) >= self._max_participants:
+            return [answer(user_id, errors.call_full(self._max_participants))]  # who came could not join
         caller = call.group[user_id]
         if message.to is None:
             rung = [one for one in call.group.others(user_id) if not _refusal(call, caller, one, now)]

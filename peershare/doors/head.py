@@ -31,7 +31,7 @@ _PAGE_POLICY = (
 )
 _PAGE_PERMISSIONS = (
     *("camera", "microphone", "display-capture", "fullscreen", "picture-in-picture"),
-    *("autoplay", "speaker-selection", "screen-wake-lock", "web-share"),
+    *("autoplay", "speaker-selection", "screen-wake-lock"),
 )
 PAGE_HEADERS = (
     ("Content-Security-Policy", _PAGE_POLICY),

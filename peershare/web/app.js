@@ -1,101 +1,97 @@
 // The page: which screen is shown, and the way from one to the next.
 
 import { callView } from "./call.js";
-import { announce, fill, toast } from "./dom.js";
-import { closeRings, groupView, ringCards, waiting } from "./group.js";
+import { announce, fill, kept, toast } from "./dom.js";
+import { groupView } from "./group.js";
 import { groupIdIn, landing } from "./landing.js";
 import { lobby } from "./lobby.js";
-import { Bell, Devices } from "./media.js";
-import { Room, savedStay, sentence } from "./room.js";
+import { Devices } from "./media.js";
+import { sentence, waiting } from "./notice.js";
+import { drawRings, endRings } from "./rings.js";
+import { Room, savedStay } from "./room.js";
 
-/**
- * @typedef {object} Screen
- * @property {HTMLElement} element
- * @property {HTMLElement} [focus] what has the focus first
- * @property {() => void} [update]
- * @property {() => void} [close]
- */
+/** @import {LobbyOptions, Screen} from "./types" */
 
-const STORED_NAME = "peershare.name";
-const GONE =
-	"There is no such group. It ended when its last member left, or the server was started anew. Make a new one:";
+const GONE = "There is no such group. It ended when its last member left, or the server was restarted. Make a new one:";
+const NO_LINK = "This is no link to a group. Make one, or paste the whole link:";
+const PATIENCE = 15_000; // ms
 
 const root = /** @type {HTMLElement} */ (document.getElementById("app"));
 const devices = new Devices();
-const bell = new Bell();
+const ownName = kept("localStorage", "peershare.name");
 /** @type {Screen | null} */
 let screen = null;
 /** @type {Room | null} */
 let room = null;
-
-const ownName = () => localStorage.getItem(STORED_NAME) ?? "";
+let visit = 0; // counts where we have been: what was waited for may have come too late
 
 /** @param {Screen} next @param {string} title */
 function show(next, title) {
 	screen?.close?.();
 	screen = next;
 	fill(root, next.element);
-	if (title) document.title = title;
+	document.title = title;
+	scrollTo(0, 0);
 	next.focus?.focus({ preventScroll: true });
 }
 
 /** What the address says. */
 function route() {
-	const id = location.pathname.startsWith("/group/") ? groupIdIn(location.pathname) : null;
-	if (!id) {
-		showLanding();
-		return;
-	}
-	const saved = savedStay(id);
-	if (saved) resume(new Room(devices, saved), id);
-	else showLobby(id);
+	visit += 1;
+	const { pathname } = location;
+	const id = pathname.startsWith("/group/") ? groupIdIn(pathname) : null;
+	const saved = id && savedStay(id);
+	if (saved) resume(new Room(devices, saved));
+	else if (id) showLobby(id);
+	else showLanding(pathname === "/" ? {} : { message: NO_LINK });
 }
 
 /** @param {{message?: string, group?: string}} [options] */
 function showLanding(options = {}) {
 	devices.close();
-	const create = (/** @type {string} */ group, /** @type {string} */ name) => {
-		localStorage.setItem(STORED_NAME, name);
-		showNewLobby(group);
-	};
-	const join = (/** @type {string} */ id, /** @type {string} */ name) => {
-		if (name) localStorage.setItem(STORED_NAME, name);
-		history.pushState(null, "", `/group/${id}`);
-		route();
-	};
-	show(landing({ name: ownName(), create, join, ...options }), "PeerShare");
+	history.replaceState(null, "", "/");
+	const start = landing({
+		name: ownName.get() ?? "",
+		create(group, name) {
+			ownName.set(name);
+			showNewLobby(group);
+		},
+		join(id, name) {
+			if (name) ownName.set(name);
+			history.pushState(null, "", `/group/${id}`);
+			route();
+		},
+		...options,
+	});
+	show(start, "PeerShare");
 }
 
 /** Before a group is made. @param {string} group */
 function showNewLobby(group) {
+	visit += 1;
 	history.pushState(null, "", "/");
-	enterThrough(
-		{ title: group, about: "You are about to make this group.", isNew: true, hasCall: false },
-		(stay, name) => stay.create(group, name),
-	);
+	const what = { title: group, about: "You are about to make this group.", isNew: true, hasCall: false };
+	enterThrough(what, (stay, name) => stay.create(group, name));
 }
 
 /** Before a group is joined. @param {string} id */
 async function showLobby(id) {
+	const here = visit;
+	show(waiting("Looking for the group…"), "PeerShare");
 	const answer = await fetch(`/api/group/${id}`).catch(() => null);
-	if (answer?.status === 404) {
-		history.replaceState(null, "", "/");
-		showLanding({ message: GONE });
-		return;
-	}
-	const info = answer?.ok ? await answer.json() : { name: "Group" };
-	const about = answer?.ok
-		? presence(info.memberCount, info.inCall ?? 0)
-		: "The server can't be reached just now. Try all the same.";
-	enterThrough({ title: info.name, about, isNew: false, hasCall: info.inCall > 0 }, (stay, name) =>
-		stay.enter(id, name),
-	);
+	const info = answer?.ok ? await answer.json() : null;
+	if (here !== visit) return;
+	if (answer?.status === 404) return showLanding({ message: GONE });
+	const title = info?.name ?? "A group";
+	const about = info ? presence(info.memberCount, info.inCall) : "The server can't say who is here. Try all the same.";
+	enterThrough({ title, about, isNew: false, hasCall: info?.inCall > 0 }, (stay, name) => stay.enter(id, name));
 }
 
 /** @param {number} members @param {number} inCall */
 function presence(members, inCall) {
-	const here = members === 0 ? "Nobody is here at the moment" : members === 1 ? "One is here" : `${members} are here`;
-	return inCall ? `${here}, ${inCall} in the call.` : `${here}.`;
+	if (members === 0) return "Nobody is here at the moment.";
+	const here = members === 1 ? "One person is here" : `${members} people are here`;
+	return inCall ? `${here}, ${inCall === 1 ? "one" : inCall} in the call.` : `${here}.`;
 }
 
 /**
@@ -103,29 +99,24 @@ function presence(members, inCall) {
  * @param {(stay: Room, name: string) => Promise<void>} enter
  */
 function enterThrough(what, enter) {
-	/** @type {Room | null} */
-	let stay = null;
-	const join = async (/** @type {string} */ name, /** @type {{call: boolean}} */ { call }) => {
-		localStorage.setItem(STORED_NAME, name);
-		stay ??= new Room(devices);
+	const here = visit;
+	/** @type {LobbyOptions["join"]} */
+	const join = async (name, { call }) => {
+		ownName.set(name);
+		const stay = new Room(devices);
 		try {
 			await patiently(enter(stay, name));
-			if (call) await stay.joinCall();
-			else devices.close(); // until there is a call
+			if (here === visit && call) await stay.joinCall();
 		} catch (error) {
-			if (!stay.group) {
-				stay.leave();
-				stay = null;
-				throw new Error(sentence(error));
-			}
+			if (!stay.group) stay.leave();
+			if (!stay.group) throw new Error(sentence(error));
 			toast(sentence(error), "bad"); // in the group, but not in its call
 		}
-		take(/** @type {Room} */ (stay));
+		if (here !== visit) stay.leave();
+		else take(stay);
 	};
-	show(lobby({ devices, name: ownName(), join, ...what }), `${what.title} · PeerShare`);
+	show(lobby({ devices, name: ownName.get() ?? "", join, ...what }), `${what.title} · PeerShare`);
 }
-
-const PATIENCE = 15_000; // ms
 
 /** @template T @param {Promise<T>} deed @returns {Promise<T>} */
 function patiently(deed) {
@@ -135,41 +126,42 @@ function patiently(deed) {
 	return /** @type {Promise<T>} */ (Promise.race([deed, late]));
 }
 
-/** After a reload: once the session is back, all is as it was. @param {Room} stay @param {string} id */
-function resume(stay, id) {
-	show(waiting(stay), "PeerShare");
+/** After a reload: once the session is back, all is as it was. @param {Room} stay */
+function resume(stay) {
+	const here = visit;
+	show(waiting("Coming back…", stay), "PeerShare");
 	const settle = () => {
-		screen?.update?.();
-		if (stay.group) take(stay);
-		else if (stay.lost) {
+		if (here !== visit) stay.leave();
+		else if (stay.group) take(stay);
+		else if (stay.isLost) {
 			stay.leave();
-			showLobby(id);
+			showLanding({ message: GONE });
 		} else return;
 		stay.removeEventListener("change", settle);
 	};
 	stay.addEventListener("change", settle);
-	stay.addEventListener("over", () => room === stay || showLobby(id), { once: true });
+	stay.addEventListener("over", () => room === stay || route(), { once: true });
 }
 
 /** From now on, this is where we are. @param {Room} stay */
 function take(stay) {
 	room = stay;
-	const rings = ringCards(stay);
+	if (!stay.isInCall) devices.close(); // until there is a call
 	/** @type {boolean | null} */
 	let showsCall = null;
 
 	function draw() {
 		if (room !== stay) return;
 		if (stay.group) history.replaceState(null, "", `/group/${stay.group.id}`);
-		const isInCall = stay.mesh !== null;
-		if (showsCall === isInCall) screen?.update?.();
-		else show(isInCall ? callView(stay, { leaveCall }) : groupView(stay, { leave: () => leave() }), "");
-		showsCall = isInCall;
-		rings.update();
-		ringBell();
+		if (showsCall === stay.isInCall) screen?.update?.();
+		else show(stay.isInCall ? callView(stay, { leaveCall }) : groupView(stay, { leave: () => leave() }), "");
+		showsCall = stay.isInCall;
+		drawRings(stay);
+		const [ringer] = stay.client.call.incoming.values();
+		document.title = ringer ? `${ringer.username} is calling` : `${stay.place?.name} · PeerShare`;
 	}
 
-	const leaveCall = () => stay.leaveCall().catch((error) => toast(sentence(error), "bad"));
+	const leaveCall = () => stay.leaveCall().catch(() => {}); // out of it already
 
 	/** @param {string} [message] why, where it is not us who want it */
 	function leave(message) {
@@ -178,33 +170,23 @@ function take(stay) {
 		showLanding(message ? { message } : { group: stay.place?.name });
 	}
 
-	function ringBell() {
-		const { incoming, outgoing } = stay.client.call;
-		const [ringer] = incoming.values();
-		document.title = ringer ? `${ringer.username} is calling` : `${stay.place?.name} · PeerShare`;
-		if (ringer) bell.start({ loud: true });
-		else if (showsCall && outgoing.size) bell.start({ loud: false });
-		else bell.stop();
-	}
-
 	stay.addEventListener("change", draw);
-	stay.addEventListener("note", (event) => {
-		const { text, kind } = /** @type {CustomEvent} */ (event).detail;
+	stay.addEventListener("note", ({ detail: { text, kind } }) => {
 		if (kind === "quiet") announce(text);
 		else toast(text, kind);
 	});
-	stay.addEventListener("over", (event) => leave(/** @type {CustomEvent} */ (event).detail.text), { once: true });
+	stay.addEventListener("over", ({ detail }) => leave(detail.text), { once: true });
 	draw();
 	announce(`You are in ${stay.place?.name}.`);
 }
 
 /** Leave the group that we are in, if so. */
 function goOut() {
+	visit += 1;
 	const stay = room;
 	room = null; // and so nothing of it is drawn any more
 	stay?.leave();
-	bell.stop();
-	closeRings();
+	endRings();
 }
 
 addEventListener("popstate", () => {
@@ -213,4 +195,6 @@ addEventListener("popstate", () => {
 	goOut();
 	route();
 });
+// A page that the browser had put aside: its connections are gone.
+addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 route();

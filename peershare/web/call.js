@@ -1,20 +1,20 @@
-// The call: the tiles, the bar below them, and the people beside them.
+// The call: the tiles, and the people beside them.
 
-import { h, iconButton, reconcile, relabel, say } from "./dom.js";
-import { attempt, connectionNotice, invitation, memberList } from "./group.js";
-import { deviceButtons } from "./lobby.js";
-import { LevelMeter, canShareScreen } from "./media.js";
-import { keysAreOn, showSettings } from "./settings.js";
+import { controls } from "./controls.js";
+import { h, reconcile, say } from "./dom.js";
+import { invitation, memberList } from "./group.js";
+import { LevelMeter } from "./media.js";
+import { connectionNotice } from "./notice.js";
+import { keysAreOn } from "./settings.js";
 import { Tile, grid, pair, spotlight } from "./tiles.js";
 
-/**
- * @typedef {import("./room.js").Room} Room
- * @typedef {import("./tiles.js").View} View
- */
+/** @import {Room, View} from "./types" */
 
 // How loud is "speaking", of 1; and for how long it shows, in ms.
 const SPEAKING = 0.45;
 const LINGERS = 800;
+// Who rings a whole group does not need to see all of it.
+const MAX_RUNG = 8;
 
 /**
  * @param {Room} room
@@ -23,17 +23,17 @@ const LINGERS = 800;
 export function callView(room, { leaveCall }) {
 	const stage = h("div", { class: "stage" });
 	const alone = h("p", { class: "hint" });
-	const title = h("h1", { tabIndex: -1 });
+	const title = h("h1", { tabindex: "-1" });
 	const members = memberList(room);
 	const invite = invitation(room);
 	const notice = connectionNotice(room);
 	const panel = h(
 		"aside",
-		{ "class": "panel", "id": "people", "hidden": true, "aria-label": "People and the link" },
+		{ class: "panel", id: "people", hidden: true, "aria-label": "People and the link" },
 		members.element,
 		invite.element,
 	);
-	const bar = controls(room, { leaveCall, togglePanel, pip });
+	const bar = controls(room, panel, { leaveCall, togglePanel, pip });
 	/** @type {Map<string, Tile>} */
 	const tiles = new Map();
 	let pinned = "";
@@ -46,9 +46,15 @@ export function callView(room, { leaveCall }) {
 
 	function togglePanel() {
 		panel.hidden = !panel.hidden;
-		bar.update();
-		arrange();
+		update();
 	}
+
+	/** Browsers wait for a click before they play what nobody asked for, as after a reload. */
+	const play = h("button", { type: "button", class: "primary play", hidden: true }, "Show picture, play sound");
+	play.addEventListener("click", () => {
+		play.hidden = true;
+		for (const { video } of tiles.values()) video.play();
+	});
 
 	/** @param {string} id */
 	function pin(id) {
@@ -57,9 +63,11 @@ export function callView(room, { leaveCall }) {
 	}
 
 	async function pip() {
-		const tile = tiles.get(largest()) ?? [...tiles.values()].at(-1);
-		if (document.pictureInPictureElement) await document.exitPictureInPicture();
-		else await tile?.video.requestPictureInPicture();
+		if (document.pictureInPictureElement) return document.exitPictureInPicture();
+		const others = [...tiles].filter(([id, { video }]) => id !== "me" && video.readyState > 0);
+		const [, tile] = others.find(([id]) => id === largest()) ?? others[0] ?? [];
+		if (!tile) throw new Error("There is no picture of somebody else yet.");
+		await tile.video.requestPictureInPicture();
 	}
 
 	/** What is large: what was pinned, else somebody's screen. */
@@ -93,6 +101,7 @@ export function callView(room, { leaveCall }) {
 					pin,
 					retry: (id) => room.mesh?.restart(id),
 					route: (video) => room.devices.route(video),
+					blocked: () => (play.hidden = false),
 				});
 				tiles.set(view.id, tile);
 				return tile;
@@ -104,13 +113,8 @@ export function callView(room, { leaveCall }) {
 
 	function update() {
 		say(title, room.place?.name ?? "");
-		const others = room.mesh?.peers.size ?? 0;
-		say(
-			alone,
-			others || room.client.call.outgoing.size
-				? ""
-				: "You are the only one in the call. Ring somebody, or send the link.",
-		);
+		const isAlone = room.peers.length + room.client.call.outgoing.size === 0;
+		say(alone, isAlone ? "You are the only one in the call. Ring somebody, or send the link." : "");
 		meter.listen(room.devices.isMuted ? null : room.devices.audio);
 		for (const part of [members, invite, notice, bar]) part.update();
 		for (const tile of tiles.values()) tile.route();
@@ -118,19 +122,11 @@ export function callView(room, { leaveCall }) {
 	}
 
 	/** @param {KeyboardEvent} event */
-	function onKey(event) {
-		const isTyping =
-			event.target instanceof Element && event.target.matches("input:not([type=checkbox]), select, textarea");
-		if (
-			isTyping ||
-			event.ctrlKey ||
-			event.metaKey ||
-			event.altKey ||
-			!keysAreOn() ||
-			document.querySelector("dialog[open]")
-		)
-			return;
-		bar.press(event.key.toLowerCase());
+	function onKey({ key, target, repeat, ctrlKey, metaKey, altKey }) {
+		if (key === "Escape" && !panel.hidden) togglePanel();
+		const isTyping = target instanceof Element && target.matches("input:not([type=checkbox]), select, textarea");
+		const isOther = repeat || ctrlKey || metaKey || altKey || isTyping || document.querySelector("dialog");
+		if (!isOther && keysAreOn()) bar.press(key.toLowerCase());
 	}
 
 	const awake = keepAwake();
@@ -138,16 +134,15 @@ export function callView(room, { leaveCall }) {
 	resizing.observe(stage);
 	addEventListener("keydown", onKey);
 	room.devices.addEventListener("change", update);
-	const mesh = room.mesh;
-	mesh?.addEventListener("stats", drawTiles);
-	panel.hidden = innerWidth < 900 || (room.mesh?.peers.size ?? 0) > 0;
+	room.addEventListener("stats", drawTiles);
+	panel.hidden = innerWidth < 900 || room.client.call.participants.size > 1;
 	update();
 	return {
 		element: h(
 			"main",
 			{ class: "call" },
 			h("header", { class: "bar" }, title, notice.element),
-			h("div", { class: "middle" }, h("div", { class: "theatre" }, stage, alone), panel),
+			h("div", { class: "middle" }, h("div", { class: "theatre" }, stage, alone, play), panel),
 			bar.element,
 		),
 		focus: title,
@@ -156,7 +151,7 @@ export function callView(room, { leaveCall }) {
 			resizing.disconnect();
 			removeEventListener("keydown", onKey);
 			room.devices.removeEventListener("change", update);
-			mesh?.removeEventListener("stats", drawTiles);
+			room.removeEventListener("stats", drawTiles);
 			meter.stop();
 			notice.close();
 			awake.abort();
@@ -185,31 +180,8 @@ function ownStream(track) {
  * @returns {View[]}
  */
 function views(room, isSpeaking) {
-	const { client, devices, mesh } = room;
-	const me = {
-		id: "me",
-		name: "You",
-		isMe: true,
-		stream: ownStream(devices.video),
-		...devices.state,
-		speaking: isSpeaking,
-	};
-	const peers = [...(mesh?.peers.values() ?? [])].map((peer) => {
-		const told = client.call.participants.get(peer.userId);
-		return {
-			id: peer.userId,
-			name: room.nameOf(peer.userId),
-			isMe: false,
-			stream: peer.stream,
-			audio: told?.audio ?? true,
-			video: told?.video ?? true,
-			screen: told?.screen ?? false,
-			speaking: peer.speaking && (told?.audio ?? true),
-			state: peer.state,
-			quality: peer.quality,
-		};
-	});
-	const nothing = {
+	const { client, devices } = room;
+	const still = {
 		isMe: false,
 		stream: null,
 		audio: false,
@@ -218,71 +190,26 @@ function views(room, isSpeaking) {
 		speaking: false,
 		quality: null,
 	};
-	const rung = [...client.call.outgoing.keys()]
-		.slice(0, 8)
-		.map((id) => ({ ...nothing, id: `ring-${id}`, name: room.nameOf(id), state: /** @type {const} */ ("ringing") }));
-	return [{ ...me, state: "connected", quality: null }, ...peers, ...rung];
-}
-
-/**
- * The bar. `press` does what a key stands for.
- *
- * @param {Room} room
- * @param {{leaveCall: () => void, togglePanel: () => void, pip: () => Promise<void>}} actions
- */
-function controls(room, { leaveCall, togglePanel, pip }) {
-	const { devices } = room;
-	const { mic, camera, update: updateDevices } = deviceButtons(devices);
-	const toggleScreen = async () => (devices.screen ? devices.stopScreen() : devices.shareScreen());
-	const screen = iconButton("screen", "Share your screen", { class: "round", onclick: () => attempt(toggleScreen) });
-	const people = iconButton("people", "People and the link", {
-		"class": "round",
-		"aria-controls": "people",
-		"onclick": togglePanel,
-	});
-	const small = iconButton("pip", "Picture in picture", { class: "round rare", onclick: () => attempt(pip) });
-	const full = iconButton("full", "Full screen", { class: "round rare", onclick: () => attempt(toggleFull) });
-	const settings = iconButton("settings", "Settings", { class: "round", onclick: () => showSettings(devices) });
-	const out = iconButton("hang-up", "Leave the call", { class: "round danger", onclick: leaveCall });
-	screen.hidden = !canShareScreen();
-	small.hidden = !document.pictureInPictureEnabled;
-	full.hidden = !document.fullscreenEnabled;
-	const keys = /** @type {Record<string, HTMLButtonElement>} */ ({
-		"m": mic,
-		"v": camera,
-		"s": screen,
-		"p": people,
-		"i": small,
-		"f": full,
-		"?": settings,
-	});
-	for (const [key, button] of Object.entries(keys)) button.setAttribute("aria-keyshortcuts", key);
-
-	function update() {
-		updateDevices();
-		const sharing = devices.screen !== null;
-		relabel(screen, sharing ? "screen-off" : "screen", sharing ? "Stop sharing" : "Share your screen", {
-			"aria-pressed": String(sharing),
-		});
-		people.setAttribute("aria-expanded", String(!document.getElementById("people")?.hidden));
-	}
-	return {
-		element: h(
-			"div",
-			{ "class": "controls toolbar", "role": "toolbar", "aria-label": "Call" },
-			mic,
-			camera,
-			screen,
-			people,
-			small,
-			full,
-			settings,
-			out,
-		),
-		update,
-		/** @param {string} key */
-		press: (key) => keys[key]?.hidden === false && keys[key].click(),
+	/** @type {View} */
+	const me = {
+		...still,
+		id: "me",
+		name: "You",
+		isMe: true,
+		stream: ownStream(devices.video),
+		...devices.state,
+		speaking: isSpeaking,
+		state: "connected",
 	};
+	const peers = room.peers.map(({ userId, stream, speaking, state, quality }) => {
+		const media = room.mediaOf(userId);
+		const [name, isHeard] = [room.nameOf(userId), speaking && media.audio];
+		return { id: userId, name, isMe: false, stream, ...media, speaking: isHeard, state, quality };
+	});
+	const rung = [...client.call.outgoing.keys()].slice(0, MAX_RUNG).map((id) => {
+		return { ...still, id: `ring-${id}`, name: room.nameOf(id), state: /** @type {const} */ ("ringing") };
+	});
+	return [me, ...peers, ...rung];
 }
 
 /** Phones would turn off the screen, and with it the camera. The lock is lost whenever the page is hidden. */
@@ -296,9 +223,4 @@ function keepAwake() {
 	document.addEventListener("visibilitychange", ask, { signal: living.signal });
 	ask();
 	return living;
-}
-
-async function toggleFull() {
-	if (document.fullscreenElement) await document.exitFullscreen();
-	else await document.documentElement.requestFullscreen();
 }

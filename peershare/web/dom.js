@@ -175,7 +175,7 @@ const TOAST_SECONDS = 6;
  */
 export function toast(text, kind = "") {
 	announce(text);
-	const note = h("p", { "class": `toast ${kind}`, "aria-hidden": "true" }, text);
+	const note = h("p", { class: `toast ${kind}`, "aria-hidden": "true" }, text);
 	document.getElementById("toasts")?.append(note);
 	setTimeout(() => note.remove(), TOAST_SECONDS * 1000);
 }
@@ -191,7 +191,42 @@ export function avatar(name) {
 	const letters = [words[0], last].map((word) => [...(word ?? "")][0] ?? "").join("");
 	let sum = 0;
 	for (const letter of name) sum = (sum * 31 + (letter.codePointAt(0) ?? 0)) % 360;
-	const element = h("span", { "class": "avatar", "aria-hidden": "true" }, letters.toLocaleUpperCase());
+	const element = h("span", { class: "avatar", "aria-hidden": "true" }, letters.toLocaleUpperCase());
 	element.style.setProperty("--hue", String(sum));
 	return element;
+}
+
+/**
+ * What the browser keeps for us, as JSON. Where it forbids that, it is kept for as long as the page is there.
+ *
+ * @param {"localStorage" | "sessionStorage"} where
+ * @param {string} name
+ */
+export function kept(where, name) {
+	/** @type {string | null} */
+	let text = null;
+	/** @param {(storage: Storage) => void} deed */
+	const attempt = (deed) => {
+		try {
+			deed(window[where]);
+		} catch {
+			// It is forbidden, or full.
+		}
+	};
+	attempt((storage) => (text = storage.getItem(name)));
+	return {
+		/** @returns {any} null where there is nothing */
+		get() {
+			try {
+				return JSON.parse(text ?? "null");
+			} catch {
+				return null; // what somebody else has put there
+			}
+		},
+		/** @param {unknown} value null to forget it */
+		set(value) {
+			text = JSON.stringify(value);
+			attempt((storage) => storage.setItem(name, text ?? ""));
+		},
+	};
 }

@@ -1,6 +1,8 @@
-// The first screen: make a group, or come into one.
+// The first screen: make a group, or join one.
 
-import { avatar, fill, h, icon, say } from "./dom.js";
+import { h, icon, say } from "./dom.js";
+
+/** @import {LandingOptions} from "./types" */
 
 const GROUP_ID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/i;
 
@@ -11,10 +13,11 @@ const GROUP_ID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/i
  */
 export const groupIdIn = (text) => GROUP_ID.exec(text)?.[0].toLowerCase() ?? null;
 
-export const logo = () =>
+/** @param {"a" | "span"} [tag] a link, where to follow it does no harm */
+export const logo = (tag = "a") =>
 	h(
-		"a",
-		{ class: "logo", href: "/" },
+		tag,
+		{ class: "logo", ...(tag === "a" && { href: "/" }) },
 		h("img", { src: "/web/favicon.svg", alt: "", width: 32, height: 32 }),
 		"PeerShare",
 	);
@@ -27,8 +30,8 @@ export const logo = () =>
  */
 export function field(label, properties) {
 	const input = h("input", {
-		"autocomplete": "off",
-		"spellcheck": false,
+		autocomplete: "off",
+		spellcheck: false,
 		"aria-describedby": `${properties.id}-wrong`,
 		...properties,
 	});
@@ -45,9 +48,7 @@ export function field(label, properties) {
 	};
 }
 
-/**
- * @param {{name: string, group?: string, create: (group: string, name: string) => void, join: (id: string, name: string) => void, message?: string}} options
- */
+/** @param {LandingOptions} options */
 export function landing({ name, group = "", create, join, message = "" }) {
 	const who = field("Your name", { id: "name", value: name, maxLength: 50, autocomplete: "name", placeholder: "Ann" });
 	const what = field("Name of the group", { id: "group", value: group, maxLength: 100, placeholder: "Friends" });
@@ -67,7 +68,7 @@ export function landing({ name, group = "", create, join, message = "" }) {
 		event.preventDefault();
 		const id = groupIdIn(where.input.value);
 		where.complain(
-			id ? "" : "In this there is no group. A link ends with an ID such as e150ce90-98ca-4aae-a28e-dff44eb07d0e.",
+			id ? "" : "There is no group in this. A link ends with an ID such as e150ce90-98ca-4aae-a28e-dff44eb07d0e.",
 		);
 		if (id) join(id, who.input.value.trim());
 	}
@@ -82,13 +83,12 @@ export function landing({ name, group = "", create, join, message = "" }) {
 			h(
 				"div",
 				{ class: "pitch" },
-				h("h1", { tabIndex: -1 }, "See your people."),
+				h("h1", { tabindex: "-1" }, "See your people."),
 				h(
 					"p",
 					{},
 					"Make a group, send its link, call each other. Picture and sound go straight from browser to browser; nothing to install, no account.",
 				),
-				crowd(),
 			),
 			h(
 				"div",
@@ -101,7 +101,7 @@ export function landing({ name, group = "", create, join, message = "" }) {
 					what.element,
 					h("button", { class: "primary" }, icon("people"), "Make a group"),
 				),
-				h("p", { class: "or" }, h("span", {}, "or come into one")),
+				h("p", { class: "or" }, h("span", {}, "or join one")),
 				h(
 					"form",
 					{ class: "inline", onsubmit: onJoin, noValidate: true },
@@ -112,14 +112,4 @@ export function landing({ name, group = "", create, join, message = "" }) {
 		),
 	);
 	return { element, focus: name ? what.input : who.input };
-}
-
-/** Decoration. */
-function crowd() {
-	const picture = h("div", { "class": "crowd", "aria-hidden": "true" });
-	fill(
-		picture,
-		...["Ann Lee", "Bob", "Cleo M", "Dev", "Eva", "Finn O"].map((name) => h("span", { class: "face" }, avatar(name))),
-	);
-	return picture;
 }

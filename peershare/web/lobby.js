@@ -1,60 +1,25 @@
 // Before joining: see yourself, choose your devices, start muted or without a camera.
 
-import { fill, h, iconButton, relabel, say } from "./dom.js";
+import { deviceButtons } from "./controls.js";
+import { h, say } from "./dom.js";
 import { field, logo } from "./landing.js";
 import { NO_WEBRTC, canCall } from "./media.js";
 import { devicePickers } from "./settings.js";
 
-/** @typedef {import("./media.js").Devices} Devices */
-
-/**
- * The buttons for microphone and camera, as they are here and in a call.
- *
- * @param {Devices} devices
- */
-export function deviceButtons(devices) {
-	const mic = iconButton("mic", "Mute", { class: "round", onclick: () => devices.mute(!devices.isMuted) });
-	const camera = iconButton("camera", "Turn camera off", {
-		class: "round",
-		onclick: () => devices.turnCameraOff(!devices.isCameraOff),
-	});
-	return {
-		mic,
-		camera,
-		update() {
-			const muted = devices.isMuted;
-			const off = devices.isCameraOff;
-			relabel(mic, muted ? "mic-off" : "mic", muted ? "Unmute" : "Mute", { "aria-pressed": String(muted) });
-			relabel(camera, off ? "camera-off" : "camera", off ? "Turn camera on" : "Turn camera off", {
-				"aria-pressed": String(off),
-			});
-		},
-	};
-}
-
-/**
- * @typedef {object} LobbyOptions
- * @property {Devices} devices
- * @property {string} title the group's name
- * @property {string} about who is there
- * @property {string} name one's own
- * @property {boolean} isNew whether the group is only to be made
- * @property {boolean} hasCall whether a call runs in it
- * @property {(name: string, options: {call: boolean}) => Promise<void>} join fails with a sentence
- */
+/** @import {LobbyOptions} from "./types" */
 
 /** @param {LobbyOptions} options */
 export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
 	const video = h("video", {
-		"class": "mirrored",
-		"muted": true,
-		"autoplay": true,
-		"playsInline": true,
+		class: "mirrored",
+		muted: true,
+		autoplay: true,
+		playsInline: true,
 		"aria-label": "Your camera's picture",
 	});
 	const nobody = h("p", { class: "nobody" });
 	const buttons = deviceButtons(devices);
-	const pickers = devicePickers(devices);
+	const pickers = devicePickers(devices, "You can join all the same, to listen and watch.");
 	const who = field("Your name", { id: "name", value: name, maxLength: 50, autocomplete: "name" });
 	const wrong = h("p", { class: "wrong", role: "alert" });
 	const joinCall = h(
@@ -116,15 +81,11 @@ export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
 		h(
 			"div",
 			{ class: "two" },
-			h(
-				"div",
-				{ class: "mirror" },
-				h("div", { class: "preview" }, video, nobody, h("div", { class: "controls" }, buttons.mic, buttons.camera)),
-			),
+			h("div", { class: "preview" }, video, nobody, h("div", { class: "controls" }, buttons.mic, buttons.camera)),
 			h(
 				"form",
 				{ class: "card", onsubmit: onSubmit, noValidate: true },
-				h("h1", { tabIndex: -1 }, title),
+				h("h1", { tabindex: "-1" }, title),
 				h("p", { class: "about" }, about),
 				!canCall() &&
 					h("p", { class: "notice bad", role: "status" }, `${NO_WEBRTC} You can still see who is in the group.`),
@@ -141,7 +102,6 @@ export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
 		close() {
 			devices.removeEventListener("change", update);
 			pickers.close();
-			fill(element);
 		},
 	};
 }

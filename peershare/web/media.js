@@ -1,24 +1,28 @@
 // Camera, microphone, screen and speaker of this browser: what is chosen, what is on, and what is wrong with it.
 
-/**
- * @typedef {"audio" | "video"} Kind
- * @typedef {{camera: string, microphone: string, speaker: string, muted: boolean, cameraOff: boolean}} Choice
- */
+import { kept } from "./dom.js";
 
-const STORED = "peershare.devices";
-const FAULTS = /** @type {const} */ ({
-	NotAllowedError: (/** @type {string} */ what) =>
-		`You have not allowed the ${what}. Click the camera sign in the address bar, or open the page's settings there, and allow it.`,
-	NotFoundError: (/** @type {string} */ what) => `There is no ${what} here. Plug one in, and it will be found.`,
-	OverconstrainedError: (/** @type {string} */ what) => `The ${what} that you chose is gone. Choose another.`,
-	NotReadableError: (/** @type {string} */ what) =>
-		`Another program is using the ${what}, or the system keeps it. Close that program and try again.`,
-});
-const INSECURE =
-	"This page was opened over http, where browsers hand out neither camera nor microphone. Open it over https, or on this machine as localhost.";
+/** @import {Choice, Kind} from "./types" */
+
+const choices = kept("localStorage", "peershare.devices");
 export const NO_WEBRTC =
 	"This browser can't make video calls (WebRTC is missing or turned off). Use a current Firefox, Chrome, Edge or Safari.";
-const ALONE = " You can join all the same, to listen and watch.";
+
+/** What is wrong, by the name of the browser's error or of ours. @type {Record<string, (what: string) => string>} */
+const FAULTS = {
+	Insecure: () =>
+		"This page was opened over http, where browsers hand out neither camera nor microphone. Open it over https, or on this machine as localhost.",
+	NoWebRTC: () => NO_WEBRTC,
+	NotAllowedError: (what) =>
+		`You have not allowed the ${what}. Click the camera sign in the address bar, or open the page's settings there, and allow it.`,
+	NotFoundError: (what) => `There is no ${what} here. Plug one in, and it will be found.`,
+	NotReadableError: (what) =>
+		`Another program is using the ${what}, or the system keeps it. Close that program and try again.`,
+};
+const WHAT = /** @type {const} */ ({ audio: "microphone", video: "camera" });
+
+/** @param {string} fault @param {string} what */
+const sentence = (fault, what) => FAULTS[fault]?.(what) ?? `The ${what} does not start (${fault}).`;
 
 /** Whether this browser can hold a call at all. */
 export const canCall = () => typeof RTCPeerConnection === "function";
@@ -38,7 +42,7 @@ export class Devices extends EventTarget {
 	/** @type {MediaStreamTrack | null} */ audio = null;
 	/** @type {MediaStreamTrack | null} */ camera = null;
 	/** @type {MediaStreamTrack | null} */ screen = null;
-	/** @type {Record<Kind, string>} what is wrong, in a sentence */
+	/** Names of what is wrong. @type {Record<Kind, string>} */
 	faults = { audio: "", video: "" };
 	/** @type {MediaDeviceInfo[]} */
 	list = [];
@@ -46,11 +50,13 @@ export class Devices extends EventTarget {
 	choice = { camera: "", microphone: "", speaker: "", muted: false, cameraOff: false };
 	#isWanted = false; // from `open` to `close`
 	#isStarting = false;
+	#isAsking = false; // for a screen
 	#opening = 0;
+	#stay = 0; // counts what `close` has ended
 
 	constructor() {
 		super();
-		Object.assign(this.choice, stored());
+		Object.assign(this.choice, choices.get());
 		navigator.mediaDevices?.addEventListener("devicechange", () => this.#plugged());
 	}
 
@@ -82,6 +88,13 @@ export class Devices extends EventTarget {
 		};
 	}
 
+	/** What is wrong, in sentences. */
+	get wrong() {
+		const { audio, video } = this.faults;
+		if (audio && audio === video) return [sentence(audio, "camera or microphone")];
+		return [video && sentence(video, WHAT.video), audio && sentence(audio, WHAT.audio)].filter(Boolean);
+	}
+
 	/** Open what is wanted and not open. What can't be opened says why in `faults`; this never fails. */
 	async open() {
 		const opening = ++this.#opening;
@@ -101,6 +114,7 @@ export class Devices extends EventTarget {
 	/** Let everything go. */
 	close() {
 		this.#opening += 1;
+		this.#stay += 1;
 		this.#isWanted = this.#isStarting = false;
 		for (const track of [this.audio, this.camera, this.screen]) track?.stop();
 		this.audio = this.camera = this.screen = null;
@@ -147,19 +161,28 @@ export class Devices extends EventTarget {
 		if (this.#isWanted) await this.open();
 	}
 
-	/** Ask which screen to share. False if none was chosen. */
+	/** Ask which screen to share. Where the call ends meanwhile, nothing is captured. */
 	async shareScreen() {
+		if (this.#isAsking) return;
+		this.#isAsking = true;
+		const stay = this.#stay;
 		try {
 			const stream = await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: { max: 30 } } });
-			this.screen = stream.getVideoTracks()[0] ?? null;
+			const [track] = stream.getVideoTracks();
+			if (stay === this.#stay) this.#show(track);
+			else track.stop();
 		} catch (error) {
-			if (isNamed(error, "NotAllowedError") || isNamed(error, "AbortError")) return false; // "cancel" was clicked
-			throw error;
+			if (!isNamed(error, "NotAllowedError") && !isNamed(error, "AbortError")) throw error; // else "cancel" was clicked
+		} finally {
+			this.#isAsking = false;
 		}
-		this.screen?.addEventListener("ended", () => this.stopScreen(), { once: true });
-		if (this.screen) this.screen.contentHint = "detail";
+	}
+
+	/** @param {MediaStreamTrack} track */
+	#show(track) {
+		this.screen = track;
+		track.addEventListener("ended", () => track === this.screen && this.stopScreen(), { once: true });
 		this.#changed();
-		return this.screen !== null;
 	}
 
 	stopScreen() {
@@ -193,7 +216,7 @@ export class Devices extends EventTarget {
 	async #ask(kinds) {
 		for (const kind of kinds) this.faults[kind] = "";
 		if (!navigator.mediaDevices?.getUserMedia) {
-			for (const kind of kinds) this.faults[kind] = (isSecureContext ? NO_WEBRTC : INSECURE) + ALONE;
+			for (const kind of kinds) this.faults[kind] = isSecureContext ? "NoWebRTC" : "Insecure";
 			return [];
 		}
 		try {
@@ -209,24 +232,18 @@ export class Devices extends EventTarget {
 
 	/** @param {Kind} kind @param {unknown} error @returns {Promise<MediaStreamTrack[]>} */
 	async #fail(kind, error) {
-		const what = kind === "audio" ? "microphone" : "camera";
-		const chosen = kind === "audio" ? "microphone" : "camera";
-		if (isNamed(error, "OverconstrainedError") && this.choice[chosen]) {
-			this.#choose({ [chosen]: "" }); // what was chosen last week is not plugged in today
+		const what = WHAT[kind];
+		if (isNamed(error, "OverconstrainedError") && this.choice[what]) {
+			this.#choose({ [what]: "" }); // what was chosen last week is not plugged in today
 			return this.#ask([kind]);
 		}
-		const name = error instanceof Error ? error.name : "";
-		const sentence =
-			name in FAULTS
-				? FAULTS[/** @type {keyof typeof FAULTS} */ (name)](what)
-				: `The ${what} does not start (${name}).`;
-		this.faults[kind] = sentence + ALONE;
+		this.faults[kind] = error instanceof Error ? error.name : String(error);
 		return [];
 	}
 
 	/** @param {Kind} kind @returns {MediaTrackConstraints} */
 	#constraints(kind) {
-		const id = kind === "audio" ? this.choice.microphone : this.choice.camera;
+		const id = this.choice[WHAT[kind]];
 		const device = id ? { deviceId: { exact: id } } : {};
 		if (kind === "audio") return { ...device, echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 		return { ...device, width: { ideal: 1280 }, height: { ideal: 720 }, frameRate: { max: 30 } };
@@ -269,24 +286,11 @@ export class Devices extends EventTarget {
 	/** @param {Partial<Choice>} choice */
 	#choose(choice) {
 		Object.assign(this.choice, choice);
-		try {
-			localStorage.setItem(STORED, JSON.stringify(this.choice));
-		} catch {
-			// A browser may forbid it; then it is forgotten, no more.
-		}
+		choices.set(this.choice);
 	}
 
 	#changed() {
 		this.dispatchEvent(new Event("change"));
-	}
-}
-
-/** @returns {Partial<Choice>} */
-function stored() {
-	try {
-		return JSON.parse(localStorage.getItem(STORED) ?? "{}");
-	} catch {
-		return {};
 	}
 }
 

@@ -7,15 +7,7 @@
  * A connection has a random name, its instance, which goes with each signal, together with the name of the other
  * side's that it is meant for. That tells what a page said before it was reloaded from what it says now.
  *
- * @typedef {import("./peershare.js").PeerShare} PeerShare
- * @typedef {"audio" | "video"} Kind
- * @typedef {{audio: MediaStreamTrack | null, video: MediaStreamTrack | null}} Tracks
- * @typedef {{instance: string, to: string | null, description?: RTCSessionDescriptionInit,
- *   candidates?: RTCIceCandidateInit[]}} Signal
- * @typedef {{level: "good" | "fair" | "poor" | "unknown", roundTrip: number, loss: number, bitrate: number,
- *   framesDecoded: number, resolution: string}} Quality in s, from 0 to 1, and received in bit/s
- * @typedef {{"peer": {peer: Peer}, "peer-left": {userId: string}, "stats": {},
- *   "message": {from: string, data: any}}} Events
+ * @import {Kind, MeshEvents, PeerShare, Quality, Signal, Target, Tracks} from "./types"
  */
 
 /** @type {Kind[]} */
@@ -205,7 +197,7 @@ class Connection {
 
 /** Makes qualities of what getStats() counts. */
 class Meter {
-	#at = 0;
+	#at = NaN; // of the first reading nothing can be told
 	#bytes = 0;
 	#received = 0;
 	#lost = 0;
@@ -227,8 +219,9 @@ class Meter {
 		const seconds = (at - this.#at) / 1000;
 		const newlyLost = Math.max(0, lost - this.#lost);
 		const loss = newlyLost / (newlyLost + received - this.#received || 1);
-		const bitrate = seconds > 0 ? (8 * (bytes - this.#bytes)) / seconds : 0;
+		const bitrate = (8 * (bytes - this.#bytes)) / seconds;
 		[this.#at, this.#bytes, this.#received, this.#lost] = [at, bytes, received, lost];
+		if (!(seconds > 0)) return { ...UNKNOWN, framesDecoded, resolution };
 		return { level: level(loss, roundTrip), roundTrip, loss, bitrate, framesDecoded, resolution };
 	}
 }
@@ -392,7 +385,7 @@ export class Peer {
 }
 
 /** Connections to all others in the call. */
-export class Mesh extends /** @type {new () => import("./peershare.js").Target<Events>} */ (EventTarget) {
+export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarget) {
 	/** @type {Map<string, Peer>} */
 	peers = new Map();
 	#client;
@@ -426,6 +419,7 @@ export class Mesh extends /** @type {new () => import("./peershare.js").Target<E
 
 	/** Connect to those who are in the call already; who comes later connects to us. @param {Iterable<string>} userIds */
 	start(userIds) {
+		if (this.#living.signal.aborted) return;
 		for (const userId of userIds) if (!this.peers.get(userId)?.connection) this.#add(userId).connect();
 	}
 
@@ -447,8 +441,13 @@ export class Mesh extends /** @type {new () => import("./peershare.js").Target<E
 		for (const { channel } of this.#connections) if (channel.readyState === "open") channel.send(text);
 	}
 
-	close() {
+	/** Listen to the client no more: it has gone elsewhere. Who is connected stays so, until `close()`. */
+	detach() {
 		this.#living.abort();
+	}
+
+	close() {
+		this.detach();
 		this.#intervals.forEach(clearInterval);
 		for (const peer of this.peers.values()) peer.close();
 		this.peers.clear();
@@ -482,9 +481,18 @@ export class Mesh extends /** @type {new () => import("./peershare.js").Target<E
 			if (this.#client.state !== "closed") this.#client.signal(userId, signal);
 		};
 		const connection = new Connection(this.#configuration, this.#tracks, isPolite, say);
-		connection.channel.onmessage = ({ data }) => this.#emit("message", { from: userId, data: JSON.parse(data) });
+		connection.channel.onmessage = ({ data }) => this.#pass(userId, data);
 		connection.limitBitrate(this.peers.size);
 		return connection;
+	}
+
+	/** @param {string} from @param {string} text of another's page, which may say anything */
+	#pass(from, text) {
+		try {
+			this.#emit("message", { from, data: JSON.parse(text) });
+		} catch {
+			// No JSON is no message.
+		}
 	}
 
 	/** Whether what we say would be heard soon. @param {string} userId */
@@ -535,7 +543,7 @@ export class Mesh extends /** @type {new () => import("./peershare.js").Target<E
 		if (changes.length) this.#emit("stats", {});
 	}
 
-	/** @template {keyof Events} K @param {K} type @param {Events[K]} detail */
+	/** @template {keyof MeshEvents} K @param {K} type @param {MeshEvents[K]} detail */
 	#emit(type, detail) {
 		this.dispatchEvent(new CustomEvent(type, { detail }));
 	}

@@ -5,33 +5,7 @@
  * `PeerShare` holds one connection after another, and what is known of group and call. Nothing here knows of
  * WebRTC or of a page's looks. How to use it: docs/web-module.md. What it speaks: docs/protocol.md, docs/sessions.md.
  *
- * @typedef {"connecting" | "online" | "reconnecting" | "closed"} State
- * @typedef {{id: string, username: string, peerId?: string, status?: "away", until?: number, canCall?: boolean}} Member
- * @typedef {{id: string, name: string, me: Member, members: Map<string, Member>}} Group
- * @typedef {{audio: boolean, video: boolean, screen?: boolean}} Media
- * @typedef {{userId: string, audio: boolean, video: boolean, screen: boolean}} Participant
- * @typedef {{from: string, to: string, until: number}} Ring
- * @typedef {"accepted" | "declined" | "missed" | "cancelled"} Outcome
- * @typedef {{from: string, to: string, outcome: Outcome, endedAt: number}} EndedRing
- * @typedef {{participants: Map<string, Participant>, incoming: Map<string, Ring & {username: string}>,
- *   outgoing: Map<string, Ring>, recent: EndedRing[]}} Call
- * @typedef {{sessionId: string, resumeToken: string, groupId?: string, groupName?: string, username?: string}} Saved
- * @typedef {{
- *   "change": {}, "state": {state: State}, "resumed": {recovered: boolean}, "draining": {reconnectInMs: number},
- *   "session-lost": {groupId?: string, groupName?: string}, "closed": {code: number, reason: string},
- *   "member-joined": {member: Member}, "member-left": {member: Member, reason: string},
- *   "member-status": {member: Member}, "participant-joined": {participant: Participant},
- *   "participant-left": {userId: string}, "participant-media": {participant: Participant},
- *   "ring": {from: string, username: string, until: number}, "ring-ended": EndedRing,
- *   "signal": {from: string, data: any},
- * }} Events
- */
-
-/**
- * An EventTarget that knows the `detail` of its events.
- * @template M
- * @typedef {{addEventListener<K extends keyof M>(type: K, listener: (event: CustomEvent<M[K]>) => void,
- *   options?: AddEventListenerOptions | boolean): void} & EventTarget} Target
+ * @import {Call, EndedRing, Events, Group, Media, Member, Participant, Ring, Saved, State, Target} from "./types"
  */
 
 const MAX_UNCONFIRMED = 256; // as much as the server keeps in the other direction
@@ -489,8 +463,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	/** What each message means. @type {Record<string, (payload: any) => void>} */
 	#handlers = {
 		"connection-established": ({ userId }) => (this.#ownId = userId),
-		"welcome": (welcome) => this.#welcome(welcome),
-		"resumed": (resumed) => this.#resume(resumed),
+		welcome: (welcome) => this.#welcome(welcome),
+		resumed: (resumed) => this.#resume(resumed),
 		"server-draining": ({ reconnectInMs }) => {
 			this.#pause = reconnectInMs;
 			this.#emit("draining", { reconnectInMs });
@@ -534,7 +508,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 			this.call.participants.set(participant.userId, participant);
 			this.#emit("participant-media", { participant });
 		},
-		"ringing": ({ rings }) => {
+		ringing: ({ rings }) => {
 			for (const ring of rings) this.call.outgoing.set(ring.to, ring);
 		},
 		"incoming-ring": ({ from, username, until }) => {
@@ -548,7 +522,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 			this.call.recent = [...this.call.recent, ended].slice(-RECENT_RINGS);
 			this.#emit("ring-ended", ended);
 		},
-		"signal": (signal) => this.#emit("signal", signal),
+		signal: (signal) => this.#emit("signal", signal),
 	};
 
 	// --- the session ---

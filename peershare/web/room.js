@@ -1,100 +1,81 @@
 // One stay in a group: the connection to the server, the call with its peers, and what survives a reload.
 
+import { kept } from "./dom.js";
 import { NO_WEBRTC, canCall } from "./media.js";
 import { Mesh } from "./mesh.js";
+import { sentence } from "./notice.js";
 import { PeerShare, Refused } from "./peershare.js";
 
-/**
- * @typedef {import("./media.js").Devices} Devices
- * @typedef {import("./peershare.js").Member} Member
- * @typedef {{session: NonNullable<ReturnType<PeerShare["save"]>>, inCall: boolean}} Saved
- * @typedef {{id: string, name: string}} Place
- */
+/** @import {Devices, EndedRing, Media, Member, Peer, Place, RoomEvents, SavedStay, Target} from "./types" */
 
-const STORED = "peershare.session";
-
-/** Sentences for what the server may refuse. */
-const REFUSALS = /** @type {Record<string, string>} */ ({
-	GROUP_NOT_FOUND: "There is no such group any more.",
-	CALL_FULL: "The call is full. You can stay here, and join when somebody leaves.",
-	ALREADY_IN_CALL: "They are in the call already.",
-	PEER_NOT_FOUND: "They can't be rung: they came with a program that knows no calls.",
-	USER_NOT_FOUND: "They have just left.",
-});
-
-/**
- * What to tell about an error.
- *
- * @param {unknown} error
- */
-export function sentence(error) {
-	if (!(error instanceof Refused)) return error instanceof Error ? error.message : String(error);
-	const wait = /** @type {{retryAfterMs?: number} | undefined} */ (error.details)?.retryAfterMs;
-	if (error.code === "RATE_LIMITED") return `${error.message}. Try again in ${wait ? duration(wait) : "a while"}.`;
-	return REFUSALS[error.code] ?? `${error.message}.`;
-}
-
-/** @param {number} milliseconds */
-export function duration(milliseconds) {
-	const seconds = Math.max(1, Math.ceil(milliseconds / 1000));
-	if (seconds < 90) return seconds === 1 ? "a second" : `${seconds} seconds`;
-	return `${Math.round(seconds / 60)} minutes`;
-}
+const stays = kept("sessionStorage", "peershare.session");
+// Where the group was opened anew is told to the others of the call so often, and for so long, in ms: some of them
+// have not noticed yet that the server was away.
+const TELL_EVERY = 2_000;
+const TELL_FOR = 120_000;
 
 /**
  * What this page was in before it was loaded again, if that was this group.
  *
  * @param {string} groupId
- * @returns {Saved | null}
+ * @returns {SavedStay | null}
  */
 export function savedStay(groupId) {
-	try {
-		const saved = JSON.parse(sessionStorage.getItem(STORED) ?? "null");
-		return saved?.session?.groupId === groupId ? saved : null;
-	} catch {
-		return null;
-	}
+	const saved = stays.get();
+	return saved?.session?.groupId === groupId ? saved : null;
 }
 
-/**
- * `change` is fired whenever something is to be drawn anew; `note` {text, kind} for what is to be told once, "quiet" if it can be seen
- * anyway; `over`
- * {text} when the stay has ended for good, and not by us.
- */
-export class Room extends EventTarget {
+/** What it fires: `RoomEvents` in types.d.ts. */
+export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarget) {
 	/** @type {Mesh | null} */
 	mesh = null;
-	/** The group as it was when the server forgot it. @type {Place | null} */
-	lost = null;
+	/** Where we are, or were before the server forgot it. @type {Place | null} */
+	place = null;
+	/** Whether the server does not know the group any more. */
+	isLost = false;
 	/** Where somebody of the call has opened it anew. @type {(Place & {by: string}) | null} */
 	moved = null;
+	/** The last call's end, by the server's clock. */
+	calledAt = 0;
+	/**
+	 * The call that we had in the group that the server forgot: it goes on until all have moved. @type {Mesh | null}
+	 */
+	#former = null;
+	/** To which group each peer says that it has moved. @type {Map<string, string>} */
+	#where = new Map();
+	/** @type {ReturnType<typeof setInterval> | undefined} */
+	#telling;
 	/** Who they are, also when they are gone. @type {Map<string, string>} */
 	#names = new Map();
-	#username = "";
-	#iceServers;
+	/** What they send, also while the server is away. @type {Map<string, Media>} */
+	#media = new Map();
+	#username;
+	/** @type {RTCIceServer[] | null} */
+	#iceServers = null;
+	#said = ""; // what the others were told of our devices
+	#faults = ""; // what is wrong with them, as it was told
 	#wasInCall;
+	/** @type {Promise<void> | null} */
+	#joining = null;
 
 	/**
 	 * @param {Devices} devices
-	 * @param {Saved | null} saved
+	 * @param {SavedStay | null} saved
 	 */
 	constructor(devices, saved = null) {
 		super();
 		this.devices = devices;
 		this.#wasInCall = saved?.inCall ?? false;
-		this.#iceServers = iceServers();
+		this.#username = saved?.session.username ?? "";
 		const client = (this.client = new PeerShare(undefined, { saved: saved?.session ?? null }));
-		const on = (/** @type {string} */ type, /** @type {(detail: any) => void} */ heard) =>
-			client.addEventListener(type, (event) => heard(/** @type {CustomEvent} */ (event).detail));
-		on("change", () => this.#remember());
-		on("state", () => this.#changed());
-		on("session-lost", (detail) => this.#lose(detail));
-		on("closed", (detail) => this.#end(detail));
-		on("member-joined", ({ member }) => this.#note(`${member.username} has joined the group.`, "quiet"));
-		on("member-left", ({ member }) => this.#note(`${member.username} has left the group.`, "quiet"));
-		on("ring-ended", (detail) => this.#tellRing(detail));
-		this.sendDevices = this.sendDevices.bind(this);
-		devices.addEventListener("change", this.sendDevices);
+		client.addEventListener("change", () => this.#remember());
+		client.addEventListener("state", () => this.#changed());
+		client.addEventListener("session-lost", ({ detail }) => this.#comeBack(detail.groupId, detail.groupName));
+		client.addEventListener("closed", ({ detail }) => this.#end(detail));
+		client.addEventListener("member-joined", ({ detail }) => this.#tellMember(detail.member, "joined"));
+		client.addEventListener("member-left", ({ detail }) => this.#tellMember(detail.member, "left"));
+		client.addEventListener("ring-ended", ({ detail }) => this.#tellRing(detail));
+		devices.addEventListener("change", this.#followDevices);
 		addEventListener("pagehide", this.#goAway);
 		client.open();
 	}
@@ -103,9 +84,23 @@ export class Room extends EventTarget {
 		return this.client.group;
 	}
 
-	/** Where we are, or were before the server forgot it. */
-	get place() {
-		return this.client.group ?? this.lost;
+	get isOnline() {
+		return this.client.state === "online" && this.group !== null;
+	}
+
+	get isInCall() {
+		return this.mesh !== null || this.#former !== null;
+	}
+
+	/** All whose pictures there are. @returns {Peer[]} */
+	get peers() {
+		return [...(this.mesh?.peers.values() ?? []), ...this.#formerPeers];
+	}
+
+	/** Those who have not moved yet, as far as we know. What breaks there can't be mended. */
+	get #formerPeers() {
+		const peers = [...(this.#former?.peers.values() ?? [])];
+		return peers.filter(({ userId, state }) => state === "connected" && this.#where.get(userId) !== this.group?.id);
 	}
 
 	get link() {
@@ -117,48 +112,75 @@ export class Room extends EventTarget {
 		return userId === this.client.userId ? "You" : (this.#names.get(userId) ?? "Somebody");
 	}
 
+	/** @param {string} userId @returns {Media} */
+	mediaOf(userId) {
+		return this.#media.get(userId) ?? { audio: true, video: true, screen: false };
+	}
+
+	// --- what one does ---
+
 	/** @param {string} name @param {string} username */
 	async create(name, username) {
 		this.#username = username;
 		await this.client.createGroup(name, username);
-		this.lost = null;
+		this.#arrive();
 	}
 
 	/** @param {string} id @param {string} username */
 	async enter(id, username) {
 		this.#username = username;
-		await this.client.joinGroup(id, username);
-		this.lost = this.moved = null;
+		const { me } = await this.client.joinGroup(id, username);
+		if (me.username !== username) this.#note(`You are “${me.username}” here: there is another ${username}.`);
+		this.#arrive();
 	}
 
-	/** Join the call, or begin it. The mesh is there before, since others call as soon as they hear of us. */
-	async joinCall() {
+	#arrive() {
+		this.isLost = false;
+		this.moved = null;
+		this.#changed();
+	}
+
+	/** Join the call, or begin it; once, however often it is asked for. */
+	joinCall() {
+		this.#joining ??= this.#join().finally(() => (this.#joining = null));
+		return this.#joining;
+	}
+
+	/** The mesh is there before we are, since others call as soon as they hear of us. */
+	async #join() {
 		if (!canCall()) throw new Error(NO_WEBRTC);
-		const servers = await this.#iceServers;
+		this.#iceServers ??= await iceServers();
 		this.devices.open(); // meanwhile: what is not there yet is sent as soon as it is
 		this.mesh?.close();
-		const mesh = (this.mesh = this.#makeMesh(servers));
+		const mesh = (this.mesh = this.#makeMesh(this.#iceServers ?? []));
+		const { state } = this.devices;
+		this.#said = JSON.stringify(state);
+		this.#changed();
 		try {
-			await this.client.joinCall(this.devices.state);
+			const others = await this.client.joinCall(state);
+			if (this.mesh === mesh) mesh.start(others.map(({ userId }) => userId));
 		} catch (error) {
-			mesh.close();
-			if (this.mesh === mesh) this.mesh = null;
-			this.devices.close();
-			this.#changed();
+			if (this.mesh === mesh) this.#endCall();
 			throw error;
 		}
-		mesh.start([...this.client.call.participants.keys()].filter((id) => id !== this.client.userId));
-		await this.sendDevices();
+		await this.#sendDevices();
 		this.#changed();
 	}
 
-	/** Out of the call, but not of the group. Camera and microphone are let go: their lights go out. */
+	/** Out of the call, but not of the group. */
 	async leaveCall() {
+		this.#endCall();
+		if (this.client.inCall) await this.client.leaveCall();
+	}
+
+	/** Camera and microphone are let go: their lights go out. */
+	#endCall() {
 		this.mesh?.close();
 		this.mesh = null;
+		this.#endFormer();
 		this.devices.close();
+		this.calledAt = this.client.serverNow();
 		this.#changed();
-		if (this.client.inCall) await this.client.leaveCall();
 	}
 
 	/**
@@ -168,7 +190,8 @@ export class Room extends EventTarget {
 	 */
 	async ring(userId) {
 		if (!this.client.inCall) await this.joinCall();
-		await this.client.ring(userId);
+		// Who rang us in the same moment is in the call already, and all is well.
+		if (!userId || !this.client.call.participants.has(userId)) await this.client.ring(userId);
 	}
 
 	/** Out of the group, for good. */
@@ -177,79 +200,143 @@ export class Room extends EventTarget {
 		this.client.close();
 	}
 
-	/** Make the group that the server forgot once more, under its name. The others of the call hear where. */
+	/** Make the group that the server forgot once more, under its name. */
 	async reopen() {
-		const lost = this.lost;
-		if (!lost) return;
-		const inCall = this.mesh !== null;
-		await this.create(lost.name, this.#username);
-		this.mesh?.send({ moved: { id: this.group?.id, name: lost.name } });
-		if (inCall) await this.joinCall();
-		this.#changed();
+		if (!this.place) return;
+		await this.create(this.place.name, this.#username);
+		await this.#moveCall();
 	}
 
 	/** Go where somebody has opened the group anew. */
 	async follow() {
 		if (!this.moved) return;
-		const inCall = this.mesh !== null;
 		await this.enter(this.moved.id, this.#username);
-		if (inCall) await this.joinCall();
+		await this.#moveCall();
+	}
+
+	// --- the call that outlives its group ---
+
+	/** The call goes on in the group that was opened anew; the others of the old one hear where. */
+	async #moveCall() {
+		const former = this.#former ?? this.mesh; // or it is we who have to move once more
+		if (!former) return;
+		if (this.mesh !== former) this.mesh?.close();
+		this.mesh = null;
+		this.#former = former;
+		former.detach();
+		this.#tellWhere();
+		clearInterval(this.#telling);
+		this.#telling = setInterval(() => this.#tellWhere(), TELL_EVERY);
+		setTimeout(() => former === this.#former && this.#endFormer(), TELL_FOR);
+		await this.joinCall();
+	}
+
+	#tellWhere() {
+		this.#former?.send({ moved: this.place });
+	}
+
+	#endFormer() {
+		clearInterval(this.#telling);
+		this.#former?.close();
+		this.#former = null;
+	}
+
+	/** @param {string} from @param {any} data of a peer, who may say anything */
+	#hearOf(from, data) {
+		if (data?.media) this.#hearMedia(from, data.media);
+		const { id, name } = data?.moved ?? {};
+		if (typeof id !== "string" || typeof name !== "string") return;
+		this.#where.set(from, id);
+		const isElsewhere = id !== this.group?.id && (!this.isOnline || this.#former);
+		if (isElsewhere) this.#hearWhere({ id, name: name.slice(0, 100), by: this.nameOf(from) });
+		if (!this.#formerPeers.length) this.#endFormer();
 		this.#changed();
 	}
 
-	/** Let the others have, and know, what our devices give. */
-	async sendDevices() {
-		const { mesh, devices, client } = this;
-		if (!mesh) return;
-		await Promise.all([mesh.setTrack("audio", devices.audio), mesh.setTrack("video", devices.video)]);
-		const { audio, video, screen } = devices.state;
-		const told = client.userId ? client.call.participants.get(client.userId) : undefined;
-		if (told && (told.audio !== audio || told.video !== video || told.screen !== screen)) {
-			await client.updateMedia({ audio, video, screen }).catch(() => {}); // out of the call meanwhile
-		}
+	/** @param {string} userId @param {any} media */
+	#hearMedia(userId, { audio, video, screen }) {
+		this.#media.set(userId, { audio: audio === true, video: video === true, screen: screen === true });
+		this.#changed();
+	}
+
+	/** Where two have opened it at the same time, the one with the lesser ID is where all meet. @param {Place & {by: string}} where */
+	#hearWhere(where) {
+		if (where.id >= (this.moved?.id ?? this.group?.id ?? "~")) return;
+		this.moved = where;
+		this.#note(`${where.by} has opened the group again.`);
+		if (this.group) this.follow().catch((error) => this.#note(sentence(error), "bad"));
+	}
+
+	// --- what our devices give ---
+
+	#followDevices = () => {
+		const faults = this.devices.wrong.join(" ");
+		if (this.isInCall && faults && faults !== this.#faults) this.#note(faults, "bad");
+		this.#faults = faults;
+		this.#sendDevices();
+	};
+
+	/** Let the others have it, and know. */
+	async #sendDevices() {
+		const { devices, client } = this;
+		const meshes = [this.mesh, this.#former];
+		await Promise.all(
+			meshes.flatMap((mesh) => [mesh?.setTrack("audio", devices.audio), mesh?.setTrack("video", devices.video)]),
+		);
+		if (client.state !== "online") this.mesh?.send({ media: devices.state });
+		const said = JSON.stringify(devices.state);
+		if (!client.inCall || said === this.#said) return;
+		this.#said = said;
+		await client.updateMedia(devices.state).catch(() => {}); // out of the call meanwhile
 	}
 
 	/** @param {RTCIceServer[]} servers */
 	#makeMesh(servers) {
 		const { audio, video } = this.devices;
 		const mesh = new Mesh(this.client, { iceServers: servers, tracks: { audio, video } });
-		for (const type of ["peer", "peer-left"]) mesh.addEventListener(type, () => this.#changed());
-		mesh.addEventListener("message", (event) => this.#hearOf(/** @type {CustomEvent} */ (event).detail));
+		for (const type of /** @type {const} */ (["peer", "peer-left"])) mesh.addEventListener(type, () => this.#changed());
+		mesh.addEventListener("stats", () => this.dispatchEvent(new Event("stats")));
+		mesh.addEventListener("message", ({ detail }) => this.#hearOf(detail.from, detail.data));
 		return mesh;
 	}
 
-	/** @param {{from: string, data: unknown}} message of a peer, who may say anything */
-	#hearOf({ from, data }) {
-		const moved = /** @type {{moved?: {id?: unknown, name?: unknown}} | null} */ (data)?.moved;
-		if (!this.lost || typeof moved?.id !== "string" || typeof moved.name !== "string") return;
-		this.moved = { id: moved.id, name: moved.name.slice(0, 100), by: this.nameOf(from) };
-		this.#note(`${this.moved.by} has opened the group anew.`);
-		this.#changed();
-	}
+	// --- what happens to us ---
 
 	#remember() {
 		const { group } = this.client;
 		if (group) {
+			this.place = { id: group.id, name: group.name };
 			this.#username ||= group.me.username;
-			for (const member of group.members.values()) this.#names.set(member.id, member.username);
-			if (this.#wasInCall) this.#joinAgain();
+			for (const { id, username } of group.members.values()) this.#names.set(id, username);
+			for (const { userId, ...media } of this.client.call.participants.values()) this.#media.set(userId, media);
+			if (this.#wasInCall) this.joinCall().catch((error) => this.#note(sentence(error), "bad"));
+			this.#wasInCall = false;
 			this.#save();
 		}
 		this.#changed();
 	}
 
-	/** After a reload. */
-	#joinAgain() {
+	/**
+	 * The session is lost. If it was we who were away for too long, the group is still there; if it was the server, not.
+	 *
+	 * @param {string} [id]
+	 * @param {string} [name]
+	 */
+	async #comeBack(id, name) {
+		const wasInCall = this.#wasInCall || this.mesh !== null;
 		this.#wasInCall = false;
-		this.joinCall().catch((error) => this.#note(sentence(error), "bad"));
-	}
-
-	/** @param {{groupId: string | null, groupName: string | null}} detail */
-	#lose({ groupId, groupName }) {
-		this.#wasInCall = false;
-		sessionStorage.removeItem(STORED);
-		this.lost = groupId && groupName ? { id: groupId, name: groupName } : null;
-		this.#changed();
+		stays.set(null);
+		if (!id || !name) return;
+		this.place = { id, name };
+		try {
+			await this.enter(id, this.#username);
+			if (wasInCall) await this.joinCall();
+		} catch (error) {
+			if (this.client.state === "closed") return;
+			if (!this.group) this.isLost = true;
+			if (!(error instanceof Refused && error.code === "GROUP_NOT_FOUND")) this.#note(sentence(error), "bad");
+			this.#changed();
+		}
 	}
 
 	/** @param {{code: number, reason: string}} detail */
@@ -263,7 +350,12 @@ export class Room extends EventTarget {
 		this.dispatchEvent(new CustomEvent("over", { detail: { text } }));
 	}
 
-	/** @param {import("./peershare.js").EndedRing} ring */
+	/** @param {Member} member @param {string} what */
+	#tellMember({ username }, what) {
+		this.#note(`${username} has ${what} the group.`, "quiet");
+	}
+
+	/** @param {EndedRing} ring */
 	#tellRing({ from, to, outcome }) {
 		const { userId } = this.client;
 		if (from === userId && outcome === "declined") this.#note(`${this.nameOf(to)} declined.`);
@@ -274,7 +366,7 @@ export class Room extends EventTarget {
 
 	#save() {
 		const session = this.client.save();
-		if (session) sessionStorage.setItem(STORED, JSON.stringify({ session, inCall: this.mesh !== null }));
+		if (session) stays.set({ session, inCall: this.mesh !== null });
 	}
 
 	/**
@@ -284,15 +376,15 @@ export class Room extends EventTarget {
 	#goAway = () => {
 		this.#save();
 		this.mesh?.close();
+		this.#endFormer();
 		if (this.client.inCall) this.client.leaveCall().catch(() => {});
 	};
 
 	#dispose() {
 		removeEventListener("pagehide", this.#goAway);
-		this.devices.removeEventListener("change", this.sendDevices);
-		sessionStorage.removeItem(STORED);
-		this.mesh?.close();
-		this.mesh = null;
+		this.devices.removeEventListener("change", this.#followDevices);
+		stays.set(null);
+		this.#endCall();
 	}
 
 	/** @param {string} text @param {"" | "bad" | "quiet"} [kind] */
@@ -305,8 +397,8 @@ export class Room extends EventTarget {
 	}
 }
 
-/** @returns {Promise<RTCIceServer[]>} */
+/** @returns {Promise<RTCIceServer[] | null>} null if they could not be had, and are to be asked for again */
 async function iceServers() {
 	const answer = await fetch("/api/ice").catch(() => null);
-	return answer?.ok ? (await answer.json()).iceServers : [];
+	return answer?.ok ? (await answer.json()).iceServers : null;
 }

@@ -1,9 +1,9 @@
 // Which camera, microphone and speaker; how loud the microphone is; and the keys.
 
-import { fill, h, icon } from "./dom.js";
+import { fill, h, icon, kept } from "./dom.js";
 import { LevelMeter, canChooseSpeaker } from "./media.js";
 
-/** @typedef {import("./media.js").Devices} Devices */
+/** @import {Devices} from "./types" */
 
 const WHAT = /** @type {const} */ ([
 	["microphone", "audioinput", "Microphone"],
@@ -15,11 +15,12 @@ const WHAT = /** @type {const} */ ([
  * A choice of devices, and a meter that shows that the microphone works.
  *
  * @param {Devices} devices
+ * @param {string} [hint] what one can do all the same, where something is wrong
  */
-export function devicePickers(devices) {
+export function devicePickers(devices, hint) {
 	const bar = h("div", {
-		"class": "meter",
-		"role": "meter",
+		class: "meter",
+		role: "meter",
 		"aria-label": "How loud your microphone is",
 		"aria-valuemin": "0",
 		"aria-valuemax": "100",
@@ -44,11 +45,10 @@ export function devicePickers(devices) {
 	function update() {
 		for (const picker of pickers) picker.update();
 		meter.listen(devices.choice.muted ? null : devices.audio);
-		const sentences = [...new Set([devices.faults.video, devices.faults.audio].filter(Boolean))];
-		if (sentences.join() !== faults.dataset.said) {
-			faults.dataset.said = sentences.join();
-			fill(faults, ...sentences.map((sentence) => h("p", { class: "notice bad" }, sentence)));
-		}
+		const sentences = devices.wrong.map((sentence) => (hint ? `${sentence} ${hint}` : sentence));
+		if (sentences.join() === faults.dataset.said) return;
+		faults.dataset.said = sentences.join();
+		fill(faults, ...sentences.map((sentence) => h("p", { class: "notice bad" }, sentence)));
 	}
 
 	devices.addEventListener("change", update);
@@ -92,10 +92,10 @@ export const KEYS = /** @type {const} */ ([
 	["?", "These keys"],
 ]);
 
-const STORED = "peershare.keys";
+const keysKept = kept("localStorage", "peershare.keys");
 
 /** Whether single keys do something: not everybody can keep from touching them (WCAG 2.1.4). */
-export const keysAreOn = () => localStorage.getItem(STORED) !== "off";
+export const keysAreOn = () => keysKept.get() !== false;
 
 /**
  * The settings in a window of their own.
@@ -108,12 +108,12 @@ export function showSettings(devices) {
 		type: "checkbox",
 		id: "keys",
 		checked: keysAreOn(),
-		onchange: () => localStorage.setItem(STORED, keys.checked ? "on" : "off"),
+		onchange: () => keysKept.set(keys.checked),
 	});
 	const rows = KEYS.map(([key, meaning]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, meaning)));
 	const dialog = h(
 		"dialog",
-		{ "class": "settings", "aria-labelledby": "settings-title" },
+		{ class: "settings", "aria-labelledby": "settings-title" },
 		h("form", { method: "dialog", class: "bar" }, h("h2", { id: "settings-title" }, "Settings"), closeButton()),
 		pickers.element,
 		h("h3", {}, "Keys"),
@@ -128,5 +128,4 @@ export function showSettings(devices) {
 	dialog.showModal();
 }
 
-const closeButton = () =>
-	h("button", { "class": "quiet round", "title": "Close", "aria-label": "Close" }, icon("close"));
+const closeButton = () => h("button", { class: "quiet round", title: "Close", "aria-label": "Close" }, icon("close"));

@@ -2,24 +2,12 @@
 
 import { avatar, h, icon, draw, say } from "./dom.js";
 
-/**
- * @typedef {{x: number, y: number, width: number, height: number}} Rect
- * @typedef {object} View what a tile shows
- * @property {string} id
- * @property {string} name
- * @property {boolean} isMe
- * @property {MediaStream | null} stream
- * @property {boolean} audio
- * @property {boolean} video
- * @property {boolean} screen
- * @property {boolean} speaking
- * @property {"connecting" | "connected" | "reconnecting" | "failed" | "ringing"} state
- * @property {import("./mesh.js").Quality | null} quality
- */
+/** @import {Quality, Rect, TileActions, View} from "./types" */
 
 const GAP = 10; // px
 const WIDEST = 16 / 9;
-const TALLEST = 9 / 16;
+// Of a person's picture there is more to see in a wide tile; but a phone has height to give.
+const TALLEST = { wide: 1, tall: 9 / 16 };
 
 /**
  * Places for so many tiles, each as large as can be, in a window of this size.
@@ -30,10 +18,11 @@ const TALLEST = 9 / 16;
  * @returns {Rect[]}
  */
 export function grid(count, width, height) {
+	const tallest = width > height ? TALLEST.wide : TALLEST.tall;
 	let best = { area: -1, columns: 1, w: 0, h: 0 };
 	for (let columns = 1; columns <= count; columns += 1) {
 		const rows = Math.ceil(count / columns);
-		const size = fit((width - GAP * (columns - 1)) / columns, (height - GAP * (rows - 1)) / rows);
+		const size = fit((width - GAP * (columns - 1)) / columns, (height - GAP * (rows - 1)) / rows, tallest);
 		const area = size.w * size.h;
 		if (area > best.area) best = { area, columns, ...size };
 	}
@@ -52,10 +41,10 @@ export function grid(count, width, height) {
 	});
 }
 
-/** @param {number} width @param {number} height */
-function fit(width, height) {
+/** @param {number} width @param {number} height @param {number} tallest */
+function fit(width, height, tallest) {
 	const w = Math.max(0, Math.min(width, height * WIDEST));
-	return { w, h: Math.max(0, Math.min(height, w / TALLEST)) };
+	return { w, h: Math.max(0, Math.min(height, w / tallest)) };
 }
 
 /**
@@ -123,30 +112,35 @@ export class Tile {
 	#retry;
 	#bars = icon("bars-3");
 	#words = h("span", { class: "words" });
-	#quality = h("button", { type: "button", class: "quality" }, this.#bars, this.#words);
+	#quality = h(
+		"button",
+		{ type: "button", class: "quality", onclick: () => this.#words.classList.toggle("shown") },
+		this.#bars,
+		this.#words,
+	);
 	#pin;
-	#face;
+	#blocked;
 
 	/**
 	 * @param {View} view
-	 * @param {{pin: (id: string) => void, retry: (id: string) => void, route: (element: HTMLMediaElement) => void}} actions
+	 * @param {TileActions} actions
 	 */
-	constructor(view, { pin, retry, route }) {
+	constructor(view, { pin, retry, route, blocked }) {
 		this.#retry = h("button", { type: "button", class: "secondary small", onclick: () => retry(view.id) }, "Try again");
 		this.#pin = h(
 			"button",
-			{ "type": "button", "class": "pin", "aria-pressed": "false", "onclick": () => pin(view.id) },
+			{ type: "button", class: "pin", "aria-pressed": "false", onclick: () => pin(view.id) },
 			icon("pin"),
 			h("span", { class: "unseen" }, `Make ${view.name} large`),
 		);
-		this.#face = h("div", { class: "face" }, avatar(view.name));
+		this.#blocked = blocked;
 		this.#video.muted = view.isMe;
 		this.route = () => view.isMe || route(this.#video);
 		this.element = h(
 			"figure",
-			{ "class": "tile", "aria-label": view.name },
+			{ class: "tile", "aria-label": view.name },
 			this.#video,
-			this.#face,
+			h("div", { class: "face" }, avatar(view.name)),
 			h("div", { class: "middle" }, this.#state, this.#retry),
 			h("figcaption", {}, this.#mute, this.#name),
 			this.#quality,
@@ -163,30 +157,27 @@ export class Tile {
 	/** @param {View} view */
 	update(view) {
 		const { element } = this;
-		if (this.#video.srcObject !== view.stream) {
-			this.#video.srcObject = view.stream;
-			this.route();
-		}
+		if (this.#video.srcObject !== view.stream) this.#play(view.stream);
 		this.#video.classList.toggle("mirrored", view.isMe && !view.screen);
-		for (const [name, is] of Object.entries({
-			screen: view.screen,
-			speaking: view.speaking,
-			dark: !view.video,
-			me: view.isMe,
-		})) {
+		const { screen, speaking, isMe, audio } = view;
+		for (const [name, is] of Object.entries({ screen, speaking, dark: !view.video, me: isMe }))
 			element.classList.toggle(name, is);
-		}
 		element.dataset.state = view.state;
-		const whose = view.screen ? (view.isMe ? "Your screen" : `${view.name}'s screen`) : view.name;
+		const whose = screen ? (isMe ? "Your screen" : `${view.name}'s screen`) : view.name;
 		say(this.#name, whose);
-		element.setAttribute(
-			"aria-label",
-			[whose, view.audio ? "" : "muted", STATES[view.state]].filter(Boolean).join(", "),
-		);
+		const words = [whose, !audio && "muted", speaking && "speaking", STATES[view.state]];
+		element.setAttribute("aria-label", words.filter(Boolean).join(", "));
 		this.#mute.hidden = view.audio || view.state === "ringing";
 		say(this.#state, STATES[view.state]);
 		this.#retry.hidden = view.state !== "failed";
 		this.#showQuality(view);
+	}
+
+	/** @param {MediaStream | null} stream */
+	#play(stream) {
+		this.#video.srcObject = stream;
+		this.route();
+		if (stream) this.#video.play().catch((error) => error.name === "NotAllowedError" && this.#blocked());
 	}
 
 	/** @param {Rect} rect @param {boolean} isPinned */
@@ -209,13 +200,10 @@ export class Tile {
 	}
 }
 
-/** @param {import("./mesh.js").Quality} quality */
+/** @param {Quality} quality */
 export function inWords({ level, roundTrip, loss, bitrate, resolution }) {
-	const figures = [
-		Number.isFinite(roundTrip) && `${Math.round(roundTrip * 1000)} ms there and back`,
-		Number.isFinite(loss) && `${(loss * 100).toFixed(1)} % lost`,
-		Number.isFinite(bitrate) && `${(bitrate / 1e6).toFixed(1)} Mbit/s`,
-		resolution,
-	].filter(Boolean);
-	return `${LEVELS[level]}: ${figures.join(", ")}`;
+	if (level === "unknown") return LEVELS[level];
+	const figures = [`${Math.round(roundTrip * 1000)} ms there and back`, `${(loss * 100).toFixed(1)} % lost`];
+	const received = [`${(bitrate / 1e6).toFixed(1)} Mbit/s`, resolution].filter(Boolean);
+	return `${LEVELS[level]}: ${[...figures, ...received].join(", ")}`;
 }

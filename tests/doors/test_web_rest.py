@@ -239,7 +239,7 @@ def test_the_policy():
         "trusted-types": "'none'",
     }
     names = ["camera", "microphone", "display-capture", "fullscreen", "picture-in-picture", "autoplay"]
-    names += ["speaker-selection", "screen-wake-lock", "web-share"]
+    names += ["speaker-selection", "screen-wake-lock"]
     assert permissions.split(", ") == [f"{name}=(self)" for name in names]
 
 

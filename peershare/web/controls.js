@@ -1,0 +1,98 @@
+// The buttons of a call: for microphone and camera, which the lobby and the group have as well, and all others.
+
+import { h, iconButton, relabel } from "./dom.js";
+import { canShareScreen } from "./media.js";
+import { doing } from "./notice.js";
+import { showSettings } from "./settings.js";
+
+/** @import {Devices, Room} from "./types" */
+
+/**
+ * @param {Devices} devices
+ */
+export function deviceButtons(devices) {
+	const mic = iconButton("mic", "Mute", { class: "round", onclick: () => devices.mute(!devices.isMuted) });
+	const camera = iconButton("camera", "Turn camera off", {
+		class: "round",
+		onclick: () => devices.turnCameraOff(!devices.isCameraOff),
+	});
+	return {
+		mic,
+		camera,
+		update() {
+			const muted = devices.isMuted;
+			const off = devices.isCameraOff;
+			relabel(mic, muted ? "mic-off" : "mic", muted ? "Unmute" : "Mute", { "aria-pressed": String(muted) });
+			relabel(camera, off ? "camera-off" : "camera", off ? "Turn camera on" : "Turn camera off", {
+				"aria-pressed": String(off),
+			});
+		},
+	};
+}
+
+/**
+ * The bar of a call. `press` does what a key stands for.
+ *
+ * @param {Room} room
+ * @param {HTMLElement} panel of people
+ * @param {{leaveCall: () => void, togglePanel: () => void, pip: () => Promise<void>}} actions
+ */
+export function controls(room, panel, { leaveCall, togglePanel, pip }) {
+	const { devices } = room;
+	const { mic, camera, update: updateDevices } = deviceButtons(devices);
+	const toggleScreen = async () => (devices.screen ? devices.stopScreen() : devices.shareScreen());
+	const screen = iconButton("screen", "Share your screen", { class: "round", onclick: doing(toggleScreen) });
+	const people = iconButton("people", "People and the link", {
+		class: "round",
+		"aria-controls": panel.id,
+		onclick: togglePanel,
+	});
+	const small = iconButton("pip", "Picture in picture", { class: "round rare", onclick: doing(pip) });
+	const full = iconButton("full", "Full screen", { class: "round rare", onclick: doing(toggleFull) });
+	const settings = iconButton("settings", "Settings", { class: "round", onclick: () => showSettings(devices) });
+	const out = iconButton("hang-up", "Leave the call", { class: "round danger", onclick: leaveCall });
+	screen.hidden = !canShareScreen();
+	small.hidden = !document.pictureInPictureEnabled;
+	full.hidden = !document.fullscreenEnabled;
+	const keys = /** @type {Record<string, HTMLButtonElement>} */ ({
+		m: mic,
+		v: camera,
+		s: screen,
+		p: people,
+		i: small,
+		f: full,
+		"?": settings,
+	});
+	for (const [key, button] of Object.entries(keys)) button.setAttribute("aria-keyshortcuts", key);
+
+	function update() {
+		updateDevices();
+		const sharing = devices.screen !== null;
+		relabel(screen, sharing ? "screen-off" : "screen", sharing ? "Stop sharing" : "Share your screen", {
+			"aria-pressed": String(sharing),
+		});
+		people.setAttribute("aria-expanded", String(!panel.hidden));
+	}
+	return {
+		element: h(
+			"div",
+			{ class: "controls toolbar", role: "group", "aria-label": "Call" },
+			mic,
+			camera,
+			screen,
+			people,
+			small,
+			full,
+			settings,
+			out,
+		),
+		update,
+		/** @param {string} key */
+		press: (key) => keys[key]?.hidden === false && keys[key].click(),
+	};
+}
+
+async function toggleFull() {
+	if (document.fullscreenElement) await document.exitFullscreen();
+	else await document.documentElement.requestFullscreen();
+}

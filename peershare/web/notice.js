@@ -1,0 +1,108 @@
+// What is said where something did not go well: with a deed, with the connection to the server.
+
+import { h, say, toast } from "./dom.js";
+import { logo } from "./landing.js";
+import { Refused } from "./peershare.js";
+
+/** @import {Notice, Room} from "./types" */
+
+/** Sentences for what the server may refuse. */
+const REFUSALS = /** @type {Record<string, string>} */ ({
+	GROUP_NOT_FOUND: "There is no such group any more.",
+	CALL_FULL: "The call is full. You can stay here, and join when somebody leaves.",
+	PEER_NOT_FOUND: "They can't be rung: they came with a program that knows no calls.",
+	USER_NOT_FOUND: "They have just left.",
+	RING_NOT_FOUND: "They have given up.",
+});
+
+/**
+ * What to tell about an error.
+ *
+ * @param {unknown} error
+ */
+export function sentence(error) {
+	if (error instanceof DOMException) return `The browser refused (${error.name}).`;
+	if (!(error instanceof Refused)) return error instanceof Error ? error.message : String(error);
+	const { code, message, details } = error;
+	if (code === "RATE_LIMITED") return `${message}. Try again in ${duration(details.retryAfterMs ?? 0)}.`;
+	return REFUSALS[code] ?? `${details.validationErrors?.[0].message ?? message}.`;
+}
+
+/** @param {number} milliseconds */
+export function duration(milliseconds) {
+	const seconds = Math.max(1, Math.ceil(milliseconds / 1000));
+	if (seconds < 90) return seconds === 1 ? "a second" : `${seconds} seconds`;
+	return `${Math.round(seconds / 60)} minutes`;
+}
+
+/**
+ * Does it when it is asked to, but not twice at a time, and tells if it failed.
+ *
+ * @param {() => Promise<unknown>} deed
+ */
+export function doing(deed) {
+	let isDoing = false;
+	return async () => {
+		if (isDoing) return;
+		isDoing = true;
+		await deed().catch((error) => toast(sentence(error), "bad"));
+		isDoing = false;
+	};
+}
+
+/**
+ * How the connection is, where there is something to say, and what one can do about it.
+ *
+ * @param {Room} room
+ */
+export function connectionNotice(room) {
+	const text = h("p");
+	const button = h("button", { type: "button", class: "secondary small", onclick: () => told?.act?.() });
+	const element = h("div", { class: "notice bad banner", role: "status" }, text, button);
+	const deeds = { follow: doing(() => room.follow()), reopen: doing(() => room.reopen()) };
+	const timer = setInterval(update, 500); // of the seconds until the next try
+	/** @type {Notice | null} */
+	let told;
+
+	function update() {
+		told = tell(room, deeds);
+		element.hidden = told === null;
+		say(text, told?.text ?? "");
+		say(button, told?.label ?? "");
+		button.hidden = !told?.label;
+	}
+	return { element, update, close: () => clearInterval(timer) };
+}
+
+/** @param {Room} room @param {{follow: () => void, reopen: () => void}} deeds @returns {Notice | null} */
+function tell({ client, place, isLost, isInCall, moved }, { follow, reopen }) {
+	if (client.state === "reconnecting") {
+		const wait = client.retryAt ? client.retryAt - Date.now() : 0;
+		const when = wait > 1000 ? ` Next try in ${duration(wait)}.` : "";
+		const more = isInCall ? " The call goes on." : "";
+		const text = `Reconnecting: the server can't be reached.${more}${when}`;
+		return wait > 1000 ? { text, label: "Try now", act: () => client.retryNow() } : { text };
+	}
+	if (!isLost) return null;
+	if (moved) return { text: `${moved.by} has opened “${moved.name}” again.`, label: "Go there", act: follow };
+	const text = `The server was restarted and does not know “${place?.name}” any more.`;
+	return { text, label: "Open it again, with a new link", act: reopen };
+}
+
+/**
+ * The screen while something is awaited.
+ *
+ * @param {string} words
+ * @param {Room} [room] whose connection it is about
+ */
+export function waiting(words, room) {
+	const notice = room && connectionNotice(room);
+	notice?.update();
+	const title = h("h1", { tabindex: "-1" }, words);
+	return {
+		element: h("main", { class: "group" }, h("header", { class: "bar" }, logo()), title, notice?.element),
+		focus: title,
+		update: notice?.update,
+		close: notice?.close,
+	};
+}

@@ -1,0 +1,163 @@
+// The shapes that the modules talk in, for whoever reads them, and for TypeScript, which checks them (`nox -s web`).
+// No browser loads this file.
+
+import type { Devices } from "./media.js";
+import type { Mesh, Peer } from "./mesh.js";
+import type { PeerShare } from "./peershare.js";
+import type { Room } from "./room.js";
+
+export type { Devices, Mesh, Peer, PeerShare, Room };
+
+// --- peershare.js: what docs/protocol.md has on the wire ---
+
+export type State = "connecting" | "online" | "reconnecting" | "closed";
+export type Media = { audio: boolean; video: boolean; screen: boolean };
+export type Participant = Media & { userId: string };
+/** `until` in ms since 1970, by the server's clock, as all times here. */
+export type Ring = { from: string; to: string; until: number };
+export type Outcome = "accepted" | "declined" | "missed" | "cancelled";
+export type EndedRing = { from: string; to: string; outcome: Outcome; endedAt: number };
+
+export type Member = {
+	id: string;
+	username: string;
+	peerId?: string;
+	status?: "away";
+	until?: number;
+	canCall?: boolean;
+};
+export type Group = { id: string; name: string; me: Member; members: Map<string, Member> };
+
+export type Call = {
+	participants: Map<string, Participant>;
+	incoming: Map<string, Ring & { username: string }>;
+	outgoing: Map<string, Ring>;
+	recent: EndedRing[];
+};
+
+export type Saved = {
+	sessionId: string;
+	resumeToken: string;
+	groupId?: string;
+	groupName?: string;
+	username?: string;
+};
+
+export type Events = {
+	change: {};
+	state: { state: State };
+	resumed: { recovered: boolean };
+	draining: { reconnectInMs: number };
+	"session-lost": { groupId?: string; groupName?: string };
+	closed: { code: number; reason: string };
+	"member-joined": { member: Member };
+	"member-left": { member: Member; reason: string };
+	"member-status": { member: Member };
+	"participant-joined": { participant: Participant };
+	"participant-left": { userId: string };
+	"participant-media": { participant: Participant };
+	ring: { from: string; username: string; until: number };
+	"ring-ended": EndedRing;
+	signal: { from: string; data: any };
+};
+
+/** An EventTarget that knows the `detail` of its events. */
+export type Target<M> = {
+	addEventListener<K extends keyof M>(
+		type: K,
+		listener: (event: CustomEvent<M[K]>) => void,
+		options?: AddEventListenerOptions | boolean,
+	): void;
+} & EventTarget;
+
+// --- mesh.js ---
+
+export type Kind = "audio" | "video";
+export type Tracks = { audio: MediaStreamTrack | null; video: MediaStreamTrack | null };
+
+/** Between the connections of two pages; docs/web-client.md, "How it is built". */
+export type Signal = {
+	instance: string;
+	to: string | null;
+	description?: RTCSessionDescriptionInit;
+	candidates?: RTCIceCandidateInit[];
+};
+
+/** `roundTrip` in s, `loss` from 0 to 1, `bitrate` received, in bit/s. */
+export type Quality = {
+	level: "good" | "fair" | "poor" | "unknown";
+	roundTrip: number;
+	loss: number;
+	bitrate: number;
+	framesDecoded: number;
+	resolution: string;
+};
+
+export type MeshEvents = {
+	peer: { peer: Peer };
+	"peer-left": { userId: string };
+	stats: {};
+	message: { from: string; data: any };
+};
+
+// --- the page ---
+
+export type Choice = { camera: string; microphone: string; speaker: string; muted: boolean; cameraOff: boolean };
+export type Place = { id: string; name: string };
+export type SavedStay = { session: Saved; inCall: boolean };
+/** `note`: to be told once; `quiet`, where it can be seen as well. `over`: the stay has ended, and not by us. */
+export type RoomEvents = {
+	change: {};
+	/** Only how the peers are has changed. */
+	stats: {};
+	note: { text: string; kind: "" | "bad" | "quiet" };
+	over: { text: string };
+};
+export type Notice = { text: string; label?: string; act?: () => void };
+
+/** What `app.js` shows. `focus` has the focus first. */
+export type Screen = { element: HTMLElement; focus?: HTMLElement; update?: () => void; close?: () => void };
+
+/** What a tile shows. */
+export type View = Media & {
+	id: string;
+	name: string;
+	isMe: boolean;
+	stream: MediaStream | null;
+	speaking: boolean;
+	state: "connecting" | "connected" | "reconnecting" | "failed" | "ringing";
+	quality: Quality | null;
+};
+export type Rect = { x: number; y: number; width: number; height: number };
+
+export type TileActions = {
+	pin: (id: string) => void;
+	retry: (id: string) => void;
+	route: (element: HTMLMediaElement) => void;
+	/** The browser does not play by itself. */
+	blocked: () => void;
+};
+
+export type LobbyOptions = {
+	devices: Devices;
+	/** The group's name. */
+	title: string;
+	/** Who is there. */
+	about: string;
+	/** One's own. */
+	name: string;
+	/** Whether the group is only to be made. */
+	isNew: boolean;
+	/** Whether a call runs in it. */
+	hasCall: boolean;
+	/** Fails with a sentence. */
+	join: (name: string, options: { call: boolean }) => Promise<void>;
+};
+
+export type LandingOptions = {
+	name: string;
+	group?: string;
+	create: (group: string, name: string) => void;
+	join: (id: string, name: string) => void;
+	message?: string;
+};
