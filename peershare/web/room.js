@@ -228,6 +228,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		clearInterval(this.#telling);
 		this.#telling = setInterval(() => this.#tellWhere(), TELL_EVERY);
 		setTimeout(() => former === this.#former && this.#endFormer(), TELL_FOR);
+		await this.#joining?.catch(() => {}); // to where we are no more
 		await this.joinCall();
 	}
 
