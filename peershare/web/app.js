@@ -108,9 +108,12 @@ function enterThrough(what, enter) {
 			await patiently(enter(stay, name));
 			if (here === visit && call) await stay.joinCall();
 		} catch (error) {
-			if (!stay.group) stay.leave();
-			if (!stay.group) throw new Error(sentence(error));
-			toast(sentence(error), "bad"); // in the group, but not in its call
+			if (stay.group)
+				toast(sentence(error), "bad"); // in the group, but not in its call
+			else {
+				stay.leave();
+				throw new Error(sentence(error));
+			}
 		}
 		if (here !== visit) stay.leave();
 		else take(stay);
@@ -135,7 +138,7 @@ function resume(stay) {
 		else if (stay.group) take(stay);
 		else if (stay.isLost) {
 			stay.leave();
-			showLanding({ message: GONE });
+			showLanding({ message: GONE, group: stay.place?.name });
 		} else return;
 		stay.removeEventListener("change", settle);
 	};

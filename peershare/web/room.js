@@ -149,7 +149,9 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 	/** The mesh is there before we are, since others call as soon as they hear of us. */
 	async #join() {
 		if (!canCall()) throw new Error(NO_WEBRTC);
+		if (this.mesh && this.client.inCall) return void (await this.client.joinCall(this.devices.state)); // to a late ring
 		this.#iceServers ??= await iceServers();
+		if (this.client.state === "closed") return;
 		this.devices.open(); // meanwhile: what is not there yet is sent as soon as it is
 		this.mesh?.close();
 		const mesh = (this.mesh = this.#makeMesh(this.#iceServers ?? []));
