@@ -20,7 +20,8 @@ from tests.support import need
 NODE_MODULES = Path(__file__).parent / "node_modules"
 
 # A camera and a microphone without hardware, and nobody to ask whether they may be used.
-FAKE_DEVICES = "--use-fake-device-for-media-stream"
+# (Ten frames a second are enough to see whether they flow, and leave two cores to more than one test.)
+FAKE_DEVICES = "--use-fake-device-for-media-stream=fps=10"
 ALWAYS_ALLOWED = "--use-fake-ui-for-media-stream"
 AUTOPLAY = "--autoplay-policy=no-user-gesture-required"
 

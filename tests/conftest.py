@@ -1,8 +1,13 @@
 """Fixtures for all."""
 
 import pytest
+from hypothesis import settings
 
 from tests.support import RawClient, ServerProcess, running
+
+# How fast something is, no test tells.
+settings.register_profile("peershare", deadline=None)
+settings.load_profile("peershare")
 
 
 @pytest.fixture(scope="session")

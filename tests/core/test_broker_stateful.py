@@ -38,6 +38,9 @@ claims = st.builds(Claim, peer_ids, tokens, st.just("key"))
 rude_claims = st.builds(
     Claim, peer_ids | st.just(""), tokens | st.just("x" * 101), st.sampled_from(["key", "another", ""])
 )
+
+# A few hundred dialogues take their time where the machine has other things to do as well.
+pytestmark = pytest.mark.timeout(300)
 types = st.sampled_from(["OFFER", "ANSWER", "CANDIDATE", "LEAVE", "EXPIRE"])
 connections = st.integers(1, 12)
 

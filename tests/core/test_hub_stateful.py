@@ -8,6 +8,7 @@ happens, the hub, the model and all views must agree.
 from itertools import count
 
 import attrs
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -53,6 +54,9 @@ from peershare.messages import (
     UserLeft,
 )
 from tests.core.script import state_of
+
+# A few hundred dialogues take their time where the machine has other things to do as well.
+pytestmark = pytest.mark.timeout(300)
 
 TTL = 30
 RING_TIMEOUT = 20

@@ -9,6 +9,7 @@ every signal in order, once.
 import functools
 
 import attrs
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -18,6 +19,9 @@ from peershare.core.sessions import SessionStats
 from peershare.errors import Ending
 from tests.runtime.fakes import GROUPS_RULES
 from tests.runtime.stage import BACKGROUND, GRACE, Client, Stage
+
+# A few hundred dialogues take their time where the machine has other things to do as well.
+pytestmark = pytest.mark.timeout(300)
 
 KEPT = 256
 RULES = attrs.evolve(GROUPS_RULES, message_rate=RateRules(rate=1e6, burst=1e6))
