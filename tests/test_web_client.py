@@ -522,6 +522,16 @@ def test_after_a_reload_a_browser_may_want_a_click(invite, launch):
     """Where it plays nothing that nobody asked for, and there are no devices that would change its mind."""
     strict = launch(without=(FAKE_DEVICES, AUTOPLAY))
     ann, bob = invite("Ann"), invite("Bob", browser=strict)
+    # What a test evaluates in a page counts as a click for the browser itself.
+    bob.context.add_init_script("""
+      let clicked = false;
+      addEventListener("click", () => { clicked = true; }, true);
+      const play = HTMLMediaElement.prototype.play;
+      HTMLMediaElement.prototype.play = async function () {
+        if (!clicked) throw new DOMException("no click yet", "NotAllowedError");
+        return play.call(this);
+      };
+    """)
     together(ann, bob, silent=(bob,))
     bob.page.reload()
     bob.press("Show picture, play sound")

@@ -55,6 +55,7 @@ class Connection {
 	channel;
 	/** @type {Map<Kind, RTCRtpSender>} */
 	#senders = new Map();
+	#limiting = Promise.resolve();
 	#isPolite;
 	#say;
 	#isOffering = false;
@@ -100,14 +101,19 @@ class Connection {
 		return this.pc.currentRemoteDescription !== null;
 	}
 
-	/** Share the upload with this many. @param {number} peers */
-	async limitBitrate(peers) {
+	/** Share the upload with this many; one change after the other, as setParameters() wants it. @param {number} peers */
+	limitBitrate(peers) {
+		this.#limiting = this.#limiting.then(() => this.#limit(peers)).catch(() => {}); // a courtesy, where it can be set
+	}
+
+	/** @param {number} peers */
+	async #limit(peers) {
 		const sender = /** @type {RTCRtpSender} */ (this.#senders.get("video"));
 		const parameters = sender.getParameters();
 		if (!parameters.encodings?.length) return;
 		const { atMost, inAll } = isScreen(sender.track) ? SCREEN : CAMERA;
 		parameters.encodings[0].maxBitrate = Math.min(atMost, inAll / peers);
-		await sender.setParameters(parameters).catch(() => {}); // a courtesy; where it can't be set, it isn't
+		await sender.setParameters(parameters);
 	}
 
 	// --- perfect negotiation ---

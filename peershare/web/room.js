@@ -9,8 +9,7 @@ import { PeerShare, Refused } from "./peershare.js";
 /** @import {Devices, EndedRing, Media, Member, Peer, Place, RoomEvents, SavedStay, Target} from "./types" */
 
 const stays = kept("sessionStorage", "peershare.session");
-// Where the group was opened anew is told to the others of the call so often, and for so long, in ms: some of them
-// have not noticed yet that the server was away.
+// In ms: where the group was opened again is told so often, and for so long, since some notice late.
 const TELL_EVERY = 2_000;
 const TELL_FOR = 120_000;
 
@@ -37,9 +36,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 	moved = null;
 	/** The last call's end, by the server's clock. */
 	calledAt = 0;
-	/**
-	 * The call that we had in the group that the server forgot: it goes on until all have moved. @type {Mesh | null}
-	 */
+	/** The call in the group that the server forgot: it goes on until all have moved. @type {Mesh | null} */
 	#former = null;
 	/** To which group each peer says that it has moved. @type {Map<string, string>} */
 	#where = new Map();

@@ -188,7 +188,9 @@ def test_a_full_call(script):
     before = script.state()
 
     assert script >> (cat, MUTE) << refusal(cat, "CALL_FULL", "The call is full", {"maxParticipants": 2})
-    assert script >> (ann, RingUp(cat)) << refusal(ann, "CALL_FULL", "The call is full", {"maxParticipants": 2})
+    assert (
+        script >> (ann, RingUp(cat)) << refusal(ann, "CALL_FULL", "The call is full", {"maxParticipants": 2})
+    )
     assert script >> (ann, RingUp()) << refusal(ann, "CALL_FULL", "The call is full", {"maxParticipants": 2})
     assert script.state() == before
     assert script >> (bob, MUTE) << answer(bob, CallJoined((mute(ann),)))
