@@ -91,6 +91,13 @@ class Probe:
 
 
 @attrs.frozen
+class Slow:
+    """The connection says more than it may, and what was too much is forgotten."""
+
+    connection: ConnectionId
+
+
+@attrs.frozen
 class Drop:
     """Close the connection, once it has been sent what was sent before."""
 
@@ -106,7 +113,7 @@ class Lost:
     why: Literal["expired", "evicted"]
 
 
-Effect = Send | Admit | Probe | Drop | Lost
+Effect = Send | Admit | Probe | Slow | Drop | Lost
 _NOTHING: Sequence[Effect] = ()
 
 
@@ -232,7 +239,8 @@ class Broker:
             return [*self.alive(connection), *self.handle(connection, message, now)]
         verdict = peer.allowance.ask(now)
         if verdict is not GRANTED:
-            return [Drop(connection, Ending.FLOODING)] if verdict is Verdict.ABUSED else _NOTHING
+            is_abuse = verdict is Verdict.ABUSED
+            return [Drop(connection, Ending.FLOODING) if is_abuse else Slow(connection)]
         if message is None:
             return _NOTHING
         if not message.dst:

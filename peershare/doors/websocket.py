@@ -29,6 +29,10 @@ _FAULTS = {ending.value.code: ending for ending in (Ending.PROTOCOL_ERROR, Endin
 
 _CLOSE_OPCODE = 0x88
 
+# Messages of one read that are heard at once. A read of a flood has thousands; behind so many the actor has
+# its turn, and may say that it was too much.
+_AT_ONCE = 64
+
 
 async def accept_websocket(
     nursery: trio.Nursery,
@@ -209,15 +213,20 @@ class _Below(trio.abc.Stream):
             if batch is None:
                 return b""
             messages, long_way = batch
-            for message in messages:
-                if not self._audience.hear(message):
-                    await self._audience.hear_later(message)
+            await self._hear(messages)
             if self.splitter.too_big:
                 self._too_big.cancel()
             if long_way:
                 return long_way
             batch = await self._next_batch()
         raise trio.ClosedResourceError
+
+    async def _hear(self, messages: list[bytes]) -> None:
+        for number, message in enumerate(messages, 1):
+            if not self._audience.hear(message):
+                await self._audience.hear_later(message)
+            if number % _AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
 
     async def _next_batch(self) -> _Batch | None:
         """What this task has to deal with next; None at the end."""
@@ -251,7 +260,7 @@ class _Below(trio.abc.Stream):
         self._heard()
         messages, long_way = self.splitter.split(data)
         heard = 0
-        for message in messages:
+        for message in messages[:_AT_ONCE]:
             if not self._audience.hear(message):
                 break
             heard += 1

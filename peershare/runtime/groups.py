@@ -340,6 +340,7 @@ class Groups:
         if verdict is GRANTED:
             return self._creation_refusal(visit, now) if type(message) is CreateGroup else None
         self.refused["MESSAGE_RATE"] += 1
+        visit.caller.slow_down()
         if verdict is Verdict.ABUSED:
             visit.caller.end(Ending.FLOODING)
         return errors.rate_limited(errors.TOO_MANY_MESSAGES, visit.allowance.retry_after(now))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peershare import errors
-from peershare.core.broker import Admit, BrokerStats, Drop, Lost, Probe, Send
+from peershare.core.broker import Admit, BrokerStats, Drop, Lost, Probe, Send, Slow
 from peershare.core.limits import RateRules
 from peershare.errors import Ending
 from peershare.messages import Open
@@ -238,7 +238,7 @@ def test_what_a_holder_says_counts_as_life_even_when_it_says_too_much():
     """A message that is refused for its rate is a sign of life all the same."""
     exchange = Exchange(attrs.evolve(RULES, rate=RateRules(1, burst=1)))
     exchange.given(claims("ann-1"), nothing_much("ann-1"), intrudes("ann-2"))
-    assert exchange >> says("ann-1", "OFFER", "bob") << taken("ann-2")
+    assert exchange >> says("ann-1", "OFFER", "bob") << taken("ann-2") << Slow("ann-1")
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_coming_back_buys_no_new_allowance():
     """A client's rate is its own, whatever it is connected by."""
     exchange = Exchange(attrs.evolve(RULES, rate=RateRules(1, burst=1)))
     exchange.given(claims("ann-1"), says("ann-1", "OFFER", "ann"), claims("ann-2"))
-    assert exchange >> says("ann-2", "OFFER", "ann")
+    assert exchange >> says("ann-2", "OFFER", "ann") << Slow("ann-2")
 
 
 # --- frames ------------------------------------------------------------------------------------
@@ -839,11 +839,13 @@ def limited():
     "event", [says("ann-1", "OFFER", "bob"), nothing_much("ann-1"), says("ann-1", "OFFER")]
 )
 def test_too_much_is_dropped(limited, event):
-    """Whatever it was that a client said too much of; it may go on soon, and the others any time."""
+    """Whatever it was that a client said too much of, and it is listened to more slowly; it may go on soon,
+    and the others any time."""
     limited.given(*[event] * 16)
     assert (
         limited
         >> says("ann-1", "OFFER", "bob")
+        << Slow("ann-1")
         >> says("bob-1", "OFFER", "ann")
         << heard("ann-1", "OFFER", "bob")
         >> after(1 / 8)
@@ -862,7 +864,7 @@ def test_who_goes_on_with_too_much(limited):
     """After 10 s of it the client is closed, and not before."""
     limited.given(*[nothing_much("ann-1")] * 16)
     for _ in range(10 * 32):
-        assert limited >> nothing_much("ann-1")
+        assert limited.answers(nothing_much("ann-1")) in ([], [Slow("ann-1")])
         limited.now += 1 / 32
     assert limited >> nothing_much("ann-1")  # eight a second are granted all the same
     assert limited >> nothing_much("ann-1") << Drop("ann-1", Ending.FLOODING)

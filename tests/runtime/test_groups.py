@@ -978,7 +978,8 @@ SLOW = attrs.evolve(GROUPS_RULES, message_rate=RateRules(rate=2, burst=4))
 
 
 def test_too_many_messages():
-    """What is beyond the burst is refused, whatever it is, with how long to wait; then there is one again."""
+    """What is beyond the burst is refused, whatever it is, with how long to wait, and its connection is
+    listened to more slowly; then there is one again."""
     stage = Stage(SLOW)
     ann = Client(stage)
     ann.hear()
@@ -994,6 +995,7 @@ def test_too_many_messages():
     assert ann.say("ping").listen() == [("pong", {})]
     assert ann.say("ping").listen() == [("error", refusal)]
     assert ann.caller.ended == []
+    assert ann.caller.slowed == 3
 
 
 def test_one_connections_flood_is_not_anothers():
