@@ -1,10 +1,10 @@
 """What do others notice when one address does all at once what a public server must expect?
 
 20 pairs talk, 200 signals a second in all, sent evenly. Meanwhile another process, from an address of its
-own, tries to open WebSockets all the time, a thousand at first. Those that it gets, some thirty and a few more
-each second, it keeps, and on each it says 10,000 messages again and again, as fast as they are taken. From a
-second address, so that they are not refused at the door in place of those, it keeps 100 requests going that
-come a byte a second. PeerShare has its default limits.
+own, tries to open WebSockets all the time, a thousand at first. Those that it gets, some thirty and a few
+more each second, it keeps, and on each it says 10,000 messages again and again, as fast as they are taken.
+From a second address, so that they are not refused at the door in place of those, it keeps 100 requests going
+that come a byte a second. PeerShare has its default limits.
 
 The pairs are sessions of `peershare.client`, which do all that a real client does. A signal's time runs from
 when it ought to have been sent to when the program has it, and so the client's work is in it. Whoever loses
@@ -126,7 +126,7 @@ _BURST = text_frame({"type": "ping", "payload": {}}) * _MESSAGES
 
 
 class _Loud:
-    """One WebSocket, which says the burst again and again, and reads what is answered only to throw it away."""
+    """One WebSocket, which says the burst again and again, and reads the answers to throw them away."""
 
     def __init__(self, port: int) -> None:
         self._sock = _connect(port, _LOUD_ADDRESS)

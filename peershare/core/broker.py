@@ -173,7 +173,8 @@ class Broker:
     """All PeerJS clients. Owned by one task; not for sharing between threads.
 
     `may_reach` says whether the holder of the first ID may reach the second; for one who may not, nobody is
-    there. `is_reserved` says whether an ID that nobody holds is kept for the one who held it last.
+    there. `is_reserved` says whether an ID that nobody holds is kept for the one who held it last. It is what
+    members say of themselves, whoever they are, so an ID that nobody is known to have held is free all the same.
     """
 
     def __init__(
@@ -313,8 +314,9 @@ class Broker:
         return [drop, *turned_away, *self._admit(peer)]
 
     def _register(self, connection: ConnectionId, claim: Claim) -> Sequence[Effect]:
-        last_token = self._last_tokens.get(claim.peer_id, "")
-        if self._is_reserved(claim.peer_id) and not _is_same(last_token, claim.token):
+        last_token = self._last_tokens.get(claim.peer_id)
+        is_another = last_token is not None and not _is_same(last_token, claim.token)
+        if is_another and self._is_reserved(claim.peer_id):
             return _refuse(connection, IdTaken(), Ending.NOT_ADMITTED)
         if len(self._peers) >= self._rules.concurrent_limit:
             return _refuse(connection, errors.CONCURRENT_LIMIT, Ending.FULL)

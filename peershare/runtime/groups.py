@@ -299,6 +299,7 @@ class Groups:
         """From now on the visit is the session's."""
         self._connections[session.id] = visit.connection
         visit.session, visit.user_id = session, session.user_id
+        visit.allowance = session.allowance = session.allowance or visit.allowance
         self._mailboxes[session.user_id] = _Recorder(session, visit.caller.mailbox)
         rules = self._rules
         welcome = Welcome(2, session.id, session.token, rules.grace, rules.heartbeat, rules.limits)

@@ -391,6 +391,45 @@ def test_coming_back_buys_no_new_allowance():
     assert exchange >> says("ann-2", "OFFER", "ann") << Slow("ann-2")
 
 
+# --- IDs that are kept -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reserved():
+    """IDs that members who are away said to be theirs."""
+    return set()
+
+
+@pytest.fixture
+def keeping(reserved):
+    return Exchange(is_reserved=reserved.__contains__)
+
+
+def test_a_reserved_id_is_kept_for_who_held_it(keeping, reserved):
+    """Nobody holds it: another token is refused, and the one that held it last is not."""
+    keeping.given(claims("ann-1"), lost("ann-1"))
+    reserved.add("ann")
+
+    assert keeping >> claims("ann-2", token="another") << taken("ann-2")
+    assert keeping >> claims("ann-3") << admitted("ann-3")
+
+
+def test_nobody_reserves_what_was_not_held(keeping, reserved):
+    """A member may say that any ID is its own: that keeps nobody out who comes for it first."""
+    reserved.add("ann")
+
+    assert keeping >> claims("ann-1") << admitted("ann-1")
+
+
+def test_a_reservation_ends(keeping, reserved):
+    """Then whoever comes has the ID, and is the one for whom it is kept from then on."""
+    keeping.given(claims("ann-1"), lost("ann-1"), claims("ann-2", token="another"), lost("ann-2"))
+    reserved.add("ann")
+
+    assert keeping >> claims("ann-3") << taken("ann-3")
+    assert keeping >> claims("ann-4", token="another") << admitted("ann-4")
+
+
 # --- frames ------------------------------------------------------------------------------------
 
 

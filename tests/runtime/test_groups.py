@@ -1042,6 +1042,38 @@ def test_who_keeps_on_is_closed(with_session):
         assert Client(stage).hello((ann.welcome, 0)).listen()[2][0] == "resumed"
 
 
+def test_a_resume_buys_no_new_allowance():
+    """Who has said all that it may has no more on another connection, until some time has passed; and its
+    patience with refusals is not new either."""
+    stage = Stage(SLOW)
+    ann = Client(stage).hello()
+    for _ in range(4):
+        ann.say("ping")
+    ann.lose()
+    again = Client(stage).hello((ann.welcome, 0), confirms=False)
+    again.hear()
+
+    for _ in range(2):
+        assert again.say("ping").listen()[0][1]["code"] == "RATE_LIMITED"
+    stage.after(0.5)
+    assert again.say("ping").listen() == [("pong", {})]
+
+
+def test_who_was_closed_comes_back_to_what_is_left():
+    """What it says at once after 4029 is refused, and closes it again."""
+    stage = Stage(SLOW)
+    ann = Client(stage).hello()
+    while not ann.caller.ended:
+        ann.say("ping")
+        stage.after(0.1)
+    ann.lose()
+    again = Client(stage).hello((ann.welcome, 0), confirms=False)
+    for _ in range(2):
+        again.say("ping")
+
+    assert set(again.caller.ended) == {Ending.FLOODING}
+
+
 def test_who_relents_is_not_closed():
     """A second of silence, and patience begins anew."""
     stage = Stage(SLOW)
@@ -1063,7 +1095,7 @@ def test_refused_messages_are_counted():
         ann.say("ping")
     ann.lose()
 
-    heard = Client(stage).hello((ann.welcome, 0)).listen()
+    heard = Client(stage).hello((ann.welcome, 0), confirms=False).listen()
 
     assert heard[2][1]["received"] == 6
     assert [kind for kind, _ in heard[3:]] == ["pong"] * 3 + ["error"] * 3
