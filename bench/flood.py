@@ -1,8 +1,10 @@
 """What do others notice when one address does all at once what a public server must expect?
 
 20 pairs talk, 200 signals a second in all, sent evenly. Meanwhile another process, from an address of its
-own, opens 1,000 WebSockets again and again; of those that it gets, each says 10,000 messages as fast as it
-can; and it keeps 100 requests going that come a byte a second. PeerShare has its default limits.
+own, tries to open WebSockets all the time, a thousand at first. Those that it gets, some thirty and a few
+more each second, it keeps, and on each it says 10,000 messages again and again, as fast as they are taken.
+From a second address, so that they are not refused at the door in place of those, it keeps 100 requests going
+that come a byte a second. PeerShare has its default limits.
 
 The pairs are sessions of `peershare.client`, which do all that a real client does. A signal's time runs from
 when it ought to have been sent to when the program has it, and so the client's work is in it. Whoever loses
@@ -29,8 +31,9 @@ from peershare.client import Lost, Session, open_session
 from peershare.messages import CreateGroup, GroupCreated, GroupName, JoinGroup, Signal, SignalFrom, Username
 
 _PAIRS, _RATE, _SECONDS = 20, 200.0, 8.0
-_ADDRESS = "127.0.0.9"  # all of 127.0.0.0/8 is this machine; only 127.0.0.1 is trusted here
-_AT_ONCE, _SLOW, _MESSAGES = 1_000, 100, 10_000
+# All of 127.0.0.0/8 is this machine; only 127.0.0.1 is trusted here.
+_LOUD_ADDRESS, _SLOW_ADDRESS = "127.0.0.9", "127.0.0.10"
+_AT_FIRST, _EACH_SECOND, _SLOW, _MESSAGES = 1_000, 20, 100, 10_000
 _P50, P99, _MAX = "p50, ms", "p99, ms", "longest, ms"
 _QUIET, FLOODED = "quiet", "flooded"
 
@@ -119,30 +122,60 @@ async def _hear(session: Session, taken: list[float]) -> None:
 
 # --- the flood ---------------------------------------------------------------------------------
 
+_BURST = text_frame({"type": "ping", "payload": {}}) * _MESSAGES
+
+
+class _Loud:
+    """One WebSocket, which says the burst again and again, and reads the answers to throw them away."""
+
+    def __init__(self, port: int) -> None:
+        self._sock = _connect(port, _LOUD_ADDRESS)
+        self._unsent = HANDSHAKE % b"/ws"
+        self.said = 0  # bytes
+
+    def go_on(self) -> bool:
+        """What goes at once, in both directions. Whether it is still open."""
+        try:
+            with suppress(BlockingIOError):
+                while self._sock.recv(1 << 20):
+                    pass
+                self._sock.close()
+                return False
+            with suppress(BlockingIOError):
+                sent = self._sock.send(self._unsent)
+                self._unsent, self.said = self._unsent[sent:] or _BURST, self.said + sent
+        except OSError:
+            self._sock.close()
+            return False
+        return True
+
 
 def main() -> None:
     port, seconds = int(sys.argv[1]), float(sys.argv[2])
-    os.nice(
-        19
-    )  # it shares a core with those who notice it, and who waits for his turn there waits for no server
+    # It shares a core with those who notice it, and who waits for his turn there waits for no server.
+    os.nice(19)
     raise_file_limit()
-    end = time.monotonic() + seconds
-    burst = text_frame({"type": "ping", "payload": {}}) * _MESSAGES
+    began = next_second = time.monotonic()
+    loud = [_Loud(port) for _ in range(_AT_FIRST)]
     slow: list[socket.socket] = []
-    next_byte = 0.0
-    while time.monotonic() < end:
-        if time.monotonic() > next_byte:
-            next_byte = time.monotonic() + 1
+    longest = 0
+    while time.monotonic() < began + seconds:
+        if time.monotonic() > next_second:
+            next_second += 1
             slow = [sock for sock in slow if _send(sock, b"G")]
-            slow += [_connect(port) for _ in range(_SLOW - len(slow))]
-        for sock in [_connect(port) for _ in range(_AT_ONCE)]:
-            _send(sock, HANDSHAKE % b"/ws" + burst)
-            sock.close()
+            slow += [_connect(port, _SLOW_ADDRESS) for _ in range(_SLOW - len(slow))]
+            loud += [_Loud(port) for _ in range(_EACH_SECOND)]
+        loud = [one for one in loud if one.go_on()]
+        longest = max(longest, *(one.said for one in loud), 0)
+        time.sleep(0.001)
+    say(
+        f"flood: {len(loud)} connections held at the end, {longest >> 10} KiB taken of the one that said most"
+    )
 
 
-def _connect(port: int) -> socket.socket:
+def _connect(port: int, address: str) -> socket.socket:
     sock = socket.socket()
-    sock.bind((_ADDRESS, 0))
+    sock.bind((address, 0))
     sock.settimeout(1)
     with suppress(OSError):
         sock.connect(("127.0.0.1", port))

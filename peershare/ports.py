@@ -111,6 +111,10 @@ class Caller(Protocol):
         """Close its connection, when it has been sent what is in the mailbox."""
         ...
 
+    def slow_down(self) -> None:
+        """It said more than it may: listen to it no faster than it may speak."""
+        ...
+
     def expect_restart(self) -> None:
         """When the server ends, the client is to come back to the next one."""
         ...
@@ -131,6 +135,10 @@ class Line(Protocol):
 
     def probe(self, holder: "Line") -> None:
         """Before it is admitted, find out whether the holder of its ID lives, and tell the actor if so."""
+        ...
+
+    def slow_down(self) -> None:
+        """As a `Caller`'s."""
         ...
 
     def end(self, ending: Ending) -> None:

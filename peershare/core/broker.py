@@ -91,6 +91,13 @@ class Probe:
 
 
 @attrs.frozen
+class Slow:
+    """The connection says more than it may, and what was too much is forgotten."""
+
+    connection: ConnectionId
+
+
+@attrs.frozen
 class Drop:
     """Close the connection, once it has been sent what was sent before."""
 
@@ -106,7 +113,7 @@ class Lost:
     why: Literal["expired", "evicted"]
 
 
-Effect = Send | Admit | Probe | Drop | Lost
+Effect = Send | Admit | Probe | Slow | Drop | Lost
 _NOTHING: Sequence[Effect] = ()
 
 
@@ -166,7 +173,8 @@ class Broker:
     """All PeerJS clients. Owned by one task; not for sharing between threads.
 
     `may_reach` says whether the holder of the first ID may reach the second; for one who may not, nobody is
-    there. `is_reserved` says whether an ID that nobody holds is kept for the one who held it last.
+    there. `is_reserved` says whether an ID that nobody holds is kept for the one who held it last. It is what
+    members say of themselves, whoever they are, so an ID that nobody is known to have held is free all the same.
     """
 
     def __init__(
@@ -232,7 +240,8 @@ class Broker:
             return [*self.alive(connection), *self.handle(connection, message, now)]
         verdict = peer.allowance.ask(now)
         if verdict is not GRANTED:
-            return [Drop(connection, Ending.FLOODING)] if verdict is Verdict.ABUSED else _NOTHING
+            is_abuse = verdict is Verdict.ABUSED
+            return [Drop(connection, Ending.FLOODING) if is_abuse else Slow(connection)]
         if message is None:
             return _NOTHING
         if not message.dst:
@@ -305,8 +314,9 @@ class Broker:
         return [drop, *turned_away, *self._admit(peer)]
 
     def _register(self, connection: ConnectionId, claim: Claim) -> Sequence[Effect]:
-        last_token = self._last_tokens.get(claim.peer_id, "")
-        if self._is_reserved(claim.peer_id) and not _is_same(last_token, claim.token):
+        last_token = self._last_tokens.get(claim.peer_id)
+        is_another = last_token is not None and not _is_same(last_token, claim.token)
+        if is_another and self._is_reserved(claim.peer_id):
             return _refuse(connection, IdTaken(), Ending.NOT_ADMITTED)
         if len(self._peers) >= self._rules.concurrent_limit:
             return _refuse(connection, errors.CONCURRENT_LIMIT, Ending.FULL)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
+from peershare.core.limits import Allowance
 from peershare.messages import Resume, ResumeToken, SessionId, UserId
 
 # What is kept for a client until it has acknowledged it, at most.
@@ -65,7 +66,10 @@ class Replay:
 
 @attrs.define(eq=False)
 class Session:
-    """`received` counts the client's messages. `away_until`, in seconds since 1970; None while it is here."""
+    """`received` counts the client's messages. `away_until`, in seconds since 1970; None while it is here.
+
+    `allowance`: what it may say, so that to come back buys no new one; None before it is first here.
+    """
 
     id: SessionId
     token: ResumeToken
@@ -77,6 +81,7 @@ class Session:
     received: int = 0
     in_background: bool = False
     away_until: float | None = None
+    allowance: Allowance | None = None
     replay: Replay = attrs.field(factory=Replay)
 
 

@@ -7,6 +7,7 @@ import structlog
 import trio
 
 from peershare.core.broker import Claim
+from peershare.doors.pace import Pace
 from peershare.doors.sockets import Visitor
 from peershare.errors import Ending
 from peershare.messages import PeerId
@@ -37,6 +38,7 @@ class Peerjs:
         "_admitted",
         "_called",
         "_claim",
+        "_pace",
         "_probed",
         "_probing",
         "_trace",
@@ -52,6 +54,7 @@ class Peerjs:
         self._claim = claim
         self._actor = actor
         self._trace = trace  # log each message, but not what is in it
+        self._pace = Pace()
         self._probed: Line | None = None
         self._called = trio.Event()
         self._probing = trio.CancelScope()
@@ -70,9 +73,10 @@ class Peerjs:
         await self._admitted.wait()
 
     def hear(self, text: bytes) -> bool:
-        return self._actor.send_now(self._command(text))
+        return not self._pace.is_slow and self._actor.send_now(self._command(text))
 
     async def hear_later(self, text: bytes) -> None:
+        await self._pace.turn(self._actor)
         await self._actor.send(self._command(text))
 
     def _command(self, text: bytes) -> Transmit:
@@ -100,6 +104,9 @@ class Peerjs:
     async def prove_alive(self) -> None:
         self._visitor.outbox.put_control(PING)
         await self._visitor.socket.sign_of_life()
+
+    def slow_down(self) -> None:
+        self._pace.slow_down()
 
     def end(self, ending: Ending) -> None:
         self._visitor.connection.end(ending)

@@ -5,6 +5,7 @@ from contextlib import suppress
 import structlog
 import trio
 
+from peershare.doors.pace import Pace
 from peershare.doors.sockets import Visitor
 from peershare.errors import Ending
 from peershare.ports import Mailbox
@@ -27,6 +28,7 @@ class Signaling:
         self._name = visitor.id
         self._actor = actor
         self._trace = trace  # log each message, but not what is in it
+        self._pace = Pace()
 
     # --- a Conversation ---
 
@@ -34,9 +36,10 @@ class Signaling:
         await self._actor.send(Enter(self._name, self))
 
     def hear(self, text: bytes) -> bool:
-        return self._actor.send_now(self._command(text))
+        return not self._pace.is_slow and self._actor.send_now(self._command(text))
 
     async def hear_later(self, text: bytes) -> None:
+        await self._pace.turn(self._actor)
         await self._actor.send(self._command(text))
 
     def _command(self, text: bytes) -> Say | Refuse:
@@ -61,6 +64,9 @@ class Signaling:
 
     def end(self, ending: Ending) -> None:
         self._visitor.connection.end(ending)
+
+    def slow_down(self) -> None:
+        self._pace.slow_down()
 
     def expect_restart(self) -> None:
         self._visitor.connection.expects_restart = True

@@ -29,6 +29,10 @@ _FAULTS = {ending.value.code: ending for ending in (Ending.PROTOCOL_ERROR, Endin
 
 _CLOSE_OPCODE = 0x88
 
+# Messages of one read that are heard at once. A read of a flood has thousands; behind so many the actor has
+# its turn, and may say that it was too much.
+_AT_ONCE = 64
+
 
 async def accept_websocket(
     nursery: trio.Nursery,
@@ -101,8 +105,15 @@ class WebSocket:
         try:
             message = await self._websocket.get_message()
         except ConnectionClosed as closed:
-            raise _goodbye(closed) from None
+            raise self._goodbye(closed) from None
         return message.encode() if isinstance(message, str) else self.read_binary(message)
+
+    def _goodbye(self, closed: ConnectionClosed) -> SocketClosed:
+        if closed.reason is None or closed.reason.code == 1006:
+            return SocketClosed(Ending.LOST, 1006)
+        code = int(closed.reason.code)
+        ending = Ending.CLOSED if self._below.fault is None else _FAULTS[code]
+        return SocketClosed(ending, code, closed.reason.reason or "")
 
     def read_binary(self, message: bytes) -> bytes:
         """A binary frame is read as UTF-8 all the same."""
@@ -122,13 +133,6 @@ class WebSocket:
         finally:
             self._below.stop()
             await trio.aclose_forcefully(self._below.stream)
-
-
-def _goodbye(closed: ConnectionClosed) -> SocketClosed:
-    if closed.reason is None or closed.reason.code == 1006:
-        return SocketClosed(Ending.LOST, 1006)
-    code = int(closed.reason.code)
-    return SocketClosed(_FAULTS.get(code, Ending.CLOSED), code, closed.reason.reason or "")
 
 
 class _Nobody:
@@ -167,15 +171,20 @@ class _Below(trio.abc.Stream):
         self._audience: Audience = _Nobody()
         self._too_big = trio.CancelScope()
         self._said_close = False
+        self._answered = 0  # the code that trio-websocket closed with
         self._done = False
         self._batch: _Batch | None = None  # what the poller read and could not deal with
         self._handed_over = trio.lowlevel.ParkingLot()
 
     @property
     def fault(self) -> CloseReason | None:
-        """What trio-websocket found wrong with what the client sent."""
+        """What trio-websocket found wrong with what the client sent.
+
+        A client that closes with such a code itself is told the same one; of a fault trio-websocket is silent.
+        """
         closed = self.websocket.closed if self.websocket else None
-        return closed if closed is not None and closed.code in _FAULTS else None
+        is_fault = closed is not None and closed.code in _FAULTS and closed.code != self._answered
+        return closed if is_fault else None
 
     def listen(self, audience: Audience, too_big: trio.CancelScope) -> None:
         """Messages may come now. `too_big` is cancelled where one is, and no other is being heard."""
@@ -209,15 +218,20 @@ class _Below(trio.abc.Stream):
             if batch is None:
                 return b""
             messages, long_way = batch
-            for message in messages:
-                if not self._audience.hear(message):
-                    await self._audience.hear_later(message)
+            await self._hear(messages)
             if self.splitter.too_big:
                 self._too_big.cancel()
             if long_way:
                 return long_way
             batch = await self._next_batch()
         raise trio.ClosedResourceError
+
+    async def _hear(self, messages: list[bytes]) -> None:
+        for number, message in enumerate(messages, 1):
+            if not self._audience.hear(message):
+                await self._audience.hear_later(message)
+            if number % _AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
 
     async def _next_batch(self) -> _Batch | None:
         """What this task has to deal with next; None at the end."""
@@ -251,7 +265,7 @@ class _Below(trio.abc.Stream):
         self._heard()
         messages, long_way = self.splitter.split(data)
         heard = 0
-        for message in messages:
+        for message in messages[:_AT_ONCE]:
             if not self._audience.hear(message):
                 break
             heard += 1
@@ -270,10 +284,15 @@ class _Below(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if data[0] == _CLOSE_OPCODE:
-            self._said_close = True
-            self.splitter.close()
-            self._outbox.seal()  # nothing may follow a close frame
+            self._answered = int.from_bytes(data[2:4])
+            self._seal()
         await self._outbox.send(bytes(data))
+
+    def _seal(self) -> None:
+        """Nothing may follow a close frame."""
+        self._said_close = True
+        self.splitter.close()
+        self._outbox.seal()
 
     async def wait_send_all_might_not_block(self) -> None:
         await self.stream.wait_send_all_might_not_block()
@@ -283,4 +302,5 @@ class _Below(trio.abc.Stream):
         self._done = True
         fault = self.fault
         if fault is not None and not self._said_close:
-            await self.send_all(close_frame(fault.code, fault.reason or ""))
+            self._seal()
+            await self._outbox.send(close_frame(fault.code, fault.reason or ""))

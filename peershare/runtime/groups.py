@@ -299,6 +299,7 @@ class Groups:
         """From now on the visit is the session's."""
         self._connections[session.id] = visit.connection
         visit.session, visit.user_id = session, session.user_id
+        visit.allowance = session.allowance = session.allowance or visit.allowance
         self._mailboxes[session.user_id] = _Recorder(session, visit.caller.mailbox)
         rules = self._rules
         welcome = Welcome(2, session.id, session.token, rules.grace, rules.heartbeat, rules.limits)
@@ -340,6 +341,7 @@ class Groups:
         if verdict is GRANTED:
             return self._creation_refusal(visit, now) if type(message) is CreateGroup else None
         self.refused["MESSAGE_RATE"] += 1
+        visit.caller.slow_down()
         if verdict is Verdict.ABUSED:
             visit.caller.end(Ending.FLOODING)
         return errors.rate_limited(errors.TOO_MANY_MESSAGES, visit.allowance.retry_after(now))

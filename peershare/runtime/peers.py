@@ -6,7 +6,7 @@ from typing import get_args
 import attrs
 import structlog
 
-from peershare.core.broker import Admit, Broker, Claim, Drop, Effect, Lost, Probe, Send
+from peershare.core.broker import Admit, Broker, Claim, Drop, Effect, Lost, Probe, Send, Slow
 from peershare.errors import Ending
 from peershare.messages import (
     ConnectionId,
@@ -107,6 +107,8 @@ class Peers:
                     self._lines[connection].admit()
                 case Probe(holder, claimant):
                     self._lines[claimant].probe(self._lines[holder])
+                case Slow(connection):
+                    self._lines[connection].slow_down()
                 case Drop(connection, ending):
                     self._drop(connection, ending)
                 case Lost(count, why):

@@ -18,9 +18,9 @@ RULES = BrokerRules("key", concurrent_limit=5, expire_timeout=5.0, rate=RateRule
 
 
 class Exchange(Dialogue):
-    def __init__(self, rules=RULES, may_reach=None):
+    def __init__(self, rules=RULES, may_reach=None, is_reserved=lambda _: False):
         super().__init__()
-        self.broker = Broker(rules, may_reach)
+        self.broker = Broker(rules, may_reach, is_reserved)
 
     @property
     def wakes_in(self):

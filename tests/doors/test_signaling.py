@@ -1,6 +1,7 @@
 """The signaling door with everything real behind it, on memory streams."""
 
 import json
+import struct
 
 import pytest
 import structlog
@@ -8,6 +9,7 @@ import trio
 
 from peershare.doors.head import Upgrade
 from peershare.doors.streams import ClientStream
+from peershare.messages import Ping
 from tests.doors.house import House
 from tests.runtime.test_connection import CancelAfter
 from tests.support import frame
@@ -256,3 +258,71 @@ async def test_a_slow_session_is_away(house, nursery, autojump_clock):
     assert await house.members() == 1
     await trio.sleep(GRACE + 1)
     assert await house.members() == 0
+
+
+# --- a flood -----------------------------------------------------------------------------------
+
+
+def pings(house):
+    """How many the actor was given."""
+    return house.actor._sides[0].heard[Ping]
+
+
+@pytest.fixture
+async def flooding(house, nursery):
+    """A guest who says far more than it may, for as long as it may; the burst is behind it."""
+    guest = Guest(house, nursery)
+    await guest.hear(b"connection-established")
+    await guest.near.send_all(said(PING) * 5000)
+    await trio.sleep(1)
+    return guest
+
+
+async def test_a_flood_is_not_read(house, flooding, autojump_clock):
+    """Of one who says far more than it may, not much more is decoded than it may say, the first second
+    included: the rest waits where it is."""
+    first = pings(house)
+    assert 150 <= first <= 400  # a burst of 100, 50 a second, and what came before the first refusal
+    await trio.sleep(5)
+    assert 250 <= pings(house) - first <= 350
+
+
+async def test_a_flood_is_closed(house, flooding, autojump_clock):
+    """With 4029, after ten seconds of keeping on."""
+    await trio.sleep(8.8)
+    assert len(house.roster) == 1
+    await flooding.hear(struct.pack("!H", 4029))
+    assert 10 <= trio.current_time() <= 10.5
+
+
+async def test_a_flood_of_large_frames(house, nursery, autojump_clock):
+    """What takes the long way waits as well."""
+    guest = Guest(house, nursery)
+    await guest.hear(b"connection-established")
+    await guest.near.send_all((frame(PING[:9].encode(), fin=False) + frame(PING[9:].encode(), 0)) * 5000)
+    await trio.sleep(6)
+    assert 400 <= pings(house) <= 700
+
+
+async def test_after_a_flood_a_client_is_heard_at_once(house, nursery, autojump_clock):
+    """Who has said too much and then keeps to what it may waits no longer than anybody else."""
+    guest = Guest(house, nursery)
+    await guest.hear(b"connection-established")
+    await guest.near.send_all(said(PING) * 101)
+    await guest.hear(b"RATE_LIMITED")
+    await trio.sleep(3)
+    for _ in range(5):
+        before = trio.current_time()
+        await guest.near.send_all(said(PING))
+        await guest.hear(b"pong")
+        assert trio.current_time() == before
+        await trio.sleep(0.1)
+
+
+async def test_a_goodbye_in_a_flood(house, nursery, autojump_clock):
+    """It waits for no more than the pause before it."""
+    guest = Guest(house, nursery)
+    await guest.hear(b"connection-established")
+    await guest.near.send_all(said(PING) * 102 + frame(b"\x03\xe8", 8))
+    await guest.hear(b"\x88\x02\x03\xe8")
+    assert trio.current_time() <= 0.21

@@ -24,6 +24,7 @@ UPGRADE = Upgrade("/ws", "", "dGhlIHNhbXBsZSBub25jZQ==")
 MAX_SIZE = 70_000
 
 Heard = tuple[list[bytes], int]  # messages, and the code of the end
+CLOSED, PROTOCOL_ERROR, NOT_UTF8 = Ending.CLOSED, Ending.PROTOCOL_ERROR, Ending.NOT_UTF8
 
 
 # --- what a client may send ---------------------------------------------------------------------
@@ -187,7 +188,7 @@ async def feed_socket(near: trio.SocketStream, pieces: list[bytes]) -> None:
         pass  # closed over something wrong
 
 
-async def hear_all(near, far, poller: Poller | None, feed, pieces: list[bytes]) -> Heard:
+async def hear_all(near, far, poller: Poller | None, feed, pieces: list[bytes], endings=None) -> Heard:
     ear = Ear()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(drain, near)
@@ -200,6 +201,8 @@ async def hear_all(near, far, poller: Poller | None, feed, pieces: list[bytes]) 
             await socket.listen(ear)
         except SocketClosed as closed:
             code = closed.code
+            if endings is not None:
+                endings.append(closed.ending)
         stream.forget()
         nursery.cancel_scope.cancel()
     await trio.aclose_forcefully(stream)
@@ -227,6 +230,25 @@ def test_a_frame_that_announces_too_much():
     """It is too big at once, long before 2^62 bytes have come."""
     pieces = [frame(b"hello"), b"\x81\xff" + (1 << 62).to_bytes(8, "big") + b"\0\0\0\0" + bytes(10)]
     assert trio.run(short_way, pieces) == ([b"hello"], Ending.TOO_BIG.value.code)
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "ending"),
+    [
+        (frame(b"\x03\xea", 8), 1002, CLOSED),
+        (frame(b"\x03\xefwhat you say is no UTF-8", 8), 1007, CLOSED),
+        (frame(b"x", 11), 1002, PROTOCOL_ERROR),
+        (frame(b"\x03", 8), 1002, PROTOCOL_ERROR),
+        (frame(b"\xff"), 1007, NOT_UTF8),
+    ],
+    ids=["says 1002", "says 1007", "no opcode", "half a code", "no UTF-8"],
+)
+def test_who_found_fault(said, code, ending):
+    """A client that closes with a code as ours for a fault has closed; it is at fault only where we say so."""
+    near, far = memory_stream_pair()
+    endings = []
+    assert trio.run(hear_all, near, far, None, feed, [said], endings) == ([], code)
+    assert endings == [ending]
 
 
 def test_binary_that_is_not_utf8():

@@ -102,6 +102,7 @@ class FakeCaller:
         self.heard: list[dict] = []
         self.flushes = 0
         self.ended: list[Ending] = []
+        self.slowed = 0
         self.expects_restart = False
         self._frames: list[bytes] = []
 
@@ -122,6 +123,9 @@ class FakeCaller:
 
     def end(self, ending: Ending) -> None:
         self.ended.append(ending)
+
+    def slow_down(self) -> None:
+        self.slowed += 1
 
     def expect_restart(self) -> None:
         self.expects_restart = True

@@ -978,7 +978,8 @@ SLOW = attrs.evolve(GROUPS_RULES, message_rate=RateRules(rate=2, burst=4))
 
 
 def test_too_many_messages():
-    """What is beyond the burst is refused, whatever it is, with how long to wait; then there is one again."""
+    """What is beyond the burst is refused, whatever it is, with how long to wait, and its connection is
+    listened to more slowly; then there is one again."""
     stage = Stage(SLOW)
     ann = Client(stage)
     ann.hear()
@@ -994,6 +995,7 @@ def test_too_many_messages():
     assert ann.say("ping").listen() == [("pong", {})]
     assert ann.say("ping").listen() == [("error", refusal)]
     assert ann.caller.ended == []
+    assert ann.caller.slowed == 3
 
 
 def test_one_connections_flood_is_not_anothers():
@@ -1040,6 +1042,38 @@ def test_who_keeps_on_is_closed(with_session):
         assert Client(stage).hello((ann.welcome, 0)).listen()[2][0] == "resumed"
 
 
+def test_a_resume_buys_no_new_allowance():
+    """Who has said all that it may has no more on another connection, until some time has passed; and its
+    patience with refusals is not new either."""
+    stage = Stage(SLOW)
+    ann = Client(stage).hello()
+    for _ in range(4):
+        ann.say("ping")
+    ann.lose()
+    again = Client(stage).hello((ann.welcome, 0), confirms=False)
+    again.hear()
+
+    for _ in range(2):
+        assert again.say("ping").listen()[0][1]["code"] == "RATE_LIMITED"
+    stage.after(0.5)
+    assert again.say("ping").listen() == [("pong", {})]
+
+
+def test_who_was_closed_comes_back_to_what_is_left():
+    """What it says at once after 4029 is refused, and closes it again."""
+    stage = Stage(SLOW)
+    ann = Client(stage).hello()
+    while not ann.caller.ended:
+        ann.say("ping")
+        stage.after(0.1)
+    ann.lose()
+    again = Client(stage).hello((ann.welcome, 0), confirms=False)
+    for _ in range(2):
+        again.say("ping")
+
+    assert set(again.caller.ended) == {Ending.FLOODING}
+
+
 def test_who_relents_is_not_closed():
     """A second of silence, and patience begins anew."""
     stage = Stage(SLOW)
@@ -1061,7 +1095,7 @@ def test_refused_messages_are_counted():
         ann.say("ping")
     ann.lose()
 
-    heard = Client(stage).hello((ann.welcome, 0)).listen()
+    heard = Client(stage).hello((ann.welcome, 0), confirms=False).listen()
 
     assert heard[2][1]["received"] == 6
     assert [kind for kind, _ in heard[3:]] == ["pong"] * 3 + ["error"] * 3
