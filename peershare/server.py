@@ -238,7 +238,9 @@ def _connection_rules(settings: Settings, heartbeat: HeartbeatRules) -> Connecti
 
 
 def _sessions(settings: Settings) -> Sessions:
-    rules = SessionRules(settings.session_grace, settings.session_grace_background)
+    rules = SessionRules(
+        settings.session_grace, settings.session_grace_background, max_away=settings.max_connections
+    )
     return Sessions(rules, new_session_id, new_resume_token)
 
 

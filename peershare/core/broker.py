@@ -173,8 +173,8 @@ class Broker:
     """All PeerJS clients. Owned by one task; not for sharing between threads.
 
     `may_reach` says whether the holder of the first ID may reach the second; for one who may not, nobody is
-    there. `is_reserved` says whether an ID that nobody holds is kept for the one who held it last. It is what
-    members say of themselves, whoever they are, so an ID that nobody is known to have held is free all the same.
+    there. `is_reserved` says whether an ID that nobody holds is kept for the one who held it last. Anybody
+    can bring that about by what he says of himself, so an ID that nobody is known to have held is free.
     """
 
     def __init__(

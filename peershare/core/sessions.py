@@ -19,25 +19,57 @@ _MAX_KEPT_BYTES = 256 << 10
 
 @attrs.frozen
 class SessionRules:
-    """In seconds: how long a member outlives its connection, and how long where it is in the background."""
+    """In seconds: how long a member outlives its connection, and how long where it is in the background.
+
+    `max_away` may be away at a time, and `max_replay_bytes` are kept for all sessions together.
+    """
 
     grace: float
     grace_background: float
+    max_away: int = 10_000
+    max_replay_bytes: int = 256 << 20
+
+
+# What is kept is counted in steps of so many bytes, as begun: to be exact would cost each message.
+_STEP = 4096
+
+
+class Tally:
+    """How many bytes all replays keep. `on_growth` is called where it has grown."""
+
+    __slots__ = ("bytes", "on_growth")
+
+    def __init__(self, on_growth: Callable[[], None] = lambda: None) -> None:
+        self.bytes = 0
+        self.on_growth = on_growth
 
 
 class Replay:
     """What was sent to a client and is not acknowledged, the oldest first."""
 
-    __slots__ = ("_kept", "_size", "sent")
+    __slots__ = ("_kept", "_size", "_tallied", "_tally", "sent")
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally | None = None) -> None:
+        self._tally = tally or Tally()
+        self._tallied = 0
+        self._kept: deque[bytes] = deque()
         self.restart()
 
     def restart(self) -> None:
         """Count from the beginning, with nothing kept."""
         self.sent = 0
-        self._kept: deque[bytes] = deque()
+        self.drop()
+
+    def drop(self) -> None:
+        """Keep nothing of what was sent, which still counts."""
+        self._kept.clear()
         self._size = 0
+        self._count()
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return self._size
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -48,6 +80,9 @@ class Replay:
         self._size += len(sent)
         while len(self._kept) > _MAX_KEPT or self._size > _MAX_KEPT_BYTES:
             self._size -= len(self._kept.popleft())
+        if self._size > self._tallied:
+            self._count()
+            self._tally.on_growth()
 
     def acknowledge(self, received: int) -> bool:
         """Forget what has arrived. False, and nothing, if that is more than was sent."""
@@ -55,6 +90,7 @@ class Replay:
             return False
         while self._kept and self.sent - len(self._kept) < received:
             self._size -= len(self._kept.popleft())
+        self._count()
         return True
 
     def missed(self, received: int) -> Sequence[bytes] | None:
@@ -62,6 +98,11 @@ class Replay:
         if not self.sent - len(self._kept) <= received <= self.sent:
             return None
         return list(self._kept)[received - self.sent :] if received < self.sent else []
+
+    def _count(self) -> None:
+        tallied = -(-self._size // _STEP) * _STEP
+        self._tally.bytes += tallied - self._tallied
+        self._tallied = tallied
 
 
 @attrs.define(eq=False)
@@ -87,8 +128,11 @@ class Session:
 
 @attrs.frozen
 class SessionStats:
+    """`replay_bytes` are what is kept for all of them."""
+
     online: int
     away: int
+    replay_bytes: int = 0
 
 
 class Sessions:
@@ -104,11 +148,12 @@ class Sessions:
         self._new_id = new_id
         self._new_token = new_token
         self._sessions: dict[SessionId, Session] = {}
+        self._tally = Tally(self._make_room)
         # In each, all wait for equally long: the order of insertion is the order of expiry.
         self._away: tuple[dict[SessionId, Session], dict[SessionId, Session]] = ({}, {})
 
     def begin(self, user_id: UserId) -> Session:
-        session = Session(self._new_id(), self._new_token(), user_id)
+        session = Session(self._new_id(), self._new_token(), user_id, replay=Replay(self._tally))
         self._sessions[session.id] = session
         return session
 
@@ -153,25 +198,41 @@ class Sessions:
     def end(self, session: Session) -> None:
         self._sessions.pop(session.id, None)
         self._waiting_room(session).pop(session.id, None)
+        session.replay.drop()
 
     def next_expiry(self) -> float | None:
         """When the first of those who are away is given up."""
-        firsts = (next(iter(room.values()), None) for room in self._away)
-        return min((first.away_until for first in firsts if first and first.away_until), default=None)
+        first = self._next_to_go()
+        return None if first is None else first.away_until
 
     def expire(self, now: float) -> Iterator[Session]:
-        """End those who did not come back by now."""
-        for room in self._away:
-            while room:
-                first = next(iter(room.values()))
-                if first.away_until is None or first.away_until > now:
-                    break
-                self.end(first)
-                yield first
+        """End those who did not come back by now; and where too many are away, who would be the next."""
+        while (first := self._next_to_go()) is not None:
+            is_over = first.away_until is not None and first.away_until <= now
+            if not is_over and self.stats().away <= self._rules.max_away:
+                break
+            self.end(first)
+            yield first
+
+    def _next_to_go(self) -> Session | None:
+        firsts = [next(iter(room.values())) for room in self._away if room]
+        return min(firsts, key=lambda session: session.away_until or 0, default=None)
+
+    def _make_room(self) -> None:
+        """Where too much is kept, drop what is kept for those for whom it is most: they can't recover.
+
+        A tenth more than need be, since to look at all sessions takes milliseconds.
+        """
+        if self._tally.bytes <= self._rules.max_replay_bytes:
+            return
+        for session in sorted(self._sessions.values(), key=lambda one: one.replay.size, reverse=True):
+            if self._tally.bytes <= 0.9 * self._rules.max_replay_bytes:
+                break
+            session.replay.drop()
 
     def stats(self) -> SessionStats:
         away = sum(map(len, self._away))
-        return SessionStats(len(self._sessions) - away, away)
+        return SessionStats(len(self._sessions) - away, away, self._tally.bytes)
 
     def _waiting_room(self, session: Session) -> dict[SessionId, Session]:
         return self._away[session.in_background]

@@ -247,6 +247,14 @@ METRICS = (
         _sessions,
     ),
     Row(
+        "peershare_replay_bytes",
+        "gauge",
+        (),
+        "Bytes kept for sessions until they are acknowledged, in steps of 4 KiB for each. At 256 MiB those "
+        "that keep the most lose it: they can still resume, but not recover.",
+        _one(lambda sources: sources.sessions.stats().replay_bytes),
+    ),
+    Row(
         "peershare_resumes_total",
         "counter",
         ("result",),

@@ -88,12 +88,14 @@ def _told(headers: Headers) -> tuple[list[str], str]:
     """The addresses on the way, the nearest last, and the protocol that the last proxy heard."""
     hops = _listed(headers("x-forwarded-for"))
     protocols = _listed(headers("x-forwarded-proto"))
+    # RFC 7239 allows commas in quotes; but no address has one, and what is quoted may be a client's: split at
+    # each, the last element is always as the nearest proxy wrote it.
+    elements = [_parameters(element) for element in _listed(headers("forwarded"))]
+    others = [element.get("for", "") for element in elements]
+    if hops and others and _address_of(hops[-1]) != _address_of(others[-1]):
+        hops, others = [""], []  # one of them is the client's, and who knows which: neither can be read
     if not hops:
-        # RFC 7239 allows commas in quotes; but no address has one, and what is quoted may be a client's:
-        # split at each, the last element is always as the nearest proxy wrote it.
-        elements = [_parameters(element) for element in _listed(headers("forwarded"))]
-        hops = [element.get("for", "") for element in elements]
-        protocols = protocols or [element.get("proto", "") for element in elements]
+        hops, protocols = others, protocols or [element.get("proto", "") for element in elements]
     return hops, protocols[-1].lower() if protocols else ""
 
 

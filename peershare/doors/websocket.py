@@ -180,7 +180,7 @@ class _Below(trio.abc.Stream):
     def fault(self) -> CloseReason | None:
         """What trio-websocket found wrong with what the client sent.
 
-        A client that closes with such a code itself is told the same one; of a fault trio-websocket is silent.
+        A client that closes with such a code itself is answered with it; over a fault trio-websocket is mute.
         """
         closed = self.websocket.closed if self.websocket else None
         is_fault = closed is not None and closed.code in _FAULTS and closed.code != self._answered

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import ceil
 
 import trio
 
 from peershare.errors import Ending
 
-# Close frames go out in batches, with a pause, in seconds, behind each: an end of thousands leaves the event
-# loop to others in between, and they don't all come back in one moment.
-_BATCH = 200
+# Close frames go out in batches, with a pause, in seconds, between them: an end of thousands leaves the event
+# loop to others, and they don't all come back in one moment. So many batches at most.
+_BATCHES = 50
 _PAUSE = 0.02
 
 End = Callable[[Ending], None]
@@ -61,9 +62,11 @@ class Roster:
         If cancelled, those who are still there are left to whoever cancels them.
         """
         self.draining = True
-        for number, end in enumerate(list(self._ends), 1):
-            end(Ending.GOING_AWAY)
-            if number % _BATCH == 0:
+        ends = list(self._ends)
+        batch = ceil(len(ends) / _BATCHES)
+        for number, end in enumerate(ends):
+            if number and number % batch == 0:
                 await trio.sleep(_PAUSE)
+            end(Ending.GOING_AWAY)
         while self._seats:
             await self._emptied.park()

@@ -52,6 +52,8 @@ log = structlog.get_logger("peershare.groups")
 
 # Tokens can't be guessed; this is for the log and the processor.
 _RESUMES = RateRules(rate=0.2, burst=5)
+# Those that failed, from one address. After a restart all of a company fail once, and shall be told so.
+_FAILED_RESUMES = RateRules(rate=2, burst=200)
 # After a restart everyone comes back, and not all in one moment: ms.
 _RECONNECT_WITHIN = 5000
 # To everyone else these are unknown types.
@@ -146,6 +148,7 @@ class Groups:
         self._rules = rules
         self._trace = trace  # asked once, since even a call that logs nothing costs
         self._creations = Allowances(rules.groups_rate)
+        self._failed_resumes = Allowances(_FAILED_RESUMES)
         self._visits: dict[ConnectionId, _Visit] = {}
         self._connections: dict[SessionId, ConnectionId] = {}  # of the sessions that are online
         self._mailboxes: dict[UserId, Mailbox] = {}
@@ -180,9 +183,7 @@ class Groups:
         return hub if sessions is None else sessions if hub is None else min(hub, sessions)
 
     def sweep(self, now: float) -> None:
-        for session in self._sessions.expire(now):
-            log.info("session given up", user=session.user_id)
-            self._forget(session.user_id, "timeout", now)
+        self._give_up(now)
         self._take_effect(self._hub.sweep(now), now)
 
     def drain(self, now: float) -> None:
@@ -250,8 +251,14 @@ class Groups:
             self._mailboxes[visit.user_id] = _Recorder(session, None)
             until = self._sessions.leave(session, now)
             self._take_effect(self._hub.away(visit.user_id, until), now)
+            self._give_up(now)  # too many may be away now
 
     # --- sessions ---
+
+    def _give_up(self, now: float) -> None:
+        for session in self._sessions.expire(now):
+            log.info("session given up", user=session.user_id)
+            self._forget(session.user_id, "timeout", now)
 
     def _hello(self, visit: _Visit, message: Hello, now: float, request_id: str | None) -> None:
         if visit.said_anything or visit.session is not None:
@@ -265,15 +272,10 @@ class Groups:
 
     def _resume(self, visit: _Visit, resume: Resume, now: float, request_id: str | None) -> None:
         visit.resumes = visit.resumes or Allowance(_RESUMES)
-        if visit.resumes.ask(now) is not GRANTED:
-            self.resumes["throttled"] += 1
-            retry = errors.rate_limited(errors.TOO_MANY_RESUMES, visit.resumes.retry_after(now))
-            self._answer(visit, retry, now, request_id)
-            return
-        session = self._sessions.resume(resume)
+        wait = 0.0 if visit.resumes.ask(now) is GRANTED else visit.resumes.retry_after(now)
+        session = None if wait else self._sessions.resume(resume)
         if session is None:
-            self.resumes["not found"] += 1
-            self._answer(visit, errors.SESSION_NOT_FOUND, now, request_id)
+            self._answer(visit, self._resume_refusal(visit, wait, now), now, request_id)
             return
         self._displace(session)
         self._forget(visit.user_id, "disconnected", now)
@@ -288,6 +290,22 @@ class Groups:
             self._put(visit.caller.mailbox, b"".join(missed))
         log.info("session resumed", user=session.user_id, recovered=missed is not None)
         self._take_effect(self._hub.back(session.user_id), now)
+
+    def _resume_refusal(self, visit: _Visit, wait: float, now: float) -> Error:
+        """Why it may not resume, nor try again for so many seconds.
+
+        An address that has failed too often is told no more; but a right token is right there too, or one
+        who guesses would keep all out who share the address with him.
+        """
+        address = visit.caller.address
+        if not wait and address is not None:
+            wait = self._failed_resumes.ask(address, now)
+        if wait:
+            self.resumes["throttled"] += 1
+            return errors.rate_limited(errors.TOO_MANY_RESUMES, wait)
+        self.resumes["not found"] += 1
+        log.info("session not found", connection=visit.connection)
+        return errors.SESSION_NOT_FOUND
 
     def _displace(self, session: Session) -> None:
         """A resume wins over a connection that still stands."""

@@ -369,3 +369,91 @@ def test_everyone_expires_in_time_whichever_grace_it_has(leaves):
         assert set(drained(sessions.expire(expiry))) == {user for user, when in due.items() if when == expiry}
     assert not expected
     assert sessions.stats() == SessionStats(online=0, away=0)
+
+
+# --- bounds for all together -------------------------------------------------------------------
+
+
+@pytest.fixture
+def few():
+    """Two may be away, and 64 KiB are kept."""
+    numbers = count(1)
+    return Sessions(
+        SessionRules(GRACE, BACKGROUND, max_away=2, max_replay_bytes=64 << 10),
+        new_id=lambda: f"session-{next(numbers)}",
+        new_token=lambda: f"token-{next(numbers)}",
+    )
+
+
+def test_too_many_are_away(few):
+    """Whose time would be over next is given up, whichever grace it has, and nobody else."""
+    ann, bob, cat = few.begin(ANN), few.begin(BOB), few.begin(CAT)
+    ann.in_background = True
+    few.leave(ann, now=0)
+    few.leave(bob, now=1)
+    assert drained(few.expire(1)) == []
+    few.leave(cat, now=2)
+
+    assert drained(few.expire(2)) == [BOB]
+    assert drained(few.expire(2)) == []
+    assert few.stats() == SessionStats(online=0, away=2)
+    assert few.resume(resume(bob)) is None
+    assert few.resume(resume(cat)) is cat
+
+
+def test_too_much_is_kept(few):
+    """Who keeps the most loses it, so that there is room again; its session goes on, and others recover."""
+    ann, bob, cat = few.begin(ANN), few.begin(BOB), few.begin(CAT)
+    for session, size in [(ann, 20 << 10), (bob, 30 << 10), (cat, 10 << 10)]:
+        session.replay.put(bytes(size))
+    assert [few.missed(one, 0) is None for one in (ann, bob, cat)] == [False] * 3
+    cat.replay.put(bytes(6 << 10))
+
+    assert few.stats().replay_bytes == (20 + 16) << 10
+    assert few.resume(resume(bob)) is bob
+    assert few.missed(bob, 0) is None
+    assert few.missed(ann, 0) == [bytes(20 << 10)]
+    assert few.missed(cat, 0) == [bytes(10 << 10), bytes(6 << 10)]
+
+
+def test_one_alone_keeps_too_much(few):
+    """It loses its own, and goes on keeping."""
+    ann = few.begin(ANN)
+    ann.replay.put(bytes(65 << 10))
+    assert few.stats().replay_bytes == 0
+    ann.replay.put(b"x")
+    assert few.missed(ann, 1) == [b"x"]
+
+
+def test_what_is_kept_is_counted_until_it_is_not(few):
+    """Whether it is acknowledged, forgotten with the session, or the count began anew."""
+    ends = [
+        lambda ann: ann.replay.acknowledge(2),
+        few.end,
+        lambda ann: few.missed(ann, 9),
+        lambda ann: [few.leave(ann, now=0), *few.expire(GRACE)],
+    ]
+    for end in ends:
+        ann = few.begin(ANN)
+        ann.replay.put(bytes(5000))
+        ann.replay.put(bytes(10))
+        assert few.stats().replay_bytes == 8 << 10
+        end(ann)
+        assert few.stats().replay_bytes == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 30_000), st.booleans()), max_size=60))
+def test_never_is_more_kept(puts):
+    """Whoever is sent what, and acknowledges it or not: no more is kept than is counted, and no more
+    is counted than is allowed."""
+    rules = SessionRules(GRACE, BACKGROUND, max_replay_bytes=64 << 10)
+    sessions = Sessions(rules, iter("abcde").__next__, str)
+    here = [sessions.begin(f"user-{number}") for number in range(5)]
+    for who, size, acknowledges in puts:
+        replay = here[who].replay
+        replay.put(bytes(size))
+        if acknowledges:
+            replay.acknowledge(replay.sent)
+        kept = sum(session.replay.size for session in here)
+        counted = sessions.stats().replay_bytes
+        assert kept <= counted <= 64 << 10

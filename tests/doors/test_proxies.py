@@ -90,10 +90,23 @@ def test_forwarded(said, counted):
     assert client(forwarded=said).counted == counted
 
 
-def test_forwarded_beside_x_forwarded_for():
-    """It is not looked at: a proxy that knows only the one passes a client's other on."""
-    who = client(x_forwarded_for="192.0.2.1", forwarded="for=198.51.100.7;proto=https")
-    assert who == Client("192.0.2.1", "192.0.2.1", secure=False, proxied=True)
+@pytest.mark.parametrize(
+    ("x_forwarded_for", "forwarded", "counted"),
+    [
+        ("192.0.2.1", "for=198.51.100.7;proto=https", "127.0.0.1"),
+        ("198.51.100.7, 192.0.2.1", "for=198.51.100.7", "127.0.0.1"),
+        ("192.0.2.1", "proto=https", "127.0.0.1"),
+        ("unknown", "for=192.0.2.1", "127.0.0.1"),
+        ("10.0.0.1", "for=192.0.2.1", "127.0.0.1"),
+        ("192.0.2.1", 'for="192.0.2.1:4711";proto=https', "192.0.2.1"),
+        ("198.51.100.7, 192.0.2.1", "for=192.0.2.1;proto=https", "192.0.2.1"),
+    ],
+)
+def test_forwarded_beside_x_forwarded_for(x_forwarded_for, forwarded, counted):
+    """A proxy that knows only the one passes a client's other on: where they differ in who came by it,
+    neither is believed, and the proxy is counted itself. No client hides behind either."""
+    who = client(x_forwarded_for=x_forwarded_for, forwarded=forwarded)
+    assert who == Client(counted, counted, secure=False, proxied=True)
 
 
 @pytest.mark.parametrize(

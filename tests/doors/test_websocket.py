@@ -3,6 +3,7 @@
 import socket
 import struct
 from contextlib import suppress
+from functools import partial
 
 import hypothesis.strategies as st
 import pytest
@@ -188,7 +189,7 @@ async def feed_socket(near: trio.SocketStream, pieces: list[bytes]) -> None:
         pass  # closed over something wrong
 
 
-async def hear_all(near, far, poller: Poller | None, feed, pieces: list[bytes], endings=None) -> Heard:
+async def hear_all(near, far, poller: Poller | None, feed, pieces: list[bytes], *, endings=None) -> Heard:
     ear = Ear()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(drain, near)
@@ -244,10 +245,10 @@ def test_a_frame_that_announces_too_much():
     ids=["says 1002", "says 1007", "no opcode", "half a code", "no UTF-8"],
 )
 def test_who_found_fault(said, code, ending):
-    """A client that closes with a code as ours for a fault has closed; it is at fault only where we say so."""
+    """A client that closes with our code for a fault has closed; it is at fault only where we say so."""
     near, far = memory_stream_pair()
     endings = []
-    assert trio.run(hear_all, near, far, None, feed, [said], endings) == ([], code)
+    assert trio.run(partial(hear_all, near, far, None, feed, [said], endings=endings)) == ([], code)
     assert endings == [ending]
 
 

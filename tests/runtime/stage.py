@@ -56,17 +56,17 @@ class Stage:
         return [
             *(groups._visits, groups._connections, groups._mailboxes, groups.unflushed),
             *(self.hub._connected, self.hub._told, sessions._sessions, *sessions._away),
-            *(self.hub._calls._calls, self.hub._calls._waiting),
+            *(self.hub._calls._calls, self.hub._calls._waiting, range(sessions.stats().replay_bytes)),
         ]
 
 
 class Client:
     """A connection, and what has been said on it."""
 
-    def __init__(self, stage):
+    def __init__(self, stage, address=None):
         self.stage = stage
         self.id = ConnectionId(f"{next(stage.connections):08}{_TAIL}")
-        self.caller = FakeCaller()
+        self.caller = FakeCaller(address)
         self.welcome = None
         stage.do(Enter(self.id, self.caller))
 

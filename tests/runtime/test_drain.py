@@ -1,5 +1,11 @@
 """The roster: how many may be connected, and their orderly end."""
 
+from collections import Counter
+from contextlib import ExitStack
+from functools import partial
+from math import ceil
+
+import pytest
 import trio
 
 from peershare.errors import Ending
@@ -36,11 +42,29 @@ async def test_drain_tells_everyone_and_waits(autojump_clock, nursery):
     await trio.testing.wait_all_tasks_blocked()
     began = trio.current_time()
     await roster.drain()
-    # Whoever takes 4.99 s to go is told behind none, one or two pauses of 0.02 s.
-    assert 4.99 <= trio.current_time() - began <= 5.04
+    # Whoever takes 4.99 s to go is told within a second.
+    assert 4.99 <= trio.current_time() - began <= 5.99
     assert told == [Ending.GOING_AWAY] * 500
     assert not roster.has_room
     assert len(roster) == 0
+
+
+@pytest.mark.parametrize(("many", "seconds"), [(1, 0), (2, 0.02), (10, 0.18), (50, 0.98), (5000, 0.98)])
+async def test_they_are_told_one_after_another(autojump_clock, many, seconds):
+    """Few or many, they don't hear it in one moment, and the last hears it within a second."""
+    roster = Roster(max_connections=many)
+    told = []
+
+    def end(_ending: Ending) -> None:
+        told.append(trio.current_time())
+
+    with ExitStack() as stack:
+        for _ in range(many):
+            stack.enter_context(roster.listed(partial(end)))
+        await roster.drain()
+    assert len(told) == many
+    assert told[-1] - told[0] == pytest.approx(seconds)
+    assert max(Counter(told).values()) == ceil(many / 50)
 
 
 async def test_an_empty_roster_is_drained_at_once(autojump_clock):

@@ -7,6 +7,7 @@ import trio
 
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
+from peershare.core.sessions import SessionRules
 from peershare.errors import Ending
 from peershare.messages import GroupId, Hello, IncomingRing, UserId
 from peershare.runtime.actor import Actor
@@ -1150,3 +1151,62 @@ def test_a_bug_in_a_handler(world):
 
     assert heard[1][1] == {"recovered": True, "received": 2, "userId": world.bob.id, "groupId": world.group}
     assert heard[2:] == [error, *world.snapshot()]
+
+
+# --- failures to resume, by address ------------------------------------------------------------
+
+
+def failure(address):
+    """What the address's next wrong attempt, on a connection of its own, hears."""
+    return lambda stage: Client(stage, address).say("hello", protocol=2, resume=WRONG).hear()[-1]["payload"]
+
+
+WRONG = {"sessionId": SESSION_ID, "resumeToken": "wrong", "received": 0}
+
+
+def test_failures_from_one_address(stage):
+    """After two hundred the answer is RATE_LIMITED on whatever connection, for others it isn't; then it is
+    two a second. An address that is not counted is not throttled, and a right token is right all the same:
+    whoever shares the address with somebody who guesses may come back."""
+    ann = Client(stage, "192.0.2.1").hello()
+    for address in ["192.0.2.1", None]:
+        for _ in range(200):
+            assert failure(address)(stage)["code"] == "SESSION_NOT_FOUND"
+    refused = failure("192.0.2.1")(stage)
+
+    assert (refused["code"], refused["details"]) == ("RATE_LIMITED", {"retryAfterMs": 500})
+    assert failure(None)(stage)["code"] == failure("192.0.2.2")(stage)["code"] == "SESSION_NOT_FOUND"
+    stage.after(0.5)
+    assert failure("192.0.2.1")(stage)["code"] == "SESSION_NOT_FOUND"
+    assert failure("192.0.2.1")(stage)["code"] == "RATE_LIMITED"
+    assert Client(stage, "192.0.2.1").hello((ann.welcome, 0)).listen()[2][0] == "resumed"
+
+
+def test_what_succeeds_is_no_failure(stage):
+    """An address from which any number come back is not throttled."""
+    ann = Client(stage, "192.0.2.1").hello()
+    for _ in range(300):
+        ann.lose()
+        ann = Client(stage, "192.0.2.1").hello((ann.welcome, 0))
+    assert failure("192.0.2.1")(stage)["code"] == "SESSION_NOT_FOUND"
+
+
+def test_a_failure_is_logged(stage):
+    """Which connection it was, and nothing of what it came with."""
+    with structlog.testing.capture_logs() as logs:
+        failure("192.0.2.1")(stage)
+    (entry,) = [entry for entry in logs if entry["event"] == "session not found"]
+    assert set(entry) == {"event", "log_level", "connection"}
+
+
+def test_too_many_are_away():
+    """The one whose time would be over next is given up at once, and its group hears it as of any other."""
+    stage = Stage()
+    stage.groups._sessions._rules = SessionRules(GRACE, BACKGROUND, max_away=1)
+    world = World(stage)
+    world.ann.lose()
+    world.bob.lose()
+
+    assert world.cat.listen() == [
+        ("user-left", {"userId": world.ann.id, "username": "Ann", "reason": "timeout"})
+    ]

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from peershare.core.limits import RateRules
-from peershare.core.sessions import SessionStats
 from peershare.errors import Ending
 from tests.runtime.fakes import GROUPS_RULES
 from tests.runtime.stage import BACKGROUND, GRACE, Client, Stage
@@ -590,7 +589,11 @@ class LossyClients(RuleBasedStateMachine):
         away = [player for player in with_session if player.client is None]
         assert set(groups._visits) == {player.client.id for player in online}
         assert set(groups._mailboxes) == set(hub._connected) == {player.user_id for player in self.present()}
-        assert self.sessions.stats() == SessionStats(len(with_session) - len(away), len(away))
+        stats = self.sessions.stats()
+        assert (stats.online, stats.away) == (len(with_session) - len(away), len(away))
+        kept = sum(session.replay.size for session in self.sessions._sessions.values())
+        assert kept <= stats.replay_bytes
+        assert with_session or not stats.replay_bytes
         assert set(groups._connections.values()) == {
             player.client.id for player in with_session if player.client is not None
         }
