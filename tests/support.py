@@ -13,9 +13,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import ClassVar, Self
 
 import pytest
+from websockets.sync.server import serve
 
 SHARED = Path(__file__).parents[2] / "shared"
 VECTORS = SHARED / "vectors"
@@ -219,6 +221,15 @@ class RawClient:
 
     def __exit__(self, *_: object) -> None:
         self.sock.close()
+
+
+@contextmanager
+def closing_server(code: int, reason: str) -> Iterator[int]:
+    """The port of a server that takes each WebSocket, and closes it with this code."""
+    with serve(lambda websocket: websocket.close(code, reason), "127.0.0.1", 0) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server.socket.getsockname()[1]
+        server.shutdown()
 
 
 def pair(port: int) -> tuple[RawClient, RawClient, str]:

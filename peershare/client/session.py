@@ -5,6 +5,7 @@ is said goes into the ledger, and from there to whichever connection there is. T
 program that asks and takes no events has its answers all the same.
 """
 
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import count
@@ -23,6 +24,7 @@ from wsproto.utilities import LocalProtocolError
 
 from peershare.client.events import Backlog, Connected, Event, Happening, Lost, Recovered, SessionLost
 from peershare.client.ledger import CONFIRM_EVERY, Ledger, comes_back, full_jitter
+from peershare.core.limits import GRANTED, Allowance, RateRules
 from peershare.errors import Ending, ErrorCode
 from peershare.messages import (
     Ack,
@@ -48,12 +50,16 @@ from peershare.wire.client_codec import Heard, NoServerMessage, Unknown, decode_
 _CONNECT_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 2.0
 _ACK_INTERVAL = 10.0
+# In seconds: how long a pong may take, at most and at least; between them, half of the server's own interval.
+_PATIENCE, _LEAST_PATIENCE = 10.0, 2.0
+# In seconds: who was connected for so long waits for the next connection as for a first one.
+_SETTLED = 5.0
 _LONGEST_PAUSE = 60.0  # seconds; who asks for more is asked again all the same
 _MAX_MESSAGE = 1 << 24  # bytes; the server's are bounded by what its clients may send it
 _AGAIN = Ending.DRAINING.value.code  # what a side says that will be back
 _PATH = "/ws"  # where a URL names none
 _HELLO = "#hello"  # its requestId; all that begin with # are ours
-_TRY_LATER = frozenset({429, 500, 502, 503, 504})
+_TRY_LATER = frozenset({404, 429, 500, 502, 503, 504})  # a proxy may not know yet where we are
 
 
 class CannotConnect(Exception):  # noqa: N818 - as the standard library's ConnectionError
@@ -91,7 +97,7 @@ async def open_session(
     CannotConnect where there is no connection at first, unless it is `patient` and tries on.
     """
     session = Session(url, wait, patient=patient)
-    failure: Exception | None = None
+    failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         failure = await nursery.start(session._run)  # noqa: SLF001 - this is its other half
         if failure is None:
@@ -99,7 +105,7 @@ async def open_session(
             session._living.shield = True  # noqa: SLF001
             try:
                 yield session
-            except Exception as error:  # noqa: BLE001 - the program's: raised below, and not in a group
+            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - raised below, and not in a group
                 failure = error
             finally:
                 await session._close()  # noqa: SLF001
@@ -123,6 +129,9 @@ class Session:
         self._patient = patient
         self._living = trio.CancelScope()  # its tasks
         self._ledger = Ledger()
+        self._own_id = UserId("")  # of the connection, which counts if no session is resumed on it
+        self._pace = _pace({})
+        self._opened_at = math.inf
         self._asides: list[str] = []  # what is said about the session, and not in it
         self._changed = trio.lowlevel.ParkingLot()  # the ledger
         self._websocket: WebSocketConnection | None = None
@@ -140,7 +149,7 @@ class Session:
 
         `request_id` comes back in the answer, as `receive` shows; those that begin with # are the session's
         own. Waits while 256 messages may not have arrived. If cancelled then, it was not said. Raises
-        SessionOver.
+        SessionOver, and ValueError where it is larger than the server's `messageSize`.
         """
         await self._say(encode_client(message, request_id))
 
@@ -188,6 +197,10 @@ class Session:
             await self._changed.park()
         if self.over is not None:
             raise self.over
+        if self._ledger.session is not None:
+            largest = self._ledger.session.limits.get("messageSize", _MAX_MESSAGE)
+            if len(text.encode()) > largest:
+                raise ValueError(f"the server takes no message of more than {largest} bytes")
         number = self._ledger.say(text)
         if request_id is not None and answer is not None:
             self._asked[request_id] = (number, answer)
@@ -236,14 +249,16 @@ class Session:
         is_first = True
 
         def opened() -> None:
-            nonlocal attempt, is_first
-            attempt = 0
+            nonlocal is_first
             if is_first:
                 is_first = False
                 task_status.started(None)
 
         while self.over is None:
+            self._opened_at = math.inf
             failure = await self._connect(opened)
+            if trio.current_time() - self._opened_at > _SETTLED:
+                attempt = 0
             if failure is not None and is_first and not self._patient:
                 task_status.started(failure)
                 return
@@ -276,7 +291,7 @@ class Session:
                 nursery.cancel_scope.cancel()
         except* ConnectionRejected as rejected:
             failure = self._rejected(rejected)
-        except* (HandshakeError, OSError, trio.BrokenResourceError, trio.TooSlowError, ValueError) as group:
+        except* (HandshakeError, OSError, trio.BrokenResourceError, trio.TooSlowError) as group:
             error = _first(group)
             failure = CannotConnect(f"{self._url} can't be reached: {error or type(error).__name__}")
         except* LocalProtocolError:
@@ -303,8 +318,9 @@ class Session:
         nursery.start_soon(self._acknowledge)
         try:
             await websocket.send_message(encode_client(self._ledger.hello(), _HELLO))
-            while self._hear(decode_server(await websocket.get_message())):
-                pass
+            while self._hear(heard := decode_server(await websocket.get_message())):
+                if heard.request_id == _HELLO and isinstance(heard.message, Error):
+                    await websocket.send_message(encode_client(self._ledger.hello(), _HELLO))
             with trio.move_on_after(_CLOSE_TIMEOUT):
                 await websocket.aclose(_AGAIN if self.over is None else 1000, "")
         except ConnectionClosed as closed:
@@ -323,8 +339,7 @@ class Session:
         message = heard.message
         match message:
             case ConnectionEstablished(user_id):
-                if self._ledger.session is None:
-                    self.user_id = user_id
+                self._own_id = user_id
             case Welcome():
                 self._begin(message)
             case Resumed():
@@ -332,8 +347,7 @@ class Session:
             case ServerDraining(reconnect_in_ms):
                 self._pause = reconnect_in_ms / 1000
             case Error() if heard.request_id == _HELLO:
-                self._begin_anew(message)
-                return False
+                return self._begin_anew(message)
             case _:
                 self._note_group(message)
                 self._pass_on(heard)
@@ -345,6 +359,8 @@ class Session:
         is_new = self._ledger.session is None
         self._ledger.session = welcome
         if is_new:
+            self.user_id = self._own_id
+            self._pace = _pace(welcome.limits)
             self._tell(Connected(self.user_id))
             self._open()
 
@@ -359,8 +375,8 @@ class Session:
         self._asides.append(encode_client(Ack(Count(self._ledger.received))))
         self._open()
 
-    def _begin_anew(self, error: Error) -> None:
-        """The server does not take us for the one that we were. Another connection says who we are now."""
+    def _begin_anew(self, error: Error) -> bool:
+        """We are not taken for the one that we were. Whether to say hello again, as somebody new."""
         if error.code == ErrorCode.RATE_LIMITED:
             self._pause = (error.details or {}).get("retryAfterMs", 0) / 1000
         elif error.code != ErrorCode.SESSION_NOT_FOUND:
@@ -370,6 +386,8 @@ class Session:
             self._ledger = Ledger()
             self.group_id = None
             self._tell(SessionLost())
+            return True
+        return False
 
     def _pass_on(self, heard: Heard) -> None:
         """To whom asked, or as an event."""
@@ -394,6 +412,7 @@ class Session:
 
     def _open(self) -> None:
         self._is_open = True
+        self._opened_at = trio.current_time()
         self._changed.unpark_all()
 
     def _fail(self, asked: dict[str, tuple[int, "_Answer"]], why: Exception) -> None:
@@ -410,8 +429,14 @@ class Session:
                 if text is None:
                     await self._changed.park()
                     continue
+                await self._keep_pace()
                 await websocket.send_message(text)
                 self._changed.unpark_all()
+
+    async def _keep_pace(self) -> None:
+        """Below the server's rate: what it refuses counts as arrived, and would not be said again."""
+        while self._pace.ask(trio.current_time()) is not GRANTED:  # noqa: ASYNC110 - time is what it waits for
+            await trio.sleep(self._pace.retry_after(trio.current_time()))
 
     def _next_text(self) -> str | None:
         if not self._is_open:
@@ -419,16 +444,19 @@ class Session:
         return self._asides.pop(0) if self._asides else self._ledger.next_unwritten()
 
     async def _watch(self, nursery: trio.Nursery, websocket: WebSocketConnection) -> None:
-        """A server that answers no ping for as long as it would wait for us is dead."""
+        """A server that does not answer in time is dead. We must find out long before it gives us up."""
         with suppress(ConnectionClosed):
-            while True:
-                session = self._ledger.session
-                patience = session.heartbeat.timeout_ms / 1000 if session else 2 * _CONNECT_TIMEOUT
-                with trio.move_on_after(patience) as waiting:
+            with trio.move_on_after(_CONNECT_TIMEOUT):
+                while not self._is_open:
+                    await self._changed.park()
+            while self._is_open and self._ledger.session is not None:
+                interval = self._ledger.session.heartbeat.interval_ms / 1000
+                with trio.move_on_after(max(_LEAST_PATIENCE, min(_PATIENCE, interval / 2))) as waiting:
                     await websocket.ping()
                 if waiting.cancelled_caught:
-                    nursery.cancel_scope.cancel()
-                await trio.sleep(patience / 2)
+                    break
+                await trio.sleep(interval / 2)
+            nursery.cancel_scope.cancel()
 
     async def _acknowledge(self) -> None:
         while True:
@@ -443,13 +471,17 @@ class Session:
 
 
 async def _open_stream(url: str) -> trio.abc.Stream:
-    """Raises OSError, and ValueError for what is no such URL."""
-    parts = urlsplit(url)
+    """Raises OSError, also for what is no such URL."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "wss" else 80)
+    except ValueError as error:
+        raise OSError(str(error)) from error
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise ValueError("a URL begins with ws:// or wss://")
+        raise OSError("a URL begins with ws:// or wss://")
     if parts.scheme == "ws":
-        return await trio.open_tcp_stream(parts.hostname, parts.port or 80)
-    stream = await trio.open_ssl_over_tcp_stream(parts.hostname, parts.port or 443, https_compatible=True)
+        return await trio.open_tcp_stream(parts.hostname, port)
+    stream = await trio.open_ssl_over_tcp_stream(parts.hostname, port, https_compatible=True)
     await stream.do_handshake()
     return stream
 
@@ -491,6 +523,11 @@ class _Below(trio.abc.Stream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+def _pace(limits: dict[str, int]) -> Allowance:
+    """With room for messages that the network delays, and then delivers at once."""
+    return Allowance(RateRules(limits.get("messageRate", 50) * 0.8, limits.get("messageBurst", 100) * 0.5))
 
 
 def _retry_after(rejected: ConnectionRejected) -> float:

@@ -9,7 +9,16 @@ from typing import Protocol
 
 import trio
 
-from peershare.client import AnswerLost, CannotConnect, Happening, Heard, Session, SessionOver, open_session
+from peershare.client import (
+    AnswerLost,
+    CannotConnect,
+    Happening,
+    Heard,
+    Refused,
+    Session,
+    SessionOver,
+    open_session,
+)
 from peershare.console.syntax import BadLine, read
 from peershare.messages import Ping
 
@@ -110,14 +119,13 @@ async def _say_all(session: Session, end: End) -> None:
         async for line in lines:
             if line.strip():
                 await _say(session, end, line)
-    with trio.move_on_after(end.patience), suppress(AnswerLost):
+    with trio.move_on_after(end.patience), suppress(AnswerLost, Refused):  # whatever it is, it came last
         await session.ask(Ping())
 
 
 async def _say(session: Session, end: End, line: str) -> None:
     try:
         received = read(line, session.user_id)
-    except BadLine as bad:
-        end.complain(line, str(bad))
-    else:
         await session.send(received.message, received.request_id)
+    except (BadLine, ValueError) as bad:
+        end.complain(line, str(bad))

@@ -31,7 +31,7 @@ from peershare.messages import (
     UserLeft,
 )
 from tests.chaos import Proxy
-from tests.support import free_port, running
+from tests.support import closing_server, free_port, running
 
 NOBODY = GroupId("0f8b7c3e-5d2a-4c1b-9e6f-a1b2c3d4e5f6")
 
@@ -318,3 +318,64 @@ async def test_the_example_in_the_docs(url):
             await bob.ask(JoinGroup(said[0][1], "Bob"))
             assert (await until(bob, SignalFrom)).data == {"hello": "Bob"}
         nursery.cancel_scope.cancel()
+
+
+async def test_what_is_said_while_the_connection_is_lost(server, url):
+    """All of it arrives, once and in order, though it is more than the server lets anybody say at once."""
+    proxy = Proxy(server.port, seed=1)
+    async with trio.open_nursery() as nursery:
+        by_proxy = f"ws://127.0.0.1:{await nursery.start(proxy.run)}/ws"
+        async with open_session(by_proxy, wait=lambda _: 0.1) as ann, open_session(url) as bob:
+            group = await ann.ask(CreateGroup("Team", "ann"))
+            await bob.ask(JoinGroup(group.group_id, "bob"))
+            proxy.refusing = True
+            for link in list(proxy.links):
+                await link.cut()
+            await until(ann, Lost)
+            for number in range(200):
+                await ann.send(Signal(bob.user_id, number))
+            proxy.refusing = False
+            heard = [(await until(bob, SignalFrom)).data for _ in range(200)]
+            assert heard == list(range(200))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_that_dies_without_a_word(tmp_path):
+    """It is noticed in time to come back, also where the grace is as short as the heartbeat."""
+    settings = {"WS_HEARTBEAT_INTERVAL": 3000, "SESSION_GRACE": 3, "SESSION_GRACE_BACKGROUND": 3}
+    with running(tmp_path, **settings) as server:
+        proxy = Proxy(server.port, seed=1)
+        async with trio.open_nursery() as nursery:
+            by_proxy = f"ws://127.0.0.1:{await nursery.start(proxy.run)}/ws"
+            async with open_session(by_proxy, wait=lambda _: 0.1) as ann:
+                await ann.ask(CreateGroup("Team", "ann"))
+                [link] = proxy.links
+                nursery.start_soon(link.stall, 3600)
+                with trio.fail_after(20):
+                    assert (await until(ann, Recovered)).recovered
+            nursery.cancel_scope.cancel()
+
+
+async def test_who_is_turned_away_again_and_again_waits_longer():
+    """Also where each connection seemed to go well at first."""
+    attempts = []
+
+    def wait(attempt: int) -> float:
+        attempts.append(attempt)
+        return 0.01
+
+    with closing_server(4008, "reading too slowly") as port:
+        async with open_session(f"ws://127.0.0.1:{port}", wait=wait) as ann:
+            with trio.fail_after(10):
+                while len(attempts) < 5:
+                    assert isinstance(await ann.receive(), Lost)
+    assert attempts[:5] == [0, 1, 2, 3, 4]
+
+
+async def test_a_message_that_is_too_large(url):
+    """It is refused where it is said, and the session goes on."""
+    async with open_session(url) as ann:
+        await ann.ask(Ping())
+        with pytest.raises(ValueError, match="no message of more than 65536 bytes"):
+            await ann.send(Signal(NOBODY, "x" * 70_000))
+        await ann.ask(Ping())

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.support import RawClient, environment, eventually, free_port, running
+from tests.support import RawClient, closing_server, environment, eventually, free_port, running
 
 NOBODY = "0f8b7c3e-5d2a-4c1b-9e6f-a1b2c3d4e5f6"
 
@@ -120,10 +120,24 @@ def test_nobody_reads(server):
         assert process.stderr.read() == ""
 
 
-def test_a_session_that_is_over(tmp_path):
+def test_a_session_that_is_over():
     """It ends, and says with which close code, though there might be more to say."""
-    with running(tmp_path, MAX_MESSAGE_SIZE=1024) as server, start(server) as process:
-        process.stdin.write(f"signal to={NOBODY} data={'x' * 2000}\n")
-        process.stdin.flush()
+    with closing_server(4500, "not admitted") as port, start(port) as process:
         assert process.wait(10) == 1
-        assert process.stderr.read() == "peershare: closed with 1009 message too big\n"
+        assert process.stderr.read() == "peershare: closed with 4500 not admitted\n"
+
+
+def test_a_message_that_is_too_large(tmp_path):
+    """It is not sent, and the others go on."""
+    with running(tmp_path, MAX_MESSAGE_SIZE=1024) as server:
+        status, heard, complaints = talk(server, f"ping\nsignal to={NOBODY} data={'x' * 2000}\nping\n")
+        assert status == 1
+        assert [line.get("type") for line in heard] == [None, "pong", "pong"]
+        assert "the server takes no message of more than 1024 bytes" in complaints
+
+
+def test_more_than_may_be_said_at_once(server):
+    """All of it is said, as fast as the server takes it, and answered before it ends."""
+    status, heard, complaints = talk(server, "ping\n" * 200)
+    assert (status, complaints) == (0, "")
+    assert [line.get("type") for line in heard].count("pong") == 200

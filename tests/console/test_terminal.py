@@ -15,7 +15,7 @@ import trio
 from pexpect.fdpexpect import fdspawn
 
 from tests.chaos import Proxy
-from tests.support import RawClient, environment, running
+from tests.support import RawClient, closing_server, environment
 
 CTRL_C, CTRL_D, TAB, UP, ENTER = "\x03", "\x04", "\t", "\x1b[A", "\r"
 
@@ -126,9 +126,10 @@ async def test_what_happens_to_the_connection(server, nursery):
     nursery.cancel_scope.cancel()
 
 
-def test_a_server_that_ends_it(tmp_path):
+def test_a_server_that_ends_it():
     """With a close code that says not to come back: the prompt ends too, and the code is told."""
-    with running(tmp_path, MAX_MESSAGE_SIZE=1024) as server, terminal(server.port) as child:
-        child.send('signal to=0f8b7c3e-5d2a-4c1b-9e6f-a1b2c3d4e5f6 data="' + "x" * 1500 + '"' + ENTER)
-        child.expect("closed with 1009 message too big")
+    with closing_server(4500, "not admitted") as port:
+        child = Terminal(port)
+        child.expect("closed with 4500 not admitted")
         assert child.process.wait(10) == 1
+        child.close()
