@@ -485,13 +485,14 @@ async def test_a_client_with_a_heartbeat(world, autojump_clock):
 
 
 async def test_the_end_of_the_server(world, autojump_clock):
-    """Who is in hears 1001, and so does one who still waits to be let in."""
+    """Who is in hears 1001, and so does one who still waits to be let in; he may have the ID for a moment, if
+    its holder is told before him."""
     ann = await world.client(ANN, answers=False)
     other = await world.client(NOT_ANN)
     await trio.sleep(1)
     await world.house.roster.drain()
     assert (ann.code, other.code) == (1001, 1001)
-    assert other.types == []
+    assert other.types in ([], ["OPEN"])
     assert world.ids == []
     assert world.house.peers._lines == {}
 
