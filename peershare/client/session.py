@@ -318,6 +318,7 @@ class Session:
         nursery.start_soon(self._acknowledge)
         try:
             await websocket.send_message(encode_client(self._ledger.hello(), _HELLO))
+            self._pace.ask(trio.current_time())
             while self._hear(heard := decode_server(await websocket.get_message())):
                 if heard.request_id == _HELLO and isinstance(heard.message, Error):
                     await websocket.send_message(encode_client(self._ledger.hello(), _HELLO))

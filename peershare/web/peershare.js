@@ -356,7 +356,6 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	}
 
 	#hello() {
-		this.#pace = new Pace(this.limits);
 		this.#isResuming = this.#session !== null;
 		// A page that was reloaded has no state that what it missed could be added to: it asks for the whole.
 		const received = this.#isReloaded ? Number.MAX_SAFE_INTEGER : this.#ledger.received;
@@ -532,7 +531,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		this.#session = { sessionId, resumeToken };
 		this.#heartbeat = heartbeat.intervalMs;
 		this.limits = limits;
-		this.#pace = new Pace(limits);
+		if (!this.#isResuming || this.#isReloaded) this.#pace = new Pace(limits); // no resume brings a new one
 		if (this.#isResuming) return; // `resumed` follows
 		this.userId = this.#ownId;
 		const { groupId, groupName } = this.#remembered;
