@@ -70,10 +70,8 @@ class Ledger:
     def has_unwritten(self) -> bool:
         return self.written < len(self.unconfirmed)
 
-    def next_unwritten(self) -> str | None:
-        """What to write next. It counts as written."""
-        if not self.has_unwritten:
-            return None
+    def next_unwritten(self) -> str:
+        """What to write next, if there is anything. It counts as written."""
         self.written += 1
         return self.unconfirmed[self.written - 1]
 

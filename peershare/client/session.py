@@ -23,7 +23,7 @@ from trio_websocket import (
 from wsproto.utilities import LocalProtocolError
 
 from peershare.client.events import Backlog, Connected, Event, Happening, Lost, Recovered, SessionLost
-from peershare.client.ledger import CONFIRM_EVERY, Ledger, comes_back, full_jitter
+from peershare.client.ledger import Ledger, comes_back, full_jitter
 from peershare.core.limits import GRANTED, Allowance, RateRules
 from peershare.errors import Ending, ErrorCode
 from peershare.messages import (
@@ -50,6 +50,8 @@ from peershare.wire.client_codec import Heard, NoServerMessage, Unknown, decode_
 _CONNECT_TIMEOUT = 10.0
 _CLOSE_TIMEOUT = 2.0
 _ACK_INTERVAL = 10.0
+# After so many messages we ask whether they have arrived.
+_ASK_EVERY = 25
 # In seconds: how long a pong may take, at most and at least; between them, half of the server's own interval.
 _PATIENCE, _LEAST_PATIENCE = 10.0, 2.0
 # In seconds: who was connected for so long waits for the next connection as for a first one.
@@ -131,6 +133,7 @@ class Session:
         self._ledger = Ledger()
         self._own_id = UserId("")  # of the connection, which counts if no session is resumed on it
         self._pace = _pace({})
+        self._window = _ASK_EVERY + 1  # how many messages that are not confirmed a connection carries
         self._opened_at = math.inf
         self._asides: list[str] = []  # what is said about the session, and not in it
         self._changed = trio.lowlevel.ParkingLot()  # the ledger
@@ -148,8 +151,8 @@ class Session:
         """Say it, now or when the connection is back; exactly once, if the session lives.
 
         `request_id` comes back in the answer, as `receive` shows; those that begin with # are the session's
-        own. Waits while 256 messages may not have arrived. If cancelled then, it was not said. Raises
-        SessionOver, and ValueError where it is larger than the server's `messageSize`.
+        own. Waits while there is no session yet, or 256 messages may not have arrived. If cancelled then, it
+        was not said. Raises SessionOver, and ValueError where it is larger than the server's `messageSize`.
         """
         await self._say(encode_client(message, request_id))
 
@@ -193,20 +196,24 @@ class Session:
 
     async def _say(self, text: str, request_id: str | None = None, answer: "_Answer | None" = None) -> None:
         await trio.lowlevel.checkpoint()
-        while self._ledger.is_full and self.over is None:
+        while (self._ledger.session is None or self._ledger.is_full) and self.over is None:
             await self._changed.park()
         if self.over is not None:
             raise self.over
-        if self._ledger.session is not None:
-            largest = self._ledger.session.limits.get("messageSize", _MAX_MESSAGE)
-            if len(text.encode()) > largest:
-                raise ValueError(f"the server takes no message of more than {largest} bytes")
+        self._check_size(text)
         number = self._ledger.say(text)
         if request_id is not None and answer is not None:
             self._asked[request_id] = (number, answer)
-        if self._ledger.sent % CONFIRM_EVERY == 0:
+        if self._ledger.sent % _ASK_EVERY == 0:
             self._ask_for_confirmation()
         self._changed.unpark_all()
+
+    def _check_size(self, text: str) -> None:
+        """The server would close for good over a larger one. Raises ValueError."""
+        limits = self._ledger.session.limits if self._ledger.session else {}
+        largest = limits.get("messageSize", _MAX_MESSAGE)
+        if len(text.encode()) > largest:
+            raise ValueError(f"the server takes no message of more than {largest} bytes")
 
     def _ask_for_confirmation(self) -> None:
         """A pong says that all before its ping has arrived; the server has no other way to."""
@@ -362,6 +369,8 @@ class Session:
         if is_new:
             self.user_id = self._own_id
             self._pace = _pace(welcome.limits)
+            self._pace.ask(trio.current_time())  # for the hello
+            self._window = max(_ASK_EVERY + 1, welcome.limits.get("messageBurst", 100) // 2)
             self._tell(Connected(self.user_id))
             self._open()
 
@@ -426,22 +435,26 @@ class Session:
     async def _write(self, websocket: WebSocketConnection) -> None:
         with suppress(ConnectionClosed):  # the reader finds out as well
             while True:
-                text = self._next_text()
-                if text is None:
+                if not self._has_text:
                     await self._changed.park()
                     continue
-                await self._keep_pace()
-                await websocket.send_message(text)
-                self._changed.unpark_all()
+                await self._keep_pace()  # before it is taken, for what is taken counts as written
+                if self._has_text:
+                    await websocket.send_message(self._next_text())
+                    self._changed.unpark_all()
 
     async def _keep_pace(self) -> None:
         """Below the server's rate: what it refuses counts as arrived, and would not be said again."""
         while self._pace.ask(trio.current_time()) is not GRANTED:  # noqa: ASYNC110 - time is what it waits for
             await trio.sleep(self._pace.retry_after(trio.current_time()))
 
-    def _next_text(self) -> str | None:
-        if not self._is_open:
-            return None
+    @property
+    def _has_text(self) -> bool:
+        """Whether there is something to write now. A network that stalls delivers all of it in one moment."""
+        may_go_on = self._ledger.has_unwritten and self._ledger.written < self._window
+        return self._is_open and (bool(self._asides) or may_go_on)
+
+    def _next_text(self) -> str:
         return self._asides.pop(0) if self._asides else self._ledger.next_unwritten()
 
     async def _watch(self, nursery: trio.Nursery, websocket: WebSocketConnection) -> None:
@@ -528,7 +541,8 @@ class _Below(trio.abc.Stream):
 
 def _pace(limits: dict[str, int]) -> Allowance:
     """With room for messages that the network delays, and then delivers at once."""
-    return Allowance(RateRules(limits.get("messageRate", 50) * 0.8, limits.get("messageBurst", 100) * 0.5))
+    burst = max(1, limits.get("messageBurst", 100) // 2)
+    return Allowance(RateRules(limits.get("messageRate", 50) * 0.8, burst))
 
 
 def _retry_after(rejected: ConnectionRejected) -> float:

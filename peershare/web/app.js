@@ -198,6 +198,6 @@ addEventListener("popstate", () => {
 	goOut();
 	route();
 });
-// A page that the browser had put aside: its connections are gone.
+// The browser had put it aside: its connections are gone.
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 route();

@@ -9,7 +9,8 @@
  */
 
 const MAX_UNCONFIRMED = 256; // as much as the server keeps in the other direction
-const CONFIRM_EVERY = 50; // messages, after which each side learns how many have arrived
+const CONFIRM_EVERY = 25; // messages, after which each side learns how many have arrived
+const WINDOW = 50; // that are not confirmed: what stalls on the way arrives in one moment
 const ACK_INTERVAL = 10_000; // ms, after which something new is acknowledged
 const PATIENCE = 10_000; // ms for a connection to open, and for a pong
 const IMPATIENCE = 3_000; // the same where there is a reason to doubt the connection
@@ -60,7 +61,7 @@ class Ledger {
 	}
 
 	get hasUnwritten() {
-		return this.#written < this.#unconfirmed.length;
+		return this.#written < Math.min(this.#unconfirmed.length, WINDOW);
 	}
 
 	/** What to write next. It counts as written. */
@@ -105,7 +106,7 @@ class Ledger {
 
 /**
  * Keeps below the server's message rate: a refused `signal` would be lost. Half of its burst and four fifths of its
- * rate leave room for messages that the network delays and then delivers at once.
+ * rate leave room for delays.
  */
 class Pace {
 	#gap; // ms between two messages
@@ -448,6 +449,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		if (!ask) return;
 		this.#asks.delete(requestId);
 		this.#ledger.confirm(ask.said);
+		this.#flush();
 		if (isRefusal) ask.reject(new Refused(answer));
 		else ask.resolve(answer);
 	}

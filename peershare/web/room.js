@@ -143,13 +143,13 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		return this.#joining;
 	}
 
-	/** The mesh is there before we are, since others call as soon as they hear of us. */
+	/** The mesh comes first, since others call as soon as they hear of us. */
 	async #join() {
 		if (!canCall()) throw new Error(NO_WEBRTC);
 		if (this.mesh && this.client.inCall) return void (await this.client.joinCall(this.devices.state)); // to a late ring
 		this.#iceServers ??= await iceServers();
 		if (this.client.state === "closed") return;
-		this.devices.open(); // meanwhile: what is not there yet is sent as soon as it is
+		this.devices.open(); // meanwhile: it is sent as soon as it is there
 		this.mesh?.close();
 		const mesh = (this.mesh = this.#makeMesh(this.#iceServers ?? []));
 		const { state } = this.devices;
@@ -259,7 +259,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		this.#changed();
 	}
 
-	/** Where two have opened it at the same time, the one with the lesser ID is where all meet. @param {Place & {by: string}} where */
+	/** Of two places, all meet where the ID is less. @param {Place & {by: string}} where */
 	#hearWhere(where) {
 		if (where.id >= (this.moved?.id ?? this.group?.id ?? "~")) return;
 		this.moved = where;

@@ -16,7 +16,8 @@ def ledger() -> Ledger:
 
 def written(ledger: Ledger) -> list[str]:
     texts = []
-    while (text := ledger.next_unwritten()) is not None:
+    while ledger.has_unwritten:
+        text = ledger.next_unwritten()
         texts.append(text)
     return texts
 

@@ -379,3 +379,39 @@ async def test_a_message_that_is_too_large(url):
         with pytest.raises(ValueError, match="no message of more than 65536 bytes"):
             await ann.send(Signal(NOBODY, "x" * 70_000))
         await ann.ask(Ping())
+
+
+async def test_much_is_said_before_leaving(url):
+    """What was said goes first, and leaving is heard as leaving."""
+    async with open_session(url) as ann:
+        async with open_session(url) as bob:
+            group = await ann.ask(CreateGroup("Team", "ann"))
+            await bob.ask(JoinGroup(group.group_id, "bob"))
+            for number in range(60):
+                await bob.send(Signal(ann.user_id, number))
+        assert [(await until(ann, SignalFrom)).data for _ in range(60)] == list(range(60))
+        assert (await until(ann, UserLeft)).reason == "left"
+
+
+async def test_a_network_that_stalls_while_much_is_said(server, url):
+    """What it then delivers in one moment is no more than the server takes at once."""
+    proxy = Proxy(server.port, seed=1)
+    async with trio.open_nursery() as nursery:
+        by_proxy = f"ws://127.0.0.1:{await nursery.start(proxy.run)}/ws"
+        async with open_session(by_proxy) as ann, open_session(url) as bob:
+            group = await ann.ask(CreateGroup("Team", "ann"))
+            await bob.ask(JoinGroup(group.group_id, "bob"))
+            [link] = proxy.links
+            nursery.start_soon(link.stall, 4)
+            for number in range(200):
+                await ann.send(Signal(bob.user_id, number))
+            assert [(await until(bob, SignalFrom)).data for _ in range(200)] == list(range(200))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_takes_one_message_at_a_time(tmp_path):
+    """It gets one at a time."""
+    with running(tmp_path, MESSAGE_RATE=10, MESSAGE_BURST=1) as server, trio.fail_after(10):
+        async with open_session(f"ws://127.0.0.1:{server.port}") as ann:
+            for _ in range(5):
+                await ann.ask(Ping())
