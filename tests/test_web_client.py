@@ -476,6 +476,7 @@ def test_who_was_away_for_too_long_comes_back_to_the_group(invite, tmp_path):
         bob.join(link.replace(str(server.port), str(network.port)))
         ann.call()
         bob.call()
+        bob.sees("Ann")
         with network.down():
             expect(bob.page.get_by_text("Reconnecting")).to_be_visible()
             expect(ann.member("Bob")).to_have_count(0)
