@@ -159,7 +159,7 @@ class Session:
     async def ask(self, message: ClientMessage) -> ServerMessage | Unknown:
         """Say it and wait for its answer, which is no event then. Not for what has none (docs/protocol.md).
 
-        If cancelled, it may have been said. Raises Refused, AnswerLost, SessionOver.
+        If cancelled, it may have been said. Raises Refused, AnswerLost, and what `send` raises.
         """
         answer = _Answer()
         request_id = f"#{next(self._numbers)}"
