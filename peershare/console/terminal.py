@@ -4,18 +4,31 @@ prompt_toolkit's application is asyncio's, so it runs in a thread, one for the w
 lives, whatever is printed finds its place above the prompt.
 """
 
+import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 import trio
 from prompt_toolkit import PromptSession
 from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
+from prompt_toolkit.input.vt100 import Vt100Input
 from prompt_toolkit.patch_stdout import patch_stdout
 
 from peershare.client import Happening, Heard
 from peershare.console.syntax import Known, candidates, shown
+
+
+class Keyboard(Vt100Input):
+    """Every key is the prompt's, also one that is pressed while something is printed above it.
+
+    For that moment prompt_toolkit would give the terminal back, as for a program that reads from it: a Ctrl-D
+    would be gone, and Ctrl-C be a signal.
+    """
+
+    def cooked_mode(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class Terminal(Completer):
@@ -26,7 +39,9 @@ class Terminal(Completer):
 
     def __init__(self) -> None:
         self._known = Known()
-        self._prompt: PromptSession[str] = PromptSession("> ", completer=self, complete_while_typing=False)
+        self._prompt: PromptSession[str] = PromptSession(
+            "> ", completer=self, complete_while_typing=False, input=Keyboard(sys.stdin)
+        )
         self._ended = False
 
     async def read(self, lines: trio.MemorySendChannel[str]) -> None:

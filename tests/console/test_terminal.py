@@ -13,7 +13,9 @@ import pexpect
 import pytest
 import trio
 from pexpect.fdpexpect import fdspawn
+from prompt_toolkit.keys import Keys
 
+from peershare.console.terminal import Keyboard
 from tests.chaos import Proxy
 from tests.support import RawClient, closing_server, environment
 
@@ -33,6 +35,10 @@ class Terminal(fdspawn):
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), inner)
         self.process = subprocess.Popen(command, env=settings, start_new_session=True, **streams)
         os.close(inner)
+
+    def wait_for_the_prompt(self) -> None:
+        """Below what was printed: the cursor is shown again, and the history is there."""
+        self.expect_exact("\x1b[?25h")
 
     def has_ended(self) -> bool:
         """With a good status, and no traceback on the screen."""
@@ -104,8 +110,20 @@ def test_completion_and_history(server):
         child.expect(bob.user_id[4:])
         child.send(" data=1" + ENTER)
         assert bob.hear()["payload"]["data"] == 1
+        child.expect(r"> signal to=\S+ data=1\r\n")
+        child.wait_for_the_prompt()
         child.send(UP + ENTER)
         assert bob.hear()["payload"]["data"] == 1
+
+
+def test_a_key_while_something_is_printed():
+    """Is the prompt's like any other: the terminal makes no signal of Ctrl-C and no end of file of Ctrl-D."""
+    screen, inner = pty.openpty()
+    with os.fdopen(screen, "wb", buffering=0) as hands, os.fdopen(inner, encoding="utf-8") as stdin:
+        keyboard = Keyboard(stdin)
+        with keyboard.raw_mode(), keyboard.cooked_mode():
+            hands.write((CTRL_C + CTRL_D).encode())
+            assert [pressed.key for pressed in keyboard.read_keys()] == [Keys.ControlC, Keys.ControlD]
 
 
 async def test_what_happens_to_the_connection(server, nursery):
