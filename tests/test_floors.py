@@ -79,7 +79,7 @@ ONE_FILE_ONLY = {
     "msgspec": {"peershare.wire.client_codec", "peershare.wire.codec", "peershare.wire.peerjs"},
     "prometheus_client": {"peershare.doors.metrics"},
     "prompt_toolkit": {"peershare.console.terminal"},
-    "trio_websocket": {"peershare.client.session", "peershare.doors.websocket"},
+    "trio_websocket": {"peershare.client.session", "peershare.client.websocket", "peershare.doors.websocket"},
 }
 
 # No clock, no random, no JSON, no logging, no I/O: ids and times come in (DESIGN.md, section 1).

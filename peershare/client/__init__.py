@@ -1,10 +1,13 @@
 """A client of PeerShare for Trio: one session that is lost and comes back by itself. docs/client.md.
 
-session     The connection, and the tasks around it. `open_session` is the way in.
+session     One connection after another, and the tasks around it. `open_session` is the way in.
+websocket   One connection, and why there is none.
+answers     Who asked, and waits.
 events      What the program hears, and where it waits: pure, no I/O.
 ledger      What both sides have counted, and what is to be said again: pure as well.
 """
 
+from peershare.client.answers import AnswerLost, Refused
 from peershare.client.events import (
     Connected,
     Event,
@@ -15,14 +18,8 @@ from peershare.client.events import (
     SessionLost,
 )
 from peershare.client.ledger import full_jitter
-from peershare.client.session import (
-    AnswerLost,
-    CannotConnect,
-    Refused,
-    Session,
-    SessionOver,
-    open_session,
-)
+from peershare.client.session import MessageTooLarge, Session, SessionOver, open_session
+from peershare.client.websocket import CannotConnect
 from peershare.wire.client_codec import Heard, Unknown
 
 __all__ = [
@@ -33,6 +30,7 @@ __all__ = [
     "Happening",
     "Heard",
     "Lost",
+    "MessageTooLarge",
     "Missed",
     "Recovered",
     "Refused",

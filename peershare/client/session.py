@@ -1,4 +1,4 @@
-"""A session over one connection after another, on trio-websocket.
+"""A session over one connection after another.
 
 One task reads, one writes, one finds out that the server is dead; a fourth, around them, connects again. What
 is said goes into the ledger, and from there to whichever connection there is. The reader waits for nobody: a
@@ -9,21 +9,14 @@ import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import count
-from typing import cast
-from urllib.parse import urlsplit, urlunsplit
 
 import trio
-from trio_websocket import (
-    ConnectionClosed,
-    ConnectionRejected,
-    HandshakeError,
-    WebSocketConnection,
-    wrap_client_stream,
-)
-from wsproto.utilities import LocalProtocolError
+from trio_websocket import ConnectionClosed, WebSocketConnection
 
+from peershare.client.answers import Answer, AnswerLost, Asked
 from peershare.client.events import Backlog, Connected, Event, Happening, Lost, Recovered, SessionLost
 from peershare.client.ledger import Ledger, comes_back, full_jitter
+from peershare.client.websocket import CONNECT_TIMEOUT, MAX_MESSAGE, CannotConnect, open_websocket
 from peershare.core.limits import GRANTED, Allowance, RateRules
 from peershare.errors import Ending, ErrorCode
 from peershare.messages import (
@@ -46,8 +39,7 @@ from peershare.messages import (
 )
 from peershare.wire.client_codec import Heard, NoServerMessage, Unknown, decode_server, encode_client
 
-# In seconds: for a connection to open; to say goodbye; and after which something new is acknowledged.
-_CONNECT_TIMEOUT = 10.0
+# In seconds: to say goodbye; and after which something new is acknowledged.
 _CLOSE_TIMEOUT = 2.0
 _ACK_INTERVAL = 10.0
 # After so many messages we ask whether they have arrived.
@@ -56,28 +48,12 @@ _ASK_EVERY = 25
 _PATIENCE, _LEAST_PATIENCE = 10.0, 2.0
 # In seconds: who was connected for so long waits for the next connection as for a first one.
 _SETTLED = 5.0
-_LONGEST_PAUSE = 60.0  # seconds; who asks for more is asked again all the same
-_MAX_MESSAGE = 1 << 24  # bytes; the server's are bounded by what its clients may send it
 _AGAIN = Ending.DRAINING.value.code  # what a side says that will be back
-_PATH = "/ws"  # where a URL names none
 _HELLO = "#hello"  # its requestId; all that begin with # are ours
-_TRY_LATER = frozenset({404, 429, 500, 502, 503, 504})  # a proxy may not know yet where we are
 
 
-class CannotConnect(Exception):  # noqa: N818 - as the standard library's ConnectionError
-    """There is no PeerShare server, or it does not let us in. The message says why."""
-
-
-class Refused(Exception):  # noqa: N818 - by the server, whose Error it carries
-    """The answer to `ask` was an error."""
-
-    def __init__(self, error: Error) -> None:
-        super().__init__(f"{error.code}: {error.message}")
-        self.error = error
-
-
-class AnswerLost(Exception):  # noqa: N818 - an outcome
-    """The answer to `ask` got lost with the connection, and what was asked may have been done."""
+class MessageTooLarge(ValueError):  # noqa: N818 - as the others
+    """The server would close for good over it. It was not said."""
 
 
 class SessionOver(Exception):  # noqa: N818 - an outcome
@@ -140,7 +116,7 @@ class Session:
         self._websocket: WebSocketConnection | None = None
         self._is_open = False  # welcomed, and what is said may be written
         self._pause = 0.0  # what the server asked for before it went, in seconds
-        self._asked: dict[str, tuple[int, _Answer]] = {}
+        self._asked = Asked()
         self._numbers = count(1)
         self._backlog = Backlog()
         self._told = trio.lowlevel.ParkingLot()  # who takes from the backlog
@@ -152,7 +128,7 @@ class Session:
 
         `request_id` comes back in the answer, as `receive` shows; those that begin with # are the session's
         own. Waits while there is no session yet, or 256 messages may not have arrived. If cancelled then, it
-        was not said. Raises SessionOver, and ValueError where it is larger than the server's `messageSize`.
+        was not said. Raises SessionOver, and MessageTooLarge where it is over the server's `messageSize`.
         """
         await self._say(encode_client(message, request_id))
 
@@ -161,13 +137,13 @@ class Session:
 
         If cancelled, it may have been said. Raises Refused, AnswerLost, and what `send` raises.
         """
-        answer = _Answer()
+        answer = Answer()
         request_id = f"#{next(self._numbers)}"
         await self._say(encode_client(message, request_id), request_id, answer)
         try:
             return await answer.wait()
         finally:
-            self._asked.pop(request_id, None)
+            self._asked.forget(request_id)
 
     async def receive(self) -> Heard | Happening:
         """The next event: a message with all that came with it, or what happens to the session.
@@ -194,7 +170,7 @@ class Session:
 
     # --- what is said ---
 
-    async def _say(self, text: str, request_id: str | None = None, answer: "_Answer | None" = None) -> None:
+    async def _say(self, text: str, request_id: str | None = None, answer: Answer | None = None) -> None:
         await trio.lowlevel.checkpoint()
         while (self._ledger.session is None or self._ledger.is_full) and self.over is None:
             await self._changed.park()
@@ -203,22 +179,23 @@ class Session:
         self._check_size(text)
         number = self._ledger.say(text)
         if request_id is not None and answer is not None:
-            self._asked[request_id] = (number, answer)
+            self._asked.expect(request_id, number, answer)
         if self._ledger.sent % _ASK_EVERY == 0:
             self._ask_for_confirmation()
         self._changed.unpark_all()
 
     def _check_size(self, text: str) -> None:
-        """The server would close for good over a larger one. Raises ValueError."""
+        """Raises MessageTooLarge."""
         limits = self._ledger.session.limits if self._ledger.session else {}
-        largest = limits.get("messageSize", _MAX_MESSAGE)
+        largest = limits.get("messageSize", MAX_MESSAGE)
         if len(text.encode()) > largest:
-            raise ValueError(f"the server takes no message of more than {largest} bytes")
+            raise MessageTooLarge(f"the server takes no message of more than {largest} bytes")
 
     def _ask_for_confirmation(self) -> None:
         """A pong says that all before its ping has arrived; the server has no other way to."""
         request_id = f"#ping {self._ledger.sent + 1}"
-        self._asked[request_id] = (self._ledger.say(encode_client(Ping(), request_id)), _Answer())
+        number = self._ledger.say(encode_client(Ping(), request_id))
+        self._asked.expect(request_id, number, Answer())
 
     async def _close(self) -> None:
         """Say goodbye if that can be done in time, and end all tasks in any case."""
@@ -278,51 +255,40 @@ class Session:
     def _finish(self, over: SessionOver) -> None:
         """There is no connection any more, and there will be none."""
         self.over = self.over or over
-        self._fail(self._asked, self.over)
+        self._asked.lose(self.over, up_to=math.inf)
         self._changed.unpark_all()
         self._told.unpark_all()
 
     async def _connect(self, opened: Callable[[], None]) -> CannotConnect | None:
         """Hold one connection, as long as it lasts. Why there was none, if so."""
-        failure: CannotConnect | None = None
         try:
-            async with trio.open_nursery() as nursery:
-                with trio.fail_after(_CONNECT_TIMEOUT):
-                    stream = await _open_stream(self._url)
-                try:
-                    websocket = await _shake_hands(nursery, stream, self._url)
-                    opened()
-                    await self._stay(nursery, websocket)
-                finally:
-                    await trio.aclose_forcefully(stream)
-                nursery.cancel_scope.cancel()
-        except* ConnectionRejected as rejected:
-            failure = self._rejected(rejected)
-        except* (HandshakeError, OSError, trio.BrokenResourceError, trio.TooSlowError) as group:
-            error = _first(group)
-            failure = CannotConnect(f"{self._url} can't be reached: {error or type(error).__name__}")
-        except* LocalProtocolError:
-            pass  # trio-websocket's reader, over a ping that it takes up after we have said close
-        if failure is None and self.over is None:
+            async with open_websocket(self._url) as websocket:
+                opened()
+                await self._stay(websocket)
+        except CannotConnect as failure:
+            self._pause = failure.retry_after
+            if failure.is_final:
+                self.over = SessionOver(1006, str(failure))
+            return failure
+        if self.over is None:
             self._tell(Lost())
-        return failure
+        return None
 
-    def _rejected(self, group: BaseExceptionGroup[ConnectionRejected]) -> CannotConnect:
-        rejected = cast("ConnectionRejected", _first(group))
-        status = rejected.status_code
-        failure = CannotConnect(f"{self._url} answers with HTTP {status}")
-        if status in _TRY_LATER:
-            self._pause = _retry_after(rejected)
-        else:
-            self.over = SessionOver(1006, str(failure))
-        return failure
-
-    async def _stay(self, nursery: trio.Nursery, websocket: WebSocketConnection) -> None:
+    async def _stay(self, websocket: WebSocketConnection) -> None:
         self._websocket = websocket
         self._asides.clear()
-        nursery.start_soon(self._write, websocket)
-        nursery.start_soon(self._watch, nursery, websocket)
-        nursery.start_soon(self._acknowledge)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write, websocket)
+                nursery.start_soon(self._watch, nursery.cancel_scope, websocket)
+                nursery.start_soon(self._acknowledge)
+                await self._read(websocket)
+                nursery.cancel_scope.cancel()
+        finally:
+            self._websocket, self._is_open = None, False
+
+    async def _read(self, websocket: WebSocketConnection) -> None:
+        """Until the connection ends, or is ended because of what was heard."""
         try:
             await websocket.send_message(encode_client(self._ledger.hello(), _HELLO))
             self._pace.ask(trio.current_time())
@@ -337,8 +303,6 @@ class Session:
                 self.over = SessionOver(int(code), (closed.reason and closed.reason.reason) or "")
         except NoServerMessage as error:
             self.over = SessionOver(1002, str(error))
-        finally:
-            self._websocket, self._is_open = None, False
 
     # --- what is heard ---
 
@@ -378,8 +342,7 @@ class Session:
         self._ledger.resume(resumed)
         self.user_id, self.group_id = resumed.user_id, resumed.group_id
         if not resumed.recovered:
-            answered = {key: it for key, it in self._asked.items() if it[0] <= resumed.received}
-            self._fail(answered, AnswerLost())
+            self._asked.lose(AnswerLost(), up_to=resumed.received)
         self._tell(Recovered(resumed.recovered))
         # The first word on a connection: it also says that the new token has arrived.
         self._asides.append(encode_client(Ack(Count(self._ledger.received))))
@@ -392,7 +355,7 @@ class Session:
         elif error.code != ErrorCode.SESSION_NOT_FOUND:
             self.over = SessionOver(1002, error.message)  # it knows of no sessions
         else:
-            self._fail(self._asked, AnswerLost())
+            self._asked.lose(AnswerLost(), up_to=math.inf)
             self._ledger = Ledger()
             self.group_id = None
             self._tell(SessionLost())
@@ -401,14 +364,12 @@ class Session:
 
     def _pass_on(self, heard: Heard) -> None:
         """To whom asked, or as an event."""
-        number, answer = self._asked.pop(heard.request_id or "", (0, None))
-        if answer is None:
+        number = self._asked.settle(heard)
+        if number is None:
             self._tell(heard)
-            return
-        self._ledger.confirm(number)
-        self._changed.unpark_all()
-        refusal = Refused(heard.message) if isinstance(heard.message, Error) else None
-        answer.settle(refusal or heard.message)
+        else:
+            self._ledger.confirm(number)
+            self._changed.unpark_all()
 
     def _tell(self, event: Heard | Happening) -> None:
         self._backlog.put(event)
@@ -424,11 +385,6 @@ class Session:
         self._is_open = True
         self._opened_at = trio.current_time()
         self._changed.unpark_all()
-
-    def _fail(self, asked: dict[str, tuple[int, "_Answer"]], why: Exception) -> None:
-        for request_id, (_, answer) in list(asked.items()):
-            self._asked.pop(request_id, None)
-            answer.settle(why)
 
     # --- the tasks beside the reader ---
 
@@ -457,10 +413,10 @@ class Session:
     def _next_text(self) -> str:
         return self._asides.pop(0) if self._asides else self._ledger.next_unwritten()
 
-    async def _watch(self, nursery: trio.Nursery, websocket: WebSocketConnection) -> None:
+    async def _watch(self, connection: trio.CancelScope, websocket: WebSocketConnection) -> None:
         """A server that does not answer in time is dead. We must find out long before it gives us up."""
         with suppress(ConnectionClosed):
-            with trio.move_on_after(_CONNECT_TIMEOUT):
+            with trio.move_on_after(CONNECT_TIMEOUT):
                 while not self._is_open:
                     await self._changed.park()
             while self._is_open and self._ledger.session is not None:
@@ -470,7 +426,7 @@ class Session:
                 if waiting.cancelled_caught:
                     break
                 await trio.sleep(interval / 2)
-            nursery.cancel_scope.cancel()
+            connection.cancel()
 
     async def _acknowledge(self) -> None:
         while True:
@@ -484,90 +440,7 @@ class Session:
             self._changed.unpark_all()
 
 
-async def _open_stream(url: str) -> trio.abc.Stream:
-    """Raises OSError, also for what is no such URL."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "wss" else 80)
-    except ValueError as error:
-        raise OSError(str(error)) from error
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise OSError("a URL begins with ws:// or wss://")
-    if parts.scheme == "ws":
-        return await trio.open_tcp_stream(parts.hostname, port)
-    stream = await trio.open_ssl_over_tcp_stream(parts.hostname, port, https_compatible=True)
-    await stream.do_handshake()
-    return stream
-
-
-async def _shake_hands(nursery: trio.Nursery, stream: trio.abc.Stream, url: str) -> WebSocketConnection:
-    """Raises OSError where there is no answer."""
-    parts = urlsplit(url)
-    resource = urlunsplit(("", "", parts.path or _PATH, parts.query, ""))
-    with trio.move_on_after(_CONNECT_TIMEOUT) as waiting:
-        below = cast("trio.SocketStream", _Below(stream, waiting.cancel))
-        return await wrap_client_stream(nursery, below, parts.netloc, resource, max_message_size=_MAX_MESSAGE)
-    raise OSError("there is no answer to the handshake")
-
-
-class _Below(trio.abc.Stream):
-    """What is below a WebSocket. `ended` is called when nothing more will come.
-
-    trio-websocket would go on waiting for the answer to its handshake then.
-    """
-
-    def __init__(self, stream: trio.abc.Stream, ended: Callable[[], None]) -> None:
-        self._stream = stream
-        self._ended = ended
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        data: bytes | bytearray = b""
-        try:
-            data = await self._stream.receive_some(max_bytes)
-        finally:
-            if not data:
-                self._ended()
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
 def _pace(limits: dict[str, int]) -> Allowance:
     """With room for messages that the network delays, and then delivers at once."""
     burst = max(1, limits.get("messageBurst", 100) // 2)
     return Allowance(RateRules(limits.get("messageRate", 50) * 0.8, burst))
-
-
-def _retry_after(rejected: ConnectionRejected) -> float:
-    """What the server asks for in seconds (RFC 9110, section 10.2.3), within reason."""
-    asked = dict(rejected.headers or ()).get(b"retry-after", b"")
-    return min(float(asked), _LONGEST_PAUSE) if asked.isdigit() else 0.0
-
-
-def _first(group: BaseException) -> BaseException:
-    return _first(group.exceptions[0]) if isinstance(group, BaseExceptionGroup) else group
-
-
-class _Answer:
-    """What somebody waits for."""
-
-    def __init__(self) -> None:
-        self._came = trio.Event()
-        self._outcome: ServerMessage | Unknown | Exception = SessionOver(1006, "")
-
-    def settle(self, outcome: ServerMessage | Unknown | Exception) -> None:
-        self._outcome = outcome
-        self._came.set()
-
-    async def wait(self) -> ServerMessage | Unknown:
-        await self._came.wait()
-        if isinstance(self._outcome, Exception):
-            raise self._outcome
-        return self._outcome

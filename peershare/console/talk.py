@@ -14,6 +14,7 @@ from peershare.client import (
     CannotConnect,
     Happening,
     Heard,
+    MessageTooLarge,
     Refused,
     Session,
     SessionOver,
@@ -23,7 +24,6 @@ from peershare.console.syntax import BadLine, read
 from peershare.messages import Ping
 
 _SIGNALS = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
-
 
 # Lines that wait while what was said before is on its way.
 _MAX_LINES = 256
@@ -127,5 +127,5 @@ async def _say(session: Session, end: End, line: str) -> None:
     try:
         received = read(line, session.user_id)
         await session.send(received.message, received.request_id)
-    except (BadLine, ValueError) as bad:
+    except (BadLine, MessageTooLarge) as bad:
         end.complain(line, str(bad))

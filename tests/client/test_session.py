@@ -12,6 +12,7 @@ from peershare.client import (
     Connected,
     Heard,
     Lost,
+    MessageTooLarge,
     Missed,
     Recovered,
     Refused,
@@ -376,7 +377,7 @@ async def test_a_message_that_is_too_large(url):
     """It is refused where it is said, and the session goes on."""
     async with open_session(url) as ann:
         await ann.ask(Ping())
-        with pytest.raises(ValueError, match="no message of more than 65536 bytes"):
+        with pytest.raises(MessageTooLarge, match="no message of more than 65536 bytes"):
             await ann.send(Signal(NOBODY, "x" * 70_000))
         await ann.ask(Ping())
 
