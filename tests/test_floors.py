@@ -51,9 +51,9 @@ FLOORS = [
         "peershare.doors.web_rest": {"attrs", "quart", "quart_trio", "werkzeug"},
         "peershare.doors.metrics_rest": {"quart", "quart_cors", "quart_trio"},
         "peershare.doors.peerjs_rest": {"attrs", "quart", "quart_cors", "quart_trio"},
-        "peershare.doors.pace": {"trio"},
         "peershare.doors.sockets": {"attrs", "trio"},
     },
+    {"peershare.doors.paced": {"trio"}},
     {
         "peershare.doors.peerjs": {"structlog", "trio"},
         "peershare.doors.signaling": {"structlog", "trio"},

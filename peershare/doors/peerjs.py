@@ -7,11 +7,11 @@ import structlog
 import trio
 
 from peershare.core.broker import Claim
-from peershare.doors.pace import Pace
+from peershare.doors.paced import Paced
 from peershare.doors.sockets import Visitor
 from peershare.errors import Ending
 from peershare.messages import PeerId
-from peershare.ports import Line, Mailbox
+from peershare.ports import Line
 from peershare.runtime.actor import Actor
 from peershare.runtime.peers import Alive, Connect, Disconnect, Transmit
 from peershare.wire.frames import PING
@@ -30,31 +30,15 @@ def claim_of(query: str) -> Claim:
     return Claim(PeerId(peer_id), token, key)
 
 
-class Peerjs:
+class Peerjs(Paced):
     """The `Conversation` of one client with the broker, and its `Line` to it."""
 
-    __slots__ = (
-        "_actor",
-        "_admitted",
-        "_called",
-        "_claim",
-        "_pace",
-        "_probed",
-        "_probing",
-        "_trace",
-        "_visitor",
-        "mailbox",
-        "name",
-    )
+    __slots__ = ("_admitted", "_called", "_claim", "_probed", "_probing", "_trace")
 
     def __init__(self, visitor: Visitor, claim: Claim, actor: Actor, *, trace: bool = False) -> None:
-        self.name = visitor.id
-        self.mailbox: Mailbox = visitor.outbox
-        self._visitor = visitor
+        super().__init__(visitor, actor)
         self._claim = claim
-        self._actor = actor
         self._trace = trace  # log each message, but not what is in it
-        self._pace = Pace()
         self._probed: Line | None = None
         self._called = trio.Event()
         self._probing = trio.CancelScope()
@@ -72,14 +56,7 @@ class Peerjs:
                 await self._actor.send(Alive(self._probed.name))
         await self._admitted.wait()
 
-    def hear(self, text: bytes) -> bool:
-        return not self._pace.is_slow and self._actor.send_now(self._command(text))
-
-    async def hear_later(self, text: bytes) -> None:
-        await self._pace.turn(self._actor)
-        await self._actor.send(self._command(text))
-
-    def _command(self, text: bytes) -> Transmit:
+    def command(self, text: bytes) -> Transmit:
         message = decode(text)
         if self._trace:
             what = message.type if message is not None else "HEARTBEAT or nothing"
@@ -104,9 +81,3 @@ class Peerjs:
     async def prove_alive(self) -> None:
         self._visitor.outbox.put_control(PING)
         await self._visitor.socket.sign_of_life()
-
-    def slow_down(self) -> None:
-        self._pace.slow_down()
-
-    def end(self, ending: Ending) -> None:
-        self._visitor.connection.end(ending)

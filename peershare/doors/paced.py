@@ -1,0 +1,64 @@
+"""What a client says becomes a command, and the actor gets it no faster than the client may speak."""
+
+from abc import ABC, abstractmethod
+
+import trio
+
+from peershare.doors.sockets import Visitor
+from peershare.errors import Ending
+from peershare.ports import Mailbox
+from peershare.runtime.actor import Actor
+
+# In seconds. Until then nothing is read, so a pong or a close waits for it too. Shorter than what lets an
+# `Allowance` relent, so that one that keeps on is found out; long enough that little of it is waking up.
+_PAUSE = 0.1
+# In seconds. Who is not refused for so long after a pause is listened to as before.
+_CAUTION = 1.0
+
+
+class Paced(ABC):
+    """What a `Conversation` with the hub and one with the broker, a `Caller` and a `Line`, have in common.
+
+    Who is told to `slow_down` waits with each message for its turn. So of a flood the actor decodes and
+    refuses one message for each pause, beside those that are allowed; the rest waits in the sockets'
+    buffers, and then at the sender.
+    """
+
+    __slots__ = ("_actor", "_is_slow", "_quiet_until", "_visitor", "mailbox", "name")
+
+    def __init__(self, visitor: Visitor, actor: Actor) -> None:
+        self.name = visitor.id
+        self.mailbox: Mailbox = visitor.outbox
+        self._visitor = visitor
+        self._actor = actor
+        self._is_slow = False
+        self._quiet_until = 0.0
+
+    @abstractmethod
+    def command(self, text: bytes) -> object:
+        """What the actor is to do about it. Raises nothing: what is invalid is a command to refuse it."""
+
+    def hear(self, text: bytes) -> bool:
+        return not self._is_slow and self._actor.send_now(self.command(text))
+
+    async def hear_later(self, text: bytes) -> None:
+        """Raises trio.BrokenResourceError once the actor has ended."""
+        if self._is_slow:
+            await self._wait_for_turn()
+        await self._actor.send(self.command(text))
+
+    def slow_down(self) -> None:
+        self._is_slow = True
+        self._quiet_until = trio.current_time() + _PAUSE
+
+    def end(self, ending: Ending) -> None:
+        self._visitor.connection.end(ending)
+
+    async def _wait_for_turn(self) -> None:
+        await self._actor.ask(_nothing)  # behind the message before: by then that one is granted or refused
+        await trio.sleep_until(self._quiet_until)
+        self._is_slow = trio.current_time() < self._quiet_until + _CAUTION
+
+
+def _nothing() -> None:
+    pass
