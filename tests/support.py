@@ -95,7 +95,7 @@ def running(tmp_path: Path, **settings: object) -> Iterator[ServerProcess]:
         if popen.poll() is None:
             popen.terminate()
             try:
-                popen.wait(15)
+                popen.wait(60)
             except subprocess.TimeoutExpired:
                 popen.kill()
                 popen.wait()
@@ -140,7 +140,7 @@ class RawClient:
 
     opened: ClassVar[list[Self]] = []
 
-    def __init__(self, port: int, path: str = "/ws", timeout: float = 10, source: str = "127.0.0.1") -> None:
+    def __init__(self, port: int, path: str = "/ws", timeout: float = 30, source: str = "127.0.0.1") -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout, source_address=(source, 0))
         self.opened.append(self)
         key = base64.b64encode(os.urandom(16))
@@ -243,7 +243,7 @@ def pair(port: int) -> tuple[RawClient, RawClient, str]:
     return ann, bob, group
 
 
-def eventually(condition, seconds: float = 5) -> None:
+def eventually(condition, seconds: float = 30) -> None:
     """Wait until it is true; a test's last resort, where nothing tells when."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -49,7 +49,7 @@ def hypercorn(tmp_path, **settings):
     finally:
         if popen.poll() is None:
             popen.terminate()
-            popen.wait(20)
+            popen.wait(60)
 
 
 def is_up(port: int) -> bool:
@@ -63,7 +63,7 @@ def is_up(port: int) -> bool:
 @pytest.fixture
 def server(tmp_path):
     with hypercorn(tmp_path) as process:
-        eventually(lambda: is_up(process.port) and is_up(process.ws_port), 15)
+        eventually(lambda: is_up(process.port) and is_up(process.ws_port), 30)
         yield process
 
 
@@ -104,7 +104,7 @@ def test_an_upgrade_on_the_wrong_port(server):
 def test_the_guard(tmp_path):
     """On Hypercorn's port too, requests are counted by address, and answers have security headers."""
     with hypercorn(tmp_path, REQUEST_RATE=1) as server:
-        eventually(lambda: is_up(server.port) and is_up(server.ws_port), 15)
+        eventually(lambda: is_up(server.port) and is_up(server.ws_port), 30)
         request = b"GET /api HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n"
         for _ in range(2):
             answers = [exchange(port, request) for port in (server.port, server.ws_port)]
@@ -137,7 +137,7 @@ def test_its_orderly_end(server, number):
     began = time.monotonic()
     server.popen.send_signal(number)
     assert client.close_code() == 1001
-    assert server.popen.wait(15) == 0
+    assert server.popen.wait(60) == 0
     assert time.monotonic() - began < 10
     log = server.log.read_text()
     assert "[error" not in log.lower()
@@ -154,8 +154,8 @@ def test_its_orderly_end(server, number):
 def test_a_setting_that_does_not_go(tmp_path, settings, said):
     """One line says what is wrong, and nothing is served."""
     with hypercorn(tmp_path, **settings) as process:
-        eventually(lambda: said in process.log.read_text(), 15)
-        process.popen.wait(15)
+        eventually(lambda: said in process.log.read_text(), 30)
+        process.popen.wait(60)
 
 
 def test_its_port_in_use(tmp_path):
@@ -165,5 +165,5 @@ def test_its_port_in_use(tmp_path):
         taken.listen()
         port = taken.getsockname()[1]
         with hypercorn(tmp_path, WS_PORT=port) as process:
-            process.popen.wait(15)
+            process.popen.wait(60)
             assert f"port {port}: Address already in use" in process.log.read_text()

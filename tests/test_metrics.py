@@ -15,7 +15,7 @@ def look(server, token=TOKEN) -> dict[str, float]:
     """Each sample's value, by its name and labels as they stand on the page."""
     request = urllib.request.Request(f"http://127.0.0.1:{server.port}/metrics")
     request.add_header("Authorization", f"Bearer {token}")
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         lines = answer.read().decode().splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
 

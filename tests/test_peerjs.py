@@ -24,7 +24,7 @@ def send(client, type_, dst=None, payload=None, **more):
 def get(port, path, method="GET", **headers):
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method, headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, answer.read().decode(), answer.headers
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode(), error.headers
@@ -161,7 +161,7 @@ def test_stats_limits_and_the_end(tmp_path):
         assert ann.frame()[0] == 9
         server.popen.terminate()
         assert [client.close_code() for client in (bob, waiting, ann)] == [1001, 1001, 1001]
-        assert server.popen.wait(15) == 0
+        assert server.popen.wait(60) == 0
         assert "Traceback" not in server.log
 
 

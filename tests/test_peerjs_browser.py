@@ -10,7 +10,7 @@ from playwright.sync_api import Page
 from tests.browser import Chromium, launcher, node_module, served
 from tests.support import RawClient, free_port, running
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 APPLICATION = Path(__file__).parent / "pages" / "peerjs.html"
 MEGABYTE = 1 << 20

@@ -64,11 +64,11 @@ def nginx_before(server, tmp_path):
             except OSError:
                 return False
 
-        eventually(answers, 10)
+        eventually(answers, 30)
         yield port
     finally:
         popen.terminate()
-        popen.wait(10)
+        popen.wait(60)
 
 
 def test_vectors_and_rest_through_nginx(proxy):
@@ -115,6 +115,6 @@ def test_our_own_pages(proxy):
 
 def test_it_is_not_https(proxy):
     """What a client claims of that is not passed on either."""
-    with socket.create_connection(("127.0.0.1", proxy), timeout=5) as sock:
+    with socket.create_connection(("127.0.0.1", proxy), timeout=30) as sock:
         sock.sendall(said(b"GET /api HTTP/1.1\r\nHost: x\r\n\r\n", X_Forwarded_Proto="https"))
         assert "Strict-Transport-Security" not in headers_of(read_until(sock, b"\r\n\r\n"))

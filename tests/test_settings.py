@@ -255,7 +255,7 @@ def run(tmp_path, *args: str, **settings: object) -> subprocess.CompletedProcess
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
 

@@ -33,7 +33,7 @@ def trusting(settings: dict[str, str]) -> ssl.SSLContext:
 
 
 def secure_socket(server, settings: dict[str, str]) -> ssl.SSLSocket:
-    plain = socket.create_connection(("127.0.0.1", server.port), timeout=5)
+    plain = socket.create_connection(("127.0.0.1", server.port), timeout=30)
     return trusting(settings).wrap_socket(plain, server_hostname="127.0.0.1")
 
 
@@ -53,15 +53,15 @@ def test_wss(server, tls, port):
     """Two members meet over it, and a long message arrives whole."""
     url = f"wss://127.0.0.1:{getattr(server, port)}/ws"
     with connect(url, ssl=trusting(tls)) as ann, connect(url, ssl=trusting(tls), compression=None) as bob:
-        ann.recv(timeout=5)
-        bob_id = json.loads(bob.recv(timeout=5))["payload"]["userId"]
+        ann.recv(timeout=30)
+        bob_id = json.loads(bob.recv(timeout=30))["payload"]["userId"]
         ann.send(json.dumps({"type": "create-group", "payload": {"groupName": "g", "username": "ann"}}))
-        group = json.loads(ann.recv(timeout=5))["payload"]["groupId"]
+        group = json.loads(ann.recv(timeout=30))["payload"]["groupId"]
         bob.send(json.dumps({"type": "join-group", "payload": {"groupId": group, "username": "bob"}}))
-        assert json.loads(bob.recv(timeout=5))["type"] == "group-joined"
-        ann.recv(timeout=5)
+        assert json.loads(bob.recv(timeout=30))["type"] == "group-joined"
+        ann.recv(timeout=30)
         ann.send(json.dumps({"type": "signal", "payload": {"to": bob_id, "data": "x" * 60_000}}))
-        assert json.loads(bob.recv(timeout=5))["payload"]["data"] == "x" * 60_000
+        assert json.loads(bob.recv(timeout=30))["payload"]["data"] == "x" * 60_000
 
 
 @pytest.mark.parametrize("version", ["--http1.1", "--http2"])
@@ -70,7 +70,7 @@ def test_https(server, tls, version):
     need(shutil.which("curl"), "curl: apt-get install curl")
     url = f"https://127.0.0.1:{server.port}/api/health"
     command = ["curl", "-s", version, "--cacert", tls["TLS_CERT"], "-w", "\n%{http_version}", url, url]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
+    answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     assert answer.count('"status":"ok"') == 2
     assert answer.endswith("\n2" if version == "--http2" else "\n1.1")
 
@@ -88,12 +88,12 @@ def test_an_upgrade_on_a_kept_alive_connection(server, tls):
 def test_its_orderly_end(server, tls):
     """Clients see 1001, and the exit status is 0."""
     with connect(f"wss://127.0.0.1:{server.port}/ws", ssl=trusting(tls)) as client:
-        client.recv(timeout=5)
+        client.recv(timeout=30)
         server.popen.send_signal(signal.SIGTERM)
         with pytest.raises(Exception) as closed:  # noqa: PT011 - its code is what counts
-            client.recv(timeout=5)
+            client.recv(timeout=30)
         assert closed.value.rcvd.code == 1001
-    assert server.popen.wait(10) == 0
+    assert server.popen.wait(60) == 0
     assert "[error" not in server.log
 
 
@@ -101,7 +101,7 @@ def test_its_orderly_end(server, tls):
 def test_who_does_not_speak_tls(tmp_path, tls, sent):
     """It is dropped, after HANDSHAKE_TIMEOUT at the latest, and nothing is logged as an error."""
     with running(tmp_path, HANDSHAKE_TIMEOUT=0.5, **tls) as server:
-        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as sock:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:
             sock.sendall(sent)
             began = time.monotonic()
             while sock.recv(1000):
@@ -119,7 +119,7 @@ def test_a_renewed_certificate(server, tls, tmp_path):
 
     assert name() == "first"
     with connect(f"wss://127.0.0.1:{server.port}/ws", ssl=trusting(tls)) as client:
-        client.recv(timeout=5)
+        client.recv(timeout=30)
         certificate(tmp_path, "second")
         server.popen.send_signal(signal.SIGHUP)
         eventually(lambda: "certificate read" in server.log)
@@ -132,9 +132,9 @@ def test_a_renewed_certificate(server, tls, tmp_path):
         server.popen.send_signal(signal.SIGHUP)
         eventually(lambda: "the old one stays" in server.log)
         with connect(f"wss://127.0.0.1:{server.port}/ws", ssl=trusted) as another:
-            another.recv(timeout=5)
+            another.recv(timeout=30)
         client.send('{"type":"ping","payload":{}}')
-        assert "pong" in client.recv(timeout=5)
+        assert "pong" in client.recv(timeout=30)
 
 
 def test_bad_tls_settings(tmp_path, tls):

@@ -14,7 +14,7 @@ from tests.support import RawClient, running
 def ask(port, path, method="GET", **headers):
     """The answer, read whole."""
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         answer.body = answer.read()
@@ -45,7 +45,7 @@ def test_all_that_the_page_names_is_there(server):
 
 def test_a_copy_that_is_good(server):
     """The answer is its head alone, and the connection is good for more."""
-    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)) as browser:
+    with closing(http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)) as browser:
         browser.request("GET", "/web/index.html")
         first = browser.getresponse()
         body = first.read()

@@ -15,7 +15,7 @@ from tests.people import Person
 from tests.support import ServerProcess, running
 
 pytestmark = pytest.mark.timeout(240)
-expect.set_options(timeout=15_000)
+expect.set_options(timeout=30_000)
 
 Invite = Callable[..., Person]
 

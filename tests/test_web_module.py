@@ -16,7 +16,7 @@ from tests.browser import Chromium, launcher, served
 from tests.chaos import BadNetwork
 from tests.support import ServerProcess, free_port, running
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 PAGE = Path(__file__).parent / "pages" / "web_module.html"
 DOCS = Path(__file__).parents[1] / "docs" / "web-module.md"

@@ -89,7 +89,7 @@ def test_what_others_say_is_heard(server):
             assert json.loads(process.stdout.readline())["payload"]["data"] == {"é": 1}
             process.stdin.close()
             assert bob.hear()["payload"]["reason"] == "left"
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -105,7 +105,7 @@ def test_a_signal(server, number):
             bob.ask("join-group", groupId=group, username="bob")
             process.send_signal(number)
             assert bob.hear()["payload"]["reason"] == "left"
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert process.stderr.read() == ""
 
 
@@ -116,14 +116,14 @@ def test_nobody_reads(server):
         process.stdout.close()
         process.stdin.write("ping\n")
         process.stdin.flush()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert process.stderr.read() == ""
 
 
 def test_a_session_that_is_over():
     """It ends, and says with which close code, though there might be more to say."""
     with closing_server(4500, "not admitted") as port, start(port) as process:
-        assert process.wait(10) == 1
+        assert process.wait(60) == 1
         assert process.stderr.read() == "peershare: closed with 4500 not admitted\n"
 
 

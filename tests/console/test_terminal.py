@@ -44,7 +44,7 @@ class Terminal(fdspawn):
         """With a good status, and no traceback on the screen."""
         self.expect(pexpect.EOF)
         assert "Traceback" not in self.before
-        return self.process.wait(10) == 0
+        return self.process.wait(60) == 0
 
 
 @contextmanager
@@ -149,5 +149,5 @@ def test_a_server_that_ends_it():
     with closing_server(4500, "not admitted") as port:
         child = Terminal(port)
         child.expect("closed with 4500 not admitted")
-        assert child.process.wait(10) == 1
+        assert child.process.wait(60) == 1
         child.close()

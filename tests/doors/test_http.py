@@ -66,7 +66,7 @@ async def test_what_is_taken_is_there():
 
 async def test_requests_on_one_connection(nursery):
     """One after the other, with bodies, pipelined; and the call returns as soon as the client closes."""
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         client, transport = await connected()
         async with client, trio.open_nursery() as serving:
             serving.start_soon(serve, transport, HttpDoor(echo, HttpRules()))
@@ -86,7 +86,7 @@ async def test_an_upgrade_is_handed_back():
     """Behind a request that is still being answered as well; the connection stays open."""
     upgrade = b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n"
     client, transport = await connected()
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with client, transport:
             await client.send_all(REQUEST + upgrade)
             assert await serve(transport, HttpDoor(echo, HttpRules())) is True
@@ -98,7 +98,7 @@ async def test_an_upgrade_is_handed_back():
 async def test_an_idle_connection_is_closed():
     """After the keep-alive time."""
     client, transport = await connected()
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with client:
             await client.send_all(REQUEST)
             assert await serve(transport, HttpDoor(echo, HttpRules(keep_alive=0.1))) is False
@@ -108,7 +108,7 @@ async def test_an_idle_connection_is_closed():
 async def test_a_client_that_reads_nothing_is_closed():
     """After the write timeout, though Hypercorn shields its sends."""
     client, transport = await connected()
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with client:
             await client.send_all(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
             assert await serve(transport, HttpDoor(echo, HttpRules(write_timeout=0.2))) is False
@@ -118,7 +118,7 @@ async def test_an_end_with_a_client_that_reads_nothing():
     """`finish` waits for it, `abort` does not."""
     client, transport = await connected()
     door = HttpDoor(echo, HttpRules())
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with client, trio.open_nursery() as serving:
             serving.start_soon(serve, transport, door)
             await client.send_all(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -134,7 +134,7 @@ async def test_an_idle_connection_does_not_hold_up_the_end():
     """It is closed at once."""
     client, transport = await connected()
     door = HttpDoor(echo, HttpRules(keep_alive=60))
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with client, trio.open_nursery() as serving:
             serving.start_soon(serve, transport, door)
             await client.send_all(REQUEST)
@@ -147,7 +147,7 @@ async def test_an_idle_connection_does_not_hold_up_the_end():
 async def test_a_bug_in_the_app(caplog):
     """It is a 500, logged once, and no other connection hears of it."""
     client, transport = await connected()
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with client, trio.open_nursery() as serving:
             serving.start_soon(serve, transport, HttpDoor(echo, HttpRules(keep_alive=0.1)))
             await client.send_all(b"GET /bug HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -178,7 +178,7 @@ async def test_hypercorn_protected(protected, sent, answer):
     """Its connections get the same protection, and raise nothing."""
     door = HttpDoor(echo, HttpRules(keep_alive=0.2))
     client, transport = await connected()
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         async with client, trio.open_nursery() as serving:
             serving.start_soon(protected, door._app, door._config, door._context, {}, transport)
             await client.send_all(sent)
