@@ -173,7 +173,8 @@ def is_settled(members: list[Member]) -> bool:
         and not member.away
         and member.members.keys() <= by_id.keys()
         and all(
-            len(by_id[other].heard[member.session.user_id]) == count for other, count in member.sent.items()
+            other in by_id and len(by_id[other].heard[member.session.user_id]) == count
+            for other, count in member.sent.items()
         )
         for member in members
     )
