@@ -11,7 +11,8 @@ import segno
 from quart import Response, abort, request
 from quart_cors import cors
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import BadHost, HTTPException
+from werkzeug.routing import MapAdapter
 
 from peershare import __version__
 from peershare.core.broker import Broker
@@ -48,7 +49,7 @@ def create_app(
 
     `is_draining` says whether the server's end has begun.
     """
-    app = QuartTrio("peershare")
+    app = _App("peershare")
     app.config.update(MAX_CONTENT_LENGTH=_MAX_BODY, PROPAGATE_EXCEPTIONS=False)
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     _add_health(app, actor, is_draining, hub, broker)
@@ -76,6 +77,27 @@ def create_app(
         return response
 
     return cors(app, allow_origin=origin_patterns(rules.allowed_origins), allow_credentials=True)
+
+
+class _App(QuartTrio):
+    """A `Host` that nothing can have is refused (RFC 9112, section 3.2); Quart itself would fail over it."""
+
+    def create_url_adapter(self, request: Any) -> MapAdapter | None:
+        try:
+            return super().create_url_adapter(request)
+        except BadHost as error:
+            return _Nowhere(self, error)
+
+
+class _Nowhere(MapAdapter):
+    """Where no request leads to."""
+
+    def __init__(self, app: QuartTrio, error: BadHost) -> None:
+        super().__init__(app.url_map, "", "/", None, "http", "/", "GET")
+        self._error = error
+
+    def match(self, *_: Any, **__: Any) -> Any:
+        raise self._error
 
 
 def _add_health(

@@ -148,6 +148,13 @@ async def test_any_other_method(world):
     assert await response.get_json() == {"error": "Method not allowed", "code": "METHOD_NOT_ALLOWED"}
 
 
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example.com"], ids=["an empty label", "a long one"])
+@pytest.mark.parametrize("path", ["/api/health", "/nope"])
+async def test_a_host_that_nothing_can_have(world, path, host):
+    """It is a 400 in JSON like any other, and nothing to log."""
+    assert await get(world, path, 400, Host=host) == {"error": "Bad request", "code": "BAD_REQUEST"}
+
+
 async def test_a_fault_of_the_servers(caplog):
     """It is a 500 without a traceback, which is logged instead, once."""
     house = House()
