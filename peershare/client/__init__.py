@@ -18,19 +18,19 @@ from peershare.client.events import (
     SessionLost,
 )
 from peershare.client.ledger import full_jitter
-from peershare.client.session import MessageTooLarge, Session, SessionOver, open_session
+from peershare.client.session import CannotSay, Session, SessionOver, open_session
 from peershare.client.websocket import CannotConnect
 from peershare.wire.client_codec import Heard, Unknown
 
 __all__ = [
     "AnswerLost",
     "CannotConnect",
+    "CannotSay",
     "Connected",
     "Event",
     "Happening",
     "Heard",
     "Lost",
-    "MessageTooLarge",
     "Missed",
     "Recovered",
     "Refused",

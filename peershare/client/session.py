@@ -42,18 +42,19 @@ from peershare.wire.client_codec import Heard, NoServerMessage, Unknown, decode_
 # In seconds: to say goodbye; and after which something new is acknowledged.
 _CLOSE_TIMEOUT = 2.0
 _ACK_INTERVAL = 10.0
-# After so many messages we ask whether they have arrived.
+# After so many messages we ask whether they have arrived, at most.
 _ASK_EVERY = 25
+_LEAST_WINDOW = 2  # a message, and what asks whether it has arrived
 # In seconds: how long a pong may take, at most and at least; between them, half of the server's own interval.
 _PATIENCE, _LEAST_PATIENCE = 10.0, 2.0
 # In seconds: who was connected for so long waits for the next connection as for a first one.
 _SETTLED = 5.0
 _AGAIN = Ending.DRAINING.value.code  # what a side says that will be back
-_HELLO = "#hello"  # its requestId; all that begin with # are ours
+_OURS = "#"  # what the requestIds of what we ask begin with
 
 
-class MessageTooLarge(ValueError):  # noqa: N818 - as the others
-    """The server would close for good over it. It was not said."""
+class CannotSay(ValueError):  # noqa: N818 - as CannotConnect
+    """It was not said: it is over the server's `messageSize`, or has a requestId of the session's own."""
 
 
 class SessionOver(Exception):  # noqa: N818 - an outcome
@@ -109,7 +110,7 @@ class Session:
         self._ledger = Ledger()
         self._own_id = UserId("")  # of the connection, which counts if no session is resumed on it
         self._pace = _pace({})
-        self._window = _ASK_EVERY + 1  # how many messages that are not confirmed a connection carries
+        self._window = _LEAST_WINDOW  # how many messages that are not confirmed a connection carries
         self._opened_at = math.inf
         self._asides: list[str] = []  # what is said about the session, and not in it
         self._changed = trio.lowlevel.ParkingLot()  # the ledger
@@ -128,8 +129,10 @@ class Session:
 
         `request_id` comes back in the answer, as `receive` shows; those that begin with # are the session's
         own. Waits while there is no session yet, or 256 messages may not have arrived. If cancelled then, it
-        was not said. Raises SessionOver, and MessageTooLarge where it is over the server's `messageSize`.
+        was not said. Raises SessionOver and CannotSay.
         """
+        if request_id is not None and request_id.startswith(_OURS):
+            raise CannotSay(f"a requestId that begins with {_OURS} is the session's own")
         await self._say(encode_client(message, request_id))
 
     async def ask(self, message: ClientMessage) -> ServerMessage | Unknown:
@@ -138,7 +141,7 @@ class Session:
         If cancelled, it may have been said. Raises Refused, AnswerLost, and what `send` raises.
         """
         answer = Answer()
-        request_id = f"#{next(self._numbers)}"
+        request_id = f"{_OURS}{next(self._numbers)}"
         await self._say(encode_client(message, request_id), request_id, answer)
         try:
             return await answer.wait()
@@ -180,20 +183,20 @@ class Session:
         number = self._ledger.say(text)
         if request_id is not None and answer is not None:
             self._asked.expect(request_id, number, answer)
-        if self._ledger.sent % _ASK_EVERY == 0:
+        if self._ledger.sent % min(_ASK_EVERY, self._window // 2) == 0:
             self._ask_for_confirmation()
         self._changed.unpark_all()
 
     def _check_size(self, text: str) -> None:
-        """Raises MessageTooLarge."""
+        """The server would close for good over a larger one. Raises CannotSay."""
         limits = self._ledger.session.limits if self._ledger.session else {}
         largest = limits.get("messageSize", MAX_MESSAGE)
         if len(text.encode()) > largest:
-            raise MessageTooLarge(f"the server takes no message of more than {largest} bytes")
+            raise CannotSay(f"the server takes no message of more than {largest} bytes")
 
     def _ask_for_confirmation(self) -> None:
         """A pong says that all before its ping has arrived; the server has no other way to."""
-        request_id = f"#ping {self._ledger.sent + 1}"
+        request_id = f"{_OURS}ping {self._ledger.sent + 1}"
         number = self._ledger.say(encode_client(Ping(), request_id))
         self._asked.expect(request_id, number, Answer())
 
@@ -243,7 +246,7 @@ class Session:
             failure = await self._connect(opened)
             if trio.current_time() - self._opened_at > _SETTLED:
                 attempt = 0
-            if failure is not None and is_first and not self._patient:
+            if failure is not None and is_first and not (self._patient and self.over is None):
                 task_status.started(failure)
                 return
             if self.over is None:
@@ -290,11 +293,11 @@ class Session:
     async def _read(self, websocket: WebSocketConnection) -> None:
         """Until the connection ends, or is ended because of what was heard."""
         try:
-            await websocket.send_message(encode_client(self._ledger.hello(), _HELLO))
+            await websocket.send_message(encode_client(self._ledger.hello()))
             self._pace.ask(trio.current_time())
-            while self._hear(heard := decode_server(await websocket.get_message())):
-                if heard.request_id == _HELLO and isinstance(heard.message, Error):
-                    await websocket.send_message(encode_client(self._ledger.hello(), _HELLO))
+            while self._hear(heard := self._read_text(await websocket.get_message())):
+                if not self._is_open and isinstance(heard.message, Error):
+                    await websocket.send_message(encode_client(self._ledger.hello()))
             with trio.move_on_after(_CLOSE_TIMEOUT):
                 await websocket.aclose(_AGAIN if self.over is None else 1000, "")
         except ConnectionClosed as closed:
@@ -303,6 +306,15 @@ class Session:
                 self.over = SessionOver(int(code), (closed.reason and closed.reason.reason) or "")
         except NoServerMessage as error:
             self.over = SessionOver(1002, str(error))
+
+    def _read_text(self, text: str | bytes) -> Heard:
+        """Raises NoServerMessage before the session is there; later, nothing that anybody says ends it."""
+        try:
+            return decode_server(text)
+        except NoServerMessage:
+            if not self._is_open:
+                raise
+            return Heard(Unknown("", {}), 0, None, text)
 
     # --- what is heard ---
 
@@ -318,7 +330,7 @@ class Session:
                 self._resume(message)
             case ServerDraining(reconnect_in_ms):
                 self._pause = reconnect_in_ms / 1000
-            case Error() if heard.request_id == _HELLO:
+            case Error() if not self._is_open:
                 return self._begin_anew(message)
             case _:
                 self._note_group(message)
@@ -334,7 +346,7 @@ class Session:
             self.user_id = self._own_id
             self._pace = _pace(welcome.limits)
             self._pace.ask(trio.current_time())  # for the hello
-            self._window = max(_ASK_EVERY + 1, welcome.limits.get("messageBurst", 100) // 2)
+            self._window = max(_LEAST_WINDOW, welcome.limits.get("messageBurst", 100) // 2)
             self._tell(Connected(self.user_id))
             self._open()
 

@@ -3,8 +3,9 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import cast
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
+import attrs
 import trio
 from trio_websocket import ConnectionRejected, HandshakeError, WebSocketConnection, wrap_client_stream
 from wsproto.utilities import LocalProtocolError
@@ -13,7 +14,9 @@ from wsproto.utilities import LocalProtocolError
 CONNECT_TIMEOUT = 10.0
 _LONGEST_PAUSE = 60.0  # seconds; who asks for more is asked again all the same
 MAX_MESSAGE = 1 << 24  # bytes; the server's are bounded by what its clients may send it
+_PORTS = {"ws": 80, "wss": 443}
 _PATH = "/ws"  # where a URL names none
+_SAFE = "/?:@!$&'()*+,;=%-._~"  # in a path and a query (RFC 3986, section 3.3); a % is escaped already
 _TRY_LATER = frozenset({404, 429, 500, 502, 503, 504})  # a proxy may not know yet where we are
 
 
@@ -37,19 +40,22 @@ async def open_websocket(url: str) -> AsyncIterator[WebSocketConnection]:
     """
     failure: CannotConnect | None = None
     try:
+        address = _read_url(url)
+    except ValueError as error:
+        raise CannotConnect(f"{url} can't be reached: {error}", is_final=True) from None
+    try:
         async with trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT):
-                stream = await _open_stream(url)
+                stream = await _open_stream(address)
             try:
-                yield await _shake_hands(nursery, stream, url)
+                yield await _shake_hands(nursery, stream, address)
             finally:
                 await trio.aclose_forcefully(stream)
             nursery.cancel_scope.cancel()
     except* ConnectionRejected as group:
         failure = _rejected(url, cast("ConnectionRejected", _first(group)))
     except* (HandshakeError, OSError, trio.BrokenResourceError, trio.TooSlowError) as group:
-        error = _first(group)
-        failure = CannotConnect(f"{url} can't be reached: {error or type(error).__name__}")
+        failure = CannotConnect(f"{url} can't be reached: {_why(_first(group))}")
     except* LocalProtocolError:
         pass  # trio-websocket's reader, over a ping that it takes up after we have said close
     if failure is not None:
@@ -65,29 +71,58 @@ def _rejected(url: str, rejected: ConnectionRejected) -> CannotConnect:
     )
 
 
-async def _open_stream(url: str) -> trio.abc.Stream:
-    """Raises OSError, also for what is no such URL."""
+@attrs.frozen
+class _Address:
+    """What a URL says: where to connect to, and what to say there."""
+
+    host: str
+    port: int
+    is_secure: bool
+    authority: str
+    resource: str
+
+
+def _read_url(url: str) -> _Address:
+    """Raises ValueError, with what is wrong."""
+    parts = urlsplit(url)
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ValueError("a URL begins with ws:// or wss://, and then there is a host")
+    if "@" in parts.netloc:
+        raise ValueError("nobody logs in with a URL")
+    host = parts.hostname.encode("idna").decode()
+    bracketed = f"[{host}]" if ":" in host else host
+    port = _PORTS[parts.scheme] if parts.port is None else parts.port
+    return _Address(
+        host,
+        port,
+        parts.scheme == "wss",
+        bracketed if parts.port is None else f"{bracketed}:{port}",
+        quote(urlunsplit(("", "", parts.path or _PATH, parts.query, "")), safe=_SAFE),
+    )
+
+
+async def _open_stream(address: _Address) -> trio.abc.Stream:
+    """Raises OSError."""
+    if not address.is_secure:
+        return await trio.open_tcp_stream(address.host, address.port)
+    stream = await trio.open_ssl_over_tcp_stream(address.host, address.port, https_compatible=True)
     try:
-        parts = urlsplit(url)
-        port = parts.port or (443 if parts.scheme == "wss" else 80)
-    except ValueError as error:
-        raise OSError(str(error)) from error
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise OSError("a URL begins with ws:// or wss://")
-    if parts.scheme == "ws":
-        return await trio.open_tcp_stream(parts.hostname, port)
-    stream = await trio.open_ssl_over_tcp_stream(parts.hostname, port, https_compatible=True)
-    await stream.do_handshake()
+        await stream.do_handshake()
+    except BaseException:
+        await trio.aclose_forcefully(stream)
+        raise
     return stream
 
 
-async def _shake_hands(nursery: trio.Nursery, stream: trio.abc.Stream, url: str) -> WebSocketConnection:
+async def _shake_hands(
+    nursery: trio.Nursery, stream: trio.abc.Stream, address: _Address
+) -> WebSocketConnection:
     """Raises OSError where there is no answer."""
-    parts = urlsplit(url)
-    resource = urlunsplit(("", "", parts.path or _PATH, parts.query, ""))
     with trio.move_on_after(CONNECT_TIMEOUT) as waiting:
         below = cast("trio.SocketStream", _Below(stream, waiting.cancel))
-        return await wrap_client_stream(nursery, below, parts.netloc, resource, max_message_size=MAX_MESSAGE)
+        return await wrap_client_stream(
+            nursery, below, address.authority, address.resource, max_message_size=MAX_MESSAGE
+        )
     raise OSError("there is no answer to the handshake")
 
 
@@ -124,6 +159,11 @@ def _retry_after(rejected: ConnectionRejected) -> float:
     """What the server asks for in seconds (RFC 9110, section 10.2.3), within reason."""
     asked = dict(rejected.headers or ()).get(b"retry-after", b"")
     return min(float(asked), _LONGEST_PAUSE) if asked.isdigit() else 0.0
+
+
+def _why(error: BaseException) -> str:
+    """Some have only a cause that says something: a server that does not speak TLS, for example."""
+    return str(error) or str(error.__cause__ or "") or type(error).__name__
 
 
 def _first(group: BaseException) -> BaseException:

@@ -19,7 +19,7 @@ class Pipe:
     slow. Python's own buffers are left out, for they don't survive a thread that is given up.
     """
 
-    patience = float("inf")  # whatever was said last is answered before it ends
+    patience = 60.0  # seconds; twice as long as a server usually remembers a session
 
     def __init__(self) -> None:
         self.bad = 0
@@ -34,7 +34,7 @@ class Pipe:
             await lines.send(_text(rest))
 
     async def show(self, event: Heard | Happening) -> None:
-        """Raises BrokenPipeError where nobody reads any more."""
+        """Raises OSError, as `End.show` has it."""
         line = as_json(event).encode() + b"\n"
         await trio.to_thread.run_sync(partial(_write, 1, line), abandon_on_cancel=True)
 

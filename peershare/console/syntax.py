@@ -27,7 +27,7 @@ from peershare.messages import (
     PeerId,
     UserId,
 )
-from peershare.wire.codec import InvalidMessage, Received, decode, rule_of, wire_name
+from peershare.wire.codec import InvalidMessage, Received, decode, loads, rule_of, wire_name
 from peershare.wire.validation import Boolean, OneOf, Text, Uuid
 
 # What the session says by itself; to say it by hand would mix up its counts.
@@ -36,6 +36,7 @@ TYPES = {name: kind for name, kind in ALL_CLIENT_TYPES.items() if kind not in _O
 
 _PLAIN = re.compile(r'[^\s"{\[]\S*')  # what needs no quotes
 _JSON = json.JSONDecoder()
+_MAX_UNREADABLE = 200  # characters that are shown of it
 
 
 class BadLine(ValueError):  # noqa: N818 - the typist's
@@ -115,7 +116,8 @@ def _json(text: str) -> tuple[Any, str]:
     try:
         value, end = _JSON.raw_decode(text)
     except (ValueError, RecursionError) as error:
-        why = getattr(error, "msg", "it is nested too deeply")
+        is_deep = isinstance(error, RecursionError)
+        why = "it is nested too deeply" if is_deep else getattr(error, "msg", str(error))
         raise BadLine(f"{text[:20]} is no JSON: {why}") from None
     rest = text[end:]
     if rest and not rest[0].isspace():
@@ -144,12 +146,10 @@ def shown(event: Heard | Happening) -> str:
     """For people: as they would type it, with nothing in it that a terminal would obey."""
     match event:
         case Heard():
-            envelope = json.loads(event.text)
-            members = dict(envelope["payload"])
-            if event.request_id is not None:
-                members["requestId"] = event.request_id
-            pairs = (f" {_printable(name)}={_shown(value)}" for name, value in members.items())
-            return f"< {_printable(envelope['type'])}{''.join(pairs)}"
+            try:
+                return f"< {_line(event)}"
+            except (LookupError, TypeError, ValueError, RecursionError):
+                return f"< (not readable) {_printable(as_json(event)[:_MAX_UNREADABLE])}"
         case Connected(user_id):
             return f"* connected, you are {_printable(user_id)}"
         case Lost():
@@ -160,6 +160,15 @@ def shown(event: Heard | Happening) -> str:
             return "* the server does not know you any more: you are in no group"
         case Missed(count):
             return f"* {count} messages came too fast to be shown"
+
+
+def _line(heard: Heard) -> str:
+    envelope = loads(heard.text)
+    members = dict(envelope["payload"])
+    if heard.request_id is not None:
+        members["requestId"] = heard.request_id
+    pairs = (f" {_printable(name)}={_shown(value)}" for name, value in members.items())
+    return f"{_printable(envelope['type'])}{''.join(pairs)}"
 
 
 def as_json(event: Heard | Happening) -> str:

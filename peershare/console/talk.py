@@ -1,5 +1,6 @@
 """A session with a server, and at the near end a person or a program."""
 
+import math
 import os
 import signal
 import sys
@@ -12,9 +13,12 @@ import trio
 from peershare.client import (
     AnswerLost,
     CannotConnect,
+    CannotSay,
+    Connected,
     Happening,
     Heard,
-    MessageTooLarge,
+    Lost,
+    Recovered,
     Refused,
     Session,
     SessionOver,
@@ -34,7 +38,8 @@ class End(Protocol):
 
     @property
     def patience(self) -> float:
-        """How long, in seconds, to wait at the end for what was said last to be answered."""
+        """In seconds: how long, at the end, what was said last may wait for a connection that is lost, so
+        that it is answered. 0 where nobody needs the answer."""
         ...
 
     @property
@@ -47,7 +52,7 @@ class End(Protocol):
         ...
 
     async def show(self, event: Heard | Happening) -> None:
-        """Raises BrokenPipeError where nobody looks any more."""
+        """Raises OSError where that can't be done; BrokenPipeError where nobody looks any more."""
         ...
 
     def complain(self, line: str, why: str) -> None:
@@ -57,6 +62,8 @@ class End(Protocol):
 
 def connect(url: str) -> str:
     """Talk to the server at `url` until there is nothing more to say, or a signal. What went wrong, or ""."""
+    if sys.stdin is None or sys.stdout is None:
+        return "stdin and stdout must be open"
     return trio.run(_until_signal, url, _near_end())
 
 
@@ -85,47 +92,85 @@ async def _cancel_at(signals: AsyncIterator[int], scope: trio.CancelScope) -> No
         scope.cancel()
 
 
+class _Course:
+    """Of a talk: `scope` is what is said, until all of it is, or there is nobody to say it to."""
+
+    def __init__(self, patience: float) -> None:
+        self.scope = trio.CancelScope()
+        self.failure = ""
+        self._patience = patience
+        self._is_lost = self._all_read = False
+
+    def end(self, failure: str = "") -> None:
+        self.failure = failure
+        self.scope.cancel()
+
+    def all_read(self) -> None:
+        self._all_read = True
+        self._wait()
+
+    def note(self, event: Heard | Happening) -> None:
+        if isinstance(event, Lost | Recovered | Connected):
+            self._is_lost = isinstance(event, Lost)
+            self._wait()
+
+    def _wait(self) -> None:
+        gives_up = self._is_lost and self._all_read
+        self.scope.deadline = trio.current_time() + self._patience if gives_up else math.inf
+        self.failure = "the connection did not come back" if gives_up else ""
+
+
 async def talk(url: str, end: End) -> str:
     """Say what is read and show what is heard. What went wrong, or "".
 
     If cancelled, it leaves its group and says goodbye all the same.
     """
-    talking = trio.CancelScope()
+    course = _Course(end.patience)
     async with trio.open_nursery() as showing:  # outlives the session, whose last words it shows
         try:
             async with open_session(url) as session:
-                showing.start_soon(_show, session, end, talking)
-                with talking, suppress(SessionOver):  # `_show` comes to the end as well
-                    await _say_all(session, end)
+                showing.start_soon(_show, session, end, course)
+                with course.scope, suppress(SessionOver):  # `_show` comes to the end as well
+                    await _say_all(session, end, course)
         except CannotConnect as error:
             return str(error)
     if session.over is not None and session.over.code != 1000:
         return str(session.over)
-    return f"lines that were no messages: {end.bad}" if end.bad else ""
+    return course.failure or (f"lines that were no messages: {end.bad}" if end.bad else "")
 
 
-async def _show(session: Session, end: End, talking: trio.CancelScope) -> None:
+async def _show(session: Session, end: End, course: _Course) -> None:
     try:
         while True:
-            await end.show(await session.receive())
+            event = await session.receive()
+            course.note(event)
+            await end.show(event)
     except (SessionOver, BrokenPipeError):
-        talking.cancel()
+        course.end()
+    except OSError as error:
+        course.end(f"stdout: {error.strerror}")
 
 
-async def _say_all(session: Session, end: End) -> None:
+async def _say_all(session: Session, end: End, course: _Course) -> None:
     put, lines = trio.open_memory_channel[str](_MAX_LINES)
+
+    async def read() -> None:
+        await end.read(put)
+        course.all_read()
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(end.read, put)
+        nursery.start_soon(read)
         async for line in lines:
             if line.strip():
                 await _say(session, end, line)
-    with trio.move_on_after(end.patience), suppress(AnswerLost, Refused):  # whatever it is, it came last
-        await session.ask(Ping())
+    if end.patience:
+        with suppress(AnswerLost, Refused):  # whatever it is, it came last
+            await session.ask(Ping())
 
 
 async def _say(session: Session, end: End, line: str) -> None:
     try:
         received = read(line, session.user_id)
         await session.send(received.message, received.request_id)
-    except (BadLine, MessageTooLarge) as bad:
+    except (BadLine, CannotSay) as bad:
         end.complain(line, str(bad))

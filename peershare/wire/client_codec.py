@@ -4,7 +4,6 @@ House rules: made from the tables of `messages`, as `codec` is. What a newer ser
 older client: members that are unknown are left out, and a type that is unknown is an `Unknown`.
 """
 
-import json
 import operator
 from collections.abc import Callable
 from functools import partial
@@ -24,7 +23,7 @@ from peershare.messages import (
     Resume,
     ServerMessage,
 )
-from peershare.wire.codec import wire_members
+from peershare.wire.codec import loads, wire_members
 
 
 @attrs.frozen
@@ -92,7 +91,7 @@ def _load(text: str | bytes) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.ValidationError:
-        return json.loads(text)  # a number beyond 64 bits is one all the same
+        return loads(text)  # a number beyond 64 bits is one all the same
 
 
 # --- the machinery, built once from the tables -------------------------------------------------

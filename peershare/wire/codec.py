@@ -130,9 +130,14 @@ def _load(text: str | bytes) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.ValidationError:
-        value = json.loads(text, parse_int=_number, parse_constant=_no_constant)
+        value = loads(text)
         json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
         return value
+
+
+def loads(text: str | bytes) -> Any:
+    """As json.loads, but numbers that are beyond a double are infinite, however many digits they have."""
+    return json.loads(text, parse_int=_number, parse_constant=_no_constant)
 
 
 def _number(digits: str) -> int | float:

@@ -1,40 +1,50 @@
 """The client library with a really started server."""
 
+import json
+import math
 import re
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import trio
+from trio_websocket import serve_websocket
 
 from peershare.client import (
     CannotConnect,
+    CannotSay,
     Connected,
     Heard,
     Lost,
-    MessageTooLarge,
     Missed,
     Recovered,
     Refused,
     SessionLost,
     SessionOver,
+    Unknown,
     open_session,
 )
 from peershare.client.events import MAX_WAITING
+from peershare.client.ledger import CONFIRM_EVERY
 from peershare.messages import (
     CreateGroup,
     GroupId,
     GroupJoined,
+    Heartbeat,
     JoinGroup,
     Ping,
+    Pong,
     Signal,
     SignalFrom,
     UserLeft,
+    Welcome,
 )
+from peershare.wire.codec import encode
 from tests.chaos import Proxy
-from tests.support import closing_server, free_port, running
+from tests.support import RawClient, closing_server, frame, free_port, running
 
 NOBODY = GroupId("0f8b7c3e-5d2a-4c1b-9e6f-a1b2c3d4e5f6")
+WELCOME = Welcome(2, "session", "token", 30, Heartbeat(30_000, 60_000), {})
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +103,35 @@ async def test_who_lets_nobody_in(server, path, why):
             pytest.fail("it opened")
 
 
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://x", "begins with ws://"),
+        ("ws://", "there is a host"),
+        ("ws://a..b/", "idna"),
+        (f"ws://{'a' * 70}.example/", "idna"),
+        ("ws://x:99999", "[Pp]ort"),
+        ("ws://ann:secret@127.0.0.1", "logs in"),
+        ("ws://127.0.0.1:0", "can't be reached"),
+    ],
+)
+@pytest.mark.parametrize("patient", [False, True])
+async def test_a_url_that_leads_nowhere(url, why, patient):
+    """What is wrong with it is said at once, also to who is patient: it will not get better."""
+    if patient and why == "can't be reached":
+        return  # it may be there one day
+    with trio.fail_after(30), pytest.raises(CannotConnect, match=why):
+        async with open_session(url, patient=patient):
+            pytest.fail("it opened")
+
+
+async def test_a_server_that_speaks_no_tls(server):
+    """The reason is named, though it is the cause of an error that says nothing."""
+    with pytest.raises(CannotConnect, match="SSL"):
+        async with open_session(f"wss://127.0.0.1:{server.port}"):
+            pytest.fail("it opened")
+
+
 async def test_a_path_that_is_not_named(server):
     """It is /ws: at / others may have their page."""
     asked = []
@@ -105,12 +144,17 @@ async def test_a_path_that_is_not_named(server):
     async with trio.open_nursery() as nursery:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, listen, [listener])
-        for path in ("", "/", "/room?x=1"):
+        for path in ("", "/", "/room?x=1", "/ä b%20?ü=%C3"):
             with pytest.raises(CannotConnect):
                 async with open_session(f"ws://127.0.0.1:{listener.socket.getsockname()[1]}{path}"):
                     pytest.fail("it opened")
         nursery.cancel_scope.cancel()
-    assert [head.split()[1] for head in asked] == [b"/ws", b"/", b"/room?x=1"]
+    assert [head.split()[1] for head in asked] == [
+        b"/ws",
+        b"/",
+        b"/room?x=1",
+        b"/%C3%A4%20b%20?%C3%BC=%C3",
+    ]
 
 
 async def test_a_connection_that_is_lost_at_once(nursery):
@@ -373,11 +417,59 @@ async def test_who_is_turned_away_again_and_again_waits_longer():
     assert attempts[:5] == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize("digits", [5_000, 60_000])
+async def test_a_number_of_many_digits(server, url, digits):
+    """Who says it ends nobody's session with it: it is infinite, as in JavaScript."""
+    async with open_session(url) as ann:
+        group = await ann.ask(CreateGroup("Team", "ann"))
+        with RawClient(server.port) as mallory:
+            mallory.hear()
+            mallory.ask("join-group", groupId=group.group_id, username="mallory")
+            text = f'{{"type":"signal","payload":{{"to":"{ann.user_id}","data":[{"9" * digits}]}}}}'
+            mallory.sock.sendall(frame(text.encode()))
+            assert (await until(ann, SignalFrom)).data == [math.inf]
+        assert await ann.ask(Ping()) == Pong()
+
+
+async def test_a_message_that_cannot_be_read(nursery):
+    """It counts, and is given as it came; the session goes on, for a part of it may come from anybody."""
+    deep = '{"type":"signal","payload":' + "[" * 100_000
+    acknowledged = []
+
+    async def serve(request):
+        websocket = await request.accept()
+        await websocket.get_message()
+        await websocket.send_message(encode(WELCOME, 1).decode())
+        for _ in range(CONFIRM_EVERY):
+            await websocket.send_message(deep)
+        acknowledged.append(json.loads(await websocket.get_message())["payload"]["received"])
+        await websocket.aclose(4500)
+
+    server = await nursery.start(serve_websocket, serve, "127.0.0.1", 0, None)
+    async with open_session(f"ws://127.0.0.1:{server.port}") as ann:
+        assert isinstance(await ann.receive(), Connected)
+        for _ in range(CONFIRM_EVERY):
+            heard = await ann.receive()
+            assert (heard.message, heard.text) == (Unknown("", {}), deep)
+        with pytest.raises(SessionOver, match="4500"):
+            await ann.receive()
+    assert acknowledged == [CONFIRM_EVERY]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_request_id_of_the_sessions_own(url):
+    """It is refused where it is said, or the answer would go astray."""
+    async with open_session(url) as ann:
+        with pytest.raises(CannotSay, match="begins with #"):
+            await ann.send(Ping(), "#hello")
+        assert await ann.ask(Ping()) == Pong()
+
+
 async def test_a_message_that_is_too_large(url):
     """It is refused where it is said, and the session goes on."""
     async with open_session(url) as ann:
         await ann.ask(Ping())
-        with pytest.raises(MessageTooLarge, match="no message of more than 65536 bytes"):
+        with pytest.raises(CannotSay, match="no message of more than 65536 bytes"):
             await ann.send(Signal(NOBODY, "x" * 70_000))
         await ann.ask(Ping())
 
@@ -407,6 +499,22 @@ async def test_a_network_that_stalls_while_much_is_said(server, url):
             for number in range(200):
                 await ann.send(Signal(bob.user_id, number))
             assert [(await until(bob, SignalFrom)).data for _ in range(200)] == list(range(200))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_takes_few_messages_at_once(tmp_path, nursery):
+    """A network that stalls delivers no more than those in one moment, so none is refused."""
+    with running(tmp_path, MESSAGE_RATE=20, MESSAGE_BURST=5) as server:
+        proxy = Proxy(server.port, seed=1)
+        url = f"ws://127.0.0.1:{await nursery.start(proxy.run)}"
+        async with open_session(url) as ann, open_session(f"ws://127.0.0.1:{server.port}") as bob:
+            group = await ann.ask(CreateGroup("Team", "ann"))
+            await bob.ask(JoinGroup(group.group_id, "bob"))
+            [link] = proxy.links
+            nursery.start_soon(link.stall, 2)
+            for number in range(40):
+                await ann.send(Signal(bob.user_id, number))
+            assert [(await until(bob, SignalFrom)).data for _ in range(40)] == list(range(40))
         nursery.cancel_scope.cancel()
 
 
