@@ -102,7 +102,7 @@ class _Course:
         self._is_lost = self._all_read = False
 
     def end(self, failure: str = "") -> None:
-        self.failure = failure
+        self.failure = self.failure or failure
         self.scope.cancel()
 
     def all_read(self) -> None:

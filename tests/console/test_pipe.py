@@ -6,7 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import trio
 
+from peershare.client import Connected
+from peershare.console.talk import talk as talk_to
+from tests.chaos import Proxy
 from tests.support import RawClient, closing_server, environment, eventually, free_port, running
 
 NOBODY = "0f8b7c3e-5d2a-4c1b-9e6f-a1b2c3d4e5f6"
@@ -134,6 +138,76 @@ def test_a_message_that_is_too_large(tmp_path):
         assert status == 1
         assert [line.get("type") for line in heard] == [None, "pong", "pong"]
         assert "the server takes no message of more than 1024 bytes" in complaints
+
+
+@pytest.mark.parametrize(
+    ("redirected", "why"),
+    [
+        ("<&-", "stdin and stdout must be open"),
+        (">&-", "stdin and stdout must be open"),
+        (">/dev/full", "stdout: No space left on device"),
+    ],
+)
+def test_streams_that_are_of_no_use(server, redirected, why):
+    """One line says so."""
+    command = f'exec "$0" -m peershare connect ws://127.0.0.1:{server.port} {redirected}'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable],
+        stdin=subprocess.PIPE,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (1, f"peershare: {why}\n")
+
+
+class Script:
+    """An `End` that has said all that it has to say, and is patient for a moment."""
+
+    patience = 0.5
+    bad = 0
+
+    def __init__(self, when_connected) -> None:
+        self._when_connected = when_connected
+        self._connected = trio.Event()
+
+    async def read(self, lines) -> None:
+        async with lines:
+            await self._connected.wait()
+            self._when_connected()
+            await lines.send("ping")
+
+    async def show(self, event) -> None:
+        if isinstance(event, Connected):
+            self._connected.set()
+
+
+async def test_a_server_that_does_not_come_back(tmp_path):
+    """It is waited for at the end, but not for ever, and the status says that not all was answered."""
+    with running(tmp_path) as server:
+
+        def kill() -> None:
+            server.popen.kill()
+            server.popen.wait()
+
+        with trio.fail_after(30):
+            failure = await talk_to(f"ws://127.0.0.1:{server.port}", Script(kill))
+    assert failure == "the connection did not come back"
+
+
+async def test_a_server_that_comes_back(tmp_path):
+    """What was said is answered then."""
+    with running(tmp_path) as server:
+        proxy = Proxy(server.port, seed=1)
+        async with trio.open_nursery() as nursery:
+            url = f"ws://127.0.0.1:{await nursery.start(proxy.run)}"
+            script = Script(lambda: [nursery.start_soon(link.cut) for link in proxy.links])
+            script.patience = 30
+            with trio.fail_after(60):
+                assert await talk_to(url, script) == ""
+            nursery.cancel_scope.cancel()
 
 
 def test_more_than_may_be_said_at_once(server):
