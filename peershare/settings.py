@@ -358,7 +358,8 @@ class Settings:
         Seconds(0, 3600),
         "SESSION_GRACE",
         unit="s",
-        meaning="How long a member whose connection was lost is kept for its session to be resumed.",
+        meaning="How long a member whose connection was lost is kept for its session to be resumed. "
+        "0: not at all, nor in the background.",
     )
     session_grace_background: float = _setting(
         120.0,
