@@ -16,6 +16,7 @@ import trio
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, wrap_server_stream
 from wsproto.utilities import LocalProtocolError
 
+from peershare.core.limits import GRANTED, Allowance, RateRules
 from peershare.doors.head import Upgrade
 from peershare.doors.poller import Poller
 from peershare.doors.streams import READ_SIZE, ClientStream
@@ -27,7 +28,10 @@ from peershare.wire.frames import FrameSplitter, close_frame
 # What trio-websocket finds wrong with what a client sends, by the close code that it gives it.
 _FAULTS = {ending.value.code: ending for ending in (Ending.PROTOCOL_ERROR, Ending.NOT_UTF8)}
 
-_CLOSE_OPCODE = 0x88
+_CLOSE_OPCODE, _PING_OPCODE = 0x88, 0x89
+
+# A client pings a few times a minute, and a ping costs as much as a message: no more of a flood is read.
+_PINGS = RateRules(rate=10, burst=100)
 
 # Messages of one read that are heard at once. A read of a flood has thousands; behind so many the actor has
 # its turn, and may say that it was too much.
@@ -173,6 +177,7 @@ class _Below(trio.abc.Stream):
         self._said_close = False
         self._answered = 0  # the code that trio-websocket closed with
         self._done = False
+        self._pings = Allowance(_PINGS)
         self._batch: _Batch | None = None  # what the poller read and could not deal with
         self._handed_over = trio.lowlevel.ParkingLot()
 
@@ -222,9 +227,15 @@ class _Below(trio.abc.Stream):
             if self.splitter.too_big:
                 self._too_big.cancel()
             if long_way:
+                if long_way[0] == _PING_OPCODE:
+                    await self._wait_for_ping()
                 return long_way
             batch = await self._next_batch()
         raise trio.ClosedResourceError
+
+    async def _wait_for_ping(self) -> None:
+        while self._pings.ask(trio.current_time()) is not GRANTED:  # noqa: ASYNC110 - it is time that it waits for
+            await trio.sleep(self._pings.retry_after(trio.current_time()))
 
     async def _hear(self, messages: list[bytes]) -> None:
         for number, message in enumerate(messages, 1):

@@ -162,8 +162,11 @@ class FrameSplitter:
         self._over = self._over or opcode == _CLOSE
 
     def _count(self, size: int, *, is_final: bool) -> bool:
-        """A frame of a message that goes the long way, unless it makes the message too big."""
-        total = size + (self._fragments or 0)
+        """A frame of a message that goes the long way, unless it makes the message too big.
+
+        An empty one counts as a byte, since it is kept too until the last one comes.
+        """
+        total = (size or not is_final) + (self._fragments or 0)
         if total > self._max_size:
             self._too_big = self._closing = True
             return False

@@ -300,7 +300,7 @@ RUDE = {
 
 
 def test_there_are_enough_of_them():
-    """At least 50 kinds, the issue says."""
+    """At least 50 kinds."""
     assert len(RUDE) >= 50
 
 

@@ -252,6 +252,19 @@ def test_who_found_fault(said, code, ending):
     assert endings == [ending]
 
 
+def test_a_flood_of_pings():
+    """Behind a hundred it is read slowly, ten a second; nothing behind it is lost."""
+
+    async def flood() -> tuple[Heard, float]:
+        began = trio.current_time()
+        heard = await short_way([frame(b"", 9) * 150 + frame(b"hello") + frame(b"\x03\xe8", 8)])
+        return heard, trio.current_time() - began
+
+    heard, took = trio.run(flood, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert heard == ([b"hello"], 1000)
+    assert took == pytest.approx(5, abs=0.1)
+
+
 def test_binary_that_is_not_utf8():
     """The plain way would hand it over; it is no message here."""
     assert trio.run(short_way, [frame(b"ok", 2) + frame(b"\xff", 2)]) == ([b"ok"], 1007)

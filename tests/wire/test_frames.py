@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol, Opcode, XorMaskerSimple
 
-from peershare.wire.frames import PING, close_frame, text_frame, unmasked
+from peershare.wire.frames import PING, FrameSplitter, close_frame, text_frame, unmasked
+from tests.support import frame as client_frame
 
 
 def read(data):
@@ -82,3 +83,20 @@ def test_a_close_frames_reason_is_cut(size):
 def test_unmasking(payload, mask):
     """The mask goes round and round, whatever the length: what wsproto masked is read again."""
     assert unmasked(bytes(XorMaskerSimple(mask).process(payload)), mask) == payload
+
+
+def test_empty_fragments_are_not_endless():
+    """Each is kept until the message is whole, so it counts as a byte; but the last one need not."""
+    empty, last = client_frame(b"", 0, fin=False), client_frame(b"", 0)
+    begun = client_frame(b"x" * 8, fin=False)
+    assert not exceeds(FrameSplitter(10), begun + 2 * empty + last)
+    assert exceeds(FrameSplitter(10), begun + 3 * empty)
+    assert not exceeds(FrameSplitter(8), begun + last)
+
+
+def exceeds(splitter: FrameSplitter, data: bytes) -> bool:
+    """Whether these are more than the splitter lets pass."""
+    _, piece = splitter.split(data)
+    while piece:
+        _, piece = splitter.split(b"")
+    return splitter._closing
