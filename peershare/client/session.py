@@ -73,7 +73,7 @@ async def open_session(
 
     Leaving the block leaves the group and closes with 1000, within 2 seconds; so does cancelling it. `wait`
     gives the seconds to wait before an attempt to come back, the first of which is number 0. Raises
-    CannotConnect where there is no connection at first, unless it is `patient` and tries on.
+    CannotConnect where there is no connection at first, unless it is `patient` and another try may go well.
     """
     session = Session(url, wait, patient=patient)
     failure: BaseException | None = None
