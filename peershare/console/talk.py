@@ -117,7 +117,7 @@ class _Course:
     def _wait(self) -> None:
         gives_up = self._is_lost and self._all_read
         self.scope.deadline = trio.current_time() + self._patience if gives_up else math.inf
-        self.failure = "the connection did not come back" if gives_up else ""
+        self.failure = "the connection did not come back" if gives_up and self._patience else ""
 
 
 async def talk(url: str, end: End) -> str:

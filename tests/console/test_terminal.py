@@ -17,7 +17,7 @@ from prompt_toolkit.keys import Keys
 
 from peershare.console.terminal import Keyboard
 from tests.chaos import Proxy
-from tests.support import RawClient, closing_server, environment
+from tests.support import RawClient, closing_server, environment, running
 
 CTRL_C, CTRL_D, TAB, UP, ENTER = "\x03", "\x04", "\t", "\x1b[A", "\r"
 
@@ -142,6 +142,17 @@ async def test_what_happens_to_the_connection(server, nursery):
 
     await trio.to_thread.run_sync(play)
     nursery.cancel_scope.cancel()
+
+
+def test_leaving_while_the_connection_is_lost(tmp_path):
+    """Who wants to go does not wait for it, and nothing went wrong."""
+    with running(tmp_path) as server, terminal(server.port) as child:
+        server.popen.kill()
+        server.popen.wait()
+        child.expect("the connection is lost")
+        child.wait_for_the_prompt()
+        child.send(CTRL_D)
+        assert child.has_ended()
 
 
 def test_a_server_that_ends_it():
