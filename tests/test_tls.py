@@ -7,9 +7,13 @@ import socket
 import ssl
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import Event, ResponseReceived, StreamEnded
 from websockets.sync.client import connect
 
 from tests.doors.test_listener import read_answer, read_until
@@ -35,6 +39,66 @@ def trusting(settings: dict[str, str]) -> ssl.SSLContext:
 def secure_socket(server, settings: dict[str, str]) -> ssl.SSLSocket:
     plain = socket.create_connection(("127.0.0.1", server.port), timeout=30)
     return trusting(settings).wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+class Http2Client:
+    """A client that says in HTTP/2 what it is told to, right or wrong."""
+
+    def __init__(self, server, settings: dict[str, str]) -> None:
+        context = trusting(settings)
+        context.set_alpn_protocols(["h2"])
+        plain = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+        self.sock = context.wrap_socket(plain, server_hostname="127.0.0.1")
+        anything = {"validate_outbound_headers": False, "normalize_outbound_headers": False}
+        self.h2 = H2Connection(H2Configuration(header_encoding=None, **anything))
+        self.h2.initiate_connection()
+        self.flush()
+
+    def flush(self) -> None:
+        self.sock.sendall(self.h2.data_to_send())
+
+    def ask(self, path=b"/api/health/live", method=b"GET", *, whole=True, **headers: bytes) -> int:
+        """A request, and its stream. Of `headers`, the pseudo ones are to begin with an underscore."""
+        said = {"_method": method, "_path": path, "_scheme": b"https", "_authority": b"127.0.0.1", **headers}
+        stream = self.h2.get_next_available_stream_id()
+        self.h2.send_headers(
+            stream, [(name.replace("_", ":").encode(), value) for name, value in said.items() if value]
+        )
+        if whole:
+            self.h2.end_stream(stream)
+        self.flush()
+        return stream
+
+    def read(self) -> list[Event] | None:
+        """What happened; None at the end of the connection."""
+        data = self.sock.recv(65536)
+        if not data:
+            return None
+        events = self.h2.receive_data(data)
+        self.flush()
+        return events
+
+    def hear(self, stream: int, kind: type[Event]) -> Event:
+        """Read on, until this happens to a stream."""
+        while True:
+            events = self.read()
+            assert events is not None, "the connection was closed"
+            for event in events:
+                if isinstance(event, kind) and event.stream_id == stream:
+                    return event
+
+    def get(self, **request) -> int:
+        """Ask, and read the whole answer: its status."""
+        stream = self.ask(**request)
+        status = int(dict(self.hear(stream, ResponseReceived).headers)[b":status"])
+        self.hear(stream, StreamEnded)
+        return status
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
 
 
 @pytest.fixture
@@ -73,6 +137,28 @@ def test_https(server, tls, version):
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     assert answer.count('"status":"ok"') == 2
     assert answer.endswith("\n2" if version == "--http2" else "\n1.1")
+
+
+def test_an_idle_http2_connection(server, tls):
+    """It is closed after five seconds: a new one, one that was answered, and one whose body never ends."""
+    began = time.monotonic()
+    with ExitStack() as clients:
+        silent, asked, half = (clients.enter_context(Http2Client(server, tls)) for _ in range(3))
+        assert asked.get() == asked.get() == 200
+        half.ask(whole=False)
+        for client in (silent, asked, half):
+            while client.read() is not None:
+                pass
+    assert 4 < time.monotonic() - began < 9
+
+
+def test_an_idle_http2_connection_does_not_hold_up_the_end(server, tls):
+    """It is closed at once."""
+    with Http2Client(server, tls) as client:
+        assert client.get() == 200
+        began = time.monotonic()
+        assert server.stop() == 0
+    assert time.monotonic() - began < 3
 
 
 def test_an_upgrade_on_a_kept_alive_connection(server, tls):

@@ -1,4 +1,4 @@
-"""Hypercorn, and nothing else of the project knows it: HTTP/1.1 on a connection that the listener hands over.
+"""Hypercorn, and nothing else of the project knows it: HTTP on a connection that the listener hands over.
 
 House rules: Hypercorn is pinned, and what is taken from it beside `Config` is not its documented surface:
 `TCPServer`, `WorkerContext`, `wrap_app`, the event `Updated`, and that `hypercorn.trio.run` finds `TCPServer`
@@ -10,7 +10,7 @@ malformed heads would end the process (non-ASCII `Connection`, seen in Hypercorn
 """
 
 import logging
-from functools import partial
+from math import inf
 from typing import Any
 
 import attrs
@@ -45,7 +45,7 @@ class HttpDoor:
 
     def __init__(self, app: Any, rules: HttpRules) -> None:
         self._rules = rules
-        self._config = _config(rules)
+        self._config = _config()
         self._app = wrap_app(app, self._config.wsgi_max_body_size, "asgi")
         self._context = WorkerContext(None)
         self._open: set[_Bounded] = set()
@@ -79,19 +79,17 @@ class HttpDoor:
     async def _run(self, stream: "_Bounded") -> None:
         self._open.add(stream)
         try:
-            state = ConnectionState({})
-            await _Server(self._app, self._config, self._context, state, stream)  # type: ignore[arg-type]
+            await _converse(stream, self._app, self._config, self._context, ConnectionState({}))
         finally:
             self._open.discard(stream)
             self._closed_one.unpark_all()
 
 
-def _config(rules: HttpRules) -> Config:
+def _config() -> Config:
     config = Config()
     config.errorlog = logging.getLogger("hypercorn.error")
     config.accesslog = None
     config.h11_max_incomplete_size = MAX_HEAD
-    config.keep_alive_timeout = rules.keep_alive
     config.include_server_header = False
     return config
 
@@ -104,22 +102,22 @@ def protect_hypercorn(rules: HttpRules) -> None:
     """
 
     def serve(app: Any, config: Any, context: Any, state: Any, stream: Any) -> Any:
-        return _serve_protected(partial(_Server, app, config, context, state), stream, rules)
+        return _serve_protected((app, config, context, state), stream, rules)
 
     hypercorn.trio.run.TCPServer = serve  # type: ignore[attr-defined, assignment]
 
 
-async def _serve_protected(server: Any, stream: trio.abc.Stream, rules: HttpRules) -> None:
+async def _serve_protected(served: Any, stream: trio.abc.Stream, rules: HttpRules) -> None:
     """One connection of Hypercorn's. Raises nothing but its cancellation."""
     client = ClientStream(stream)
     try:
-        if isinstance(stream, trio.SocketStream):
-            requests = _Requests(client, rules)
-            await server(requests)
-            if requests.upgrade:
-                await stream.send_all(_WRONG_PORT.encode(secure=False))
+        if await _agrees_on_http2(stream, rules.keep_alive):
+            await _converse(_Bounded(client, rules), *served)
         else:
-            await server(stream)  # TLS, which Hypercorn wants to see
+            requests = _Requests(client, rules)
+            await _converse(requests, *served)
+            if requests.upgrade:
+                await stream.send_all(_WRONG_PORT.encode(secure=client.secure))
     except* (trio.BrokenResourceError, trio.ClosedResourceError):
         pass  # the client has gone
     except* Exception:
@@ -128,34 +126,59 @@ async def _serve_protected(server: Any, stream: trio.abc.Stream, rules: HttpRule
         await trio.aclose_forcefully(client)
 
 
+async def _agrees_on_http2(stream: trio.abc.Stream, seconds: float) -> bool:
+    """Do the TLS handshake, where there is one to do. Raises trio.BrokenResourceError if it fails."""
+    if not isinstance(stream, trio.SSLStream):
+        return False
+    with trio.move_on_after(seconds) as patience:
+        await stream.do_handshake()
+    if patience.cancelled_caught:
+        raise trio.BrokenResourceError
+    return bool(stream.selected_alpn_protocol() == "h2")
+
+
+async def _converse(stream: "_Bounded", app: Any, config: Any, context: Any, state: Any) -> None:
+    """Let Hypercorn answer requests until the connection ends, or idles for too long."""
+    with stream.idling:
+        await _Server(app, config, context, state, stream)  # type: ignore[arg-type]
+
+
 class _Server(TCPServer):
-    """Tells its stream when a request is answered, and goes when its stream has ended."""
+    """Tells its stream whether a request is being answered: that one has the timer.
+
+    Hypercorn's own is cancelled where Quart ends a request's nursery. What is left of it waits for the end.
+    """
 
     stream: "_Bounded"  # type: ignore[assignment]  # it asks for no more than a stream with a socket
 
-    ended = False
-
     async def protocol_send(self, event: Event) -> None:
-        if isinstance(event, Updated) and event.idle:
-            if isinstance(self.stream, _Requests):
-                self.stream.answered()
-            if self.ended:
-                return
-        await super().protocol_send(event)
+        if not isinstance(event, Updated):
+            await super().protocol_send(event)
+        elif event.idle:
+            self.stream.answered()
+        else:
+            self.stream.begun()
+
+    async def _idle_timeout(self) -> None:
+        await self.context.terminated.wait()
+        self.stream.finish()
 
     async def _read_data(self) -> None:
         await super()._read_data()
-        # Else its timer would keep a closed connection for the whole keep-alive time.
-        self.ended = True
         await self.idle_task.stop()
 
 
 class _Bounded(trio.abc.Stream):
-    """A client's stream as Hypercorn sees it, with an end to its patience."""
+    """A client's stream as Hypercorn sees it, with an end to its patience.
+
+    In `idling` stands all that Hypercorn does on it. While no request is being answered, that has a deadline.
+    """
 
     def __init__(self, stream: ClientStream, rules: HttpRules) -> None:
         self._stream = stream
-        self._rules = rules
+        self._write_timeout = rules.write_timeout
+        self._keep_alive = rules.keep_alive
+        self.idling = trio.CancelScope(deadline=trio.current_time() + rules.keep_alive)
         if isinstance(stream.below, trio.SSLStream):
             # Hypercorn takes a stream that has these for a TLS one. The handshake has been done.
             self.do_handshake = trio.lowlevel.checkpoint
@@ -164,12 +187,26 @@ class _Bounded(trio.abc.Stream):
         else:
             self.socket = stream.socket
 
+    def begun(self) -> None:
+        """A request is being answered."""
+        self.idling.deadline = inf
+
+    def answered(self) -> None:
+        """None is any more. From now on another has the keep-alive time to come, whole."""
+        self.idling.deadline = trio.current_time() + self._keep_alive
+
+    def finish(self) -> None:
+        """What is being answered is the last."""
+        self._keep_alive = 0.0
+        if self.idling.deadline < inf:
+            self.idling.cancel()
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         return await self._stream.receive_some(max_bytes)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         # Hypercorn shields its sends, so that nobody but us can end one to a client that reads nothing.
-        with trio.move_on_after(self._rules.write_timeout) as patience:
+        with trio.move_on_after(self._write_timeout) as patience:
             await self._stream.send_all(data)
         if patience.cancelled_caught:
             await self.abort()
@@ -182,6 +219,7 @@ class _Bounded(trio.abc.Stream):
         await trio.aclose_forcefully(self._stream)
 
     async def aclose(self) -> None:
+        self.answered()  # whatever was going on, there is nobody to wait for it
         await self._stream.aclose()
 
 
@@ -199,14 +237,12 @@ class _Requests(_Bounded):
         self._answered = trio.Event()
         self._answered.set()
         self._closed = False
-        self._idling = trio.CancelScope()
         if head is not None:
             self._begin(head)
 
     def answered(self) -> None:
-        """The request has been answered, and Hypercorn waits for another."""
+        super().answered()
         self._answered.set()
-        self._idling.deadline = trio.current_time() + self._rules.keep_alive
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if not self._unread and not await self._next_request():
@@ -216,16 +252,8 @@ class _Requests(_Bounded):
         return data
 
     async def _next_request(self) -> bool:
-        """Wait for it, and whether Hypercorn may see it.
-
-        From the answer to the one before it has the keep-alive time to come, whole. (Hypercorn's own timer
-        for this is cancelled where Quart ends the request's nursery.)
-        """
-        verdict = None
-        with trio.CancelScope() as self._idling:
-            if self._answered.is_set():
-                self._idling.deadline = trio.current_time() + self._rules.keep_alive
-            verdict = await self._stream.read_head()
+        """Wait for it, and whether Hypercorn may see it."""
+        verdict = await self._stream.read_head()
         await self._answered.wait()
         if self._closed:
             raise trio.ClosedResourceError
@@ -242,6 +270,7 @@ class _Requests(_Bounded):
     def _begin(self, head: Head) -> None:
         self._unread = self._stream.head_size + head.content_length
         self._answered = trio.Event()
+        self.begun()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         try:
@@ -252,7 +281,7 @@ class _Requests(_Bounded):
 
     def _give_up(self) -> None:
         self._closed = True
-        self._answered.set()
+        self.answered()
 
     async def aclose(self) -> None:
         self._give_up()

@@ -61,6 +61,7 @@ async def test_what_is_taken_is_there():
     assert list(inspect.signature(TCPServer.__init__).parameters) == names
     assert inspect.iscoroutinefunction(TCPServer.protocol_send)
     assert inspect.iscoroutinefunction(TCPServer._read_data)
+    assert inspect.iscoroutinefunction(TCPServer._idle_timeout)
     assert list(Updated.__dataclass_fields__) == ["idle"]
 
 
