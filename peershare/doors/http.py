@@ -1,15 +1,19 @@
 """Hypercorn, and nothing else of the project knows it: HTTP on a connection that the listener hands over.
 
 House rules: Hypercorn is pinned, and what is taken from it beside `Config` is not its documented surface:
-`TCPServer`, `WorkerContext`, `wrap_app`, the event `Updated`, and that `hypercorn.trio.run` finds `TCPServer`
-under that name. tests/doors/test_http.py holds it to that.
+`TCPServer`, `H2Protocol`, `TaskGroup`, `WorkerContext`, `wrap_app`, `parse_socket_addr`, the event `Updated`,
+and that `hypercorn.trio.run` finds `TCPServer` under that name. tests/doors/test_http.py holds it to that.
 
 Every request's head is read and judged by us, not the first one alone. For a proxy may send an upgrade on
 a connection that it used for other requests before (nginx and Caddy keep theirs alive), and some
-malformed heads would end the process (non-ASCII `Connection`, seen in Hypercorn 0.18).
+malformed heads would end the process (non-ASCII `Connection`, seen in Hypercorn 0.18). It is the same with
+HTTP/2, where h2 has read the head.
 """
 
 import logging
+import re
+import sys
+from collections.abc import Iterable
 from math import inf
 from typing import Any
 
@@ -17,17 +21,27 @@ import attrs
 import hypercorn.trio.run
 import structlog
 import trio
+from h2.errors import ErrorCodes
+from h2.events import DataReceived, PriorityUpdated, RequestReceived, StreamReset
+from h2.events import Event as Http2Event
+from h2.settings import SettingCodes
 from hypercorn.config import Config
 from hypercorn.events import Event, Updated
+from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
-from hypercorn.utils import wrap_app
+from hypercorn.utils import parse_socket_addr, wrap_app
 
 from peershare.doors.head import MAX_HEAD, Head, Refusal
 from peershare.doors.streams import READ_SIZE, ClientStream
 
 log = structlog.get_logger("peershare.http")
+
+# A request in HTTP/2 whose method and path are these is safe for Hypercorn (RFC 9110, section 5.6.2).
+_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_PATH = re.compile(rb"/[\x21-\x7e]*")
 
 _WRONG_PORT = Refusal(404, "Not Found", "WebSockets are served on WS_PORT, not on this port.")
 
@@ -90,6 +104,8 @@ def _config() -> Config:
     config.errorlog = logging.getLogger("hypercorn.error")
     config.accesslog = None
     config.h11_max_incomplete_size = MAX_HEAD
+    # At a connection's thousandth request in HTTP/2, Hypercorn would close it without an answer to that one.
+    config.keep_alive_max_requests = sys.maxsize
     config.include_server_header = False
     return config
 
@@ -139,8 +155,9 @@ async def _agrees_on_http2(stream: trio.abc.Stream, seconds: float) -> bool:
 
 async def _converse(stream: "_Bounded", app: Any, config: Any, context: Any, state: Any) -> None:
     """Let Hypercorn answer requests until the connection ends, or idles for too long."""
+    server = _Server if isinstance(stream, _Requests) else _Http2Server
     with stream.idling:
-        await _Server(app, config, context, state, stream)  # type: ignore[arg-type]
+        await server(app, config, context, state, stream)  # type: ignore[arg-type]
 
 
 class _Server(TCPServer):
@@ -166,6 +183,70 @@ class _Server(TCPServer):
     async def _read_data(self) -> None:
         await super()._read_data()
         await self.idle_task.stop()
+
+
+class _Http2Server(_Server):
+    """The same for a connection that agreed on HTTP/2."""
+
+    async def run(self) -> None:
+        socket = self.stream.transport_stream.socket
+        try:
+            client = parse_socket_addr(socket.family, socket.getpeername())
+            server = parse_socket_addr(socket.family, socket.getsockname())
+            async with TaskGroup() as group:
+                state, send = ConnectionState(self.state), self.protocol_send
+                self.protocol = _Http2(  # type: ignore[assignment]  # no need to find out which it is
+                    self.app,
+                    self.config,
+                    self.context,
+                    group,
+                    state,
+                    ssl=True,
+                    client=client,
+                    server=server,
+                    send=send,
+                )
+                await self.protocol.initiate()
+                await self.idle_task.restart(group, self._idle_timeout)
+                await self._read_data()
+        except OSError:
+            pass  # the client has gone
+        finally:
+            await self._close()
+
+
+class _Http2(H2Protocol):
+    """HTTP/2 as Hypercorn speaks it, without the events that it would fail over."""
+
+    async def initiate(self, *args: Any, **kwargs: Any) -> None:
+        # A browser opens its WebSocket over HTTP/2 where a server says that it can (RFC 8441, section 3).
+        # Ours are behind HTTP/1.1.
+        self.connection.local_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 0
+        self.connection.local_settings.acknowledge()  # nothing has been said yet that could be answered
+        await super().initiate(*args, **kwargs)
+
+    async def _handle_events(self, events: list[Http2Event]) -> None:
+        for event in events:
+            match event:
+                case RequestReceived() if not _is_sound(event.headers):
+                    self.connection.reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
+                case DataReceived() if event.stream_id not in self.streams:  # has been answered already
+                    self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                case PriorityUpdated():
+                    pass  # may be ignored (RFC 9113, section 5.3.2), and would be kept for ever
+                case _:
+                    await super()._handle_events([event])
+            if isinstance(event, StreamReset):
+                await self.send(Updated(idle=self.idle))
+            await trio.lowlevel.checkpoint()  # a read may hold a thousand requests
+        await self._flush()
+
+
+def _is_sound(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Whether Hypercorn may see a request. h2 has seen to it that there is one of each of these at most."""
+    said = dict(headers)
+    method, path = said.get(b":method", b""), said.get(b":path", b"")
+    return method.upper() != b"CONNECT" and bool(_METHOD.fullmatch(method) and _PATH.fullmatch(path))
 
 
 class _Bounded(trio.abc.Stream):
