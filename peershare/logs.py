@@ -5,7 +5,9 @@ The libraries' own loggers (Hypercorn, Quart, trio) come out in the same form.
 
 import logging
 import sys
-from typing import Any
+from collections.abc import MutableMapping
+from io import StringIO
+from typing import Any, TextIO
 
 import structlog
 
@@ -44,7 +46,24 @@ def _renderers(*, json: bool) -> list[Any]:
     if json:
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     return [
-        structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
+        _all_visible,
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_traceback),
     ]
+
+
+def _all_visible(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Clients choose some of what is logged, and a terminal would do what it says. JSON escapes by itself."""
+    return {key: _visible(value) if isinstance(value, str) else value for key, value in entry.items()}
+
+
+def _visible(text: str, allowed: str = "") -> str:
+    """With what is not printable as Python writes it."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in allowed else repr(char)[1:-1] for char in text)
+
+
+def _traceback(output: TextIO, exc_info: Any) -> None:
+    text = StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    output.write(_visible(text.getvalue(), allowed="\n"))

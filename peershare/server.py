@@ -189,6 +189,8 @@ async def _listen(host: str, port: int) -> list[trio.SocketListener]:
         listeners = await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
     except OSError as error:
         raise CannotListen(f"Cannot listen on {host} port {port}: {error.strerror or error}.") from error
+    except UnicodeError as error:  # a part of it is empty, or longer than 63 characters
+        raise CannotListen(f"Cannot listen on {host} port {port}: that is no host name.") from error
     if port == 0:
         # Each address got a free port of its own; one is enough to say where.
         for other in listeners[1:]:

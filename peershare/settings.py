@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import click
@@ -66,7 +66,13 @@ class Host(click.ParamType[str]):
 
 
 class Origins(click.ParamType[tuple[str, ...]]):
+    """What a browser may send as `Origin`: it is compared as it is."""
+
     name = "origins"
+
+    # RFC 6454, section 6.2: names in ASCII, IPv6 addresses in brackets.
+    _ORIGIN = re.compile(r"(https?)://(?:(?:\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]+))?")
+    _DEFAULT_PORTS: ClassVar = {"http": "80", "https": "443"}
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -75,10 +81,25 @@ class Origins(click.ParamType[tuple[str, ...]]):
             return value  # the default, as it is
         origins = _listed(value)
         for origin in origins:
-            if not re.fullmatch(r"https?://(\*\.)?[^\s/?#,*]+", origin):
-                rule = "is not an origin such as https://example.com or https://*.example.com."
-                self.fail(f"{origin!r} {rule}", param, ctx)
+            wrong = self._what_is_wrong(origin)
+            if wrong:
+                self.fail(f"{origin!r} {wrong}", param, ctx)
         return tuple(origin.lower() for origin in origins)  # as browsers write them
+
+    def _what_is_wrong(self, origin: str) -> str:
+        found = self._ORIGIN.fullmatch(origin)
+        if not origin.isascii():
+            return "is not in ASCII: browsers send such a name as xn--..."
+        if found is None:
+            return "is not an origin such as https://example.com or https://*.example.com."
+        scheme, port = found.groups()
+        if port is None:
+            return ""
+        if port.startswith("0") or len(port) > 5 or int(port) > 65535:
+            return "has a port that is none: they are from 1 to 65535."
+        if port == self._DEFAULT_PORTS[scheme]:
+            return f"has a port that browsers leave away, since it is that of {scheme}: do so too."
+        return ""
 
 
 class Networks(click.ParamType[tuple[str, ...]]):
@@ -149,6 +170,19 @@ class Word(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not re.fullmatch(r"[A-Za-z0-9._~-]{1,100}", value):
             self.fail(f"{value!r} is not 1 to 100 of the characters A-Z a-z 0-9 . _ ~ -", param, ctx)
+        return str(value)
+
+
+class Token(click.ParamType[str]):
+    """A secret, which no message repeats."""
+
+    name = "token"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"[!-~]*", value):
+            self.fail(
+                "It must be of visible ASCII characters, without spaces: others fit no header.", param, ctx
+            )
         return str(value)
 
 
@@ -370,7 +404,7 @@ class Settings:
     )
     metrics_token: str = _setting(
         "",
-        click.STRING,
+        Token(),
         "METRICS_TOKEN",
         meaning="What /metrics asks for, as a bearer token. Empty: nothing.",
         secret=True,

@@ -10,10 +10,12 @@ import urllib.request
 from contextlib import contextmanager, suppress
 
 import pytest
+from h2.events import StreamReset
 
 from tests.doors.test_guard import SECURITY
-from tests.doors.test_listener import RUDE, exchange
+from tests.doors.test_listener import RUDE, exchange, read_answer, read_until
 from tests.support import HANDSHAKE, VECTORS, RawClient, environment, eventually, free_port, need, pair
+from tests.test_tls import Http2Client, certificate, secure_socket
 
 
 class Hypercorn:
@@ -22,7 +24,7 @@ class Hypercorn:
 
 
 @contextmanager
-def hypercorn(tmp_path, **settings):
+def hypercorn(tmp_path, *options, **settings):
     """Hypercorn's own command, until the block is left."""
     port, ws_port = free_port(), free_port()
     settings = {"HOST": "127.0.0.1", "WS_PORT": ws_port, "ENVIRONMENT": "test", **settings}
@@ -37,6 +39,7 @@ def hypercorn(tmp_path, **settings):
                 "trio",
                 "-b",
                 f"127.0.0.1:{port}",
+                *options,
                 "peershare.asgi:app",
             ],
             env=environment(**settings),
@@ -65,6 +68,26 @@ def server(tmp_path):
     with hypercorn(tmp_path) as process:
         eventually(lambda: is_up(process.port) and is_up(process.ws_port), 30)
         yield process
+
+
+def test_tls_of_its_own(tmp_path):
+    """HTTP/1.1 and HTTP/2 over it have the same protection as there is without."""
+    made = certificate(tmp_path, "first")
+    with hypercorn(tmp_path, "--certfile", made["TLS_CERT"], "--keyfile", made["TLS_KEY"]) as server:
+        eventually(lambda: is_up(server.port), 30)
+        with secure_socket(server, made) as sock:
+            sock.sendall(b"GET /api/health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"alive" in read_answer(sock)
+            sock.sendall(HANDSHAKE.replace(b"Connection: Upgrade", b"Connection: \xff"))
+            assert read_until(sock, b"\r\n\r\n").startswith(b"HTTP/1.1 404 ")
+        with Http2Client(server, made) as client:
+            client.hear(client.ask(method=b"G\xff"), StreamReset)
+            assert client.get() == 200
+            while client.read() is not None:
+                pass  # it idles, and is closed
+        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as sock:
+            assert sock.recv(1) == b""  # it begins no handshake
+        assert "Traceback" not in server.log.read_text()
 
 
 def test_rest_and_vectors(server):

@@ -43,7 +43,7 @@ FLOORS = [
         "peershare.doors.metrics": {"attrs", "prometheus_client"},
     },
     {
-        "peershare.doors.http": {"attrs", "hypercorn", "structlog", "trio"},
+        "peershare.doors.http": {"attrs", "h2", "hypercorn", "structlog", "trio"},
         "peershare.doors.websocket": {"trio", "trio_websocket", "wsproto"},
     },
     {

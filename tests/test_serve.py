@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.support import HANDSHAKE, RawClient, environment, eventually, frame, free_port, need, pair, running
+from tests.test_settings import run
 
 
 def get(port: int, path: str) -> tuple[int, dict]:
@@ -337,20 +338,21 @@ def test_a_port_in_use(tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        result = subprocess.run(
-            [sys.executable, "-m", "peershare", "serve"],
-            env=environment(HOST="127.0.0.1", PORT=port, WS_PORT=0),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        result = run(tmp_path, "serve", HOST="127.0.0.1", PORT=port, WS_PORT=0)
     assert result.returncode == 1
     assert result.stdout == ""
     assert result.stderr.count("\n") == 1
     assert f"port {port}" in result.stderr
     assert "in use" in result.stderr
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 70], ids=["an empty label", "a long label"])
+def test_a_host_that_is_none(tmp_path, host):
+    """One line that names it, and exit status 1."""
+    result = run(tmp_path, "serve", "--host", host)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr == f"peershare: Cannot listen on {host} port 3000: that is no host name.\n"
 
 
 # --- logs ---------------------------------------------------------------------------------------

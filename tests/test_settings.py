@@ -49,6 +49,12 @@ def test_defaults():
             ("https://a.example", "http://b:8080"),
         ),
         (
+            "ALLOWED_ORIGINS",
+            "https://xn--bcher-kva.example,http://[2001:DB8::1]:65535,http://a_b:443",
+            "origins",
+            ("https://xn--bcher-kva.example", "http://[2001:db8::1]:65535", "http://a_b:443"),
+        ),
+        (
             "PEERJS_CORS",
             "https://*.Example.com,http://*.b:8080",
             "peerjs_cors",
@@ -180,6 +186,17 @@ BAD = [
     ("ALLOWED_ORIGINS", "https://*", "an origin such as https://example.com"),
     ("ALLOWED_ORIGINS", "https://*.", "an origin such as https://example.com"),
     ("ALLOWED_ORIGINS", "https://a.*.example", "an origin such as https://example.com"),
+    ("ALLOWED_ORIGINS", "https://ann@a.example", "an origin such as https://example.com"),
+    ("ALLOWED_ORIGINS", "https://a.example:", "an origin such as https://example.com"),
+    ("ALLOWED_ORIGINS", "https://a.example:x", "an origin such as https://example.com"),
+    ("ALLOWED_ORIGINS", "https://::1", "an origin such as https://example.com"),
+    ("ALLOWED_ORIGINS", "https://a.example:65536", "from 1 to 65535"),
+    ("ALLOWED_ORIGINS", "https://a.example:" + "9" * 5000, "from 1 to 65535"),
+    ("ALLOWED_ORIGINS", "https://*.a.example:0", "from 1 to 65535"),
+    ("ALLOWED_ORIGINS", "https://a.example:08443", "from 1 to 65535"),
+    ("ALLOWED_ORIGINS", "https://a.example:443", "browsers leave away, since it is that of https"),
+    ("ALLOWED_ORIGINS", "http://[::1]:80", "browsers leave away, since it is that of http"),
+    ("ALLOWED_ORIGINS", "https://bücher.example", "xn--"),
     ("PEERJS_CORS", "https://*example.com", "an origin such as https://example.com"),
     ("TRUSTED_PROXIES", "nginx", "an IP address, or a network such as 10.0.0.0/8"),
     ("TRUSTED_PROXIES", "10.0.0.1/8", "an IP address, or a network such as 10.0.0.0/8"),
@@ -239,6 +256,18 @@ def test_a_bad_value(monkeypatch, variable, value, rule):
     assert value.split(",")[0] in message
     assert rule in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("token", ["é", "two words", "a\x7f", "a\n"])
+def test_a_token_that_fits_no_header(monkeypatch, token):
+    """It is refused, since nobody could bring it; and it is not shown."""
+    monkeypatch.setenv("METRICS_TOKEN", token)
+    with pytest.raises(click.ClickException) as refused:
+        read_settings()
+    message = refused.value.format_message()
+    assert "METRICS_TOKEN" in message
+    assert "visible ASCII" in message
+    assert token not in message
 
 
 def test_one_port_for_both(monkeypatch):

@@ -25,9 +25,18 @@ _SHORTEST = 0.001
 IpAddress = IPv4Address | IPv6Address
 
 
-@lru_cache(4096)
+# Characters. An IPv6 address has 45 at most, and a zone, which is an interface's name, 15 on Linux.
+_LONGEST = 64
+
+
 def parse_address(text: str) -> IpAddress | None:
     """An IP address, or None. A zone is left away, and an IPv4 address in IPv6's form is an IPv4 one."""
+    # Anybody's text comes here, and is remembered: what is longer than any address is not.
+    return _parsed(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(4096)
+def _parsed(text: str) -> IpAddress | None:
     try:
         address = ip_address(text.partition("%")[0])
     except ValueError:

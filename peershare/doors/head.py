@@ -9,6 +9,7 @@ import base64
 import binascii
 from collections.abc import Iterable
 from math import ceil
+from urllib.parse import unquote, urlsplit
 
 import attrs
 import h11
@@ -181,9 +182,12 @@ class HeadParser:
             headers.setdefault(name.lower(), []).append(value)
         if b"transfer-encoding" in headers:
             return LENGTH_REQUIRED  # without a length nobody but Hypercorn would know where the next begins
+        target = event.target.decode("ascii")
+        if not _is_target(target):
+            return bad_request("What is asked for is neither a path nor a URL.")
         return Head(
             event.method.decode("ascii"),
-            event.target.decode("ascii"),
+            target,
             event.http_version.decode("ascii"),
             headers,
         )
@@ -191,6 +195,16 @@ class HeadParser:
     def rest(self) -> bytes:
         """What came behind the head."""
         return self._h11.trailing_data[0]
+
+
+def _is_target(target: str) -> bool:
+    """Whether it can be taken apart (RFC 9112, section 3.2) as Quart does it, which fails over others."""
+    if target.startswith(("/", "*")):
+        return True
+    try:
+        return bool(urlsplit(unquote(target.partition("?")[0])).netloc)
+    except ValueError:
+        return False
 
 
 def judge_upgrade(head: Head) -> Upgrade | Refusal:

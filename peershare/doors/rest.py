@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -170,8 +171,12 @@ def _add_groups(app: QuartTrio, actor: Actor, hub: Hub, proxies: Proxies) -> Non
         return Response(_qr_code(f"{scheme}://{host}/group/{info.id}"), content_type="image/svg+xml")
 
 
+@lru_cache(256)  # drawing one takes milliseconds, in which nobody else is served; at most 2 MB of them
 def _qr_code(text: str) -> bytes:
-    """As SVG, dark on light whatever is behind it, as large as it is shown; 15 % of it may be hidden."""
+    """As SVG, dark on light whatever is behind it, as large as it is shown; 15 % of it may be hidden.
+
+    `text` is short: `is_linkable` says how long a host may be.
+    """
     picture = BytesIO()
     segno.make_qr(text, error="m").save(
         picture, kind="svg", dark="#000", light="#fff", xmldecl=False, omitsize=True

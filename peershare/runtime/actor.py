@@ -10,6 +10,7 @@ What the commands mean is known to its sides: `groups` for the hub, `peers` for 
 """
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -30,6 +31,8 @@ Handlers = Mapping[type, Callable[[Any, float], None]]
 _QUEUE_SIZE = 1024
 # Commands between two checkpoints: about a millisecond's work.
 _BATCH = 300
+# How long a side is left in peace after a sweep that failed, in seconds: it may ask for another at once.
+_RESPITE = 1.0
 
 
 class Side(Protocol):
@@ -67,6 +70,7 @@ class Actor:
     def __init__(self, clock: Callable[[], float], *sides: Side) -> None:
         self._clock = clock
         self._sides = sides
+        self._not_before = dict.fromkeys(sides, -inf)  # when each may be swept again
         self._handlers: dict[type, Callable[[Any, float], None]] = {Ask: _put}
         for side in sides:
             self._handlers.update(side.handlers)
@@ -120,12 +124,17 @@ class Actor:
 
     async def _next_command(self) -> object | None:
         """The next command, or None when a side wants to be swept first."""
-        expiry = min((when for side in self._sides if (when := side.next_expiry()) is not None), default=None)
-        if expiry is None:
+        due = min(map(self._due, self._sides), default=inf)
+        if due == inf:
             return await self._inbox.receive()
-        with trio.move_on_after(max(0, expiry - self._clock())):
+        with trio.move_on_after(max(0, due - self._clock())):
             return await self._inbox.receive()
         return None
+
+    def _due(self, side: Side) -> float:
+        """When it is to be swept next."""
+        expiry = side.next_expiry()
+        return inf if expiry is None else max(expiry, self._not_before[side])
 
     def _waiting_command(self) -> object | None:
         try:
@@ -135,11 +144,11 @@ class Actor:
 
     def _sweep(self, now: float) -> None:
         for side in self._sides:
-            expiry = side.next_expiry()
-            if expiry is not None and expiry <= now:
+            if self._due(side) <= now:
                 try:
                     side.sweep(now)
                 except Exception:
+                    self._not_before[side] = now + _RESPITE
                     log.exception("a sweep failed")
 
     def _carry_out(self, command: object, now: float) -> None:

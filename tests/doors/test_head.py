@@ -70,6 +70,26 @@ def test_path_and_query(target, path, query):
 
 
 @pytest.mark.parametrize(
+    "target",
+    [
+        "?x",
+        "x",
+        "example.com:443",
+        "http:///ws",
+        "http://[",
+        "http://[:::]/",
+        "http://%5B/",
+        "http://%E2%84%80/",
+    ],
+)
+def test_a_target_that_is_none(target):
+    """It is refused, since nobody behind could take it apart."""
+    verdict = parsed(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    assert isinstance(verdict, Refusal)
+    assert verdict.status == 400
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b"\r\n\r\n\r\n",

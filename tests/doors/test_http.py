@@ -6,6 +6,7 @@ import hypercorn.trio.run
 import pytest
 import trio
 from hypercorn.events import Updated
+from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.trio.tcp_server import TCPServer
 
 from peershare.doors.head import Head
@@ -61,7 +62,12 @@ async def test_what_is_taken_is_there():
     assert list(inspect.signature(TCPServer.__init__).parameters) == names
     assert inspect.iscoroutinefunction(TCPServer.protocol_send)
     assert inspect.iscoroutinefunction(TCPServer._read_data)
+    assert inspect.iscoroutinefunction(TCPServer._idle_timeout)
     assert list(Updated.__dataclass_fields__) == ["idle"]
+    names = ["app", "config", "context", "task_group", "connection_state", "ssl", "client", "server", "send"]
+    assert list(inspect.signature(H2Protocol.__init__).parameters) == ["self", *names]
+    assert inspect.iscoroutinefunction(H2Protocol.initiate)
+    assert inspect.iscoroutinefunction(H2Protocol._handle_events)
 
 
 async def test_requests_on_one_connection(nursery):

@@ -231,6 +231,8 @@ RUDE = {
     "a long path": b"GET /" + b"a" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
     "many headers": b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 5_000,
     "a path that is not ASCII": b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a path that is none": b"GET ?x HTTP/1.1\r\nHost: x\r\n\r\n",
+    "half a URL": b"GET http://[ HTTP/1.1\r\nHost: x\r\n\r\n",
     "a path with a bad escape": b"GET /api/%ff%zz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
     "a header that is not ASCII": REQUEST + b"X-Name: \xff\xfe\r\nConnection: close\r\n\r\n",
     "a connection that is not ASCII": REQUEST + b"Connection: \xff\r\n\r\n",

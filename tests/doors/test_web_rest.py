@@ -7,6 +7,7 @@ import segno
 
 from peershare.doors.head import PAGE_HEADERS
 from peershare.doors.peerjs_rest import PeerjsRestRules
+from peershare.doors.rest import _qr_code
 from peershare.messages import CreateGroup, GroupId, GroupName, UserId, Username
 from peershare.runtime.groups import Enter, Say
 from tests.doors.house import House
@@ -361,6 +362,19 @@ async def test_a_qr_code(with_group, host, proto, expected):
     assert 'viewBox="0 0 ' in svg
     assert "style" not in svg  # which the policy of the page forbids
     assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_qr_code_is_drawn_once(with_group):
+    """Who asks for it again gets the same one, while its group is there."""
+    before = _qr_code.cache_info()
+    for _ in range(3):
+        response = await with_group.get(f"/api/group/{GROUP}/qr.svg", Host="once.example.com")
+        assert drawn(await response.get_data(as_text=True)) == code_of(
+            f"http://once.example.com/group/{GROUP}"
+        )
+    after = _qr_code.cache_info()
+    assert (after.misses - before.misses, after.hits - before.hits) == (1, 2)
+    assert after.maxsize < 1000
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """The actor: commands in, frames out, and bugs that stay where they are."""
 
+from types import MappingProxyType
+from typing import ClassVar
+
 import pytest
 import structlog
 import trio
@@ -23,6 +26,19 @@ def hub(new_group_id=lambda: GroupId("g"), ttl=30.0) -> Hub:
 def log():
     with structlog.testing.capture_logs() as logs:
         yield logs
+
+
+class FailingSide:
+    """Wants to be swept all the time, and never is."""
+
+    handlers = MappingProxyType({})
+    unflushed: ClassVar[list] = []
+
+    def next_expiry(self) -> float:
+        return 0.0
+
+    def sweep(self, now: float) -> None:
+        raise RuntimeError("a bug")
 
 
 async def settle() -> None:
@@ -181,6 +197,22 @@ async def test_a_group_ends_on_time_however_busy_the_actor_is(nursery, autojump_
         await trio.sleep(0.1)
         await actor.send(Say(BOB, Ping(), None))
     assert (await actor.ask(groups.stats)).groups == 0
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_sweep_that_fails_is_not_tried_at_once(nursery, autojump_clock, log):
+    """But a second later; meanwhile commands are carried out, and other sides are swept."""
+    groups = hub(ttl=2)
+    actor = Actor(trio.current_time, FailingSide(), make_groups(groups))
+    nursery.start_soon(actor.run)
+    await actor.send(Enter(ANN, FakeCaller()))
+    await actor.send(Say(ANN, CREATE, None))
+    await actor.send(Leave(ANN, "disconnected", is_final=True))
+    for _ in range(35):
+        await trio.sleep(0.1)
+        await actor.ask(groups.stats)
+    assert (await actor.ask(groups.stats)).groups == 0
+    assert [entry["event"] for entry in log].count("a sweep failed") == 4
     nursery.cancel_scope.cancel()
 
 
