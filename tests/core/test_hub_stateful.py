@@ -312,6 +312,8 @@ class Model:
         participants = self.participants_with(user_id)
         if user_id not in participants:
             return [answer(user_id, "NOT_IN_CALL")]
+        if len(participants) >= MAX_PARTICIPANTS:
+            return [answer(user_id, "CALL_FULL")]
         others = self.others_of(user_id)
         if target and target not in others:
             return [answer(user_id, "USER_NOT_FOUND")]
