@@ -6,193 +6,30 @@ small values of their own.
 """
 
 import os
-import re
 import ssl
 from collections.abc import Sequence
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import attrs
 import click
 from dotenv import load_dotenv
 
+from peershare.kinds import (
+    Host,
+    IceServers,
+    MountPath,
+    Networks,
+    Origins,
+    Readable,
+    Seconds,
+    Token,
+    Whole,
+    Word,
+)
+
 DEVELOPMENT_ORIGINS = ("http://localhost:5173", "http://localhost:3000")
 LOOPBACK = ("127.0.0.0/8", "::1")
-
-
-# --- the kinds of values, each with its rule ----------------------------------------------------
-
-
-class Whole(click.ParamType[int]):
-    name = "number"
-
-    def __init__(self, low: int, high: int) -> None:
-        self._low, self._high = low, high
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            number = int(value)
-        except ValueError:
-            number = self._low - 1
-        if not self._low <= number <= self._high:
-            self.fail(f"{value!r} is not a whole number from {self._low} to {self._high}.", param, ctx)
-        return number
-
-
-class Seconds(click.ParamType[float]):
-    name = "seconds"
-
-    def __init__(self, low: float, high: float) -> None:
-        self._low, self._high = low, high
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            number = self._low - 1
-        if not self._low <= number <= self._high:  # not a number (NaN) is in no range
-            self.fail(f"{value!r} is not a number from {self._low:g} to {self._high:g}.", param, ctx)
-        return number
-
-
-class Host(click.ParamType[str]):
-    name = "host"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9._:%-]{1,253}", value):
-            self.fail(f"{value!r} is not a host name or an IP address.", param, ctx)
-        return str(value)
-
-
-class Origins(click.ParamType[tuple[str, ...]]):
-    """What a browser may send as `Origin`: it is compared as it is."""
-
-    name = "origins"
-
-    # RFC 6454, section 6.2: names in ASCII, IPv6 addresses in brackets.
-    _ORIGIN = re.compile(r"(https?)://(?:(?:\*\.)?[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]+))?")
-    _DEFAULT_PORTS: ClassVar = {"http": "80", "https": "443"}
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value  # the default, as it is
-        origins = _listed(value)
-        for origin in origins:
-            wrong = self._what_is_wrong(origin)
-            if wrong:
-                self.fail(f"{origin!r} {wrong}", param, ctx)
-        return tuple(origin.lower() for origin in origins)  # as browsers write them
-
-    def _what_is_wrong(self, origin: str) -> str:
-        found = self._ORIGIN.fullmatch(origin)
-        if not origin.isascii():
-            return "is not in ASCII: browsers send such a name as xn--..."
-        if found is None:
-            return "is not an origin such as https://example.com or https://*.example.com."
-        scheme, port = found.groups()
-        if port is None:
-            return ""
-        if port.startswith("0") or len(port) > 5 or int(port) > 65535:
-            return "has a port that is none: they are from 1 to 65535."
-        if port == self._DEFAULT_PORTS[scheme]:
-            return f"has a port that browsers leave away, since it is that of {scheme}: do so too."
-        return ""
-
-
-class Networks(click.ParamType[tuple[str, ...]]):
-    name = "networks"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value  # the default, as it is
-        # An empty variable is none that is set, and stands for the default.
-        networks = () if value.strip() == "none" else _listed(value)
-        for network in networks:
-            try:
-                ip_network(network)
-            except ValueError:
-                rule = "is not an IP address, or a network such as 10.0.0.0/8."
-                self.fail(f"{network!r} {rule}", param, ctx)
-        return networks
-
-
-class IceServers(click.ParamType[tuple[str, ...]]):
-    name = "URLs"
-
-    # RFC 7064, section 3.1. Names are those of hosts; an IPv6 address stands in brackets.
-    _URL = re.compile(r"stuns?:(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, ...]:
-        if isinstance(value, tuple):
-            return value  # the default, as it is
-        urls = _listed(value)
-        for url in urls:
-            found = self._URL.fullmatch(url)
-            if found is None or not 1 <= int(found[1] or 1) <= 65535:
-                self.fail(f"{url!r} is not a URL such as stun:stun.example.com:3478.", param, ctx)
-        return urls
-
-
-def _listed(value: str) -> tuple[str, ...]:
-    return tuple(item.strip() for item in value.split(",") if item.strip())
-
-
-class MountPath(click.ParamType[str]):
-    name = "path"
-
-    # What the server has at its root already.
-    _RESERVED = ("api", "group", "metrics", "web", "ws")
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """With a slash at both ends."""
-        segments = [segment for segment in value.split("/") if segment]
-        if not all(re.fullmatch(r"[A-Za-z0-9._~-]{1,100}", segment) for segment in segments):
-            self.fail(f"{value!r} is not a path such as /myapp.", param, ctx)
-        if {".", ".."} & set(segments) or segments[:1] in [[name] for name in self._RESERVED]:
-            self.fail(
-                f"{value!r} is not free: it must not begin with /api, /group, /metrics, /web or /ws.",
-                param,
-                ctx,
-            )
-        return "/".join(["", *segments, ""])
-
-
-class Word(click.ParamType[str]):
-    name = "word"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9._~-]{1,100}", value):
-            self.fail(f"{value!r} is not 1 to 100 of the characters A-Z a-z 0-9 . _ ~ -", param, ctx)
-        return str(value)
-
-
-class Token(click.ParamType[str]):
-    """A secret, which no message repeats."""
-
-    name = "token"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch(r"[!-~]*", value):
-            self.fail(
-                "It must be of visible ASCII characters, without spaces: others fit no header.", param, ctx
-            )
-        return str(value)
-
-
-class Readable(click.ParamType[str]):
-    name = "file"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value and not os.access(value, os.R_OK):
-            self.fail(f"{value!r} is not a file that can be read.", param, ctx)
-        return str(value)
 
 
 # --- the table ---------------------------------------------------------------------------------

@@ -60,7 +60,8 @@ FLOORS = [
     },
     {"peershare.doors.listener": {"attrs", "structlog", "trio"}},
     # 5: what puts it together. Settings are read in `server` and above, and nowhere else.
-    {"peershare.settings": {"attrs", "click", "dotenv"}, "peershare.logs": {"structlog"}},
+    {"peershare.kinds": {"click"}, "peershare.logs": {"structlog"}},
+    {"peershare.settings": {"attrs", "click", "dotenv"}},
     {"peershare.server": {"trio"}},
     # 6: the ways in.
     {

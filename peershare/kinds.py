@@ -1,0 +1,179 @@
+"""The kinds of values that settings have, each with its rule. What it refuses, it says in one sentence."""
+
+import os
+import re
+from ipaddress import ip_network
+from typing import Any, ClassVar
+
+import click
+
+
+class Whole(click.ParamType[int]):
+    name = "number"
+
+    def __init__(self, low: int, high: int) -> None:
+        self._low, self._high = low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = self._low - 1
+        if not self._low <= number <= self._high:
+            self.fail(f"{value!r} is not a whole number from {self._low} to {self._high}.", param, ctx)
+        return number
+
+
+class Seconds(click.ParamType[float]):
+    name = "seconds"
+
+    def __init__(self, low: float, high: float) -> None:
+        self._low, self._high = low, high
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = self._low - 1
+        if not self._low <= number <= self._high:  # not a number (NaN) is in no range
+            self.fail(f"{value!r} is not a number from {self._low:g} to {self._high:g}.", param, ctx)
+        return number
+
+
+class Host(click.ParamType[str]):
+    name = "host"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9._:%-]{1,253}", value):
+            self.fail(f"{value!r} is not a host name or an IP address.", param, ctx)
+        return str(value)
+
+
+class _Listed(click.ParamType[tuple[str, ...]]):
+    """Several values, with commas between them."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value  # the default, as it is
+        items = self._split(value)
+        for item in items:
+            wrong = self._what_is_wrong(item)
+            if wrong:
+                self.fail(f"{item!r} {wrong}", param, ctx)
+        return items
+
+    def _split(self, value: str) -> tuple[str, ...]:
+        return tuple(item.strip() for item in value.split(",") if item.strip())
+
+    def _what_is_wrong(self, item: str) -> str:
+        """The rest of a sentence that begins with it, or "" if it is in order."""
+        raise NotImplementedError
+
+
+class Origins(_Listed):
+    """What a browser may send as `Origin`: it is compared as it is."""
+
+    name = "origins"
+
+    # RFC 6454, section 6.2: names in ASCII, IPv6 addresses in brackets.
+    _ORIGIN = re.compile(r"(https?)://(?:(?:\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]+))?")
+    _DEFAULT_PORTS: ClassVar = {"http": "80", "https": "443"}
+
+    def _split(self, value: str) -> tuple[str, ...]:
+        return super()._split(value.lower())  # as browsers write them
+
+    def _what_is_wrong(self, item: str) -> str:
+        found = self._ORIGIN.fullmatch(item)
+        if not item.isascii():
+            return "is not in ASCII: browsers send such a name as xn--..."
+        if found is None:
+            return "is not an origin such as https://example.com or https://*.example.com."
+        scheme, port = found.groups()
+        if port is None:
+            return ""
+        if port.startswith("0") or len(port) > 5 or int(port) > 65535:
+            return "has a port that is none: they are from 1 to 65535."
+        if port == self._DEFAULT_PORTS[scheme]:
+            return f"has a port that browsers leave away, since it is that of {scheme}: do so too."
+        return ""
+
+
+class Networks(_Listed):
+    name = "networks"
+
+    def _split(self, value: str) -> tuple[str, ...]:
+        # An empty variable is none that is set, and stands for the default.
+        return () if value.strip() == "none" else super()._split(value)
+
+    def _what_is_wrong(self, item: str) -> str:
+        try:
+            ip_network(item)
+        except ValueError:
+            return "is not an IP address, or a network such as 10.0.0.0/8."
+        return ""
+
+
+class IceServers(_Listed):
+    name = "URLs"
+
+    # RFC 7064, section 3.1. Names are those of hosts; an IPv6 address stands in brackets.
+    _URL = re.compile(r"stuns?:(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
+
+    def _what_is_wrong(self, item: str) -> str:
+        found = self._URL.fullmatch(item)
+        if found is None or not 1 <= int(found[1] or 1) <= 65535:
+            return "is not a URL such as stun:stun.example.com:3478."
+        return ""
+
+
+class MountPath(click.ParamType[str]):
+    name = "path"
+
+    # What the server has at its root already.
+    _RESERVED = ("api", "group", "metrics", "web", "ws")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """With a slash at both ends."""
+        segments = [segment for segment in value.split("/") if segment]
+        if not all(re.fullmatch(r"[A-Za-z0-9._~-]{1,100}", segment) for segment in segments):
+            self.fail(f"{value!r} is not a path such as /myapp.", param, ctx)
+        if {".", ".."} & set(segments) or segments[:1] in [[name] for name in self._RESERVED]:
+            self.fail(
+                f"{value!r} is not free: it must not begin with /api, /group, /metrics, /web or /ws.",
+                param,
+                ctx,
+            )
+        return "/".join(["", *segments, ""])
+
+
+class Word(click.ParamType[str]):
+    name = "word"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9._~-]{1,100}", value):
+            self.fail(f"{value!r} is not 1 to 100 of the characters A-Z a-z 0-9 . _ ~ -", param, ctx)
+        return str(value)
+
+
+class Token(click.ParamType[str]):
+    """A secret, which no message repeats."""
+
+    name = "token"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not re.fullmatch(r"[!-~]*", value):
+            self.fail(
+                "It must be of visible ASCII characters, without spaces: others fit no header.", param, ctx
+            )
+        return str(value)
+
+
+class Readable(click.ParamType[str]):
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value and not os.access(value, os.R_OK):
+            self.fail(f"{value!r} is not a file that can be read.", param, ctx)
+        return str(value)
