@@ -16,10 +16,7 @@ const LINGERS = 800;
 // Who rings a whole group does not need to see all of it.
 const MAX_RUNG = 8;
 
-/**
- * @param {Room} room
- * @param {{leaveCall: () => void}} actions
- */
+/** @param {Room} room @param {{leaveCall: () => void}} actions */
 export function callView(room, { leaveCall }) {
 	const stage = h("div", { class: "stage" });
 	const alone = h("p", { class: "hint" });

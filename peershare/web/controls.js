@@ -3,13 +3,11 @@
 import { h, iconButton, relabel } from "./dom.js";
 import { canShareScreen } from "./media.js";
 import { doing } from "./notice.js";
-import { showSettings } from "./settings.js";
+import { KEYS, showSettings } from "./settings.js";
 
 /** @import {Devices, Room} from "./types" */
 
-/**
- * @param {Devices} devices
- */
+/** @param {Devices} devices */
 export function deviceButtons(devices) {
 	const mic = iconButton("mic", "Mute", { class: "round", onclick: () => devices.mute(!devices.isMuted) });
 	const camera = iconButton("camera", "Turn camera off", {
@@ -54,16 +52,8 @@ export function controls(room, panel, { leaveCall, togglePanel, pip }) {
 	screen.hidden = !canShareScreen();
 	small.hidden = !document.pictureInPictureEnabled;
 	full.hidden = !document.fullscreenEnabled;
-	const keys = /** @type {Record<string, HTMLButtonElement>} */ ({
-		m: mic,
-		v: camera,
-		s: screen,
-		p: people,
-		i: small,
-		f: full,
-		"?": settings,
-	});
-	for (const [key, button] of Object.entries(keys)) button.setAttribute("aria-keyshortcuts", key);
+	const buttons = [mic, camera, screen, people, small, full, settings, out];
+	KEYS.forEach(([key], at) => buttons[at].setAttribute("aria-keyshortcuts", key));
 
 	function update() {
 		updateDevices();
@@ -74,21 +64,13 @@ export function controls(room, panel, { leaveCall, togglePanel, pip }) {
 		people.setAttribute("aria-expanded", String(!panel.hidden));
 	}
 	return {
-		element: h(
-			"div",
-			{ class: "controls toolbar", role: "group", "aria-label": "Call" },
-			mic,
-			camera,
-			screen,
-			people,
-			small,
-			full,
-			settings,
-			out,
-		),
+		element: h("div", { class: "controls toolbar", role: "group", "aria-label": "Call" }, ...buttons),
 		update,
 		/** @param {string} key */
-		press: (key) => keys[key]?.hidden === false && keys[key].click(),
+		press(key) {
+			const button = buttons[KEYS.findIndex(([name]) => name === key)];
+			if (button && !button.hidden) button.click();
+		},
 	};
 }
 

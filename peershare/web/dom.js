@@ -1,9 +1,7 @@
 // What all views build with: elements, lists that keep their elements, and words for those who don't look.
 
-/**
- * @typedef {Node | string | null | undefined | false} Child
- * @typedef {Record<string, unknown>} Properties
- */
+/** @typedef {Node | string | null | undefined | false} Child */
+/** @typedef {Record<string, unknown>} Properties */
 
 /**
  * An element. Properties that the element has are set; all others become attributes; `on…` are listeners.
@@ -25,12 +23,7 @@ export function h(tag, properties = {}, ...children) {
 /** @param {Child} child @returns {child is Node | string} */
 const isThere = (child) => child !== null && child !== undefined && child !== false;
 
-/**
- * Set properties and attributes, as `h` does.
- *
- * @param {Element} element
- * @param {Properties} properties
- */
+/** Set properties and attributes, as `h` does. @param {Element} element @param {Properties} properties */
 export function set(element, properties) {
 	for (const [name, value] of Object.entries(properties)) {
 		if (name.startsWith("on")) {
@@ -49,12 +42,7 @@ export function set(element, properties) {
 	}
 }
 
-/**
- * Put these children in, in place of what is there.
- *
- * @param {Element} element
- * @param {Child[]} children
- */
+/** Put these children in, in place of what is there. @param {Element} element @param {Child[]} children */
 export function fill(element, ...children) {
 	element.replaceChildren(...children.filter(isThere));
 }
@@ -102,11 +90,7 @@ export function reconcile(parent, items, key, make) {
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/**
- * A picture of `icons.svg`. What it says must stand beside it, or be its button's label.
- *
- * @param {string} name
- */
+/** A picture of `icons.svg`. What it says must stand beside it, or be its button's label. @param {string} name */
 export function icon(name) {
 	const svg = document.createElementNS(SVG, "svg");
 	svg.setAttribute("class", "icon");
@@ -117,12 +101,7 @@ export function icon(name) {
 	return svg;
 }
 
-/**
- * Show another picture.
- *
- * @param {Element} svg
- * @param {string} name
- */
+/** Show another picture. @param {Element} svg @param {string} name */
 export function draw(svg, name) {
 	const href = `/web/icons.svg#${name}`;
 	const use = /** @type {Element} */ (svg.firstElementChild);
@@ -154,11 +133,7 @@ export function relabel(button, picture, label, properties = {}) {
 	set(button, { title: label, ...properties });
 }
 
-/**
- * Tell what happened to who does not see it.
- *
- * @param {string} text
- */
+/** Tell what happened to who does not see it. @param {string} text */
 export function announce(text) {
 	const region = document.getElementById("announcer");
 	if (region) region.append(h("p", {}, text));
@@ -167,12 +142,7 @@ export function announce(text) {
 
 const TOAST_SECONDS = 6;
 
-/**
- * Tell what happened, in a corner, for a few seconds.
- *
- * @param {string} text
- * @param {"" | "bad"} [kind]
- */
+/** Tell what happened, in a corner, for a few seconds. @param {string} text @param {"" | "bad"} [kind] */
 export function toast(text, kind = "") {
 	announce(text);
 	const note = h("p", { class: `toast ${kind}`, "aria-hidden": "true" }, text);
@@ -180,11 +150,7 @@ export function toast(text, kind = "") {
 	setTimeout(() => note.remove(), TOAST_SECONDS * 1000);
 }
 
-/**
- * The letters and the colour that stand for somebody.
- *
- * @param {string} name
- */
+/** The letters and the colour that stand for somebody. @param {string} name */
 export function avatar(name) {
 	const words = name.trim().split(/\s+/u);
 	const last = words.length > 1 ? words.at(-1) : "";

@@ -14,10 +14,7 @@ const OUTCOME_SECONDS = 60;
 /** @param {Room} room */
 export function memberList(room) {
 	const list = h("ul", { class: "members" });
-	const everyone = iconButton("phone", "Ring everyone", {
-		class: "secondary wide",
-		onclick: doing(() => room.ring()),
-	});
+	const everyone = iconButton("phone", "Ring everyone", { class: "secondary wide", onclick: doing(() => room.ring()) });
 	const count = h("h2", {});
 
 	function update() {
@@ -78,12 +75,7 @@ class Row {
 	}
 }
 
-/**
- * How a member is, in a word for the style and some for the reader.
- *
- * @param {Room} room
- * @param {Member} member
- */
+/** How a member is, in a word for the style and some for the reader. @param {Room} room @param {Member} member */
 function describe(room, member) {
 	const { call } = room.client;
 	if (call.outgoing.has(member.id)) return ["ringing", "ringing…"];
@@ -97,11 +89,7 @@ function describe(room, member) {
 	return ["here", "here"];
 }
 
-/**
- * The link: to copy, to share, and to point a phone at.
- *
- * @param {Room} room
- */
+/** The link: to copy, to share, and to point a phone at. @param {Room} room */
 export function invitation(room) {
 	const input = h("input", {
 		id: "invitation",
@@ -158,20 +146,14 @@ export function invitation(room) {
 	return { element, update };
 }
 
-/**
- * @param {Room} room
- * @param {{leave: () => void}} actions
- */
+/** @param {Room} room @param {{leave: () => void}} actions */
 export function groupView(room, { leave }) {
 	const title = h("h1", { tabindex: "-1" });
 	const members = memberList(room);
 	const invite = invitation(room);
 	const notice = connectionNotice(room);
 	const devices = deviceButtons(room.devices);
-	const settings = iconButton("settings", "Settings", {
-		class: "round",
-		onclick: () => showSettings(room.devices),
-	});
+	const settings = iconButton("settings", "Settings", { class: "round", onclick: () => showSettings(room.devices) });
 	const out = iconButton("leave", "Leave the group", { class: "quiet wide", onclick: leave });
 	const call = callCard(room, [devices.mic, devices.camera, settings]);
 

@@ -191,11 +191,7 @@ export class Devices extends EventTarget {
 		this.#changed();
 	}
 
-	/**
-	 * Play this element's sound where it was chosen.
-	 *
-	 * @param {HTMLMediaElement} element
-	 */
+	/** Play this element's sound where it was chosen. @param {HTMLMediaElement} element */
 	async route(element) {
 		if (!canChooseSpeaker() || element.sinkId === this.choice.speaker) return;
 		// A speaker that is gone: the system's own is better than silence.
@@ -344,11 +340,7 @@ export class Bell {
 	/** @type {AudioContext | null} */ #context = null;
 	/** @type {ReturnType<typeof setInterval> | undefined} */ #timer;
 
-	/**
-	 * Ring until told to stop. `loud` for who is rung.
-	 *
-	 * @param {{loud: boolean}} options
-	 */
+	/** Ring until told to stop. `loud` for who is rung. @param {{loud: boolean}} options */
 	start({ loud }) {
 		if (this.#timer) return;
 		const context = (this.#context = new AudioContext());

@@ -15,11 +15,7 @@ const REFUSALS = /** @type {Record<string, string>} */ ({
 	RING_NOT_FOUND: "They have given up.",
 });
 
-/**
- * What to tell about an error.
- *
- * @param {unknown} error
- */
+/** What to tell about an error. @param {unknown} error */
 export function sentence(error) {
 	if (error instanceof DOMException) return `The browser refused (${error.name}).`;
 	if (!(error instanceof Refused)) return error instanceof Error ? error.message : String(error);
@@ -29,7 +25,7 @@ export function sentence(error) {
 }
 
 /** @param {number} milliseconds */
-export function duration(milliseconds) {
+function duration(milliseconds) {
 	const seconds = Math.max(1, Math.ceil(milliseconds / 1000));
 	if (seconds < 90) return seconds === 1 ? "a second" : `${seconds} seconds`;
 	return `${Math.round(seconds / 60)} minutes`;
@@ -50,11 +46,7 @@ export function doing(deed) {
 	};
 }
 
-/**
- * How the connection is, where there is something to say, and what one can do about it.
- *
- * @param {Room} room
- */
+/** How the connection is, where there is something to say, and what one can do about it. @param {Room} room */
 export function connectionNotice(room) {
 	const text = h("p");
 	const button = h("button", { type: "button", class: "secondary small", onclick: () => told?.act?.() });
@@ -89,12 +81,7 @@ function tell({ client, place, isLost, isInCall, moved }, { follow, reopen }) {
 	return { text, label: "Open it again, with a new link", act: reopen };
 }
 
-/**
- * The screen while something is awaited.
- *
- * @param {string} words
- * @param {Room} [room] whose connection it is about
- */
+/** The screen while something is awaited. @param {string} words @param {Room} [room] whose connection it is about */
 export function waiting(words, room) {
 	const notice = room && connectionNotice(room);
 	notice?.update();

@@ -55,10 +55,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 	/** @type {Promise<void> | null} */
 	#joining = null;
 
-	/**
-	 * @param {Devices} devices
-	 * @param {SavedStay | null} saved
-	 */
+	/** @param {Devices} devices @param {SavedStay | null} saved */
 	constructor(devices, saved = null) {
 		super();
 		this.devices = devices;
@@ -182,11 +179,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		this.#changed();
 	}
 
-	/**
-	 * Ring one member, or all; it begins the call if need be.
-	 *
-	 * @param {string} [userId]
-	 */
+	/** Ring one member, or all; it begins the call if need be. @param {string} [userId] */
 	async ring(userId) {
 		if (!this.client.inCall) await this.joinCall();
 		// Who rang us in the same moment is in the call already, and all is well.

@@ -18,13 +18,7 @@ const WHAT = /** @type {const} */ ([
  * @param {string} [hint] what one can do all the same, where something is wrong
  */
 export function devicePickers(devices, hint) {
-	const bar = h("div", {
-		class: "meter",
-		role: "meter",
-		"aria-label": "How loud your microphone is",
-		"aria-valuemin": "0",
-		"aria-valuemax": "100",
-	});
+	const bar = h("div", { class: "meter", role: "meter", "aria-label": "How loud your microphone is" }); // 0 to 100
 	const meter = new LevelMeter((level) => {
 		bar.style.setProperty("--level", level.toFixed(2));
 		bar.setAttribute("aria-valuenow", String(Math.round(level * 100)));
@@ -82,7 +76,8 @@ function offer(select, devices, what, kind) {
 	select.disabled = found.length === 0;
 }
 
-export const KEYS = /** @type {const} */ ([
+/** The keys, in the order of their buttons in the bar of a call. */
+export const KEYS = [
 	["m", "Mute or unmute"],
 	["v", "Camera on or off"],
 	["s", "Share your screen, or stop"],
@@ -90,18 +85,14 @@ export const KEYS = /** @type {const} */ ([
 	["i", "Picture in picture"],
 	["f", "Full screen"],
 	["?", "These keys"],
-]);
+];
 
 const keysKept = kept("localStorage", "peershare.keys");
 
 /** Whether single keys do something: not everybody can keep from touching them (WCAG 2.1.4). */
 export const keysAreOn = () => keysKept.get() !== false;
 
-/**
- * The settings in a window of their own.
- *
- * @param {Devices} devices
- */
+/** The settings in a window of their own. @param {Devices} devices */
 export function showSettings(devices) {
 	const pickers = devicePickers(devices);
 	const keys = h("input", {

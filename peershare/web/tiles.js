@@ -121,10 +121,7 @@ export class Tile {
 	#pin;
 	#blocked;
 
-	/**
-	 * @param {View} view
-	 * @param {TileActions} actions
-	 */
+	/** @param {View} view @param {TileActions} actions */
 	constructor(view, { pin, retry, route, blocked }) {
 		this.#retry = h("button", { type: "button", class: "secondary small", onclick: () => retry(view.id) }, "Try again");
 		this.#pin = h(
@@ -201,7 +198,7 @@ export class Tile {
 }
 
 /** @param {Quality} quality */
-export function inWords({ level, roundTrip, loss, bitrate, resolution }) {
+function inWords({ level, roundTrip, loss, bitrate, resolution }) {
 	if (level === "unknown") return LEVELS[level];
 	const figures = [`${Math.round(roundTrip * 1000)} ms there and back`, `${(loss * 100).toFixed(1)} % lost`];
 	const received = [`${(bitrate / 1e6).toFixed(1)} Mbit/s`, resolution].filter(Boolean);
