@@ -143,6 +143,20 @@ def test_the_preview(invite):
     expect(ann.button("Turn camera on")).to_be_visible()
 
 
+def test_who_is_refused_may_try_again(invite, tmp_path):
+    """The reason is said in the preview, which goes on, with the focus where it was."""
+    with running(tmp_path, ICE_SERVERS="", MAX_GROUP_SIZE=1) as server:
+        ann, bob = (invite(name, f"http://localhost:{server.port}") for name in ("Ann", "Bob"))
+        bob.open_link(ann.make_group())
+        mirror = bob.page.get_by_label("Your camera's picture")
+        bob.until(mirror, "(video) => video.srcObject?.active")
+        bob.press("Join the group")
+        expect(bob.page.get_by_role("alert").filter(has_text=re.compile("."))).to_be_visible()
+        bob.until(mirror, "(video) => video.srcObject?.active")
+        expect(bob.button("Join the group")).to_be_focused()
+        ann.press("Leave the group")
+
+
 # --- the call ------------------------------------------------------------------------------------
 
 
@@ -238,6 +252,17 @@ def test_a_closed_page_is_no_frozen_picture(invite):
     together(ann, bob)
     bob.page.close()
     expect(ann.tile("Bob")).to_have_count(0)
+
+
+def test_a_closed_page_does_not_haunt_the_group(invite, tmp_path):
+    """It has the grace of a reload, and not the longer one of a page in the background."""
+    grace = {"SESSION_GRACE": 1, "SESSION_GRACE_BACKGROUND": 600}
+    with running(tmp_path, ICE_SERVERS="", **grace) as server:
+        ann, bob = (invite(name, f"http://localhost:{server.port}") for name in ("Ann", "Bob"))
+        bob.join(ann.make_group())
+        expect(ann.member("Bob")).to_have_count(1)
+        bob.page.close()
+        expect(ann.member("Bob")).to_have_count(0)
 
 
 def test_a_screen_that_is_chosen_too_late(invite):
@@ -412,6 +437,19 @@ def test_a_reload_leads_back_into_the_call(invite):
     expect(ann.page.locator("#announcer")).to_have_text("")
 
 
+def test_a_second_reload_before_the_first_is_finished(invite):
+    """It leads back into the call as well."""
+    ann, bob = invite("Ann"), invite("Bob")
+    together(ann, bob)
+    bob.page.route("**/api/ice", lambda route: None)  # never answered: the first does not get there
+    with bob.page.expect_request("**/api/ice"):
+        bob.page.reload()
+    bob.page.unroute("**/api/ice")
+    bob.page.reload()
+    bob.is_in_call()
+    bob.sees("Ann")
+
+
 def test_the_server_is_restarted_under_a_call(invite, tmp_path):
     """The picture goes on, the page reconnects by itself, and one opens the group anew for both."""
     with ExitStack() as stack:
@@ -442,12 +480,12 @@ def test_the_server_is_restarted_under_a_call(invite, tmp_path):
 
 
 def test_all_meet_where_the_group_is_opened_again(invite, tmp_path):
-    """Who finds the server again late hears it too, and two who open it at the same time end in one group."""
+    """Who finds the server again late hears it too; where two open it at once, all are led to one group."""
     with ExitStack() as stack:
         first = stack.enter_context(running(tmp_path, ICE_SERVERS="", SHUTDOWN_TIMEOUT=2))
         people = [invite(name, f"http://localhost:{first.port}") for name in ("Ann", "Bob", "Cleo")]
         ann, bob, cleo = people
-        together(*people)
+        link = together(*people)
         first.popen.kill()
         first.popen.wait()
         same = {"PORT": first.port, "WS_PORT": first.ws_port}
@@ -460,8 +498,46 @@ def test_all_meet_where_the_group_is_opened_again(invite, tmp_path):
         bob.page.evaluate(both)
         cleo.button("Go there").click(timeout=45_000)
         for person in people:
+            expect(person.page).not_to_have_url(link)
+        first_of_all = min(ann.page.url, bob.page.url)
+        for person in people:
+            if person.page.url != first_of_all:
+                person.press("Go there")
+            expect(person.page).to_have_url(first_of_all)
+        for person in people:
             person.sees(*(other.name for other in people if other is not person))
-        assert len({person.page.url for person in people}) == 1
+
+
+def test_nobody_is_led_to_strangers(invite):
+    """Whoever says over a data channel where to go is not believed, least of all while signaling is away."""
+    ann, bob, eve = (invite(name) for name in ("Ann", "Bob", "Eve"))
+    for person in (ann, eve):
+        person.context.add_init_script("""
+          const create = RTCPeerConnection.prototype.createDataChannel;
+          RTCPeerConnection.prototype.createDataChannel = function (...all) {
+            return (window.channel = create.apply(this, all));
+          };
+        """)
+        person.make_group()
+    ann, eve = sorted((ann, eve), key=lambda person: person.page.url, reverse=True)  # the lesser ID would win
+    link = ann.page.url
+    bob.join(link)
+    for person in (ann, eve, bob):
+        person.call()
+    bob.sees(ann.name)
+
+    bob.context.set_offline(True)
+    expect(bob.page.get_by_text("Reconnecting:")).to_be_visible()
+    moved = {"moved": {"id": eve.page.url.rpartition("/")[2], "name": "Friends"}}
+    ann.page.evaluate("(moved) => channel.send(JSON.stringify(moved))", moved)
+    bob.is_told(f"{ann.name} has opened the group again.")
+    bob.context.set_offline(False)
+    expect(bob.page.get_by_text("Reconnecting:")).to_be_hidden()
+    bob.press("Mute")
+    expect(ann.tile("Bob").get_by_text("muted")).to_be_visible()
+    expect(bob.button("Go there")).to_be_hidden()
+    assert bob.page.url == link
+    eve.is_alone()
 
 
 def test_who_was_away_for_too_long_comes_back_to_the_group(invite, tmp_path):

@@ -10,7 +10,7 @@ import { sentence, waiting } from "./notice.js";
 import { drawRings, endRings } from "./rings.js";
 import { Room, savedStay } from "./room.js";
 
-/** @import {LobbyOptions, Screen} from "./types" */
+/** @import {Door, LobbyOptions, Screen} from "./types" */
 
 const GONE = "There is no such group. It ended when its last member left, or the server was restarted. Make a new one:";
 const NO_LINK = "This is no link to a group. Make one, or paste the whole link:";
@@ -95,7 +95,7 @@ function presence(members, inCall) {
 }
 
 /**
- * @param {{title: string, about: string, isNew: boolean, hasCall: boolean}} what
+ * @param {Door} what
  * @param {(stay: Room, name: string) => Promise<void>} enter
  */
 function enterThrough(what, enter) {

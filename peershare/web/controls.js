@@ -5,7 +5,10 @@ import { canShareScreen } from "./media.js";
 import { doing } from "./notice.js";
 import { KEYS, showSettings } from "./settings.js";
 
-/** @import {Devices, Room} from "./types" */
+/** @import {CallActions, Devices, Room} from "./types" */
+
+/** Of a round button. Its label says already what it does next: `aria-pressed` would contradict. @param {string | false} how */
+const look = (how) => `round ${how || ""}`;
 
 /** @param {Devices} devices */
 export function deviceButtons(devices) {
@@ -20,9 +23,9 @@ export function deviceButtons(devices) {
 		update() {
 			const muted = devices.isMuted;
 			const off = devices.isCameraOff;
-			relabel(mic, muted ? "mic-off" : "mic", muted ? "Unmute" : "Mute", { "aria-pressed": String(muted) });
+			relabel(mic, muted ? "mic-off" : "mic", muted ? "Unmute" : "Mute", { class: look(muted && "off") });
 			relabel(camera, off ? "camera-off" : "camera", off ? "Turn camera on" : "Turn camera off", {
-				"aria-pressed": String(off),
+				class: look(off && "off"),
 			});
 		},
 	};
@@ -33,7 +36,7 @@ export function deviceButtons(devices) {
  *
  * @param {Room} room
  * @param {HTMLElement} panel of people
- * @param {{leaveCall: () => void, togglePanel: () => void, pip: () => Promise<void>}} actions
+ * @param {CallActions} actions
  */
 export function controls(room, panel, { leaveCall, togglePanel, pip }) {
 	const { devices } = room;
@@ -59,7 +62,7 @@ export function controls(room, panel, { leaveCall, togglePanel, pip }) {
 		updateDevices();
 		const sharing = devices.screen !== null;
 		relabel(screen, sharing ? "screen-off" : "screen", sharing ? "Stop sharing" : "Share your screen", {
-			"aria-pressed": String(sharing),
+			class: look(sharing && "on"),
 		});
 		people.setAttribute("aria-expanded", String(!panel.hidden));
 	}

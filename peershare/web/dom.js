@@ -1,7 +1,6 @@
 // What all views build with: elements, lists that keep their elements, and words for those who don't look.
 
-/** @typedef {Node | string | null | undefined | false} Child */
-/** @typedef {Record<string, unknown>} Properties */
+/** @import {Child, Properties, Row} from "./types" */
 
 /**
  * An element. Properties that the element has are set; all others become attributes; `on…` are listeners.
@@ -57,7 +56,7 @@ export function say(element, text) {
 	if (element.textContent !== text) element.textContent = text;
 }
 
-/** @type {WeakMap<Element, Map<string, {element: HTMLElement, update: (item: any) => void}>>} */
+/** @type {WeakMap<Element, Map<string, Row<any>>>} */
 const lists = new WeakMap();
 
 /**
@@ -68,7 +67,7 @@ const lists = new WeakMap();
  * @param {Element} parent
  * @param {Iterable<T>} items
  * @param {(item: T) => string} key
- * @param {(item: T) => {element: HTMLElement, update: (item: T) => void}} make
+ * @param {(item: T) => Row<T>} make
  */
 export function reconcile(parent, items, key, make) {
 	const before = lists.get(parent) ?? new Map();

@@ -99,7 +99,7 @@ export function invitation(room) {
 	});
 	const copy = iconButton("copy", "Copy the link", { class: "primary wide", onclick: doing(copyLink) });
 	const share = iconButton("share", "Share", { class: "secondary wide", onclick: doing(shareLink) });
-	share.hidden = typeof navigator.share !== "function";
+	share.hidden = !navigator.share;
 	const code = h("img", {
 		class: "qr",
 		width: 168,

@@ -2,7 +2,7 @@
 
 import { h, icon, say } from "./dom.js";
 
-/** @import {LandingOptions} from "./types" */
+/** @import {LandingOptions, Properties} from "./types" */
 
 const GROUP_ID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/i;
 
@@ -22,7 +22,7 @@ export const logo = (tag = "a") =>
  * A field with its label, and a place for what is wrong with it.
  *
  * @param {string} label
- * @param {import("./dom.js").Properties & {id: string}} properties
+ * @param {Properties & {id: string}} properties
  */
 export function field(label, properties) {
 	const input = h("input", {

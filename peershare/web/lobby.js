@@ -66,8 +66,11 @@ export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
 		try {
 			await join(username, { call });
 		} catch (error) {
+			if (!video.isConnected) return; // it was thought better of
+			devices.open();
 			say(wrong, error instanceof Error ? error.message : String(error));
 			for (const button of choices) button.disabled = button === joinCall && !canCall();
+			event.submitter?.focus();
 		}
 	}
 

@@ -30,7 +30,7 @@ export const canCall = () => typeof RTCPeerConnection === "function";
 /** Whether the sound can be sent to a speaker of one's choice. */
 export const canChooseSpeaker = () => "setSinkId" in HTMLMediaElement.prototype;
 
-export const canShareScreen = () => typeof navigator.mediaDevices?.getDisplayMedia === "function";
+export const canShareScreen = () => !!navigator.mediaDevices?.getDisplayMedia;
 
 /**
  * The devices. `change` is fired whenever what is sent, chosen, or wrong has changed.

@@ -66,8 +66,8 @@ export function connectionNotice(room) {
 	return { element, update, close: () => clearInterval(timer) };
 }
 
-/** @param {Room} room @param {{follow: () => void, reopen: () => void}} deeds @returns {Notice | null} */
-function tell({ client, place, isLost, isInCall, moved }, { follow, reopen }) {
+/** @param {Room} room @param {Record<"follow" | "reopen", () => void>} deeds @returns {Notice | null} */
+function tell({ client, place, isLost, isOnline, isInCall, moved }, { follow, reopen }) {
 	if (client.state === "reconnecting") {
 		const wait = client.retryAt ? client.retryAt - Date.now() : 0;
 		const when = wait > 1000 ? ` Next try in ${duration(wait)}.` : "";
@@ -75,8 +75,9 @@ function tell({ client, place, isLost, isInCall, moved }, { follow, reopen }) {
 		const text = `Reconnecting: the server can't be reached.${more}${when}`;
 		return wait > 1000 ? { text, label: "Try now", act: () => client.retryNow() } : { text };
 	}
+	if (moved && (isLost || isOnline))
+		return { text: `${moved.by} has opened “${moved.name}” again.`, label: "Go there", act: follow };
 	if (!isLost) return null;
-	if (moved) return { text: `${moved.by} has opened “${moved.name}” again.`, label: "Go there", act: follow };
 	const text = `The server was restarted and does not know “${place?.name}” any more.`;
 	return { text, label: "Open it again, with a new link", act: reopen };
 }

@@ -252,12 +252,16 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		this.#changed();
 	}
 
-	/** Of two places, all meet where the ID is less. @param {Place & {by: string}} where */
+	/**
+	 * Of two places, all meet where the ID is less. It is only offered: whoever says so may name any group, and nobody's
+	 * camera goes to strangers without a click.
+	 *
+	 * @param {Place & {by: string}} where
+	 */
 	#hearWhere(where) {
 		if (where.id >= (this.moved?.id ?? this.group?.id ?? "~")) return;
 		this.moved = where;
 		this.#note(`${where.by} has opened the group again.`);
-		if (this.group) this.follow().catch((error) => this.#note(sentence(error), "bad"));
 	}
 
 	// --- what our devices give ---
@@ -302,6 +306,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 			this.#username ||= group.me.username;
 			for (const { id, username } of group.members.values()) this.#names.set(id, username);
 			for (const { userId, ...media } of this.client.call.participants.values()) this.#media.set(userId, media);
+			if (this.isOnline && !this.#former) this.moved = null; // it was not lost, or it is long ago
 			if (this.#wasInCall) this.joinCall().catch((error) => this.#note(sentence(error), "bad"));
 			this.#wasInCall = false;
 			this.#save();
@@ -359,7 +364,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 
 	#save() {
 		const session = this.client.save();
-		if (session) stays.set({ session, inCall: this.mesh !== null });
+		if (session) stays.set({ session, inCall: this.#wasInCall || !!this.#joining || this.isInCall });
 	}
 
 	/**

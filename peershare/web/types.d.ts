@@ -14,9 +14,10 @@ export type State = "connecting" | "online" | "reconnecting" | "closed";
 export type Media = { audio: boolean; video: boolean; screen: boolean };
 export type Participant = Media & { userId: string };
 /** `until` in ms since 1970, by the server's clock, as all times here. */
-export type Ring = { from: string; to: string; until: number };
+export type Ring = Pair & { until: number };
+export type Pair = { from: string; to: string };
 export type Outcome = "accepted" | "declined" | "missed" | "cancelled";
-export type EndedRing = { from: string; to: string; outcome: Outcome; endedAt: number };
+export type EndedRing = Pair & { outcome: Outcome; endedAt: number };
 
 export type Member = {
 	id: string;
@@ -42,6 +43,10 @@ export type Saved = {
 	groupName?: string;
 	username?: string;
 };
+
+/** A message of ours, as it was or will be written, and one that has an answer. */
+export type Said = { text: string };
+export type Ask = { said: Said; resolve: (answer: any) => void; reject: (why: Error) => void };
 
 export type Events = {
 	change: {};
@@ -115,6 +120,15 @@ export type RoomEvents = {
 };
 export type Notice = { text: string; label?: string; act?: () => void };
 
+// --- dom.js ---
+
+export type Child = Node | string | null | undefined | false;
+export type Properties = Record<string, unknown>;
+/** An element of a list, and how it is brought up to date. */
+export type Row<T> = { element: HTMLElement; update: (item: T) => void };
+
+// --- the screens ---
+
 /** What `app.js` shows. `focus` has the focus first. */
 export type Screen = { element: HTMLElement; focus?: HTMLElement; update?: () => void; close?: () => void };
 
@@ -138,18 +152,23 @@ export type TileActions = {
 	blocked: () => void;
 };
 
-export type LobbyOptions = {
-	devices: Devices;
-	/** The group's name. */
+export type CallActions = { leaveCall: () => void; togglePanel: () => void; pip: () => Promise<void> };
+
+/** The group that one is about to enter. */
+export type Door = {
+	/** Its name. */
 	title: string;
 	/** Who is there. */
 	about: string;
-	/** One's own. */
-	name: string;
-	/** Whether the group is only to be made. */
+	/** Whether it is only to be made. */
 	isNew: boolean;
 	/** Whether a call runs in it. */
 	hasCall: boolean;
+};
+export type LobbyOptions = Door & {
+	devices: Devices;
+	/** One's own. */
+	name: string;
 	/** Fails with a sentence. */
 	join: (name: string, options: { call: boolean }) => Promise<void>;
 };
