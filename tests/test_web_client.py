@@ -410,15 +410,48 @@ def test_ring_and_no_answer(invite, tmp_path):
 
 
 def test_ring_everyone(invite):
-    """All who are not in the call are rung at once."""
+    """All who are not in the call are rung at once. Who accepts has one tile at any time."""
     ann, bob, cleo = (invite(name) for name in ("Ann", "Bob", "Cleo"))
     link = ann.make_group()
     bob.join(link)
     cleo.join(link)
     ann.press("Ring everyone")
+    expect(ann.page.locator("figure.tile")).to_have_count(3)
+    ann.page.evaluate("""() => {
+      const count = () => document.querySelectorAll("figure.tile").length;
+      window.most = count();
+      const watch = new MutationObserver(() => { window.most = Math.max(window.most, count()); });
+      watch.observe(document.querySelector(".stage"), { childList: true });
+    }""")
     for rung in (bob, cleo):
         rung.press("Accept")
     ann.sees("Bob", "Cleo")
+    assert ann.page.evaluate("window.most") == 3
+
+
+_CROWD = """async ([id, names]) => {
+  const { PeerShare } = await import("/web/peershare.js");
+  const join = async (name) => {
+    const client = new PeerShare();
+    client.open();
+    await client.joinGroup(id, name);
+    return client;
+  };
+  window.crowd = await Promise.all(names.map(join));
+}"""
+
+
+def test_ring_everyone_and_no_answer(invite, tmp_path):
+    """It is told in one sentence however many they are, and the list says it of each."""
+    with running(tmp_path, ICE_SERVERS="", RING_TIMEOUT=2, CONNECTION_RATE=0) as server:
+        ann, crowd = (invite(name, f"http://localhost:{server.port}") for name in ("Ann", "Many"))
+        group = ann.make_group().rpartition("/")[2]
+        crowd.page.goto(f"{crowd.site}/web/favicon.svg")
+        crowd.page.evaluate(_CROWD, [group, [f"Member {number}" for number in range(25)]])
+        ann.press("Ring everyone")
+        ann.is_told("25 did not answer.")
+        expect(ann.page.locator(".toast")).to_have_count(1)
+        expect(ann.page.get_by_role("listitem").filter(has_text="did not answer")).to_have_count(25)
 
 
 # --- when it breaks ------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 // The page: which screen is shown, and the way from one to the next.
 
 import { callView } from "./call.js";
-import { announce, fill, kept, toast } from "./dom.js";
+import { announce, byId, fill, kept, toast } from "./dom.js";
 import { groupView } from "./group.js";
 import { groupIdIn, landing } from "./landing.js";
 import { lobby } from "./lobby.js";
@@ -16,7 +16,7 @@ const GONE = "There is no such group. It ended when its last member left, or the
 const NO_LINK = "This is no link to a group. Make one, or paste the whole link:";
 const PATIENCE = 15_000; // ms
 
-const root = /** @type {HTMLElement} */ (document.getElementById("app"));
+const root = byId("app");
 const devices = new Devices();
 const ownName = kept("localStorage", "peershare.name");
 /** @type {Screen | null} */

@@ -203,9 +203,13 @@ function views(room, isSpeaking) {
 		const [name, isHeard] = [room.nameOf(userId), speaking && media.audio];
 		return { id: userId, name, isMe: false, stream, ...media, speaking: isHeard, state, quality };
 	});
-	const rung = [...client.call.outgoing.keys()].slice(0, MAX_RUNG).map((id) => {
-		return { ...still, id: `ring-${id}`, name: room.nameOf(id), state: /** @type {const} */ ("ringing") };
-	});
+	const { outgoing, participants } = client.call; // who accepts is in both for a moment
+	const rung = [...outgoing.keys()]
+		.filter((id) => !participants.has(id))
+		.slice(0, MAX_RUNG)
+		.map((id) => {
+			return { ...still, id: `ring-${id}`, name: room.nameOf(id), state: /** @type {const} */ ("ringing") };
+		});
 	return [me, ...peers, ...rung];
 }
 

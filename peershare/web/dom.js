@@ -132,20 +132,28 @@ export function relabel(button, picture, label, properties = {}) {
 	set(button, { title: label, ...properties });
 }
 
+/** Something of the page itself. @param {string} id */
+export const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+
+/** As the last of so many. @param {HTMLElement} place @param {HTMLElement} note @param {number} most */
+function put(place, note, most) {
+	place.append(note);
+	if (place.childElementCount > most) place.firstElementChild?.remove();
+}
+
 /** Tell what happened to who does not see it. @param {string} text */
 export function announce(text) {
-	const region = document.getElementById("announcer");
-	if (region) region.append(h("p", {}, text));
-	while (region && region.children.length > 5) region.firstElementChild?.remove();
+	put(byId("announcer"), h("p", {}, text), 5);
 }
 
 const TOAST_SECONDS = 6;
+const MAX_TOASTS = 4; // there is a page below them
 
 /** Tell what happened, in a corner, for a few seconds. @param {string} text @param {"" | "bad"} [kind] */
 export function toast(text, kind = "") {
 	announce(text);
 	const note = h("p", { class: `toast ${kind}`, "aria-hidden": "true" }, text);
-	document.getElementById("toasts")?.append(note);
+	put(byId("toasts"), note, MAX_TOASTS);
 	setTimeout(() => note.remove(), TOAST_SECONDS * 1000);
 }
 

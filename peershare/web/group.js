@@ -1,7 +1,7 @@
 // The group: who is here, who is in the call, whom to ring, and the link that brings others in.
 
 import { deviceButtons } from "./controls.js";
-import { avatar, draw, fill, h, icon, iconButton, reconcile, say, toast } from "./dom.js";
+import { avatar, fill, h, iconButton, reconcile, relabel, say, toast } from "./dom.js";
 import { logo } from "./landing.js";
 import { connectionNotice, doing } from "./notice.js";
 import { showSettings } from "./settings.js";
@@ -181,12 +181,7 @@ export function groupView(room, { leave }) {
 function callCard(room, buttons) {
 	const who = h("div", { class: "faces" });
 	const words = h("p", {});
-	const join = h(
-		"button",
-		{ type: "button", class: "primary", onclick: doing(() => room.joinCall()) },
-		icon("camera"),
-		h("span", {}),
-	);
+	const join = iconButton("camera", "", { class: "primary", onclick: doing(() => room.joinCall()) });
 	const missed = h("p", { class: "missed", role: "status" });
 
 	function update() {
@@ -199,9 +194,9 @@ function callCard(room, buttons) {
 			who.dataset.ids = ids.join();
 			fill(who, ...names.map(avatar));
 		}
-		draw(/** @type {Element} */ (join.firstElementChild), ids.length ? "phone" : "camera");
-		say(/** @type {Element} */ (join.lastElementChild), ids.length ? "Join the call" : "Start a call");
-		join.disabled = isFull || !room.isOnline;
+		relabel(join, ids.length ? "phone" : "camera", ids.length ? "Join the call" : "Start a call", {
+			disabled: isFull || !room.isOnline,
+		});
 		say(missed, tellMissed(room));
 	}
 	const element = h(

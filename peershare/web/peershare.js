@@ -16,7 +16,7 @@ const PATIENCE = 10_000; // ms for a connection to open, and for a pong
 const IMPATIENCE = 3_000; // the same where there is a reason to doubt the connection
 const FIRST_WAIT = 500; // ms, a bound that doubles
 const LONGEST_WAIT = 30_000;
-const RECENT_RINGS = 20; // as many as the server remembers
+const RECENT_RINGS = 500; // the server remembers less, but who rings a whole group sees how each of them ended
 const HELLO = "hello"; // its requestId; those of asks are numbers
 const AGAIN = 4000; // a close code that means: away, not gone
 

@@ -1,13 +1,13 @@
 // Who rings us: a card above everything else, and the bell.
 
-import { announce, avatar, h, iconButton, reconcile } from "./dom.js";
+import { announce, avatar, byId, h, iconButton, reconcile } from "./dom.js";
 import { Bell } from "./media.js";
 import { doing } from "./notice.js";
 
 /** @import {Room} from "./types" */
 
 const bell = new Bell();
-const place = /** @type {HTMLElement} */ (document.getElementById("rings"));
+const place = byId("rings");
 
 /** @param {Room} room */
 export function drawRings(room) {

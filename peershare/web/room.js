@@ -12,6 +12,7 @@ const stays = kept("sessionStorage", "peershare.session");
 // In ms: where the group was opened again is told so often, and for so long, since some notice late.
 const TELL_EVERY = 2_000;
 const TELL_FOR = 120_000;
+const TOGETHER = 1_000; // rings that end within this time were one
 
 /**
  * What this page was in before it was loaded again, if that was this group.
@@ -50,6 +51,8 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 	/** @type {RTCIceServer[] | null} */
 	#iceServers = null;
 	#said = ""; // what the others were told of our devices
+	/** @type {string[]} */
+	#unanswered = []; // rings of ours that are still to be told of
 	#faults = ""; // what is wrong with them, as it was told
 	#wasInCall;
 	/** @type {Promise<void> | null} */
@@ -357,9 +360,16 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 	#tellRing({ from, to, outcome }) {
 		const { userId } = this.client;
 		if (from === userId && outcome === "declined") this.#note(`${this.nameOf(to)} declined.`);
-		if (from === userId && outcome === "missed") this.#note(`${this.nameOf(to)} did not answer.`);
+		if (from === userId && outcome === "missed" && this.#unanswered.push(to) === 1)
+			setTimeout(() => this.#tellUnanswered(), TOGETHER);
 		if (to === userId && (outcome === "missed" || outcome === "cancelled"))
 			this.#note(`You missed a call from ${this.nameOf(from)}.`);
+	}
+
+	/** All of one ring to everyone in one sentence. */
+	#tellUnanswered() {
+		const ids = this.#unanswered.splice(0);
+		this.#note(`${ids.length === 1 ? this.nameOf(ids[0]) : ids.length} did not answer.`);
 	}
 
 	#save() {
