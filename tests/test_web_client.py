@@ -594,6 +594,40 @@ def test_who_was_away_for_too_long_comes_back_to_the_group(invite, tmp_path):
         bob.sees("Ann")
 
 
+def test_who_is_refused_when_coming_back(invite, tmp_path):
+    """Who was away for too long, and whose place somebody else has now, hears that, and may try again."""
+    settings = {"SESSION_GRACE": 1, "MAX_GROUP_SIZE": 2}
+    with (
+        running(tmp_path, ICE_SERVERS="", **settings) as server,
+        closing(BadNetwork(server.port)) as network,
+    ):
+        ann, cleo = (invite(name, f"http://localhost:{server.port}") for name in ("Ann", "Cleo"))
+        bob = invite("Bob", f"http://localhost:{network.port}")
+        link = ann.make_group()
+        bob.join(link.replace(str(server.port), str(network.port)))
+        with network.down():
+            expect(bob.page.get_by_text("Reconnecting")).to_be_visible()
+            expect(ann.member("Bob")).to_have_count(0)
+            cleo.join(link)
+        expect(bob.button("Join the group")).to_be_visible(timeout=45_000)
+        bob.is_told("full")
+        expect(bob.page.get_by_text("The server was restarted")).to_have_count(0)
+
+
+def test_long_after_it_is_a_new_visit(invite, tmp_path):
+    """A page that is opened again when its session is lost shows the preview: no camera is on unseen."""
+    grace = {"SESSION_GRACE": 1, "SESSION_GRACE_BACKGROUND": 1}
+    with running(tmp_path, ICE_SERVERS="", **grace) as server:
+        ann, bob = (invite(name, f"http://localhost:{server.port}") for name in ("Ann", "Bob"))
+        link = together(ann, bob)
+        bob.page.goto("about:blank")
+        expect(ann.member("Bob")).to_have_count(0)
+        bob.page.goto(link)
+        expect(bob.button("Join the call")).to_be_visible()
+        assert bob.page.url == link
+        ann.is_alone()
+
+
 def test_a_network_that_is_cut_for_ten_seconds(invite):
     """The page says so, and recovers by itself."""
     ann, bob = invite("Ann"), invite("Bob")

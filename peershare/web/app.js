@@ -41,7 +41,7 @@ function route() {
 	const { pathname } = location;
 	const id = pathname.startsWith("/group/") ? groupIdIn(pathname) : null;
 	const saved = id && savedStay(id);
-	if (saved) resume(new Room(devices, saved));
+	if (id && saved) resume(new Room(devices, saved), id);
 	else if (id) showLobby(id);
 	else showLanding(pathname === "/" ? {} : { message: NO_LINK });
 }
@@ -74,14 +74,14 @@ function showNewLobby(group) {
 	enterThrough(what, (stay, name) => stay.create(group, name));
 }
 
-/** Before a group is joined. @param {string} id */
-async function showLobby(id) {
+/** Before a group is joined. @param {string} id @param {string} [group] its name, if it is known */
+async function showLobby(id, group) {
 	const here = visit;
 	show(waiting("Looking for the group…"), "PeerShare");
 	const answer = await fetch(`/api/group/${id}`).catch(() => null);
 	const info = answer?.ok ? await answer.json() : null;
 	if (here !== visit) return;
-	if (answer?.status === 404) return showLanding({ message: GONE });
+	if (answer?.status === 404) return showLanding({ message: GONE, group });
 	const title = info?.name ?? "A group";
 	const about = info ? presence(info.memberCount, info.inCall) : "The server can't say who is here. Try all the same.";
 	enterThrough({ title, about, isNew: false, hasCall: info?.inCall > 0 }, (stay, name) => stay.enter(id, name));
@@ -129,21 +129,22 @@ function patiently(deed) {
 	return /** @type {Promise<T>} */ (Promise.race([deed, late]));
 }
 
-/** After a reload: once the session is back, all is as it was. @param {Room} stay */
-function resume(stay) {
+/** After a reload: once the session is back, all is as it was. @param {Room} stay @param {string} id */
+function resume(stay, id) {
 	const here = visit;
 	show(waiting("Coming back…", stay), "PeerShare");
 	const settle = () => {
 		if (here !== visit) stay.leave();
 		else if (stay.group) take(stay);
-		else if (stay.isLost) {
-			stay.leave();
-			showLanding({ message: GONE, group: stay.place?.name });
-		} else return;
+		else return;
 		stay.removeEventListener("change", settle);
 	};
 	stay.addEventListener("change", settle);
-	stay.addEventListener("over", () => room === stay || route(), { once: true });
+	stay.addEventListener("over", () => {
+		if (room === stay || here !== visit) return;
+		stay.leave();
+		showLobby(id, stay.place?.name);
+	});
 }
 
 /** From now on, this is where we are. @param {Room} stay */
@@ -178,7 +179,12 @@ function take(stay) {
 		if (kind === "quiet") announce(text);
 		else toast(text, kind);
 	});
-	stay.addEventListener("over", ({ detail }) => leave(detail.text), { once: true });
+	stay.addEventListener("over", ({ detail: { text, again } }) => {
+		if (!again) return leave(text);
+		goOut();
+		toast(text, "bad");
+		route();
+	});
 	draw();
 	announce(`You are in ${stay.place?.name}.`);
 }

@@ -8,7 +8,7 @@ import { connectionNotice } from "./notice.js";
 import { keysAreOn } from "./settings.js";
 import { Tile, grid, pair, spotlight } from "./tiles.js";
 
-/** @import {Room, View} from "./types" */
+/** @import {Room, Track, View} from "./types" */
 
 // How loud is "speaking", of 1; and for how long it shows, in ms.
 const SPEAKING = 0.45;
@@ -161,7 +161,7 @@ export function callView(room, { leaveCall }) {
 /** @type {WeakMap<MediaStreamTrack, MediaStream>} */
 const ownStreams = new WeakMap();
 
-/** @param {MediaStreamTrack | null} track */
+/** @param {Track} track */
 function ownStream(track) {
 	if (!track) return null;
 	const stream = ownStreams.get(track) ?? new MediaStream([track]);

@@ -103,7 +103,7 @@ export function icon(name) {
 /** Show another picture. @param {Element} svg @param {string} name */
 export function draw(svg, name) {
 	const href = `/web/icons.svg#${name}`;
-	const use = /** @type {Element} */ (svg.firstElementChild);
+	const [use] = svg.children;
 	if (use.getAttribute("href") !== href) use.setAttribute("href", href);
 }
 
@@ -127,8 +127,9 @@ export function iconButton(picture, label, properties) {
  * @param {Properties} [properties]
  */
 export function relabel(button, picture, label, properties = {}) {
-	draw(/** @type {Element} */ (button.firstElementChild), picture);
-	say(/** @type {Element} */ (button.lastElementChild), label);
+	const [svg, words] = button.children;
+	draw(svg, picture);
+	say(words, label);
 	set(button, { title: label, ...properties });
 }
 

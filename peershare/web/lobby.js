@@ -6,7 +6,7 @@ import { field, logo } from "./landing.js";
 import { NO_WEBRTC, canCall } from "./media.js";
 import { devicePickers } from "./settings.js";
 
-/** @import {LobbyOptions} from "./types" */
+/** @import {LobbyOptions, Track} from "./types" */
 
 /** @param {LobbyOptions} options */
 export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
@@ -24,16 +24,15 @@ export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
 	const wrong = h("p", { class: "wrong", role: "alert" });
 	const joinCall = h(
 		"button",
-		{ type: "submit", value: "call" },
+		{ disabled: !canCall() },
 		hasCall ? "Join the call" : isNew ? "Make it and start a call" : "Join and start a call",
 	);
-	const joinGroup = h("button", { type: "submit", value: "group" }, isNew ? "Make the group" : "Join the group");
+	const joinGroup = h("button", {}, isNew ? "Make the group" : "Join the group");
 	joinCall.className = hasCall ? "primary" : "secondary";
 	joinGroup.className = hasCall ? "secondary" : "primary";
 	const choices = hasCall ? [joinCall, joinGroup] : [joinGroup, joinCall];
-	if (!canCall()) joinCall.disabled = true;
 
-	/** @type {MediaStreamTrack | null} */
+	/** @type {Track} */
 	let shown = null;
 
 	function update() {
@@ -60,7 +59,7 @@ export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
 		const username = who.input.value.trim();
 		who.complain(username ? "" : "Say who you are: the others will see it.");
 		if (!username) return;
-		const call = /** @type {HTMLButtonElement | null} */ (event.submitter)?.value === "call";
+		const call = event.submitter === joinCall;
 		for (const button of choices) button.disabled = true;
 		say(wrong, "");
 		try {

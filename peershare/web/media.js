@@ -2,7 +2,7 @@
 
 import { kept } from "./dom.js";
 
-/** @import {Choice, Kind} from "./types" */
+/** @import {Choice, Kind, Timer, Track} from "./types" */
 
 const choices = kept("localStorage", "peershare.devices");
 export const NO_WEBRTC =
@@ -39,9 +39,9 @@ export const canShareScreen = () => !!navigator.mediaDevices?.getDisplayMedia;
  * so that its light goes out.
  */
 export class Devices extends EventTarget {
-	/** @type {MediaStreamTrack | null} */ audio = null;
-	/** @type {MediaStreamTrack | null} */ camera = null;
-	/** @type {MediaStreamTrack | null} */ screen = null;
+	/** @type {Track} */ audio = null;
+	/** @type {Track} */ camera = null;
+	/** @type {Track} */ screen = null;
 	/** Names of what is wrong. @type {Record<Kind, string>} */
 	faults = { audio: "", video: "" };
 	/** @type {MediaDeviceInfo[]} */
@@ -297,8 +297,8 @@ const isNamed = (error, name) => error instanceof Error && error.name === name;
 export class LevelMeter {
 	/** @type {AudioContext | null} */ #context = null;
 	/** @type {MediaStreamAudioSourceNode | null} */ #source = null;
-	/** @type {MediaStreamTrack | null} */ #track = null;
-	/** @type {ReturnType<typeof setInterval> | undefined} */ #timer;
+	/** @type {Track} */ #track = null;
+	/** @type {Timer | undefined} */ #timer;
 	#show;
 
 	/** @param {(level: number) => void} show */
@@ -306,7 +306,7 @@ export class LevelMeter {
 		this.#show = show;
 	}
 
-	/** @param {MediaStreamTrack | null} track */
+	/** @param {Track} track */
 	listen(track) {
 		if (track === this.#track) return;
 		this.stop();
@@ -338,7 +338,7 @@ export class LevelMeter {
 /** Two notes, again and again, for who is rung and for who waits. */
 export class Bell {
 	/** @type {AudioContext | null} */ #context = null;
-	/** @type {ReturnType<typeof setInterval> | undefined} */ #timer;
+	/** @type {Timer | undefined} */ #timer;
 
 	/** Ring until told to stop. `loud` for who is rung. @param {{loud: boolean}} options */
 	start({ loud }) {

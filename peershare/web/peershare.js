@@ -5,7 +5,7 @@
  * `PeerShare` holds one connection after another, and what is known of group and call. Nothing here knows of
  * WebRTC or of a page's looks. How to use it: docs/web-module.md. What it speaks: docs/protocol.md, docs/sessions.md.
  *
- * @import {Ask, Call, EndedRing, Events, Group, Media, Member, Pair, Participant, Ring, Said, Saved, State, Target} from "./types"
+ * @import {Ask, Call, EndedRing, Events, Group, Media, Member, Pair, Participant, Ring, Said, Saved, State, Target, Timer} from "./types"
  */
 
 const MAX_UNCONFIRMED = 256; // as much as the server keeps in the other direction
@@ -181,7 +181,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	#heartbeat = 30_000; // ms between the server's own pings, which no page gets to see
 	#willChange = false;
 	#isGoing = false; // the page is: nobody looks at it then, but it is not in the background either
-	/** @type {Record<string, ReturnType<typeof setTimeout>>} */
+	/** @type {Record<string, Timer>} */
 	#timers = {};
 	#living = new AbortController();
 

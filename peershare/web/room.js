@@ -6,7 +6,7 @@ import { Mesh } from "./mesh.js";
 import { sentence } from "./notice.js";
 import { PeerShare, Refused } from "./peershare.js";
 
-/** @import {Devices, EndedRing, Media, Member, Peer, Place, RoomEvents, SavedStay, Target} from "./types" */
+/** @import {Devices, EndedRing, Media, Member, Peer, Place, RoomEvents, SavedStay, Target, Timer} from "./types" */
 
 const stays = kept("sessionStorage", "peershare.session");
 // In ms: where the group was opened again is told so often, and for so long, since some notice late.
@@ -41,7 +41,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 	#former = null;
 	/** To which group each peer says that it has moved. @type {Map<string, string>} */
 	#where = new Map();
-	/** @type {ReturnType<typeof setInterval> | undefined} */
+	/** @type {Timer | undefined} */
 	#telling;
 	/** Who they are, also when they are gone. @type {Map<string, string>} */
 	#names = new Map();
@@ -324,18 +324,20 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 	 * @param {string} [name]
 	 */
 	async #comeBack(id, name) {
-		const wasInCall = this.#wasInCall || this.mesh !== null;
-		this.#wasInCall = false;
+		const wasInCall = this.mesh !== null;
 		stays.set(null);
 		if (!id || !name) return;
+		const wasHere = this.place !== null;
 		this.place = { id, name };
+		if (!wasHere) return this.#over("", true); // another page was, long ago: no camera is on before it is seen
 		try {
 			await this.enter(id, this.#username);
 			if (wasInCall) await this.joinCall();
 		} catch (error) {
 			if (this.client.state === "closed") return;
-			if (!this.group) this.isLost = true;
-			if (!(error instanceof Refused && error.code === "GROUP_NOT_FOUND")) this.#note(sentence(error), "bad");
+			if (this.group) return this.#note(sentence(error), "bad"); // in it, but not in its call
+			this.isLost = error instanceof Refused && error.code === "GROUP_NOT_FOUND";
+			if (!this.isLost) return this.#over(sentence(error), true);
 			this.#changed();
 		}
 	}
@@ -348,7 +350,12 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 			code === 4506
 				? "This group is open in another window, which has taken over."
 				: `The server has ended this: ${reason || code}.`;
-		this.dispatchEvent(new CustomEvent("over", { detail: { text } }));
+		this.#over(text, false);
+	}
+
+	/** @param {string} text why @param {boolean} again whether one may try anew */
+	#over(text, again) {
+		this.dispatchEvent(new CustomEvent("over", { detail: { text, again } }));
 	}
 
 	/** @param {Member} member @param {string} what */

@@ -6,6 +6,7 @@ import type { Mesh, Peer } from "./mesh.js";
 import type { PeerShare } from "./peershare.js";
 import type { Room } from "./room.js";
 
+export type Timer = ReturnType<typeof setTimeout>;
 export type { Devices, Mesh, Peer, PeerShare, Room };
 
 // --- peershare.js: what docs/protocol.md has on the wire ---
@@ -78,7 +79,9 @@ export type Target<M> = {
 // --- mesh.js ---
 
 export type Kind = "audio" | "video";
-export type Tracks = { audio: MediaStreamTrack | null; video: MediaStreamTrack | null };
+export type Track = MediaStreamTrack | null;
+export type Tracks = { audio: Track; video: Track };
+export type PeerState = "connecting" | "connected" | "reconnecting" | "failed";
 
 /** Between the connections of two pages; docs/web-client.md, "How it is built". */
 export type Signal = {
@@ -110,13 +113,13 @@ export type MeshEvents = {
 export type Choice = { camera: string; microphone: string; speaker: string; muted: boolean; cameraOff: boolean };
 export type Place = { id: string; name: string };
 export type SavedStay = { session: Saved; inCall: boolean };
-/** `note`: to be told once; `quiet`, where it can be seen as well. `over`: the stay has ended, and not by us. */
+/** `note`: to be told once; `quiet`, where it can be seen as well. `over`: the stay has ended, and not by us; `again`, where one may try anew. */
 export type RoomEvents = {
 	change: {};
 	/** Only how the peers are has changed. */
 	stats: {};
 	note: { text: string; kind: "" | "bad" | "quiet" };
-	over: { text: string };
+	over: { text: string; again: boolean };
 };
 export type Notice = { text: string; label?: string; act?: () => void };
 
@@ -139,7 +142,7 @@ export type View = Media & {
 	isMe: boolean;
 	stream: MediaStream | null;
 	speaking: boolean;
-	state: "connecting" | "connected" | "reconnecting" | "failed" | "ringing";
+	state: PeerState | "ringing";
 	quality: Quality | null;
 };
 export type Rect = { x: number; y: number; width: number; height: number };
