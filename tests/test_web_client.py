@@ -316,11 +316,53 @@ def test_the_keys(invite):
     expect(ann.button("Unmute")).to_be_visible()
     ann.page.keyboard.press("v")
     expect(ann.button("Turn camera on")).to_be_visible()
+    assert ann.button("Turn camera on").get_attribute("aria-pressed") is None
     ann.page.keyboard.press("?")
     ann.page.get_by_label("Use these keys during a call").uncheck()
     ann.press("Close")
     ann.page.keyboard.press("m")
     expect(ann.button("Unmute")).to_be_visible()
+
+
+def test_what_goes_gives_its_focus_on(invite):
+    """The keyboard is never nowhere: not where the people are closed, nor where nobody is left to ring."""
+    ann, bob = invite("Ann"), invite("Bob")
+    bob.join(ann.make_group())
+    ann.call()
+    ann.button("Ring everyone").focus()
+    ann.page.keyboard.press("Enter")
+    expect(ann.page.get_by_role("heading", name="2 are here")).to_be_focused()
+    ann.page.get_by_label("The group's link").focus()
+    ann.page.keyboard.press("Escape")
+    expect(ann.button("People and the link")).to_be_focused()
+
+
+def test_the_settings_have_escape_and_the_news(invite):
+    """Escape closes them and nothing else; what happens meanwhile is announced where it is heard."""
+    ann, bob = invite("Ann"), invite("Bob")
+    link = ann.make_group()
+    ann.call()
+    ann.press("Settings")
+    bob.join(link)
+    expect(ann.page.get_by_role("dialog").locator("#announcer")).to_contain_text("Bob has joined the group.")
+    ann.page.keyboard.press("Escape")
+    expect(ann.page.get_by_role("dialog")).to_have_count(0)
+    expect(ann.page.get_by_role("complementary", name="People and the link")).to_be_visible()
+    expect(ann.page.locator("#announcer")).to_be_attached()
+
+
+def test_on_a_phone_people_cover_the_pictures(invite):
+    """What is behind them is out of the keyboard's reach."""
+    ann = invite("Ann", viewport={"width": 375, "height": 640})
+    ann.make_group()
+    ann.call()
+    takes_focus = "(pin) => { pin.focus(); return pin === document.activeElement; }"
+    pin = ann.tile("You").locator("button.pin")
+    assert pin.evaluate(takes_focus)
+    ann.press("People and the link")
+    assert not pin.evaluate(takes_focus)
+    ann.press("People and the link")
+    assert pin.evaluate(takes_focus)
 
 
 def test_the_call_is_full(invite, chromium, tmp_path):
@@ -378,6 +420,7 @@ def test_a_ring_reaches_whoever_does_something_else(invite):
     bob.press("Settings")
     ann.ring("Bob")
     bob.press("Decline")
+    expect(bob.button("Settings")).to_be_focused()
     link = bob.page.get_by_label("The group's link")
     link.focus()
     ann.ring("Bob")
@@ -387,12 +430,14 @@ def test_a_ring_reaches_whoever_does_something_else(invite):
 
 
 def test_ring_and_decline(invite):
-    """The caller sees that it was declined."""
+    """The caller sees that it was declined; who declined is where they were."""
     ann, bob = invite("Ann"), invite("Bob")
     bob.join(ann.make_group())
     ann.ring("Bob")
-    bob.press("Decline")
+    expect(bob.page.get_by_role("alertdialog")).to_be_focused()
+    bob.page.keyboard.press("Escape")
     ann.is_told("Bob declined.")
+    expect(bob.page.get_by_role("heading", name="Friends")).to_be_focused()
     expect(ann.member("Bob")).to_contain_text("declined")
     bob.is_in_group()
 
@@ -643,6 +688,17 @@ def test_a_network_that_is_cut_for_ten_seconds(invite):
     bob.sees("Ann")
 
 
+def test_seconds_are_not_announced(invite):
+    """That the server is away is said once, and not again with each second until the next try."""
+    ann = invite("Ann")
+    ann.make_group()
+    ann.context.set_offline(True)
+    expect(ann.page.get_by_text("Next try in")).to_be_visible()
+    expect(ann.page.get_by_role("status").filter(has_text="Reconnecting")).to_have_text(
+        "Reconnecting: the server can't be reached."
+    )
+
+
 def test_back_leaves_the_group(invite):
     """The browser's own button leads where one came from, and nothing of the group is left on the screen."""
     ann, bob = invite("Ann"), invite("Bob")
@@ -759,13 +815,22 @@ def test_a_device_that_fails_during_the_call(invite):
 
 
 def test_a_browser_without_webrtc(invite):
-    """It says so, and shows the group."""
+    """It says so, shows the group, and offers nothing that does not go."""
     ann, bob = invite("Ann"), invite("Bob")
     bob.context.add_init_script("delete window.RTCPeerConnection")
     bob.open_link(ann.make_group())
     expect(bob.page.get_by_text("This browser can't make video calls")).to_be_visible()
+    expect(bob.button("Join and start a call")).to_be_disabled()
     bob.press("Join the group")
     expect(bob.member("Ann")).to_be_visible()
+    expect(bob.page.get_by_text("This browser can't make video calls")).to_be_visible()
+    expect(bob.button("Start a call")).to_be_disabled()
+    expect(bob.button("Ring Ann")).to_be_hidden()
+    expect(bob.button("Ring everyone")).to_be_hidden()
+    ann.ring("Bob")
+    expect(bob.button("Accept")).to_be_disabled()
+    bob.press("Decline")
+    ann.is_told("Bob declined.")
 
 
 # --- for everybody -------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import { sentence, waiting } from "./notice.js";
 import { drawRings, endRings } from "./rings.js";
 import { Room, savedStay } from "./room.js";
 
-/** @import {Door, LobbyOptions, Screen} from "./types" */
+/** @import {Door, LandingOptions, LobbyOptions, Screen} from "./types" */
 
 const GONE = "There is no such group. It ended when its last member left, or the server was restarted. Make a new one:";
 const NO_LINK = "This is no link to a group. Make one, or paste the whole link:";
@@ -46,7 +46,7 @@ function route() {
 	else showLanding(pathname === "/" ? {} : { message: NO_LINK });
 }
 
-/** @param {{message?: string, group?: string}} [options] */
+/** @param {Partial<LandingOptions>} [options] */
 function showLanding(options = {}) {
 	devices.close();
 	history.replaceState(null, "", "/");
@@ -94,10 +94,7 @@ function presence(members, inCall) {
 	return inCall ? `${here}, ${inCall === 1 ? "one" : inCall} in the call.` : `${here}.`;
 }
 
-/**
- * @param {Door} what
- * @param {(stay: Room, name: string) => Promise<void>} enter
- */
+/** @param {Door} what @param {(stay: Room, name: string) => Promise<void>} enter */
 function enterThrough(what, enter) {
 	const here = visit;
 	/** @type {LobbyOptions["join"]} */

@@ -1,7 +1,7 @@
 // The call: the tiles, and the people beside them.
 
 import { controls } from "./controls.js";
-import { h, reconcile, say } from "./dom.js";
+import { h, hide, reconcile, say } from "./dom.js";
 import { invitation, memberList } from "./group.js";
 import { LevelMeter } from "./media.js";
 import { connectionNotice } from "./notice.js";
@@ -42,6 +42,7 @@ export function callView(room, { leaveCall }) {
 	});
 
 	function togglePanel() {
+		if (panel.contains(document.activeElement)) bar.people.focus();
 		panel.hidden = !panel.hidden;
 		update();
 	}
@@ -49,9 +50,11 @@ export function callView(room, { leaveCall }) {
 	/** Browsers wait for a click before they play what nobody asked for, as after a reload. */
 	const play = h("button", { type: "button", class: "primary play", hidden: true }, "Show picture, play sound");
 	play.addEventListener("click", () => {
-		play.hidden = true;
-		for (const { video } of tiles.values()) video.play();
+		hide(play, true, title);
+		for (const { video } of tiles.values()) video.play().catch(() => {}); // another picture comes meanwhile
 	});
+
+	const theatre = h("div", { class: "theatre" }, stage, alone, play);
 
 	/** @param {string} id */
 	function pin(id) {
@@ -83,6 +86,7 @@ export function callView(room, { leaveCall }) {
 				: ids.length === 2
 					? pair(width, height)
 					: grid(ids.length, width, height);
+		theatre.inert = !panel.hidden && getComputedStyle(panel).position === "absolute"; // it lies above
 		stage.classList.toggle("pair", large < 0 && ids.length === 2);
 		ids.forEach((id, at) => tiles.get(id)?.place(rects[at], id === pinned));
 	}
@@ -120,9 +124,10 @@ export function callView(room, { leaveCall }) {
 
 	/** @param {KeyboardEvent} event */
 	function onKey({ key, target, repeat, ctrlKey, metaKey, altKey }) {
+		if (document.querySelector("dialog")) return; // the keys are its own
 		if (key === "Escape" && !panel.hidden) togglePanel();
 		const isTyping = target instanceof Element && target.matches("input:not([type=checkbox]), select, textarea");
-		const isOther = repeat || ctrlKey || metaKey || altKey || isTyping || document.querySelector("dialog");
+		const isOther = repeat || ctrlKey || metaKey || altKey || isTyping;
 		if (!isOther && keysAreOn()) bar.press(key.toLowerCase());
 	}
 
@@ -139,7 +144,7 @@ export function callView(room, { leaveCall }) {
 			"main",
 			{ class: "call" },
 			h("header", { class: "bar" }, title, notice.element),
-			h("div", { class: "middle" }, h("div", { class: "theatre" }, stage, alone, play), panel),
+			h("div", { class: "middle" }, theatre, panel),
 			bar.element,
 		),
 		focus: title,
@@ -171,10 +176,7 @@ function ownStream(track) {
 
 /**
  * What the tiles show: oneself, the peers, and those who are being rung.
- *
- * @param {Room} room
- * @param {boolean} isSpeaking whether we are
- * @returns {View[]}
+ * @param {Room} room @param {boolean} isSpeaking whether we are @returns {View[]}
  */
 function views(room, isSpeaking) {
 	const { client, devices } = room;

@@ -3,18 +3,17 @@
 import { h, iconButton, relabel } from "./dom.js";
 import { canShareScreen } from "./media.js";
 import { doing } from "./notice.js";
-import { KEYS, showSettings } from "./settings.js";
+import { KEYS, settingsButton } from "./settings.js";
 
 /** @import {CallActions, Devices, Room} from "./types" */
 
-/** Of a round button. Its label says already what it does next: `aria-pressed` would contradict. @param {string | false} how */
+/** What the label says is what comes next; with `aria-pressed`, it would be the opposite. @param {string | false} how */
 const look = (how) => `round ${how || ""}`;
 
 /** @param {Devices} devices */
 export function deviceButtons(devices) {
-	const mic = iconButton("mic", "Mute", { class: "round", onclick: () => devices.mute(!devices.isMuted) });
+	const mic = iconButton("mic", "Mute", { onclick: () => devices.mute(!devices.isMuted) });
 	const camera = iconButton("camera", "Turn camera off", {
-		class: "round",
 		onclick: () => devices.turnCameraOff(!devices.isCameraOff),
 	});
 	return {
@@ -33,24 +32,20 @@ export function deviceButtons(devices) {
 
 /**
  * The bar of a call. `press` does what a key stands for.
- *
- * @param {Room} room
- * @param {HTMLElement} panel of people
- * @param {CallActions} actions
+ * @param {Room} room @param {HTMLElement} panel of people @param {CallActions} actions
  */
 export function controls(room, panel, { leaveCall, togglePanel, pip }) {
 	const { devices } = room;
 	const { mic, camera, update: updateDevices } = deviceButtons(devices);
 	const toggleScreen = async () => (devices.screen ? devices.stopScreen() : devices.shareScreen());
-	const screen = iconButton("screen", "Share your screen", { class: "round", onclick: doing(toggleScreen) });
+	const screen = iconButton("screen", "Share your screen", { onclick: doing(toggleScreen) });
 	const people = iconButton("people", "People and the link", {
-		class: "round",
 		"aria-controls": panel.id,
 		onclick: togglePanel,
 	});
 	const small = iconButton("pip", "Picture in picture", { class: "round rare", onclick: doing(pip) });
 	const full = iconButton("full", "Full screen", { class: "round rare", onclick: doing(toggleFull) });
-	const settings = iconButton("settings", "Settings", { class: "round", onclick: () => showSettings(devices) });
+	const settings = settingsButton(devices);
 	const out = iconButton("hang-up", "Leave the call", { class: "round danger", onclick: leaveCall });
 	screen.hidden = !canShareScreen();
 	small.hidden = !document.pictureInPictureEnabled;
@@ -68,12 +63,10 @@ export function controls(room, panel, { leaveCall, togglePanel, pip }) {
 	}
 	return {
 		element: h("div", { class: "controls toolbar", role: "group", "aria-label": "Call" }, ...buttons),
+		people,
 		update,
 		/** @param {string} key */
-		press(key) {
-			const button = buttons[KEYS.findIndex(([name]) => name === key)];
-			if (button && !button.hidden) button.click();
-		},
+		press: (key) => buttons.find((it) => !it.hidden && it.getAttribute("aria-keyshortcuts") === key)?.click(),
 	};
 }
 

@@ -5,12 +5,8 @@
 /**
  * An element. Properties that the element has are set; all others become attributes; `on…` are listeners.
  * `true` makes an attribute that is just there, `false` and null none.
- *
  * @template {keyof HTMLElementTagNameMap} K
- * @param {K} tag
- * @param {Properties} [properties]
- * @param {Child[]} children
- * @returns {HTMLElementTagNameMap[K]}
+ * @param {K} tag @param {Properties} [properties] @param {Child[]} children @returns {HTMLElementTagNameMap[K]}
  */
 export function h(tag, properties = {}, ...children) {
 	const element = document.createElement(tag);
@@ -41,6 +37,15 @@ export function set(element, properties) {
 	}
 }
 
+/**
+ * Hide it, or show it. If it had the focus, another gets that: else it would be nowhere.
+ * @param {HTMLElement} element @param {boolean} isHidden @param {HTMLElement | null} [heir]
+ */
+export function hide(element, isHidden, heir = document.querySelector("h1")) {
+	if (isHidden && element === document.activeElement) heir?.focus();
+	element.hidden = isHidden;
+}
+
 /** Put these children in, in place of what is there. @param {Element} element @param {Child[]} children */
 export function fill(element, ...children) {
 	element.replaceChildren(...children.filter(isThere));
@@ -48,9 +53,7 @@ export function fill(element, ...children) {
 
 /**
  * The text of an element, touched only where it changes, so that nothing is announced twice.
- *
- * @param {Element} element
- * @param {string} text
+ * @param {Element} element @param {string} text
  */
 export function say(element, text) {
 	if (element.textContent !== text) element.textContent = text;
@@ -62,12 +65,8 @@ const lists = new WeakMap();
 /**
  * An element for each item, in their order. One that stays is updated, and neither made anew nor moved
  * without need: a video goes on, a focus stays.
- *
  * @template T
- * @param {Element} parent
- * @param {Iterable<T>} items
- * @param {(item: T) => string} key
- * @param {(item: T) => Row<T>} make
+ * @param {Element} parent @param {Iterable<T>} items @param {(item: T) => string} key @param {(item: T) => Row<T>} make
  */
 export function reconcile(parent, items, key, make) {
 	const before = lists.get(parent) ?? new Map();
@@ -93,6 +92,7 @@ const SVG = "http://www.w3.org/2000/svg";
 export function icon(name) {
 	const svg = document.createElementNS(SVG, "svg");
 	svg.setAttribute("class", "icon");
+	svg.setAttribute("viewBox", "0 0 24 24");
 	svg.setAttribute("aria-hidden", "true");
 	const use = document.createElementNS(SVG, "use");
 	svg.append(use);
@@ -108,23 +108,21 @@ export function draw(svg, name) {
 }
 
 /**
- * A button with a picture, and a label that is seen where there is room (class `wide`), and always heard.
- *
- * @param {string} picture
- * @param {string} label
- * @param {Properties & {onclick: (event: MouseEvent) => void}} properties
+ * A button with a picture, and a label that is always heard. It is seen where the class says `wide` and there is room.
+ * @param {string} picture @param {string} label @param {Properties & {onclick: (event: MouseEvent) => void}} properties
  */
 export function iconButton(picture, label, properties) {
-	return h("button", { type: "button", title: label, ...properties }, icon(picture), h("span", {}, label));
+	return h(
+		"button",
+		{ type: "button", class: "round", title: label, ...properties },
+		icon(picture),
+		h("span", {}, label),
+	);
 }
 
 /**
  * Change a button of `iconButton`.
- *
- * @param {HTMLButtonElement} button
- * @param {string} picture
- * @param {string} label
- * @param {Properties} [properties]
+ * @param {HTMLButtonElement} button @param {string} picture @param {string} label @param {Properties} [properties]
  */
 export function relabel(button, picture, label, properties = {}) {
 	const [svg, words] = button.children;
@@ -172,9 +170,7 @@ export function avatar(name) {
 
 /**
  * What the browser keeps for us, as JSON. Where it forbids that, it is kept for as long as the page is there.
- *
- * @param {"localStorage" | "sessionStorage"} where
- * @param {string} name
+ * @param {"localStorage" | "sessionStorage"} where @param {string} name
  */
 export function kept(where, name) {
 	/** @type {string | null} */

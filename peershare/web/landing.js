@@ -20,9 +20,7 @@ export const logo = (tag = "a") =>
 
 /**
  * A field with its label, and a place for what is wrong with it.
- *
- * @param {string} label
- * @param {Properties & {id: string}} properties
+ * @param {string} label @param {Properties & {id: string}} properties
  */
 export function field(label, properties) {
 	const input = h("input", {

@@ -19,7 +19,7 @@ export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
 	});
 	const nobody = h("p", { class: "nobody" });
 	const buttons = deviceButtons(devices);
-	const pickers = devicePickers(devices, "You can join all the same, to listen and watch.");
+	const pickers = devicePickers(devices, canCall() ? "You can join all the same, to listen and watch." : "");
 	const who = field("Your name", { id: "name", value: name, maxLength: 50, autocomplete: "name" });
 	const wrong = h("p", { class: "wrong", role: "alert" });
 	const joinCall = h(

@@ -143,9 +143,7 @@ export class Devices extends EventTarget {
 
 	/**
 	 * Use another device, or the default one for "".
-	 *
-	 * @param {"camera" | "microphone" | "speaker"} what
-	 * @param {string} id
+	 * @param {"camera" | "microphone" | "speaker"} what @param {string} id
 	 */
 	async use(what, id) {
 		this.#choose({ [what]: id });
@@ -205,9 +203,7 @@ export class Devices extends EventTarget {
 
 	/**
 	 * Both at once, so that there is one question to answer; where that fails, each by itself.
-	 *
-	 * @param {Kind[]} kinds
-	 * @returns {Promise<MediaStreamTrack[]>}
+	 * @param {Kind[]} kinds @returns {Promise<MediaStreamTrack[]>}
 	 */
 	async #ask(kinds) {
 		for (const kind of kinds) this.faults[kind] = "";

@@ -6,7 +6,6 @@
  *
  * A connection has a random name, its instance, which goes with each signal, together with the name of the other
  * side's that it is meant for. That tells what a page said before it was reloaded from what it says now.
- *
  * @import {Kind, MeshEvents, PeerShare, PeerState, Quality, Signal, Target, Timer, Track, Tracks} from "./types"
  */
 
@@ -64,10 +63,8 @@ class Connection {
 	#candidates = [];
 
 	/**
-	 * @param {RTCConfiguration} configuration
-	 * @param {Tracks} tracks
-	 * @param {boolean} isPolite whether to give way when both sides offer at once
-	 * @param {(signal: Signal) => void} say
+	 * @param {RTCConfiguration} configuration @param {Tracks} tracks
+	 * @param {boolean} isPolite whether to give way when both sides offer at once @param {(signal: Signal) => void} say
 	 */
 	constructor(configuration, tracks, isPolite, say) {
 		this.#isPolite = isPolite;
@@ -403,8 +400,7 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 
 	/**
 	 * It listens to the client until `close()`.
-	 * @param {PeerShare} client
-	 * @param {{iceServers?: RTCIceServer[], tracks?: Partial<Tracks>}} options
+	 * @param {PeerShare} client @param {{iceServers?: RTCIceServer[], tracks?: Partial<Tracks>}} options
 	 */
 	constructor(client, { iceServers = [], tracks: { audio = null, video = null } = {} }) {
 		super();

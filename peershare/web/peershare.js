@@ -4,7 +4,6 @@
  * `Ledger` knows what both sides have counted, and what is to be said again; `Pace` how fast one may speak;
  * `PeerShare` holds one connection after another, and what is known of group and call. Nothing here knows of
  * WebRTC or of a page's looks. How to use it: docs/web-module.md. What it speaks: docs/protocol.md, docs/sessions.md.
- *
  * @import {Ask, Call, EndedRing, Events, Group, Media, Member, Pair, Participant, Ring, Said, Saved, State, Target, Timer} from "./types"
  */
 
@@ -16,7 +15,7 @@ const PATIENCE = 10_000; // ms for a connection to open, and for a pong
 const IMPATIENCE = 3_000; // the same where there is a reason to doubt the connection
 const FIRST_WAIT = 500; // ms, a bound that doubles
 const LONGEST_WAIT = 30_000;
-const RECENT_RINGS = 500; // the server remembers less, but who rings a whole group sees how each of them ended
+const RECENT_RINGS = 500; // of a whole group; the server remembers less
 const HELLO = "hello"; // its requestId; those of asks are numbers
 const AGAIN = 4000; // a close code that means: away, not gone
 
@@ -180,7 +179,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	#clockOffset = -Infinity; // ms by which the server's clock is ahead
 	#heartbeat = 30_000; // ms between the server's own pings, which no page gets to see
 	#willChange = false;
-	#isGoing = false; // the page is: nobody looks at it then, but it is not in the background either
+	#isGoing = false; // the page: then it is hidden as well, but not in the background
 	/** @type {Record<string, Timer>} */
 	#timers = {};
 	#living = new AbortController();

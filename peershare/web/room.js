@@ -16,9 +16,7 @@ const TOGETHER = 1_000; // rings that end within this time were one
 
 /**
  * What this page was in before it was loaded again, if that was this group.
- *
- * @param {string} groupId
- * @returns {SavedStay | null}
+ * @param {string} groupId @returns {SavedStay | null}
  */
 export function savedStay(groupId) {
 	const saved = stays.get();
@@ -256,9 +254,8 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 	}
 
 	/**
-	 * Of two places, all meet where the ID is less. It is only offered: whoever says so may name any group, and nobody's
-	 * camera goes to strangers without a click.
-	 *
+	 * Of two places, all meet where the ID is less. It is only offered: a peer may name any group, even
+	 * one of strangers.
 	 * @param {Place & {by: string}} where
 	 */
 	#hearWhere(where) {
@@ -319,9 +316,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 
 	/**
 	 * The session is lost. If it was we who were away for too long, the group is still there; if it was the server, not.
-	 *
-	 * @param {string} [id]
-	 * @param {string} [name]
+	 * @param {string} [id] @param {string} [name]
 	 */
 	async #comeBack(id, name) {
 		const wasInCall = this.mesh !== null;
@@ -353,7 +348,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		this.#over(text, false);
 	}
 
-	/** @param {string} text why @param {boolean} again whether one may try anew */
+	/** @param {string} text @param {boolean} again */
 	#over(text, again) {
 		this.dispatchEvent(new CustomEvent("over", { detail: { text, again } }));
 	}

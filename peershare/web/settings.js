@@ -1,6 +1,6 @@
 // Which camera, microphone and speaker; how loud the microphone is; and the keys.
 
-import { fill, h, icon, kept } from "./dom.js";
+import { byId, fill, h, icon, iconButton, kept } from "./dom.js";
 import { LevelMeter, canChooseSpeaker } from "./media.js";
 
 /** @import {Devices} from "./types" */
@@ -13,9 +13,7 @@ const WHAT = /** @type {const} */ ([
 
 /**
  * A choice of devices, and a meter that shows that the microphone works.
- *
- * @param {Devices} devices
- * @param {string} [hint] what one can do all the same, where something is wrong
+ * @param {Devices} devices @param {string} [hint] what one can do all the same, where something is wrong
  */
 export function devicePickers(devices, hint) {
 	const bar = h("div", { class: "meter", role: "meter", "aria-label": "How loud your microphone is" }); // 0 to 100
@@ -57,9 +55,7 @@ export function devicePickers(devices, hint) {
 }
 
 /**
- * @param {HTMLSelectElement} select
- * @param {Devices} devices
- * @param {"microphone" | "speaker" | "camera"} what
+ * @param {HTMLSelectElement} select @param {Devices} devices @param {"microphone" | "speaker" | "camera"} what
  * @param {MediaDeviceKind} kind
  */
 function offer(select, devices, what, kind) {
@@ -92,8 +88,11 @@ const keysKept = kept("localStorage", "peershare.keys");
 /** Whether single keys do something: not everybody can keep from touching them (WCAG 2.1.4). */
 export const keysAreOn = () => keysKept.get() !== false;
 
+/** @param {Devices} devices */
+export const settingsButton = (devices) => iconButton("settings", "Settings", { onclick: () => showSettings(devices) });
+
 /** The settings in a window of their own. @param {Devices} devices */
-export function showSettings(devices) {
+function showSettings(devices) {
 	const pickers = devicePickers(devices);
 	const keys = h("input", {
 		type: "checkbox",
@@ -111,11 +110,14 @@ export function showSettings(devices) {
 		h("dl", { class: "keys" }, ...rows),
 		h("p", { class: "check" }, keys, h("label", { htmlFor: "keys" }, "Use these keys during a call")),
 	);
+	const announcer = byId("announcer");
 	dialog.addEventListener("close", () => {
+		document.body.append(announcer);
 		pickers.close();
 		dialog.remove();
 	});
 	document.body.append(dialog);
+	dialog.append(announcer); // outside of a dialog, nothing is heard
 	dialog.showModal();
 }
 

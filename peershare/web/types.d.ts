@@ -121,7 +121,8 @@ export type RoomEvents = {
 	note: { text: string; kind: "" | "bad" | "quiet" };
 	over: { text: string; again: boolean };
 };
-export type Notice = { text: string; label?: string; act?: () => void };
+/** `when`: what changes each second. */
+export type Notice = { text: string; when?: string; label?: string; act?: () => void };
 
 // --- dom.js ---
 
