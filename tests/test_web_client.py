@@ -120,7 +120,8 @@ def test_a_group_that_is_gone(invite):
     """A link to no group leads to the landing page, which says why."""
     bob = invite("Bob")
     bob.page.goto(f"{bob.site}/group/00000000-0000-4000-8000-000000000000")
-    expect(bob.page.get_by_text("There is no such group.")).to_be_visible()
+    expect(bob.page.get_by_text("There is no such group.").first).to_be_visible()
+    bob.is_told("There is no such group.")
     expect(bob.page).to_have_url(f"{bob.site}/")
 
 
@@ -128,6 +129,7 @@ def test_the_preview(invite):
     """Before joining one sees oneself and how loud one is, and may start muted and without a camera."""
     ann = invite("Ann")
     ann.name_group("Friends")
+    expect(ann.page.get_by_role("heading", name="Friends")).to_be_focused()  # no key that is still held joins
     mirror = ann.page.get_by_label("Your camera's picture")
     ann.until(mirror, "(video) => video.videoWidth > 0")
     meter = ann.page.get_by_role("meter")
@@ -187,6 +189,8 @@ def test_mute_and_camera_off_are_seen(invite):
     assert not bob.hears("Ann", settle=500)
     ann.press("Turn camera off")
     expect(bob.tile("Ann")).to_have_class(re.compile(r"\bdark\b"))
+    for mine in (ann.tile("You"), ann.member("Ann")):
+        expect(mine.locator(".avatar")).to_have_text("A")
 
     ann.press("Unmute")
     ann.press("Turn camera on")
@@ -194,6 +198,16 @@ def test_mute_and_camera_off_are_seen(invite):
     bob.sees("Ann")
     assert bob.hears("Ann")
     assert ann.page.evaluate("window.negotiated") is None
+
+
+def test_how_a_connection_is(invite):
+    """The bars have a name that does not change each second, and figures where they are pointed at."""
+    ann, bob = invite("Ann"), invite("Bob")
+    together(ann, bob)
+    bars = ann.tile("Bob").locator("button.quality")
+    expect(bars).to_have_accessible_name(re.compile("^(Good|Fair|Poor) connection$"))
+    bars.hover()
+    expect(bars.get_by_text("ms there and back")).to_be_visible()
 
 
 def test_a_screen_is_shared_and_stopped(invite):
@@ -418,6 +432,8 @@ def test_a_ring_reaches_whoever_does_something_else(invite):
     ann, bob = invite("Ann"), invite("Bob")
     bob.join(ann.make_group())
     bob.press("Settings")
+    expect(bob.page.get_by_label("Microphone", exact=True)).to_be_visible()
+    expect(bob.page.get_by_role("meter")).to_have_count(0)  # of a microphone that is off
     ann.ring("Bob")
     bob.press("Decline")
     expect(bob.button("Settings")).to_be_focused()

@@ -64,6 +64,7 @@ function showLanding(options = {}) {
 		...options,
 	});
 	show(start, "PeerShare");
+	if (options.message) announce(options.message);
 }
 
 /** Before a group is made. @param {string} group */

@@ -194,6 +194,7 @@ function views(room, isSpeaking) {
 		...still,
 		id: "me",
 		name: "You",
+		face: room.group?.me.username,
 		isMe: true,
 		stream: ownStream(devices.video),
 		...devices.state,

@@ -85,7 +85,7 @@ export function landing({ name, group = "", create, join, message = "" }) {
 			h(
 				"div",
 				{ class: "card" },
-				message && h("p", { class: "notice", role: "status" }, message),
+				message && h("p", { class: "notice" }, message),
 				h(
 					"form",
 					{ onsubmit: onCreate, noValidate: true },

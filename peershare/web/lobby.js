@@ -18,6 +18,7 @@ export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
 		"aria-label": "Your camera's picture",
 	});
 	const nobody = h("p", { class: "nobody" });
+	const heading = h("h1", { tabindex: "-1" }, title); // has the focus: no key that is still held shall join
 	const buttons = deviceButtons(devices);
 	const pickers = devicePickers(devices, canCall() ? "You can join all the same, to listen and watch." : "");
 	const who = field("Your name", { id: "name", value: name, maxLength: 50, autocomplete: "name" });
@@ -87,7 +88,7 @@ export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
 			h(
 				"form",
 				{ class: "card", onsubmit: onSubmit, noValidate: true },
-				h("h1", { tabindex: "-1" }, title),
+				heading,
 				h("p", { class: "about" }, about),
 				!canCall() &&
 					h("p", { class: "notice bad", role: "status" }, `${NO_WEBRTC} You can still see who is in the group.`),
@@ -100,7 +101,7 @@ export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
 	);
 	return {
 		element,
-		focus: name ? choices[0] : who.input,
+		focus: name ? heading : who.input,
 		close() {
 			devices.removeEventListener("change", update);
 			pickers.close();

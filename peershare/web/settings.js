@@ -36,6 +36,7 @@ export function devicePickers(devices, hint) {
 
 	function update() {
 		for (const picker of pickers) picker.update();
+		bar.hidden = !devices.audio; // outside of a call it would look broken
 		meter.listen(devices.choice.muted ? null : devices.audio);
 		const sentences = devices.wrong.map((sentence) => (hint ? `${sentence} ${hint}` : sentence));
 		if (sentences.join() === faults.dataset.said) return;

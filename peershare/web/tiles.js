@@ -1,6 +1,6 @@
 // The pictures of a call: what one shows, and where each has its place.
 
-import { avatar, h, icon, draw, say } from "./dom.js";
+import { avatar, h, icon, draw, say, set } from "./dom.js";
 
 /** @import {Quality, Rect, TileActions, View} from "./types" */
 
@@ -125,7 +125,7 @@ export class Tile {
 			"figure",
 			{ class: "tile", "aria-label": view.name },
 			this.video,
-			h("div", { class: "face" }, avatar(view.name)),
+			h("div", { class: "face" }, avatar(view.face ?? view.name)),
 			h("div", { class: "middle" }, this.#state, this.#retry),
 			h("figcaption", {}, this.#mute, this.#name),
 			this.#quality,
@@ -177,7 +177,9 @@ export class Tile {
 		this.element.dataset.quality = quality.level;
 		const words = inWords(quality);
 		say(this.#words, words);
-		this.#quality.setAttribute("aria-label", words);
+		// Its name does not change each second; where there is no room for the words, they are a tooltip.
+		const title = this.element.classList.contains("small") ? words : "";
+		set(this.#quality, { "aria-label": LEVELS[quality.level], title });
 	}
 }
 

@@ -140,6 +140,8 @@ export type Screen = { element: HTMLElement; focus?: HTMLElement; update?: () =>
 export type View = Media & {
 	id: string;
 	name: string;
+	/** Whose avatar it has, if it is not the name's. */
+	face?: string;
 	isMe: boolean;
 	stream: MediaStream | null;
 	speaking: boolean;
