@@ -120,7 +120,7 @@ def test_a_group_that_is_gone(invite):
     """A link to no group leads to the landing page, which says why."""
     bob = invite("Bob")
     bob.page.goto(f"{bob.site}/group/00000000-0000-4000-8000-000000000000")
-    expect(bob.page.get_by_text("There is no such group.").first).to_be_visible()
+    expect(bob.page.get_by_role("main").get_by_text("There is no such group.")).to_be_visible()
     bob.is_told("There is no such group.")
     expect(bob.page).to_have_url(f"{bob.site}/")
 
@@ -761,7 +761,9 @@ def test_a_second_window_takes_over(invite):
     with ann.context.expect_page() as opened:
         ann.page.evaluate("window.open(location.href)")
     expect(opened.value.get_by_role("heading", name="Bring others in")).to_be_visible()
-    expect(ann.page.get_by_text("This group is open in another window")).to_be_visible()
+    why = "This group is open in another window"
+    expect(ann.page.get_by_role("main").get_by_text(why)).to_be_visible()
+    ann.is_told(why)
 
 
 # --- what may be missing -------------------------------------------------------------------------
