@@ -120,7 +120,8 @@ def test_a_group_that_is_gone(invite):
     """A link to no group leads to the landing page, which says why."""
     bob = invite("Bob")
     bob.page.goto(f"{bob.site}/group/00000000-0000-4000-8000-000000000000")
-    expect(bob.page.get_by_text("There is no such group.")).to_be_visible()
+    expect(bob.page.get_by_role("main").get_by_text("There is no such group.")).to_be_visible()
+    bob.is_told("There is no such group.")
     expect(bob.page).to_have_url(f"{bob.site}/")
 
 
@@ -128,6 +129,7 @@ def test_the_preview(invite):
     """Before joining one sees oneself and how loud one is, and may start muted and without a camera."""
     ann = invite("Ann")
     ann.name_group("Friends")
+    expect(ann.page.get_by_role("heading", name="Friends")).to_be_focused()  # no key that is still held joins
     mirror = ann.page.get_by_label("Your camera's picture")
     ann.until(mirror, "(video) => video.videoWidth > 0")
     meter = ann.page.get_by_role("meter")
@@ -141,6 +143,20 @@ def test_the_preview(invite):
     ann.is_in_call()
     expect(ann.button("Unmute")).to_be_visible()
     expect(ann.button("Turn camera on")).to_be_visible()
+
+
+def test_who_is_refused_may_try_again(invite, tmp_path):
+    """The reason is said in the preview, which goes on, with the focus where it was."""
+    with running(tmp_path, ICE_SERVERS="", MAX_GROUP_SIZE=1) as server:
+        ann, bob = (invite(name, f"http://localhost:{server.port}") for name in ("Ann", "Bob"))
+        bob.open_link(ann.make_group())
+        mirror = bob.page.get_by_label("Your camera's picture")
+        bob.until(mirror, "(video) => video.srcObject?.active")
+        bob.press("Join the group")
+        expect(bob.page.get_by_role("alert").filter(has_text=re.compile("."))).to_be_visible()
+        bob.until(mirror, "(video) => video.srcObject?.active")
+        expect(bob.button("Join the group")).to_be_focused()
+        ann.press("Leave the group")
 
 
 # --- the call ------------------------------------------------------------------------------------
@@ -173,6 +189,8 @@ def test_mute_and_camera_off_are_seen(invite):
     assert not bob.hears("Ann", settle=500)
     ann.press("Turn camera off")
     expect(bob.tile("Ann")).to_have_class(re.compile(r"\bdark\b"))
+    for mine in (ann.tile("You"), ann.member("Ann")):
+        expect(mine.locator(".avatar")).to_have_text("A")
 
     ann.press("Unmute")
     ann.press("Turn camera on")
@@ -180,6 +198,16 @@ def test_mute_and_camera_off_are_seen(invite):
     bob.sees("Ann")
     assert bob.hears("Ann")
     assert ann.page.evaluate("window.negotiated") is None
+
+
+def test_how_a_connection_is(invite):
+    """The bars have a name that does not change each second, and figures where they are pointed at."""
+    ann, bob = invite("Ann"), invite("Bob")
+    together(ann, bob)
+    bars = ann.tile("Bob").locator("button.quality")
+    expect(bars).to_have_accessible_name(re.compile("^(Good|Fair|Poor) connection$"))
+    bars.hover()
+    expect(bars.get_by_text("ms there and back")).to_be_visible()
 
 
 def test_a_screen_is_shared_and_stopped(invite):
@@ -240,6 +268,17 @@ def test_a_closed_page_is_no_frozen_picture(invite):
     expect(ann.tile("Bob")).to_have_count(0)
 
 
+def test_a_closed_page_does_not_haunt_the_group(invite, tmp_path):
+    """It has the grace of a reload, and not the longer one of a page in the background."""
+    grace = {"SESSION_GRACE": 1, "SESSION_GRACE_BACKGROUND": 600}
+    with running(tmp_path, ICE_SERVERS="", **grace) as server:
+        ann, bob = (invite(name, f"http://localhost:{server.port}") for name in ("Ann", "Bob"))
+        bob.join(ann.make_group())
+        expect(ann.member("Bob")).to_have_count(1)
+        bob.page.close()
+        expect(ann.member("Bob")).to_have_count(0)
+
+
 def test_a_screen_that_is_chosen_too_late(invite):
     """Who has left the call meanwhile shares nothing, neither then nor in the next call."""
     ann, bob = invite("Ann"), invite("Bob")
@@ -291,11 +330,53 @@ def test_the_keys(invite):
     expect(ann.button("Unmute")).to_be_visible()
     ann.page.keyboard.press("v")
     expect(ann.button("Turn camera on")).to_be_visible()
+    assert ann.button("Turn camera on").get_attribute("aria-pressed") is None
     ann.page.keyboard.press("?")
     ann.page.get_by_label("Use these keys during a call").uncheck()
     ann.press("Close")
     ann.page.keyboard.press("m")
     expect(ann.button("Unmute")).to_be_visible()
+
+
+def test_what_goes_gives_its_focus_on(invite):
+    """The keyboard is never nowhere: not where the people are closed, nor where nobody is left to ring."""
+    ann, bob = invite("Ann"), invite("Bob")
+    bob.join(ann.make_group())
+    ann.call()
+    ann.button("Ring everyone").focus()
+    ann.page.keyboard.press("Enter")
+    expect(ann.page.get_by_role("heading", name="2 are here")).to_be_focused()
+    ann.page.get_by_label("The group's link").focus()
+    ann.page.keyboard.press("Escape")
+    expect(ann.button("People and the link")).to_be_focused()
+
+
+def test_the_settings_have_escape_and_the_news(invite):
+    """Escape closes them and nothing else; what happens meanwhile is announced where it is heard."""
+    ann, bob = invite("Ann"), invite("Bob")
+    link = ann.make_group()
+    ann.call()
+    ann.press("Settings")
+    bob.join(link)
+    expect(ann.page.get_by_role("dialog").locator("#announcer")).to_contain_text("Bob has joined the group.")
+    ann.page.keyboard.press("Escape")
+    expect(ann.page.get_by_role("dialog")).to_have_count(0)
+    expect(ann.page.get_by_role("complementary", name="People and the link")).to_be_visible()
+    expect(ann.page.locator("#announcer")).to_be_attached()
+
+
+def test_on_a_phone_people_cover_the_pictures(invite):
+    """What is behind them is out of the keyboard's reach."""
+    ann = invite("Ann", viewport={"width": 375, "height": 640})
+    ann.make_group()
+    ann.call()
+    takes_focus = "(pin) => { pin.focus(); return pin === document.activeElement; }"
+    pin = ann.tile("You").locator("button.pin")
+    assert pin.evaluate(takes_focus)
+    ann.press("People and the link")
+    assert not pin.evaluate(takes_focus)
+    ann.press("People and the link")
+    assert pin.evaluate(takes_focus)
 
 
 def test_the_call_is_full(invite, chromium, tmp_path):
@@ -351,8 +432,11 @@ def test_a_ring_reaches_whoever_does_something_else(invite):
     ann, bob = invite("Ann"), invite("Bob")
     bob.join(ann.make_group())
     bob.press("Settings")
+    expect(bob.page.get_by_label("Microphone", exact=True)).to_be_visible()
+    expect(bob.page.get_by_role("meter")).to_have_count(0)  # of a microphone that is off
     ann.ring("Bob")
     bob.press("Decline")
+    expect(bob.button("Settings")).to_be_focused()
     link = bob.page.get_by_label("The group's link")
     link.focus()
     ann.ring("Bob")
@@ -362,12 +446,14 @@ def test_a_ring_reaches_whoever_does_something_else(invite):
 
 
 def test_ring_and_decline(invite):
-    """The caller sees that it was declined."""
+    """The caller sees that it was declined; who declined is where they were."""
     ann, bob = invite("Ann"), invite("Bob")
     bob.join(ann.make_group())
     ann.ring("Bob")
-    bob.press("Decline")
+    expect(bob.page.get_by_role("alertdialog")).to_be_focused()
+    bob.page.keyboard.press("Escape")
     ann.is_told("Bob declined.")
+    expect(bob.page.get_by_role("heading", name="Friends")).to_be_focused()
     expect(ann.member("Bob")).to_contain_text("declined")
     bob.is_in_group()
 
@@ -385,15 +471,48 @@ def test_ring_and_no_answer(invite, tmp_path):
 
 
 def test_ring_everyone(invite):
-    """All who are not in the call are rung at once."""
+    """All who are not in the call are rung at once. Who accepts has one tile at any time."""
     ann, bob, cleo = (invite(name) for name in ("Ann", "Bob", "Cleo"))
     link = ann.make_group()
     bob.join(link)
     cleo.join(link)
     ann.press("Ring everyone")
+    expect(ann.page.locator("figure.tile")).to_have_count(3)
+    ann.page.evaluate("""() => {
+      const count = () => document.querySelectorAll("figure.tile").length;
+      window.most = count();
+      const watch = new MutationObserver(() => { window.most = Math.max(window.most, count()); });
+      watch.observe(document.querySelector(".stage"), { childList: true });
+    }""")
     for rung in (bob, cleo):
         rung.press("Accept")
     ann.sees("Bob", "Cleo")
+    assert ann.page.evaluate("window.most") == 3
+
+
+_CROWD = """async ([id, names]) => {
+  const { PeerShare } = await import("/web/peershare.js");
+  const join = async (name) => {
+    const client = new PeerShare();
+    client.open();
+    await client.joinGroup(id, name);
+    return client;
+  };
+  window.crowd = await Promise.all(names.map(join));
+}"""
+
+
+def test_ring_everyone_and_no_answer(invite, tmp_path):
+    """It is told in one sentence however many they are, and the list says it of each."""
+    with running(tmp_path, ICE_SERVERS="", RING_TIMEOUT=2, CONNECTION_RATE=0) as server:
+        ann, crowd = (invite(name, f"http://localhost:{server.port}") for name in ("Ann", "Many"))
+        group = ann.make_group().rpartition("/")[2]
+        crowd.page.goto(f"{crowd.site}/web/favicon.svg")
+        crowd.page.evaluate(_CROWD, [group, [f"Member {number}" for number in range(25)]])
+        ann.press("Ring everyone")
+        ann.is_told("25 did not answer.")
+        expect(ann.page.locator(".toast")).to_have_count(1)
+        expect(ann.page.get_by_role("listitem").filter(has_text="did not answer")).to_have_count(25)
 
 
 # --- when it breaks ------------------------------------------------------------------------------
@@ -410,6 +529,19 @@ def test_a_reload_leads_back_into_the_call(invite):
     ann.sees("Bob")
     expect(ann.member("Bob")).to_have_count(1)
     expect(ann.page.locator("#announcer")).to_have_text("")
+
+
+def test_a_second_reload_before_the_first_is_finished(invite):
+    """It leads back into the call as well."""
+    ann, bob = invite("Ann"), invite("Bob")
+    together(ann, bob)
+    kept: list[object] = []  # the first is never answered: the page does not get there
+    bob.page.route("**/api/ice", lambda route: route.continue_() if kept else kept.append(route))
+    with bob.page.expect_request("**/api/ice"):
+        bob.page.reload()
+    bob.page.reload()
+    bob.is_in_call()
+    bob.sees("Ann")
 
 
 def test_the_server_is_restarted_under_a_call(invite, tmp_path):
@@ -442,12 +574,12 @@ def test_the_server_is_restarted_under_a_call(invite, tmp_path):
 
 
 def test_all_meet_where_the_group_is_opened_again(invite, tmp_path):
-    """Who finds the server again late hears it too, and two who open it at the same time end in one group."""
+    """Who finds the server again late hears it too; where two open it at once, all are led to one group."""
     with ExitStack() as stack:
         first = stack.enter_context(running(tmp_path, ICE_SERVERS="", SHUTDOWN_TIMEOUT=2))
         people = [invite(name, f"http://localhost:{first.port}") for name in ("Ann", "Bob", "Cleo")]
         ann, bob, cleo = people
-        together(*people)
+        link = together(*people)
         first.popen.kill()
         first.popen.wait()
         same = {"PORT": first.port, "WS_PORT": first.ws_port}
@@ -460,8 +592,46 @@ def test_all_meet_where_the_group_is_opened_again(invite, tmp_path):
         bob.page.evaluate(both)
         cleo.button("Go there").click(timeout=45_000)
         for person in people:
+            expect(person.page).not_to_have_url(link)
+        first_of_all = min(ann.page.url, bob.page.url)
+        for person in people:
+            if person.page.url != first_of_all:
+                person.press("Go there")
+            expect(person.page).to_have_url(first_of_all)
+        for person in people:
             person.sees(*(other.name for other in people if other is not person))
-        assert len({person.page.url for person in people}) == 1
+
+
+def test_nobody_is_led_to_strangers(invite):
+    """Whoever says over a data channel where to go is not believed, least of all while signaling is away."""
+    ann, bob, eve = (invite(name) for name in ("Ann", "Bob", "Eve"))
+    for person in (ann, eve):
+        person.context.add_init_script("""
+          const create = RTCPeerConnection.prototype.createDataChannel;
+          RTCPeerConnection.prototype.createDataChannel = function (...all) {
+            return (window.channel = create.apply(this, all));
+          };
+        """)
+        person.make_group()
+    ann, eve = sorted((ann, eve), key=lambda person: person.page.url, reverse=True)  # the lesser ID would win
+    link = ann.page.url
+    bob.join(link)
+    for person in (ann, eve, bob):
+        person.call()
+    bob.sees(ann.name)
+
+    bob.context.set_offline(True)
+    expect(bob.page.get_by_text("Reconnecting:")).to_be_visible()
+    moved = {"moved": {"id": eve.page.url.rpartition("/")[2], "name": "Friends"}}
+    ann.page.evaluate("(moved) => channel.send(JSON.stringify(moved))", moved)
+    bob.is_told(f"{ann.name} has opened the group again.")
+    bob.context.set_offline(False)
+    expect(bob.page.get_by_text("Reconnecting:")).to_be_hidden()
+    bob.press("Mute")
+    expect(ann.tile("Bob").get_by_text("muted")).to_be_visible()
+    expect(bob.button("Go there")).to_be_hidden()
+    assert bob.page.url == link
+    eve.is_alone()
 
 
 def test_who_was_away_for_too_long_comes_back_to_the_group(invite, tmp_path):
@@ -485,6 +655,41 @@ def test_who_was_away_for_too_long_comes_back_to_the_group(invite, tmp_path):
         bob.sees("Ann")
 
 
+def test_who_is_refused_when_coming_back(invite, tmp_path):
+    """Who was away for too long, and whose place somebody else has now, hears that, and may try again."""
+    settings = {"SESSION_GRACE": 1, "MAX_GROUP_SIZE": 2}
+    with (
+        running(tmp_path, ICE_SERVERS="", **settings) as server,
+        closing(BadNetwork(server.port)) as network,
+    ):
+        ann, cleo = (invite(name, f"http://localhost:{server.port}") for name in ("Ann", "Cleo"))
+        bob = invite("Bob", f"http://localhost:{network.port}")
+        link = ann.make_group()
+        bob.join(link.replace(str(server.port), str(network.port)))
+        with network.down():
+            expect(bob.page.get_by_text("Reconnecting")).to_be_visible()
+            expect(ann.member("Bob")).to_have_count(0)
+            cleo.join(link)
+        expect(bob.button("Join the group")).to_be_visible(timeout=45_000)
+        bob.is_told("full")
+        expect(bob.page.get_by_text("The server was restarted")).to_have_count(0)
+
+
+def test_long_after_it_is_a_new_visit(invite, tmp_path):
+    """A page that is opened again when its session is lost shows the preview: no camera is on unseen."""
+    grace = {"SESSION_GRACE": 1, "SESSION_GRACE_BACKGROUND": 1}
+    with running(tmp_path, ICE_SERVERS="", **grace) as server:
+        ann, bob = (invite(name, f"http://localhost:{server.port}") for name in ("Ann", "Bob"))
+        link = together(ann, bob)
+        bob.page.goto("about:blank")
+        expect(ann.member("Bob")).to_have_count(0)
+        bob.page.goto(link)
+        expect(bob.page.get_by_label("Your camera's picture")).to_be_visible()
+        expect(bob.button("Join the call")).to_be_visible()
+        assert bob.page.url == link
+        ann.is_alone()
+
+
 def test_a_network_that_is_cut_for_ten_seconds(invite):
     """The page says so, and recovers by itself."""
     ann, bob = invite("Ann"), invite("Bob")
@@ -498,6 +703,16 @@ def test_a_network_that_is_cut_for_ten_seconds(invite):
     expect(ann.member("Bob")).to_contain_text("in the call")
     ann.sees("Bob")
     bob.sees("Ann")
+
+
+def test_seconds_are_not_announced(invite):
+    """That the server is away is said once, and not again with each second until the next try."""
+    ann = invite("Ann")
+    ann.make_group()
+    ann.context.set_offline(True)
+    expect(ann.page.get_by_role("status").filter(has_text="Reconnecting")).to_be_visible()
+    is_announced = ann.page.get_by_text("Next try in").evaluate("(text) => text.closest('[role]') !== null")
+    assert not is_announced
 
 
 def test_back_leaves_the_group(invite):
@@ -546,7 +761,9 @@ def test_a_second_window_takes_over(invite):
     with ann.context.expect_page() as opened:
         ann.page.evaluate("window.open(location.href)")
     expect(opened.value.get_by_role("heading", name="Bring others in")).to_be_visible()
-    expect(ann.page.get_by_text("This group is open in another window")).to_be_visible()
+    why = "This group is open in another window"
+    expect(ann.page.get_by_role("main").get_by_text(why)).to_be_visible()
+    ann.is_told(why)
 
 
 # --- what may be missing -------------------------------------------------------------------------
@@ -616,13 +833,22 @@ def test_a_device_that_fails_during_the_call(invite):
 
 
 def test_a_browser_without_webrtc(invite):
-    """It says so, and shows the group."""
+    """It says so, shows the group, and offers nothing that does not go."""
     ann, bob = invite("Ann"), invite("Bob")
     bob.context.add_init_script("delete window.RTCPeerConnection")
     bob.open_link(ann.make_group())
     expect(bob.page.get_by_text("This browser can't make video calls")).to_be_visible()
+    expect(bob.button("Join and start a call")).to_be_disabled()
     bob.press("Join the group")
     expect(bob.member("Ann")).to_be_visible()
+    expect(bob.page.get_by_text("This browser can't make video calls")).to_be_visible()
+    expect(bob.button("Start a call")).to_be_disabled()
+    expect(bob.button("Ring Ann")).to_be_hidden()
+    expect(bob.button("Ring everyone")).to_be_hidden()
+    ann.ring("Bob")
+    expect(bob.button("Accept")).to_be_disabled()
+    bob.press("Decline")
+    ann.is_told("Bob declined.")
 
 
 # --- for everybody -------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 // The page: which screen is shown, and the way from one to the next.
 
 import { callView } from "./call.js";
-import { announce, fill, kept, toast } from "./dom.js";
+import { announce, byId, fill, kept, toast } from "./dom.js";
 import { groupView } from "./group.js";
 import { groupIdIn, landing } from "./landing.js";
 import { lobby } from "./lobby.js";
@@ -10,13 +10,13 @@ import { sentence, waiting } from "./notice.js";
 import { drawRings, endRings } from "./rings.js";
 import { Room, savedStay } from "./room.js";
 
-/** @import {LobbyOptions, Screen} from "./types" */
+/** @import {Door, LandingOptions, LobbyOptions, Screen} from "./types" */
 
 const GONE = "There is no such group. It ended when its last member left, or the server was restarted. Make a new one:";
 const NO_LINK = "This is no link to a group. Make one, or paste the whole link:";
 const PATIENCE = 15_000; // ms
 
-const root = /** @type {HTMLElement} */ (document.getElementById("app"));
+const root = byId("app");
 const devices = new Devices();
 const ownName = kept("localStorage", "peershare.name");
 /** @type {Screen | null} */
@@ -41,12 +41,12 @@ function route() {
 	const { pathname } = location;
 	const id = pathname.startsWith("/group/") ? groupIdIn(pathname) : null;
 	const saved = id && savedStay(id);
-	if (saved) resume(new Room(devices, saved));
+	if (id && saved) resume(new Room(devices, saved), id);
 	else if (id) showLobby(id);
 	else showLanding(pathname === "/" ? {} : { message: NO_LINK });
 }
 
-/** @param {{message?: string, group?: string}} [options] */
+/** @param {Partial<LandingOptions>} [options] */
 function showLanding(options = {}) {
 	devices.close();
 	history.replaceState(null, "", "/");
@@ -64,6 +64,7 @@ function showLanding(options = {}) {
 		...options,
 	});
 	show(start, "PeerShare");
+	if (options.message) announce(options.message);
 }
 
 /** Before a group is made. @param {string} group */
@@ -74,14 +75,14 @@ function showNewLobby(group) {
 	enterThrough(what, (stay, name) => stay.create(group, name));
 }
 
-/** Before a group is joined. @param {string} id */
-async function showLobby(id) {
+/** Before a group is joined. @param {string} id @param {string} [group] its name, if it is known */
+async function showLobby(id, group) {
 	const here = visit;
 	show(waiting("Looking for the group…"), "PeerShare");
 	const answer = await fetch(`/api/group/${id}`).catch(() => null);
 	const info = answer?.ok ? await answer.json() : null;
 	if (here !== visit) return;
-	if (answer?.status === 404) return showLanding({ message: GONE });
+	if (answer?.status === 404) return showLanding({ message: GONE, group });
 	const title = info?.name ?? "A group";
 	const about = info ? presence(info.memberCount, info.inCall) : "The server can't say who is here. Try all the same.";
 	enterThrough({ title, about, isNew: false, hasCall: info?.inCall > 0 }, (stay, name) => stay.enter(id, name));
@@ -94,10 +95,7 @@ function presence(members, inCall) {
 	return inCall ? `${here}, ${inCall === 1 ? "one" : inCall} in the call.` : `${here}.`;
 }
 
-/**
- * @param {{title: string, about: string, isNew: boolean, hasCall: boolean}} what
- * @param {(stay: Room, name: string) => Promise<void>} enter
- */
+/** @param {Door} what @param {(stay: Room, name: string) => Promise<void>} enter */
 function enterThrough(what, enter) {
 	const here = visit;
 	/** @type {LobbyOptions["join"]} */
@@ -129,21 +127,22 @@ function patiently(deed) {
 	return /** @type {Promise<T>} */ (Promise.race([deed, late]));
 }
 
-/** After a reload: once the session is back, all is as it was. @param {Room} stay */
-function resume(stay) {
+/** After a reload: once the session is back, all is as it was. @param {Room} stay @param {string} id */
+function resume(stay, id) {
 	const here = visit;
 	show(waiting("Coming back…", stay), "PeerShare");
 	const settle = () => {
 		if (here !== visit) stay.leave();
 		else if (stay.group) take(stay);
-		else if (stay.isLost) {
-			stay.leave();
-			showLanding({ message: GONE, group: stay.place?.name });
-		} else return;
+		else return;
 		stay.removeEventListener("change", settle);
 	};
 	stay.addEventListener("change", settle);
-	stay.addEventListener("over", () => room === stay || route(), { once: true });
+	stay.addEventListener("over", () => {
+		if (room === stay || here !== visit) return;
+		stay.leave();
+		showLobby(id, stay.place?.name);
+	});
 }
 
 /** From now on, this is where we are. @param {Room} stay */
@@ -178,7 +177,12 @@ function take(stay) {
 		if (kind === "quiet") announce(text);
 		else toast(text, kind);
 	});
-	stay.addEventListener("over", ({ detail }) => leave(detail.text), { once: true });
+	stay.addEventListener("over", ({ detail: { text, again } }) => {
+		if (!again) return leave(text);
+		goOut();
+		toast(text, "bad");
+		route();
+	});
 	draw();
 	announce(`You are in ${stay.place?.name}.`);
 }

@@ -1,14 +1,14 @@
 // The call: the tiles, and the people beside them.
 
 import { controls } from "./controls.js";
-import { h, reconcile, say } from "./dom.js";
+import { h, hide, reconcile, say } from "./dom.js";
 import { invitation, memberList } from "./group.js";
 import { LevelMeter } from "./media.js";
 import { connectionNotice } from "./notice.js";
 import { keysAreOn } from "./settings.js";
 import { Tile, grid, pair, spotlight } from "./tiles.js";
 
-/** @import {Room, View} from "./types" */
+/** @import {Room, Track, View} from "./types" */
 
 // How loud is "speaking", of 1; and for how long it shows, in ms.
 const SPEAKING = 0.45;
@@ -16,10 +16,7 @@ const LINGERS = 800;
 // Who rings a whole group does not need to see all of it.
 const MAX_RUNG = 8;
 
-/**
- * @param {Room} room
- * @param {{leaveCall: () => void}} actions
- */
+/** @param {Room} room @param {{leaveCall: () => void}} actions */
 export function callView(room, { leaveCall }) {
 	const stage = h("div", { class: "stage" });
 	const alone = h("p", { class: "hint" });
@@ -45,6 +42,7 @@ export function callView(room, { leaveCall }) {
 	});
 
 	function togglePanel() {
+		if (panel.contains(document.activeElement)) bar.people.focus();
 		panel.hidden = !panel.hidden;
 		update();
 	}
@@ -52,9 +50,11 @@ export function callView(room, { leaveCall }) {
 	/** Browsers wait for a click before they play what nobody asked for, as after a reload. */
 	const play = h("button", { type: "button", class: "primary play", hidden: true }, "Show picture, play sound");
 	play.addEventListener("click", () => {
-		play.hidden = true;
-		for (const { video } of tiles.values()) video.play();
+		hide(play, true, title);
+		for (const { video } of tiles.values()) video.play().catch(() => {}); // another picture comes meanwhile
 	});
+
+	const theatre = h("div", { class: "theatre" }, stage, alone, play);
 
 	/** @param {string} id */
 	function pin(id) {
@@ -86,6 +86,7 @@ export function callView(room, { leaveCall }) {
 				: ids.length === 2
 					? pair(width, height)
 					: grid(ids.length, width, height);
+		theatre.inert = !panel.hidden && getComputedStyle(panel).position === "absolute"; // it lies above
 		stage.classList.toggle("pair", large < 0 && ids.length === 2);
 		ids.forEach((id, at) => tiles.get(id)?.place(rects[at], id === pinned));
 	}
@@ -123,9 +124,10 @@ export function callView(room, { leaveCall }) {
 
 	/** @param {KeyboardEvent} event */
 	function onKey({ key, target, repeat, ctrlKey, metaKey, altKey }) {
+		if (document.querySelector("dialog")) return; // the keys are its own
 		if (key === "Escape" && !panel.hidden) togglePanel();
 		const isTyping = target instanceof Element && target.matches("input:not([type=checkbox]), select, textarea");
-		const isOther = repeat || ctrlKey || metaKey || altKey || isTyping || document.querySelector("dialog");
+		const isOther = repeat || ctrlKey || metaKey || altKey || isTyping;
 		if (!isOther && keysAreOn()) bar.press(key.toLowerCase());
 	}
 
@@ -142,7 +144,7 @@ export function callView(room, { leaveCall }) {
 			"main",
 			{ class: "call" },
 			h("header", { class: "bar" }, title, notice.element),
-			h("div", { class: "middle" }, h("div", { class: "theatre" }, stage, alone, play), panel),
+			h("div", { class: "middle" }, theatre, panel),
 			bar.element,
 		),
 		focus: title,
@@ -164,7 +166,7 @@ export function callView(room, { leaveCall }) {
 /** @type {WeakMap<MediaStreamTrack, MediaStream>} */
 const ownStreams = new WeakMap();
 
-/** @param {MediaStreamTrack | null} track */
+/** @param {Track} track */
 function ownStream(track) {
 	if (!track) return null;
 	const stream = ownStreams.get(track) ?? new MediaStream([track]);
@@ -174,10 +176,7 @@ function ownStream(track) {
 
 /**
  * What the tiles show: oneself, the peers, and those who are being rung.
- *
- * @param {Room} room
- * @param {boolean} isSpeaking whether we are
- * @returns {View[]}
+ * @param {Room} room @param {boolean} isSpeaking whether we are @returns {View[]}
  */
 function views(room, isSpeaking) {
 	const { client, devices } = room;
@@ -195,6 +194,7 @@ function views(room, isSpeaking) {
 		...still,
 		id: "me",
 		name: "You",
+		face: room.group?.me.username,
 		isMe: true,
 		stream: ownStream(devices.video),
 		...devices.state,
@@ -206,9 +206,13 @@ function views(room, isSpeaking) {
 		const [name, isHeard] = [room.nameOf(userId), speaking && media.audio];
 		return { id: userId, name, isMe: false, stream, ...media, speaking: isHeard, state, quality };
 	});
-	const rung = [...client.call.outgoing.keys()].slice(0, MAX_RUNG).map((id) => {
-		return { ...still, id: `ring-${id}`, name: room.nameOf(id), state: /** @type {const} */ ("ringing") };
-	});
+	const { outgoing, participants } = client.call; // who accepts is in both for a moment
+	const rung = [...outgoing.keys()]
+		.filter((id) => !participants.has(id))
+		.slice(0, MAX_RUNG)
+		.map((id) => {
+			return { ...still, id: `ring-${id}`, name: room.nameOf(id), state: /** @type {const} */ ("ringing") };
+		});
 	return [me, ...peers, ...rung];
 }
 

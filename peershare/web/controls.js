@@ -3,17 +3,17 @@
 import { h, iconButton, relabel } from "./dom.js";
 import { canShareScreen } from "./media.js";
 import { doing } from "./notice.js";
-import { showSettings } from "./settings.js";
+import { KEYS, settingsButton } from "./settings.js";
 
-/** @import {Devices, Room} from "./types" */
+/** @import {CallActions, Devices, Room} from "./types" */
 
-/**
- * @param {Devices} devices
- */
+/** What the label says is what comes next; with `aria-pressed`, it would be the opposite. @param {string | false} how */
+const look = (how) => `round ${how || ""}`;
+
+/** @param {Devices} devices */
 export function deviceButtons(devices) {
-	const mic = iconButton("mic", "Mute", { class: "round", onclick: () => devices.mute(!devices.isMuted) });
+	const mic = iconButton("mic", "Mute", { onclick: () => devices.mute(!devices.isMuted) });
 	const camera = iconButton("camera", "Turn camera off", {
-		class: "round",
 		onclick: () => devices.turnCameraOff(!devices.isCameraOff),
 	});
 	return {
@@ -22,9 +22,9 @@ export function deviceButtons(devices) {
 		update() {
 			const muted = devices.isMuted;
 			const off = devices.isCameraOff;
-			relabel(mic, muted ? "mic-off" : "mic", muted ? "Unmute" : "Mute", { "aria-pressed": String(muted) });
+			relabel(mic, muted ? "mic-off" : "mic", muted ? "Unmute" : "Mute", { class: look(muted && "off") });
 			relabel(camera, off ? "camera-off" : "camera", off ? "Turn camera on" : "Turn camera off", {
-				"aria-pressed": String(off),
+				class: look(off && "off"),
 			});
 		},
 	};
@@ -32,63 +32,41 @@ export function deviceButtons(devices) {
 
 /**
  * The bar of a call. `press` does what a key stands for.
- *
- * @param {Room} room
- * @param {HTMLElement} panel of people
- * @param {{leaveCall: () => void, togglePanel: () => void, pip: () => Promise<void>}} actions
+ * @param {Room} room @param {HTMLElement} panel of people @param {CallActions} actions
  */
 export function controls(room, panel, { leaveCall, togglePanel, pip }) {
 	const { devices } = room;
 	const { mic, camera, update: updateDevices } = deviceButtons(devices);
 	const toggleScreen = async () => (devices.screen ? devices.stopScreen() : devices.shareScreen());
-	const screen = iconButton("screen", "Share your screen", { class: "round", onclick: doing(toggleScreen) });
+	const screen = iconButton("screen", "Share your screen", { onclick: doing(toggleScreen) });
 	const people = iconButton("people", "People and the link", {
-		class: "round",
 		"aria-controls": panel.id,
 		onclick: togglePanel,
 	});
 	const small = iconButton("pip", "Picture in picture", { class: "round rare", onclick: doing(pip) });
 	const full = iconButton("full", "Full screen", { class: "round rare", onclick: doing(toggleFull) });
-	const settings = iconButton("settings", "Settings", { class: "round", onclick: () => showSettings(devices) });
+	const settings = settingsButton(devices);
 	const out = iconButton("hang-up", "Leave the call", { class: "round danger", onclick: leaveCall });
 	screen.hidden = !canShareScreen();
 	small.hidden = !document.pictureInPictureEnabled;
 	full.hidden = !document.fullscreenEnabled;
-	const keys = /** @type {Record<string, HTMLButtonElement>} */ ({
-		m: mic,
-		v: camera,
-		s: screen,
-		p: people,
-		i: small,
-		f: full,
-		"?": settings,
-	});
-	for (const [key, button] of Object.entries(keys)) button.setAttribute("aria-keyshortcuts", key);
+	const buttons = [mic, camera, screen, people, small, full, settings, out];
+	KEYS.forEach(([key], at) => buttons[at].setAttribute("aria-keyshortcuts", key));
 
 	function update() {
 		updateDevices();
 		const sharing = devices.screen !== null;
 		relabel(screen, sharing ? "screen-off" : "screen", sharing ? "Stop sharing" : "Share your screen", {
-			"aria-pressed": String(sharing),
+			class: look(sharing && "on"),
 		});
 		people.setAttribute("aria-expanded", String(!panel.hidden));
 	}
 	return {
-		element: h(
-			"div",
-			{ class: "controls toolbar", role: "group", "aria-label": "Call" },
-			mic,
-			camera,
-			screen,
-			people,
-			small,
-			full,
-			settings,
-			out,
-		),
+		element: h("div", { class: "controls toolbar", role: "group", "aria-label": "Call" }, ...buttons),
+		people,
 		update,
 		/** @param {string} key */
-		press: (key) => keys[key]?.hidden === false && keys[key].click(),
+		press: (key) => buttons.find((it) => !it.hidden && it.getAttribute("aria-keyshortcuts") === key)?.click(),
 	};
 }
 

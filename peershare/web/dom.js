@@ -1,19 +1,12 @@
 // What all views build with: elements, lists that keep their elements, and words for those who don't look.
 
-/**
- * @typedef {Node | string | null | undefined | false} Child
- * @typedef {Record<string, unknown>} Properties
- */
+/** @import {Child, Properties, Row} from "./types" */
 
 /**
  * An element. Properties that the element has are set; all others become attributes; `on…` are listeners.
  * `true` makes an attribute that is just there, `false` and null none.
- *
  * @template {keyof HTMLElementTagNameMap} K
- * @param {K} tag
- * @param {Properties} [properties]
- * @param {Child[]} children
- * @returns {HTMLElementTagNameMap[K]}
+ * @param {K} tag @param {Properties} [properties] @param {Child[]} children @returns {HTMLElementTagNameMap[K]}
  */
 export function h(tag, properties = {}, ...children) {
 	const element = document.createElement(tag);
@@ -25,12 +18,7 @@ export function h(tag, properties = {}, ...children) {
 /** @param {Child} child @returns {child is Node | string} */
 const isThere = (child) => child !== null && child !== undefined && child !== false;
 
-/**
- * Set properties and attributes, as `h` does.
- *
- * @param {Element} element
- * @param {Properties} properties
- */
+/** Set properties and attributes, as `h` does. @param {Element} element @param {Properties} properties */
 export function set(element, properties) {
 	for (const [name, value] of Object.entries(properties)) {
 		if (name.startsWith("on")) {
@@ -50,37 +38,35 @@ export function set(element, properties) {
 }
 
 /**
- * Put these children in, in place of what is there.
- *
- * @param {Element} element
- * @param {Child[]} children
+ * Hide it, or show it. If it had the focus, another gets that: else it would be nowhere.
+ * @param {HTMLElement} element @param {boolean} isHidden @param {HTMLElement | null} [heir]
  */
+export function hide(element, isHidden, heir = document.querySelector("h1")) {
+	if (isHidden && element === document.activeElement) heir?.focus();
+	element.hidden = isHidden;
+}
+
+/** Put these children in, in place of what is there. @param {Element} element @param {Child[]} children */
 export function fill(element, ...children) {
 	element.replaceChildren(...children.filter(isThere));
 }
 
 /**
  * The text of an element, touched only where it changes, so that nothing is announced twice.
- *
- * @param {Element} element
- * @param {string} text
+ * @param {Element} element @param {string} text
  */
 export function say(element, text) {
 	if (element.textContent !== text) element.textContent = text;
 }
 
-/** @type {WeakMap<Element, Map<string, {element: HTMLElement, update: (item: any) => void}>>} */
+/** @type {WeakMap<Element, Map<string, Row<any>>>} */
 const lists = new WeakMap();
 
 /**
  * An element for each item, in their order. One that stays is updated, and neither made anew nor moved
  * without need: a video goes on, a focus stays.
- *
  * @template T
- * @param {Element} parent
- * @param {Iterable<T>} items
- * @param {(item: T) => string} key
- * @param {(item: T) => {element: HTMLElement, update: (item: T) => void}} make
+ * @param {Element} parent @param {Iterable<T>} items @param {(item: T) => string} key @param {(item: T) => Row<T>} make
  */
 export function reconcile(parent, items, key, make) {
 	const before = lists.get(parent) ?? new Map();
@@ -102,14 +88,11 @@ export function reconcile(parent, items, key, make) {
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/**
- * A picture of `icons.svg`. What it says must stand beside it, or be its button's label.
- *
- * @param {string} name
- */
+/** A picture of `icons.svg`. What it says must stand beside it, or be its button's label. @param {string} name */
 export function icon(name) {
 	const svg = document.createElementNS(SVG, "svg");
 	svg.setAttribute("class", "icon");
+	svg.setAttribute("viewBox", "0 0 24 24");
 	svg.setAttribute("aria-hidden", "true");
 	const use = document.createElementNS(SVG, "use");
 	svg.append(use);
@@ -117,74 +100,63 @@ export function icon(name) {
 	return svg;
 }
 
-/**
- * Show another picture.
- *
- * @param {Element} svg
- * @param {string} name
- */
+/** Show another picture. @param {Element} svg @param {string} name */
 export function draw(svg, name) {
 	const href = `/web/icons.svg#${name}`;
-	const use = /** @type {Element} */ (svg.firstElementChild);
+	const [use] = svg.children;
 	if (use.getAttribute("href") !== href) use.setAttribute("href", href);
 }
 
 /**
- * A button with a picture, and a label that is seen where there is room (class `wide`), and always heard.
- *
- * @param {string} picture
- * @param {string} label
- * @param {Properties & {onclick: (event: MouseEvent) => void}} properties
+ * A button with a picture, and a label that is always heard. It is seen where the class says `wide` and there is room.
+ * @param {string} picture @param {string} label @param {Properties & {onclick: (event: MouseEvent) => void}} properties
  */
 export function iconButton(picture, label, properties) {
-	return h("button", { type: "button", title: label, ...properties }, icon(picture), h("span", {}, label));
+	return h(
+		"button",
+		{ type: "button", class: "round", title: label, ...properties },
+		icon(picture),
+		h("span", {}, label),
+	);
 }
 
 /**
  * Change a button of `iconButton`.
- *
- * @param {HTMLButtonElement} button
- * @param {string} picture
- * @param {string} label
- * @param {Properties} [properties]
+ * @param {HTMLButtonElement} button @param {string} picture @param {string} label @param {Properties} [properties]
  */
 export function relabel(button, picture, label, properties = {}) {
-	draw(/** @type {Element} */ (button.firstElementChild), picture);
-	say(/** @type {Element} */ (button.lastElementChild), label);
+	const [svg, words] = button.children;
+	draw(svg, picture);
+	say(words, label);
 	set(button, { title: label, ...properties });
 }
 
-/**
- * Tell what happened to who does not see it.
- *
- * @param {string} text
- */
+/** Something of the page itself. @param {string} id */
+export const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+
+/** As the last of so many. @param {HTMLElement} place @param {HTMLElement} note @param {number} most */
+function put(place, note, most) {
+	place.append(note);
+	if (place.childElementCount > most) place.firstElementChild?.remove();
+}
+
+/** Tell what happened to who does not see it. @param {string} text */
 export function announce(text) {
-	const region = document.getElementById("announcer");
-	if (region) region.append(h("p", {}, text));
-	while (region && region.children.length > 5) region.firstElementChild?.remove();
+	put(byId("announcer"), h("p", {}, text), 5);
 }
 
 const TOAST_SECONDS = 6;
+const MAX_TOASTS = 4; // there is a page below them
 
-/**
- * Tell what happened, in a corner, for a few seconds.
- *
- * @param {string} text
- * @param {"" | "bad"} [kind]
- */
+/** Tell what happened, in a corner, for a few seconds. @param {string} text @param {"" | "bad"} [kind] */
 export function toast(text, kind = "") {
 	announce(text);
 	const note = h("p", { class: `toast ${kind}`, "aria-hidden": "true" }, text);
-	document.getElementById("toasts")?.append(note);
+	put(byId("toasts"), note, MAX_TOASTS);
 	setTimeout(() => note.remove(), TOAST_SECONDS * 1000);
 }
 
-/**
- * The letters and the colour that stand for somebody.
- *
- * @param {string} name
- */
+/** The letters and the colour that stand for somebody. @param {string} name */
 export function avatar(name) {
 	const words = name.trim().split(/\s+/u);
 	const last = words.length > 1 ? words.at(-1) : "";
@@ -198,9 +170,7 @@ export function avatar(name) {
 
 /**
  * What the browser keeps for us, as JSON. Where it forbids that, it is kept for as long as the page is there.
- *
- * @param {"localStorage" | "sessionStorage"} where
- * @param {string} name
+ * @param {"localStorage" | "sessionStorage"} where @param {string} name
  */
 export function kept(where, name) {
 	/** @type {string | null} */

@@ -1,10 +1,11 @@
 // The group: who is here, who is in the call, whom to ring, and the link that brings others in.
 
 import { deviceButtons } from "./controls.js";
-import { avatar, draw, fill, h, icon, iconButton, reconcile, say, toast } from "./dom.js";
+import { avatar, fill, h, hide, iconButton, reconcile, relabel, say, toast } from "./dom.js";
 import { logo } from "./landing.js";
+import { NO_WEBRTC, canCall } from "./media.js";
 import { connectionNotice, doing } from "./notice.js";
-import { showSettings } from "./settings.js";
+import { settingsButton } from "./settings.js";
 
 /** @import {Member, Room} from "./types" */
 
@@ -14,11 +15,8 @@ const OUTCOME_SECONDS = 60;
 /** @param {Room} room */
 export function memberList(room) {
 	const list = h("ul", { class: "members" });
-	const everyone = iconButton("phone", "Ring everyone", {
-		class: "secondary wide",
-		onclick: doing(() => room.ring()),
-	});
-	const count = h("h2", {});
+	const everyone = iconButton("phone", "Ring everyone", { class: "secondary wide", onclick: doing(() => room.ring()) });
+	const count = h("h2", { tabindex: "-1" });
 
 	function update() {
 		const { group } = room;
@@ -30,7 +28,7 @@ export function memberList(room) {
 			(member) => member.id,
 			(member) => new Row(room, member),
 		);
-		everyone.hidden = !members.some((member) => canBeRung(room, member));
+		hide(everyone, !members.some((member) => canBeRung(room, member)), count);
 		element.hidden = !group;
 	}
 	const bar = h("div", { class: "bar" }, count, everyone);
@@ -43,7 +41,7 @@ function canBeRung(room, member) {
 	const { call, limits, userId } = room.client;
 	const isFull = call.participants.size >= (limits.callSize ?? Infinity);
 	const isBusy = call.participants.has(member.id) || call.outgoing.has(member.id);
-	return room.isOnline && member.canCall === true && member.id !== userId && !isFull && !isBusy;
+	return canCall() && room.isOnline && member.canCall === true && member.id !== userId && !isFull && !isBusy;
 }
 
 /** A member in the list. */
@@ -72,18 +70,11 @@ class Row {
 		const [state, words] = describe(room, member);
 		say(this.#what, words);
 		this.element.dataset.state = state;
-		const isFocused = this.#ring === document.activeElement;
-		this.#ring.hidden = !canBeRung(room, member);
-		if (isFocused && this.#ring.hidden) this.element.focus();
+		hide(this.#ring, !canBeRung(room, member), this.element);
 	}
 }
 
-/**
- * How a member is, in a word for the style and some for the reader.
- *
- * @param {Room} room
- * @param {Member} member
- */
+/** How a member is, in a word for the style and some for the reader. @param {Room} room @param {Member} member */
 function describe(room, member) {
 	const { call } = room.client;
 	if (call.outgoing.has(member.id)) return ["ringing", "ringing…"];
@@ -97,11 +88,7 @@ function describe(room, member) {
 	return ["here", "here"];
 }
 
-/**
- * The link: to copy, to share, and to point a phone at.
- *
- * @param {Room} room
- */
+/** The link: to copy, to share, and to point a phone at. @param {Room} room */
 export function invitation(room) {
 	const input = h("input", {
 		id: "invitation",
@@ -111,7 +98,7 @@ export function invitation(room) {
 	});
 	const copy = iconButton("copy", "Copy the link", { class: "primary wide", onclick: doing(copyLink) });
 	const share = iconButton("share", "Share", { class: "secondary wide", onclick: doing(shareLink) });
-	share.hidden = typeof navigator.share !== "function";
+	share.hidden = !navigator.share;
 	const code = h("img", {
 		class: "qr",
 		width: 168,
@@ -158,22 +145,15 @@ export function invitation(room) {
 	return { element, update };
 }
 
-/**
- * @param {Room} room
- * @param {{leave: () => void}} actions
- */
+/** @param {Room} room @param {{leave: () => void}} actions */
 export function groupView(room, { leave }) {
 	const title = h("h1", { tabindex: "-1" });
 	const members = memberList(room);
 	const invite = invitation(room);
 	const notice = connectionNotice(room);
 	const devices = deviceButtons(room.devices);
-	const settings = iconButton("settings", "Settings", {
-		class: "round",
-		onclick: () => showSettings(room.devices),
-	});
 	const out = iconButton("leave", "Leave the group", { class: "quiet wide", onclick: leave });
-	const call = callCard(room, [devices.mic, devices.camera, settings]);
+	const call = callCard(room, [devices.mic, devices.camera, settingsButton(room.devices)]);
 
 	function update() {
 		say(title, room.place?.name ?? "");
@@ -199,12 +179,7 @@ export function groupView(room, { leave }) {
 function callCard(room, buttons) {
 	const who = h("div", { class: "faces" });
 	const words = h("p", {});
-	const join = h(
-		"button",
-		{ type: "button", class: "primary", onclick: doing(() => room.joinCall()) },
-		icon("camera"),
-		h("span", {}),
-	);
+	const join = iconButton("camera", "", { class: "primary", onclick: doing(() => room.joinCall()) });
 	const missed = h("p", { class: "missed", role: "status" });
 
 	function update() {
@@ -212,14 +187,14 @@ function callCard(room, buttons) {
 		const ids = [...client.call.participants.keys()].filter((id) => id !== client.userId);
 		const names = ids.map((id) => room.nameOf(id));
 		const isFull = ids.length >= (client.limits.callSize ?? Infinity);
-		say(words, tellCall(names, isFull));
+		say(words, canCall() ? tellCall(names, isFull) : NO_WEBRTC);
 		if (who.dataset.ids !== ids.join()) {
 			who.dataset.ids = ids.join();
 			fill(who, ...names.map(avatar));
 		}
-		draw(/** @type {Element} */ (join.firstElementChild), ids.length ? "phone" : "camera");
-		say(/** @type {Element} */ (join.lastElementChild), ids.length ? "Join the call" : "Start a call");
-		join.disabled = isFull || !room.isOnline;
+		relabel(join, ids.length ? "phone" : "camera", ids.length ? "Join the call" : "Start a call", {
+			disabled: isFull || !room.isOnline || !canCall(),
+		});
 		say(missed, tellMissed(room));
 	}
 	const element = h(
@@ -236,10 +211,9 @@ function callCard(room, buttons) {
 /** The last call that was missed, unless there was one since. @param {Room} room */
 function tellMissed(room) {
 	const { client, calledAt } = room;
-	const missed = client.call.recent.filter(
+	const last = client.call.recent.findLast(
 		({ to, outcome }) => to === client.userId && /missed|cancelled/.test(outcome),
 	);
-	const last = missed.at(-1);
 	if (!last || last.endedAt < calledAt) return "";
 	const when = new Date(last.endedAt).toLocaleTimeString([], { timeStyle: "short" });
 	return `Missed call from ${room.nameOf(last.from)} at ${when}`;

@@ -2,15 +2,11 @@
 
 import { h, icon, say } from "./dom.js";
 
-/** @import {LandingOptions} from "./types" */
+/** @import {LandingOptions, Properties} from "./types" */
 
 const GROUP_ID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/i;
 
-/**
- * The ID in a link, or in whatever was pasted; null where there is none.
- *
- * @param {string} text
- */
+/** The ID in a link, or in whatever was pasted; null where there is none. @param {string} text */
 export const groupIdIn = (text) => GROUP_ID.exec(text)?.[0].toLowerCase() ?? null;
 
 /** @param {"a" | "span"} [tag] a link, where to follow it does no harm */
@@ -24,9 +20,7 @@ export const logo = (tag = "a") =>
 
 /**
  * A field with its label, and a place for what is wrong with it.
- *
- * @param {string} label
- * @param {import("./dom.js").Properties & {id: string}} properties
+ * @param {string} label @param {Properties & {id: string}} properties
  */
 export function field(label, properties) {
 	const input = h("input", {
@@ -67,9 +61,7 @@ export function landing({ name, group = "", create, join, message = "" }) {
 	function onJoin(event) {
 		event.preventDefault();
 		const id = groupIdIn(where.input.value);
-		where.complain(
-			id ? "" : "There is no group in this. A link ends with an ID such as e150ce90-98ca-4aae-a28e-dff44eb07d0e.",
-		);
+		where.complain(id ? "" : "There is no group in this. A link ends with an ID such as e150ce90-98ca-….");
 		if (id) join(id, who.input.value.trim());
 	}
 
@@ -93,7 +85,7 @@ export function landing({ name, group = "", create, join, message = "" }) {
 			h(
 				"div",
 				{ class: "card" },
-				message && h("p", { class: "notice", role: "status" }, message),
+				message && h("p", { class: "notice" }, message),
 				h(
 					"form",
 					{ onsubmit: onCreate, noValidate: true },

@@ -6,7 +6,7 @@ import { field, logo } from "./landing.js";
 import { NO_WEBRTC, canCall } from "./media.js";
 import { devicePickers } from "./settings.js";
 
-/** @import {LobbyOptions} from "./types" */
+/** @import {LobbyOptions, Track} from "./types" */
 
 /** @param {LobbyOptions} options */
 export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
@@ -18,22 +18,22 @@ export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
 		"aria-label": "Your camera's picture",
 	});
 	const nobody = h("p", { class: "nobody" });
+	const heading = h("h1", { tabindex: "-1" }, title); // has the focus: no key that is still held shall join
 	const buttons = deviceButtons(devices);
-	const pickers = devicePickers(devices, "You can join all the same, to listen and watch.");
+	const pickers = devicePickers(devices, canCall() ? "You can join all the same, to listen and watch." : "");
 	const who = field("Your name", { id: "name", value: name, maxLength: 50, autocomplete: "name" });
 	const wrong = h("p", { class: "wrong", role: "alert" });
 	const joinCall = h(
 		"button",
-		{ type: "submit", value: "call" },
+		{ disabled: !canCall() },
 		hasCall ? "Join the call" : isNew ? "Make it and start a call" : "Join and start a call",
 	);
-	const joinGroup = h("button", { type: "submit", value: "group" }, isNew ? "Make the group" : "Join the group");
+	const joinGroup = h("button", {}, isNew ? "Make the group" : "Join the group");
 	joinCall.className = hasCall ? "primary" : "secondary";
 	joinGroup.className = hasCall ? "secondary" : "primary";
 	const choices = hasCall ? [joinCall, joinGroup] : [joinGroup, joinCall];
-	if (!canCall()) joinCall.disabled = true;
 
-	/** @type {MediaStreamTrack | null} */
+	/** @type {Track} */
 	let shown = null;
 
 	function update() {
@@ -60,14 +60,17 @@ export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
 		const username = who.input.value.trim();
 		who.complain(username ? "" : "Say who you are: the others will see it.");
 		if (!username) return;
-		const call = /** @type {HTMLButtonElement | null} */ (event.submitter)?.value === "call";
+		const call = event.submitter === joinCall;
 		for (const button of choices) button.disabled = true;
 		say(wrong, "");
 		try {
 			await join(username, { call });
 		} catch (error) {
+			if (!video.isConnected) return; // it was thought better of
+			devices.open();
 			say(wrong, error instanceof Error ? error.message : String(error));
 			for (const button of choices) button.disabled = button === joinCall && !canCall();
+			event.submitter?.focus();
 		}
 	}
 
@@ -85,7 +88,7 @@ export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
 			h(
 				"form",
 				{ class: "card", onsubmit: onSubmit, noValidate: true },
-				h("h1", { tabindex: "-1" }, title),
+				heading,
 				h("p", { class: "about" }, about),
 				!canCall() &&
 					h("p", { class: "notice bad", role: "status" }, `${NO_WEBRTC} You can still see who is in the group.`),
@@ -98,7 +101,7 @@ export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
 	);
 	return {
 		element,
-		focus: name ? choices[0] : who.input,
+		focus: name ? heading : who.input,
 		close() {
 			devices.removeEventListener("change", update);
 			pickers.close();

@@ -2,7 +2,7 @@
 
 import { kept } from "./dom.js";
 
-/** @import {Choice, Kind} from "./types" */
+/** @import {Choice, Kind, Timer, Track} from "./types" */
 
 const choices = kept("localStorage", "peershare.devices");
 export const NO_WEBRTC =
@@ -30,7 +30,7 @@ export const canCall = () => typeof RTCPeerConnection === "function";
 /** Whether the sound can be sent to a speaker of one's choice. */
 export const canChooseSpeaker = () => "setSinkId" in HTMLMediaElement.prototype;
 
-export const canShareScreen = () => typeof navigator.mediaDevices?.getDisplayMedia === "function";
+export const canShareScreen = () => !!navigator.mediaDevices?.getDisplayMedia;
 
 /**
  * The devices. `change` is fired whenever what is sent, chosen, or wrong has changed.
@@ -39,9 +39,9 @@ export const canShareScreen = () => typeof navigator.mediaDevices?.getDisplayMed
  * so that its light goes out.
  */
 export class Devices extends EventTarget {
-	/** @type {MediaStreamTrack | null} */ audio = null;
-	/** @type {MediaStreamTrack | null} */ camera = null;
-	/** @type {MediaStreamTrack | null} */ screen = null;
+	/** @type {Track} */ audio = null;
+	/** @type {Track} */ camera = null;
+	/** @type {Track} */ screen = null;
 	/** Names of what is wrong. @type {Record<Kind, string>} */
 	faults = { audio: "", video: "" };
 	/** @type {MediaDeviceInfo[]} */
@@ -143,9 +143,7 @@ export class Devices extends EventTarget {
 
 	/**
 	 * Use another device, or the default one for "".
-	 *
-	 * @param {"camera" | "microphone" | "speaker"} what
-	 * @param {string} id
+	 * @param {"camera" | "microphone" | "speaker"} what @param {string} id
 	 */
 	async use(what, id) {
 		this.#choose({ [what]: id });
@@ -191,11 +189,7 @@ export class Devices extends EventTarget {
 		this.#changed();
 	}
 
-	/**
-	 * Play this element's sound where it was chosen.
-	 *
-	 * @param {HTMLMediaElement} element
-	 */
+	/** Play this element's sound where it was chosen. @param {HTMLMediaElement} element */
 	async route(element) {
 		if (!canChooseSpeaker() || element.sinkId === this.choice.speaker) return;
 		// A speaker that is gone: the system's own is better than silence.
@@ -209,9 +203,7 @@ export class Devices extends EventTarget {
 
 	/**
 	 * Both at once, so that there is one question to answer; where that fails, each by itself.
-	 *
-	 * @param {Kind[]} kinds
-	 * @returns {Promise<MediaStreamTrack[]>}
+	 * @param {Kind[]} kinds @returns {Promise<MediaStreamTrack[]>}
 	 */
 	async #ask(kinds) {
 		for (const kind of kinds) this.faults[kind] = "";
@@ -301,8 +293,8 @@ const isNamed = (error, name) => error instanceof Error && error.name === name;
 export class LevelMeter {
 	/** @type {AudioContext | null} */ #context = null;
 	/** @type {MediaStreamAudioSourceNode | null} */ #source = null;
-	/** @type {MediaStreamTrack | null} */ #track = null;
-	/** @type {ReturnType<typeof setInterval> | undefined} */ #timer;
+	/** @type {Track} */ #track = null;
+	/** @type {Timer | undefined} */ #timer;
 	#show;
 
 	/** @param {(level: number) => void} show */
@@ -310,7 +302,7 @@ export class LevelMeter {
 		this.#show = show;
 	}
 
-	/** @param {MediaStreamTrack | null} track */
+	/** @param {Track} track */
 	listen(track) {
 		if (track === this.#track) return;
 		this.stop();
@@ -342,13 +334,9 @@ export class LevelMeter {
 /** Two notes, again and again, for who is rung and for who waits. */
 export class Bell {
 	/** @type {AudioContext | null} */ #context = null;
-	/** @type {ReturnType<typeof setInterval> | undefined} */ #timer;
+	/** @type {Timer | undefined} */ #timer;
 
-	/**
-	 * Ring until told to stop. `loud` for who is rung.
-	 *
-	 * @param {{loud: boolean}} options
-	 */
+	/** Ring until told to stop. `loud` for who is rung. @param {{loud: boolean}} options */
 	start({ loud }) {
 		if (this.#timer) return;
 		const context = (this.#context = new AudioContext());

@@ -6,8 +6,7 @@
  *
  * A connection has a random name, its instance, which goes with each signal, together with the name of the other
  * side's that it is meant for. That tells what a page said before it was reloaded from what it says now.
- *
- * @import {Kind, MeshEvents, PeerShare, Quality, Signal, Target, Tracks} from "./types"
+ * @import {Kind, MeshEvents, PeerShare, PeerState, Quality, Signal, Target, Timer, Track, Tracks} from "./types"
  */
 
 /** @type {Kind[]} */
@@ -35,11 +34,11 @@ const placeholders = {};
 /** @param {Kind} kind */
 const placeholder = (kind) => (placeholders[kind] ??= new RTCPeerConnection().addTransceiver(kind).receiver.track);
 
-/** @param {MediaStreamTrack | null} track */
+/** @param {Track} track */
 const isScreen = (track) =>
 	track !== null && (["detail", "text"].includes(track.contentHint) || "displaySurface" in track.getSettings());
 
-/** A screen is to be sharp rather than fluent. @param {MediaStreamTrack | null} track */
+/** A screen is to be sharp rather than fluent. @param {Track} track */
 const sharpen = (track) => {
 	if (track && isScreen(track)) track.contentHint ||= "detail";
 	return track;
@@ -64,10 +63,8 @@ class Connection {
 	#candidates = [];
 
 	/**
-	 * @param {RTCConfiguration} configuration
-	 * @param {Tracks} tracks
-	 * @param {boolean} isPolite whether to give way when both sides offer at once
-	 * @param {(signal: Signal) => void} say
+	 * @param {RTCConfiguration} configuration @param {Tracks} tracks
+	 * @param {boolean} isPolite whether to give way when both sides offer at once @param {(signal: Signal) => void} say
 	 */
 	constructor(configuration, tracks, isPolite, say) {
 		this.#isPolite = isPolite;
@@ -81,14 +78,14 @@ class Connection {
 		for (const kind of KINDS) this.#add(kind, tracks[kind]);
 	}
 
-	/** @param {Kind} kind @param {MediaStreamTrack | null} track */
+	/** @param {Kind} kind @param {Track} track */
 	#add(kind, track) {
 		const sender = this.pc.addTrack(track ?? placeholder(kind));
 		this.#senders.set(kind, sender);
 		if (!track) sender.replaceTrack(null);
 	}
 
-	/** @param {Kind} kind @param {MediaStreamTrack | null} track */
+	/** @param {Kind} kind @param {Track} track */
 	async setTrack(kind, track) {
 		try {
 			await this.#senders.get(kind)?.replaceTrack(track);
@@ -243,7 +240,7 @@ const UNKNOWN = { level: "unknown", roundTrip: 0, loss: 0, bitrate: 0, framesDec
 
 /** Another participant. What a page reads is in its fields; its methods are for the mesh. */
 export class Peer {
-	/** @type {"connecting" | "connected" | "reconnecting" | "failed"} */
+	/** @type {PeerState} */
 	state = "connecting";
 	/** What comes from there: another object with each connection. */
 	stream = new MediaStream();
@@ -258,7 +255,7 @@ export class Peer {
 	#meter = new Meter();
 	#heardAt = 0; // the time of the last frame of audio
 	#spokeAt = -Infinity;
-	/** @type {ReturnType<typeof setTimeout> | undefined} */
+	/** @type {Timer | undefined} */
 	#timer;
 
 	/**
@@ -398,13 +395,12 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 	#configuration;
 	#tracks;
 	#living = new AbortController();
-	/** @type {ReturnType<typeof setInterval>[]} */
+	/** @type {Timer[]} */
 	#intervals;
 
 	/**
 	 * It listens to the client until `close()`.
-	 * @param {PeerShare} client
-	 * @param {{iceServers?: RTCIceServer[], tracks?: Partial<Tracks>}} options
+	 * @param {PeerShare} client @param {{iceServers?: RTCIceServer[], tracks?: Partial<Tracks>}} options
 	 */
 	constructor(client, { iceServers = [], tracks: { audio = null, video = null } = {} }) {
 		super();
@@ -429,7 +425,7 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 		for (const userId of userIds) if (!this.peers.get(userId)?.connection) this.#add(userId).connect();
 	}
 
-	/** Send this to all from now on; nothing is negotiated. @param {Kind} kind @param {MediaStreamTrack | null} track */
+	/** Send this to all from now on; nothing is negotiated. @param {Kind} kind @param {Track} track */
 	async setTrack(kind, track) {
 		this.#tracks[kind] = sharpen(track);
 		await Promise.all(this.#connections.map((connection) => connection.setTrack(kind, track)));

@@ -1,6 +1,6 @@
 // What is said where something did not go well: with a deed, with the connection to the server.
 
-import { h, say, toast } from "./dom.js";
+import { h, hide, say, toast } from "./dom.js";
 import { logo } from "./landing.js";
 import { Refused } from "./peershare.js";
 
@@ -15,11 +15,7 @@ const REFUSALS = /** @type {Record<string, string>} */ ({
 	RING_NOT_FOUND: "They have given up.",
 });
 
-/**
- * What to tell about an error.
- *
- * @param {unknown} error
- */
+/** What to tell about an error. @param {unknown} error */
 export function sentence(error) {
 	if (error instanceof DOMException) return `The browser refused (${error.name}).`;
 	if (!(error instanceof Refused)) return error instanceof Error ? error.message : String(error);
@@ -29,7 +25,7 @@ export function sentence(error) {
 }
 
 /** @param {number} milliseconds */
-export function duration(milliseconds) {
+function duration(milliseconds) {
 	const seconds = Math.max(1, Math.ceil(milliseconds / 1000));
 	if (seconds < 90) return seconds === 1 ? "a second" : `${seconds} seconds`;
 	return `${Math.round(seconds / 60)} minutes`;
@@ -37,7 +33,6 @@ export function duration(milliseconds) {
 
 /**
  * Does it when it is asked to, but not twice at a time, and tells if it failed.
- *
  * @param {() => Promise<unknown>} deed
  */
 export function doing(deed) {
@@ -50,15 +45,13 @@ export function doing(deed) {
 	};
 }
 
-/**
- * How the connection is, where there is something to say, and what one can do about it.
- *
- * @param {Room} room
- */
+/** How the connection is, where there is something to say, and what one can do about it. @param {Room} room */
 export function connectionNotice(room) {
-	const text = h("p");
+	// The seconds are not announced, each time anew.
+	const text = h("span", { role: "status" });
+	const when = h("span");
 	const button = h("button", { type: "button", class: "secondary small", onclick: () => told?.act?.() });
-	const element = h("div", { class: "notice bad banner", role: "status" }, text, button);
+	const element = h("div", { class: "notice bad banner" }, h("p", {}, text, when), button);
 	const deeds = { follow: doing(() => room.follow()), reopen: doing(() => room.reopen()) };
 	const timer = setInterval(update, 500); // of the seconds until the next try
 	/** @type {Notice | null} */
@@ -66,35 +59,32 @@ export function connectionNotice(room) {
 
 	function update() {
 		told = tell(room, deeds);
+		hide(button, !told?.label);
 		element.hidden = told === null;
 		say(text, told?.text ?? "");
+		say(when, told?.when ?? "");
 		say(button, told?.label ?? "");
-		button.hidden = !told?.label;
 	}
 	return { element, update, close: () => clearInterval(timer) };
 }
 
-/** @param {Room} room @param {{follow: () => void, reopen: () => void}} deeds @returns {Notice | null} */
-function tell({ client, place, isLost, isInCall, moved }, { follow, reopen }) {
+/** @param {Room} room @param {Record<"follow" | "reopen", () => void>} deeds @returns {Notice | null} */
+function tell({ client, place, isLost, isOnline, isInCall, moved }, { follow, reopen }) {
 	if (client.state === "reconnecting") {
 		const wait = client.retryAt ? client.retryAt - Date.now() : 0;
-		const when = wait > 1000 ? ` Next try in ${duration(wait)}.` : "";
 		const more = isInCall ? " The call goes on." : "";
-		const text = `Reconnecting: the server can't be reached.${more}${when}`;
-		return wait > 1000 ? { text, label: "Try now", act: () => client.retryNow() } : { text };
+		const text = `Reconnecting: the server can't be reached.${more}`;
+		if (wait < 1000) return { text };
+		return { text, when: ` Next try in ${duration(wait)}.`, label: "Try now", act: () => client.retryNow() };
 	}
+	if (moved && (isLost || isOnline))
+		return { text: `${moved.by} has opened “${moved.name}” again.`, label: "Go there", act: follow };
 	if (!isLost) return null;
-	if (moved) return { text: `${moved.by} has opened “${moved.name}” again.`, label: "Go there", act: follow };
 	const text = `The server was restarted and does not know “${place?.name}” any more.`;
 	return { text, label: "Open it again, with a new link", act: reopen };
 }
 
-/**
- * The screen while something is awaited.
- *
- * @param {string} words
- * @param {Room} [room] whose connection it is about
- */
+/** The screen while something is awaited. @param {string} words @param {Room} [room] whose connection it is about */
 export function waiting(words, room) {
 	const notice = room && connectionNotice(room);
 	notice?.update();

@@ -4,8 +4,7 @@
  * `Ledger` knows what both sides have counted, and what is to be said again; `Pace` how fast one may speak;
  * `PeerShare` holds one connection after another, and what is known of group and call. Nothing here knows of
  * WebRTC or of a page's looks. How to use it: docs/web-module.md. What it speaks: docs/protocol.md, docs/sessions.md.
- *
- * @import {Call, EndedRing, Events, Group, Media, Member, Participant, Ring, Saved, State, Target} from "./types"
+ * @import {Ask, Call, EndedRing, Events, Group, Media, Member, Pair, Participant, Ring, Said, Saved, State, Target, Timer} from "./types"
  */
 
 const MAX_UNCONFIRMED = 256; // as much as the server keeps in the other direction
@@ -16,7 +15,7 @@ const PATIENCE = 10_000; // ms for a connection to open, and for a pong
 const IMPATIENCE = 3_000; // the same where there is a reason to doubt the connection
 const FIRST_WAIT = 500; // ms, a bound that doubles
 const LONGEST_WAIT = 30_000;
-const RECENT_RINGS = 20; // as many as the server remembers
+const RECENT_RINGS = 500; // of a whole group; the server remembers less
 const HELLO = "hello"; // its requestId; those of asks are numbers
 const AGAIN = 4000; // a close code that means: away, not gone
 
@@ -44,7 +43,7 @@ class Ledger {
 	received = 0;
 	#acknowledged = 0;
 	#confirmed = 0; // messages of ours that have arrived, from the session's beginning
-	/** @type {{text: string}[]} */
+	/** @type {Said[]} */
 	#unconfirmed = [];
 	#written = 0; // of those, on the connection of the moment
 
@@ -69,12 +68,12 @@ class Ledger {
 		return this.#unconfirmed[this.#written++].text;
 	}
 
-	/** @param {{text: string}} said */
+	/** @param {Said} said */
 	isUnconfirmed(said) {
 		return this.#unconfirmed.includes(said);
 	}
 
-	/** This one has arrived, and with it all before. @param {{text: string}} said */
+	/** This one has arrived, and with it all before. @param {Said} said */
 	confirm(said) {
 		this.#forget(this.#unconfirmed.indexOf(said) + 1);
 	}
@@ -135,7 +134,7 @@ const mapBy = (items, key) => new Map(items.map((item) => [key(item), item]));
 /** What of `others` is not in `map`. @template T @param {Map<string, T>} map @param {Map<string, T>} [others] */
 const missing = (map, others = new Map()) => [...others].flatMap(([key, item]) => (map.has(key) ? [] : item));
 
-/** @param {{from: string, to: string}} ring @returns {(other: {from: string, to: string}) => boolean} */
+/** @param {Pair} ring @returns {(other: Pair) => boolean} */
 const isLike = (ring) => (other) => ring.from === other.from && ring.to === other.to;
 
 /** @returns {Call} */
@@ -164,9 +163,9 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	#ledger = new Ledger();
 	/** @type {{sessionId: string, resumeToken: string} | null} */
 	#session = null;
-	/** @type {{groupId?: string, groupName?: string, username?: string}} of the group, also while it is not known yet */
+	/** @type {Partial<Saved>} of the group, also while it is not known yet */
 	#remembered = {};
-	/** @type {Map<string, {said: {text: string}, resolve: (answer: any) => void, reject: (why: Error) => void}>} */
+	/** @type {Map<string, Ask>} */
 	#asks = new Map();
 	#asked = 0;
 	#media = { audio: false, video: false, screen: false }; // one's own, as the call was joined with
@@ -180,7 +179,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	#clockOffset = -Infinity; // ms by which the server's clock is ahead
 	#heartbeat = 30_000; // ms between the server's own pings, which no page gets to see
 	#willChange = false;
-	/** @type {Record<string, ReturnType<typeof setTimeout>>} */
+	#isGoing = false; // the page: then it is hidden as well, but not in the background
+	/** @type {Record<string, Timer>} */
 	#timers = {};
 	#living = new AbortController();
 
@@ -213,7 +213,9 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		if (this.#socket || this.#state !== "connecting") return;
 		const { signal } = this.#living;
 		for (const news of ["online", "offline"]) addEventListener(news, () => this.#doubt(), { signal });
-		document.addEventListener("visibilitychange", () => this.#showVisibility(), { signal });
+		for (const way of ["pagehide", "pageshow"])
+			addEventListener(way, ({ type }) => (this.#isGoing = type === "pagehide"), { signal });
+		document.addEventListener("visibilitychange", () => this.#isGoing || this.#showVisibility(), { signal });
 		this.#connect();
 	}
 
@@ -454,7 +456,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		else ask.resolve(answer);
 	}
 
-	/** Reject what is waited for. @param {Error} why @param {(said: {text: string}) => boolean} [isConcerned] */
+	/** Reject what is waited for. @param {Error} why @param {(said: Said) => boolean} [isConcerned] */
 	#fail(why, isConcerned = () => true) {
 		for (const [requestId, { said, reject }] of [...this.#asks]) {
 			if (isConcerned(said) && this.#asks.delete(requestId)) reject(why);

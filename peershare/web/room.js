@@ -6,18 +6,17 @@ import { Mesh } from "./mesh.js";
 import { sentence } from "./notice.js";
 import { PeerShare, Refused } from "./peershare.js";
 
-/** @import {Devices, EndedRing, Media, Member, Peer, Place, RoomEvents, SavedStay, Target} from "./types" */
+/** @import {Devices, EndedRing, Media, Member, Peer, Place, RoomEvents, SavedStay, Target, Timer} from "./types" */
 
 const stays = kept("sessionStorage", "peershare.session");
 // In ms: where the group was opened again is told so often, and for so long, since some notice late.
 const TELL_EVERY = 2_000;
 const TELL_FOR = 120_000;
+const TOGETHER = 1_000; // rings that end within this time were one
 
 /**
  * What this page was in before it was loaded again, if that was this group.
- *
- * @param {string} groupId
- * @returns {SavedStay | null}
+ * @param {string} groupId @returns {SavedStay | null}
  */
 export function savedStay(groupId) {
 	const saved = stays.get();
@@ -40,7 +39,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 	#former = null;
 	/** To which group each peer says that it has moved. @type {Map<string, string>} */
 	#where = new Map();
-	/** @type {ReturnType<typeof setInterval> | undefined} */
+	/** @type {Timer | undefined} */
 	#telling;
 	/** Who they are, also when they are gone. @type {Map<string, string>} */
 	#names = new Map();
@@ -50,15 +49,14 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 	/** @type {RTCIceServer[] | null} */
 	#iceServers = null;
 	#said = ""; // what the others were told of our devices
+	/** @type {string[]} */
+	#unanswered = []; // rings of ours that are still to be told of
 	#faults = ""; // what is wrong with them, as it was told
 	#wasInCall;
 	/** @type {Promise<void> | null} */
 	#joining = null;
 
-	/**
-	 * @param {Devices} devices
-	 * @param {SavedStay | null} saved
-	 */
+	/** @param {Devices} devices @param {SavedStay | null} saved */
 	constructor(devices, saved = null) {
 		super();
 		this.devices = devices;
@@ -182,11 +180,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		this.#changed();
 	}
 
-	/**
-	 * Ring one member, or all; it begins the call if need be.
-	 *
-	 * @param {string} [userId]
-	 */
+	/** Ring one member, or all; it begins the call if need be. @param {string} [userId] */
 	async ring(userId) {
 		if (!this.client.inCall) await this.joinCall();
 		// Who rang us in the same moment is in the call already, and all is well.
@@ -259,12 +253,15 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		this.#changed();
 	}
 
-	/** Of two places, all meet where the ID is less. @param {Place & {by: string}} where */
+	/**
+	 * Of two places, all meet where the ID is less. It is only offered: a peer may name any group, even
+	 * one of strangers.
+	 * @param {Place & {by: string}} where
+	 */
 	#hearWhere(where) {
 		if (where.id >= (this.moved?.id ?? this.group?.id ?? "~")) return;
 		this.moved = where;
 		this.#note(`${where.by} has opened the group again.`);
-		if (this.group) this.follow().catch((error) => this.#note(sentence(error), "bad"));
 	}
 
 	// --- what our devices give ---
@@ -309,6 +306,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 			this.#username ||= group.me.username;
 			for (const { id, username } of group.members.values()) this.#names.set(id, username);
 			for (const { userId, ...media } of this.client.call.participants.values()) this.#media.set(userId, media);
+			if (this.isOnline && !this.#former) this.moved = null; // it was not lost, or it is long ago
 			if (this.#wasInCall) this.joinCall().catch((error) => this.#note(sentence(error), "bad"));
 			this.#wasInCall = false;
 			this.#save();
@@ -318,23 +316,23 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 
 	/**
 	 * The session is lost. If it was we who were away for too long, the group is still there; if it was the server, not.
-	 *
-	 * @param {string} [id]
-	 * @param {string} [name]
+	 * @param {string} [id] @param {string} [name]
 	 */
 	async #comeBack(id, name) {
-		const wasInCall = this.#wasInCall || this.mesh !== null;
-		this.#wasInCall = false;
+		const wasInCall = this.mesh !== null;
 		stays.set(null);
 		if (!id || !name) return;
+		const wasHere = this.place !== null;
 		this.place = { id, name };
+		if (!wasHere) return this.#over("", true); // another page was, long ago: no camera is on before it is seen
 		try {
 			await this.enter(id, this.#username);
 			if (wasInCall) await this.joinCall();
 		} catch (error) {
 			if (this.client.state === "closed") return;
-			if (!this.group) this.isLost = true;
-			if (!(error instanceof Refused && error.code === "GROUP_NOT_FOUND")) this.#note(sentence(error), "bad");
+			if (this.group) return this.#note(sentence(error), "bad"); // in it, but not in its call
+			this.isLost = error instanceof Refused && error.code === "GROUP_NOT_FOUND";
+			if (!this.isLost) return this.#over(sentence(error), true);
 			this.#changed();
 		}
 	}
@@ -347,7 +345,12 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 			code === 4506
 				? "This group is open in another window, which has taken over."
 				: `The server has ended this: ${reason || code}.`;
-		this.dispatchEvent(new CustomEvent("over", { detail: { text } }));
+		this.#over(text, false);
+	}
+
+	/** @param {string} text @param {boolean} again */
+	#over(text, again) {
+		this.dispatchEvent(new CustomEvent("over", { detail: { text, again } }));
 	}
 
 	/** @param {Member} member @param {string} what */
@@ -359,14 +362,21 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 	#tellRing({ from, to, outcome }) {
 		const { userId } = this.client;
 		if (from === userId && outcome === "declined") this.#note(`${this.nameOf(to)} declined.`);
-		if (from === userId && outcome === "missed") this.#note(`${this.nameOf(to)} did not answer.`);
+		if (from === userId && outcome === "missed" && this.#unanswered.push(to) === 1)
+			setTimeout(() => this.#tellUnanswered(), TOGETHER);
 		if (to === userId && (outcome === "missed" || outcome === "cancelled"))
 			this.#note(`You missed a call from ${this.nameOf(from)}.`);
 	}
 
+	/** All of one ring to everyone in one sentence. */
+	#tellUnanswered() {
+		const ids = this.#unanswered.splice(0);
+		this.#note(`${ids.length === 1 ? this.nameOf(ids[0]) : ids.length} did not answer.`);
+	}
+
 	#save() {
 		const session = this.client.save();
-		if (session) stays.set({ session, inCall: this.mesh !== null });
+		if (session) stays.set({ session, inCall: this.#wasInCall || !!this.#joining || this.isInCall });
 	}
 
 	/**

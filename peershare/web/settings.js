@@ -1,6 +1,6 @@
 // Which camera, microphone and speaker; how loud the microphone is; and the keys.
 
-import { fill, h, icon, kept } from "./dom.js";
+import { byId, fill, h, icon, iconButton, kept } from "./dom.js";
 import { LevelMeter, canChooseSpeaker } from "./media.js";
 
 /** @import {Devices} from "./types" */
@@ -13,18 +13,10 @@ const WHAT = /** @type {const} */ ([
 
 /**
  * A choice of devices, and a meter that shows that the microphone works.
- *
- * @param {Devices} devices
- * @param {string} [hint] what one can do all the same, where something is wrong
+ * @param {Devices} devices @param {string} [hint] what one can do all the same, where something is wrong
  */
 export function devicePickers(devices, hint) {
-	const bar = h("div", {
-		class: "meter",
-		role: "meter",
-		"aria-label": "How loud your microphone is",
-		"aria-valuemin": "0",
-		"aria-valuemax": "100",
-	});
+	const bar = h("div", { class: "meter", role: "meter", "aria-label": "How loud your microphone is" }); // 0 to 100
 	const meter = new LevelMeter((level) => {
 		bar.style.setProperty("--level", level.toFixed(2));
 		bar.setAttribute("aria-valuenow", String(Math.round(level * 100)));
@@ -44,6 +36,7 @@ export function devicePickers(devices, hint) {
 
 	function update() {
 		for (const picker of pickers) picker.update();
+		bar.hidden = !devices.audio; // outside of a call it would look broken
 		meter.listen(devices.choice.muted ? null : devices.audio);
 		const sentences = devices.wrong.map((sentence) => (hint ? `${sentence} ${hint}` : sentence));
 		if (sentences.join() === faults.dataset.said) return;
@@ -63,9 +56,7 @@ export function devicePickers(devices, hint) {
 }
 
 /**
- * @param {HTMLSelectElement} select
- * @param {Devices} devices
- * @param {"microphone" | "speaker" | "camera"} what
+ * @param {HTMLSelectElement} select @param {Devices} devices @param {"microphone" | "speaker" | "camera"} what
  * @param {MediaDeviceKind} kind
  */
 function offer(select, devices, what, kind) {
@@ -82,7 +73,8 @@ function offer(select, devices, what, kind) {
 	select.disabled = found.length === 0;
 }
 
-export const KEYS = /** @type {const} */ ([
+/** The keys, in the order of their buttons in the bar of a call. */
+export const KEYS = [
 	["m", "Mute or unmute"],
 	["v", "Camera on or off"],
 	["s", "Share your screen, or stop"],
@@ -90,19 +82,18 @@ export const KEYS = /** @type {const} */ ([
 	["i", "Picture in picture"],
 	["f", "Full screen"],
 	["?", "These keys"],
-]);
+];
 
 const keysKept = kept("localStorage", "peershare.keys");
 
 /** Whether single keys do something: not everybody can keep from touching them (WCAG 2.1.4). */
 export const keysAreOn = () => keysKept.get() !== false;
 
-/**
- * The settings in a window of their own.
- *
- * @param {Devices} devices
- */
-export function showSettings(devices) {
+/** @param {Devices} devices */
+export const settingsButton = (devices) => iconButton("settings", "Settings", { onclick: () => showSettings(devices) });
+
+/** The settings in a window of their own. @param {Devices} devices */
+function showSettings(devices) {
 	const pickers = devicePickers(devices);
 	const keys = h("input", {
 		type: "checkbox",
@@ -120,11 +111,14 @@ export function showSettings(devices) {
 		h("dl", { class: "keys" }, ...rows),
 		h("p", { class: "check" }, keys, h("label", { htmlFor: "keys" }, "Use these keys during a call")),
 	);
+	const announcer = byId("announcer");
 	dialog.addEventListener("close", () => {
+		document.body.append(announcer);
 		pickers.close();
 		dialog.remove();
 	});
 	document.body.append(dialog);
+	dialog.append(announcer); // outside of a dialog, nothing is heard
 	dialog.showModal();
 }
 

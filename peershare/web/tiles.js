@@ -1,6 +1,6 @@
 // The pictures of a call: what one shows, and where each has its place.
 
-import { avatar, h, icon, draw, say } from "./dom.js";
+import { avatar, h, icon, draw, say, set } from "./dom.js";
 
 /** @import {Quality, Rect, TileActions, View} from "./types" */
 
@@ -11,11 +11,7 @@ const TALLEST = { wide: 1, tall: 9 / 16 };
 
 /**
  * Places for so many tiles, each as large as can be, in a window of this size.
- *
- * @param {number} count
- * @param {number} width
- * @param {number} height
- * @returns {Rect[]}
+ * @param {number} count @param {number} width @param {number} height @returns {Rect[]}
  */
 export function grid(count, width, height) {
 	const tallest = width > height ? TALLEST.wide : TALLEST.tall;
@@ -49,12 +45,7 @@ function fit(width, height, tallest) {
 
 /**
  * One large, the others in a strip beside it, or below where the window is tall.
- *
- * @param {number} count
- * @param {number} large which one
- * @param {number} width
- * @param {number} height
- * @returns {Rect[]}
+ * @param {number} count @param {number} large which one @param {number} width @param {number} height @returns {Rect[]}
  */
 export function spotlight(count, large, width, height) {
 	const others = count - 1;
@@ -79,10 +70,7 @@ export function spotlight(count, large, width, height) {
 
 /**
  * For two: the other fills the window, oneself (the first) is in its corner.
- *
- * @param {number} width
- * @param {number} height
- * @returns {Rect[]}
+ * @param {number} width @param {number} height @returns {Rect[]}
  */
 export function pair(width, height) {
 	const w = Math.max(92, Math.min(260, width * 0.22));
@@ -105,7 +93,7 @@ const LEVELS = { good: "Good connection", fair: "Fair connection", poor: "Poor c
 
 /** One participant's picture. `pin` is called to make it large, `retry` to connect anew. */
 export class Tile {
-	#video = h("video", { autoplay: true, playsInline: true });
+	video = h("video", { autoplay: true, playsInline: true });
 	#name = h("span", { class: "name" });
 	#mute = h("span", { class: "muted" }, icon("mic-off"), h("span", { class: "unseen" }, "muted"));
 	#state = h("p", { class: "state" });
@@ -121,10 +109,7 @@ export class Tile {
 	#pin;
 	#blocked;
 
-	/**
-	 * @param {View} view
-	 * @param {TileActions} actions
-	 */
+	/** @param {View} view @param {TileActions} actions */
 	constructor(view, { pin, retry, route, blocked }) {
 		this.#retry = h("button", { type: "button", class: "secondary small", onclick: () => retry(view.id) }, "Try again");
 		this.#pin = h(
@@ -134,13 +119,13 @@ export class Tile {
 			h("span", { class: "unseen" }, `Make ${view.name} large`),
 		);
 		this.#blocked = blocked;
-		this.#video.muted = view.isMe;
-		this.route = () => view.isMe || route(this.#video);
+		this.video.muted = view.isMe;
+		this.route = () => view.isMe || route(this.video);
 		this.element = h(
 			"figure",
 			{ class: "tile", "aria-label": view.name },
-			this.#video,
-			h("div", { class: "face" }, avatar(view.name)),
+			this.video,
+			h("div", { class: "face" }, avatar(view.face ?? view.name)),
 			h("div", { class: "middle" }, this.#state, this.#retry),
 			h("figcaption", {}, this.#mute, this.#name),
 			this.#quality,
@@ -150,15 +135,11 @@ export class Tile {
 		this.element.addEventListener("dblclick", () => pin(view.id));
 	}
 
-	get video() {
-		return this.#video;
-	}
-
 	/** @param {View} view */
 	update(view) {
 		const { element } = this;
-		if (this.#video.srcObject !== view.stream) this.#play(view.stream);
-		this.#video.classList.toggle("mirrored", view.isMe && !view.screen);
+		if (this.video.srcObject !== view.stream) this.#play(view.stream);
+		this.video.classList.toggle("mirrored", view.isMe && !view.screen);
 		const { screen, speaking, isMe, audio } = view;
 		for (const [name, is] of Object.entries({ screen, speaking, dark: !view.video, me: isMe }))
 			element.classList.toggle(name, is);
@@ -175,9 +156,9 @@ export class Tile {
 
 	/** @param {MediaStream | null} stream */
 	#play(stream) {
-		this.#video.srcObject = stream;
+		this.video.srcObject = stream;
 		this.route();
-		if (stream) this.#video.play().catch((error) => error.name === "NotAllowedError" && this.#blocked());
+		if (stream) this.video.play().catch((error) => error.name === "NotAllowedError" && this.#blocked());
 	}
 
 	/** @param {Rect} rect @param {boolean} isPinned */
@@ -196,12 +177,14 @@ export class Tile {
 		this.element.dataset.quality = quality.level;
 		const words = inWords(quality);
 		say(this.#words, words);
-		this.#quality.setAttribute("aria-label", words);
+		// Its name does not change each second; where there is no room for the words, they are a tooltip.
+		const title = this.element.classList.contains("small") ? words : "";
+		set(this.#quality, { "aria-label": LEVELS[quality.level], title });
 	}
 }
 
 /** @param {Quality} quality */
-export function inWords({ level, roundTrip, loss, bitrate, resolution }) {
+function inWords({ level, roundTrip, loss, bitrate, resolution }) {
 	if (level === "unknown") return LEVELS[level];
 	const figures = [`${Math.round(roundTrip * 1000)} ms there and back`, `${(loss * 100).toFixed(1)} % lost`];
 	const received = [`${(bitrate / 1e6).toFixed(1)} Mbit/s`, resolution].filter(Boolean);

@@ -6,6 +6,7 @@ import type { Mesh, Peer } from "./mesh.js";
 import type { PeerShare } from "./peershare.js";
 import type { Room } from "./room.js";
 
+export type Timer = ReturnType<typeof setTimeout>;
 export type { Devices, Mesh, Peer, PeerShare, Room };
 
 // --- peershare.js: what docs/protocol.md has on the wire ---
@@ -14,9 +15,10 @@ export type State = "connecting" | "online" | "reconnecting" | "closed";
 export type Media = { audio: boolean; video: boolean; screen: boolean };
 export type Participant = Media & { userId: string };
 /** `until` in ms since 1970, by the server's clock, as all times here. */
-export type Ring = { from: string; to: string; until: number };
+export type Ring = Pair & { until: number };
+export type Pair = { from: string; to: string };
 export type Outcome = "accepted" | "declined" | "missed" | "cancelled";
-export type EndedRing = { from: string; to: string; outcome: Outcome; endedAt: number };
+export type EndedRing = Pair & { outcome: Outcome; endedAt: number };
 
 export type Member = {
 	id: string;
@@ -42,6 +44,10 @@ export type Saved = {
 	groupName?: string;
 	username?: string;
 };
+
+/** A message of ours, as it was or will be written, and one that has an answer. */
+export type Said = { text: string };
+export type Ask = { said: Said; resolve: (answer: any) => void; reject: (why: Error) => void };
 
 export type Events = {
 	change: {};
@@ -73,7 +79,9 @@ export type Target<M> = {
 // --- mesh.js ---
 
 export type Kind = "audio" | "video";
-export type Tracks = { audio: MediaStreamTrack | null; video: MediaStreamTrack | null };
+export type Track = MediaStreamTrack | null;
+export type Tracks = { audio: Track; video: Track };
+export type PeerState = "connecting" | "connected" | "reconnecting" | "failed";
 
 /** Between the connections of two pages; docs/web-client.md, "How it is built". */
 export type Signal = {
@@ -105,15 +113,25 @@ export type MeshEvents = {
 export type Choice = { camera: string; microphone: string; speaker: string; muted: boolean; cameraOff: boolean };
 export type Place = { id: string; name: string };
 export type SavedStay = { session: Saved; inCall: boolean };
-/** `note`: to be told once; `quiet`, where it can be seen as well. `over`: the stay has ended, and not by us. */
+/** `note`: to be told once; `quiet`, where it can be seen as well. `over`: the stay has ended, and not by us; `again`, where one may try anew. */
 export type RoomEvents = {
 	change: {};
 	/** Only how the peers are has changed. */
 	stats: {};
 	note: { text: string; kind: "" | "bad" | "quiet" };
-	over: { text: string };
+	over: { text: string; again: boolean };
 };
-export type Notice = { text: string; label?: string; act?: () => void };
+/** `when`: what changes each second. */
+export type Notice = { text: string; when?: string; label?: string; act?: () => void };
+
+// --- dom.js ---
+
+export type Child = Node | string | null | undefined | false;
+export type Properties = Record<string, unknown>;
+/** An element of a list, and how it is brought up to date. */
+export type Row<T> = { element: HTMLElement; update: (item: T) => void };
+
+// --- the screens ---
 
 /** What `app.js` shows. `focus` has the focus first. */
 export type Screen = { element: HTMLElement; focus?: HTMLElement; update?: () => void; close?: () => void };
@@ -122,10 +140,12 @@ export type Screen = { element: HTMLElement; focus?: HTMLElement; update?: () =>
 export type View = Media & {
 	id: string;
 	name: string;
+	/** Whose avatar it has, if it is not the name's. */
+	face?: string;
 	isMe: boolean;
 	stream: MediaStream | null;
 	speaking: boolean;
-	state: "connecting" | "connected" | "reconnecting" | "failed" | "ringing";
+	state: PeerState | "ringing";
 	quality: Quality | null;
 };
 export type Rect = { x: number; y: number; width: number; height: number };
@@ -138,18 +158,23 @@ export type TileActions = {
 	blocked: () => void;
 };
 
-export type LobbyOptions = {
-	devices: Devices;
-	/** The group's name. */
+export type CallActions = { leaveCall: () => void; togglePanel: () => void; pip: () => Promise<void> };
+
+/** The group that one is about to enter. */
+export type Door = {
+	/** Its name. */
 	title: string;
 	/** Who is there. */
 	about: string;
-	/** One's own. */
-	name: string;
-	/** Whether the group is only to be made. */
+	/** Whether it is only to be made. */
 	isNew: boolean;
 	/** Whether a call runs in it. */
 	hasCall: boolean;
+};
+export type LobbyOptions = Door & {
+	devices: Devices;
+	/** One's own. */
+	name: string;
 	/** Fails with a sentence. */
 	join: (name: string, options: { call: boolean }) => Promise<void>;
 };
