@@ -56,7 +56,10 @@ def test(session: nox.Session) -> None:
     install_node_modules(session)
     session.env["COVERAGE_FILE"] = str(Path(session.create_tmp()) / "coverage")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", "-n", "3", "--dist", "worksteal", *session.posargs)
+    # The web client is the same for every Python, and its browsers take minutes: it is tested with the first one.
+    besides = [] if session.python == PYTHONS[0] else ["--ignore=tests/test_web_client.py"]
+    options = ["-n", "3", "--dist", "loadgroup", *besides]
+    session.run("coverage", "run", "-m", "pytest", *options, *session.posargs)
     session.run("coverage", "combine", "-q")
     # Some tests alone cover little, and that is no failure.
     session.run("coverage", "report", *(["--fail-under=0"] if session.posargs else []))

@@ -14,7 +14,8 @@ from tests.chaos import BadNetwork
 from tests.people import Person
 from tests.support import ServerProcess, running
 
-pytestmark = pytest.mark.timeout(240)
+# A call of four takes all of two cores: with two of them at once, pictures would stand still.
+pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("calls")]
 expect.set_options(timeout=30_000)
 
 Invite = Callable[..., Person]
