@@ -56,7 +56,7 @@ def test(session: nox.Session) -> None:
     install_node_modules(session)
     session.env["COVERAGE_FILE"] = str(Path(session.create_tmp()) / "coverage")
     session.run("coverage", "erase")
-    # The web client is the same for every Python, and its browsers take minutes: it is tested with the first one.
+    # The web client is the same for every Python, and its browsers take minutes: the first one tests it.
     besides = [] if session.python == PYTHONS[0] else ["--ignore=tests/test_web_client.py"]
     options = ["-n", "3", "--dist", "loadgroup", *besides]
     session.run("coverage", "run", "-m", "pytest", *options, *session.posargs)
