@@ -14,8 +14,9 @@ from tests.chaos import BadNetwork
 from tests.people import Person
 from tests.support import ServerProcess, running
 
+pytestmark = pytest.mark.timeout(240)
 # A call of four takes all of two cores: with two of them at once, pictures would stand still.
-pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("calls")]
+crowded = pytest.mark.xdist_group("crowded")
 expect.set_options(timeout=30_000)
 
 Invite = Callable[..., Person]
@@ -163,6 +164,7 @@ def test_who_is_refused_may_try_again(invite, tmp_path):
 # --- the call ------------------------------------------------------------------------------------
 
 
+@crowded
 def test_two_then_four_in_a_call(invite):
     """Each sees and hears each other, two at first, then four."""
     people = [invite(name) for name in ("Ann", "Bob", "Cleo", "Dev")]
@@ -380,6 +382,7 @@ def test_on_a_phone_people_cover_the_pictures(invite):
     assert pin.evaluate(takes_focus)
 
 
+@crowded
 def test_the_call_is_full(invite, chromium, tmp_path):
     """Who comes when the call is full hears so, sees who is in it, and may join when somebody has left."""
     with running(tmp_path, ICE_SERVERS="", MAX_CALL_SIZE=2) as server:
@@ -471,6 +474,7 @@ def test_ring_and_no_answer(invite, tmp_path):
         expect(bob.page.get_by_text("Missed call from Ann")).to_be_visible()
 
 
+@crowded
 def test_ring_everyone(invite):
     """All who are not in the call are rung at once. Who accepts has one tile at any time."""
     ann, bob, cleo = (invite(name) for name in ("Ann", "Bob", "Cleo"))
@@ -574,6 +578,7 @@ def test_the_server_is_restarted_under_a_call(invite, tmp_path):
         assert bob.page.url == ann.page.url != link
 
 
+@crowded
 def test_all_meet_where_the_group_is_opened_again(invite, tmp_path):
     """Who finds the server again late hears it too; where two open it at once, all are led to one group."""
     with ExitStack() as stack:
@@ -656,6 +661,7 @@ def test_who_was_away_for_too_long_comes_back_to_the_group(invite, tmp_path):
         bob.sees("Ann")
 
 
+@crowded
 def test_who_is_refused_when_coming_back(invite, tmp_path):
     """Who was away for too long, and whose place somebody else has now, hears that, and may try again."""
     settings = {"SESSION_GRACE": 1, "MAX_GROUP_SIZE": 2}
