@@ -14,7 +14,6 @@ nox.options.sessions = ["lint", "types", "web", "floors", "test"]
 PROJECT = nox.project.load_toml("pyproject.toml")
 # The oldest that is supported, and the first with the other set of quart and quart-trio.
 SUPPORTED = ("3.11", "3.13")
-CALLS = "tests/test_web_client.py"
 PYENV = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
 
 
@@ -60,10 +59,10 @@ def test(session: nox.Session) -> None:
     pytest = ["coverage", "run", "-m", "pytest", *session.posargs]
     # Some tests alone may all be of one kind: then there is none of the other (pytest's exit code 5).
     codes = [0, 5] if session.posargs else [0]
-    session.run(*pytest, "-n", "3", "--dist", "worksteal", f"--ignore={CALLS}", success_codes=codes)
+    session.run(*pytest, "-n", "3", "--dist", "worksteal", "-m", "not calls", success_codes=codes)
     if session.python == PYTHONS[0]:
         # Calls in browsers have the machine for themselves. The page is the same for every Python.
-        session.run(*pytest, "-n", "2", "--dist", "loadgroup", CALLS, success_codes=codes)
+        session.run(*pytest, "-n", "2", "--dist", "loadgroup", "-m", "calls", success_codes=codes)
     session.run("coverage", "combine", "-q")
     # Some tests alone cover little, and that is no failure.
     session.run("coverage", "report", *(["--fail-under=0"] if session.posargs else []))

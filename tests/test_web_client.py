@@ -14,7 +14,7 @@ from tests.chaos import BadNetwork
 from tests.people import Person
 from tests.support import ServerProcess, running
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.calls]
 # A call of four takes all of two cores: with two of them at once, pictures would stand still.
 crowded = pytest.mark.xdist_group("crowded")
 expect.set_options(timeout=30_000)
