@@ -49,8 +49,10 @@ from peershare.wire.validation import RULES, Exactly, Inner, OneOf, Rule, Text, 
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = (
-    ROOT / "README.md",
-    *(ROOT / "docs" / name for name in ("protocol.md", "sessions.md", "peerjs.md", "metrics.md")),
+    *(
+        ROOT / "docs" / name
+        for name in ("settings.md", "protocol.md", "sessions.md", "peerjs.md", "metrics.md")
+    ),
 )
 DASHBOARD = ROOT / "docs" / "grafana-dashboard.json"
 DIALOGUES = (ROOT / "docs" / "dialogues.txt").read_text("utf-8")
