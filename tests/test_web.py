@@ -3,12 +3,20 @@
 import http.client
 import json
 import re
+import shutil
+import subprocess
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
+import peershare
+from tests.browser import launcher, node_module
 from tests.doors.test_web_rest import HTML, code_of, drawn
-from tests.support import RawClient, running
+from tests.support import RawClient, need, running
+
+SOURCES = Path(peershare.__file__).parent / "web"
+SAME_PROGRAM = Path(__file__).parent / "pages" / "same_program.cjs"
 
 
 def ask(port, path, method="GET", **headers):
@@ -41,6 +49,48 @@ def test_all_that_the_page_names_is_there(server):
     page = ask(server.port, "/", Accept=HTML).body.decode()
     for address in re.findall(r'(?:src|href)="([^"]+)"', page):
         assert ask(server.port, address).status == 200, address
+
+
+def served(port, pattern="*"):
+    """The files of the page, each with its source, and as it is served; types.d.ts is for TypeScript."""
+    sources = [file for file in SOURCES.rglob(pattern) if file.is_file() and file.name != "types.d.ts"]
+    return {file: ask(port, f"/web/{file.relative_to(SOURCES)}").body for file in sources}
+
+
+def test_it_is_light(server):
+    """All files of the page together stay within 150 kB as they are served, uncompressed."""
+    assert sum(map(len, served(server.port).values())) <= 150_000
+
+
+def test_what_is_read_is_what_runs(server, tmp_path):
+    """Comments and indentation are not served, all else is: TypeScript reads the same on the same lines."""
+    node = shutil.which("node")
+    need(node, "node")
+    pairs = []
+    for source, body in served(server.port, "*.js").items():
+        (tmp_path / source.name).write_bytes(body)
+        pairs += [source, tmp_path / source.name]
+    assert pairs
+    typescript = node_module("typescript/lib/typescript.js")
+    found = subprocess.run(
+        [node, SAME_PROGRAM, typescript, *pairs], capture_output=True, text=True, check=False
+    )
+    assert (found.returncode, found.stdout) == (0, "")
+
+
+def test_the_style_that_is_read_is_the_one_that_applies(server):
+    """A browser reads the same rules out of the served sheet."""
+    [(source, body)] = served(server.port, "*.css").items()
+    rules = """(text) => {
+      const sheet = new CSSStyleSheet();
+      sheet.replaceSync(text);
+      return [...sheet.cssRules].map((rule) => rule.cssText);
+    }"""
+    with launcher() as launch:
+        page = launch().browser.new_page()
+        read, applies = (page.evaluate(rules, text.decode()) for text in (source.read_bytes(), body))
+    assert read == applies
+    assert len(body) < source.stat().st_size
 
 
 def test_a_copy_that_is_good(server):

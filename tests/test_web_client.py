@@ -3,12 +3,10 @@
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
 
-import peershare
 from tests.browser import ALWAYS_ALLOWED, AUTOPLAY, FAKE_DEVICES, Chromium, launcher, node_module
 from tests.chaos import BadNetwork
 from tests.people import Person
@@ -926,12 +924,3 @@ def test_no_screen_is_wider_than_a_small_phone(invite):
 
 def fits(person: Person) -> None:
     assert person.page.evaluate("document.documentElement.scrollWidth") <= 320
-
-
-def test_it_is_light():
-    """All files of the page together stay within 150 kB, uncompressed."""
-    folder = Path(peershare.__file__).parent / "web"
-    files = [
-        file for file in folder.rglob("*") if file.is_file() and file.name != "types.d.ts"
-    ]  # for TypeScript
-    assert sum(file.stat().st_size for file in files) <= 150_000

@@ -33,6 +33,10 @@ _KINDS = {
 _OURS = files("peershare") / "web"
 _FILES = "/web/"
 _PAGE = "index.html"
+# Comments on lines of their own, and indentation: a quarter of the scripts, and nothing to a browser. Line
+# breaks stay, so that a stack trace names the lines that a developer has. Why no library: docs/web-client.md.
+_FOR_READERS = re.compile(rb"^[ \t]*(?://.*|/\*(?:[^*]|\*(?!/))*\*/[ \t]*$)?", re.MULTILINE)
+_STRIPPED = ("css", "js")
 # Below these, a path that leads nowhere is a mistake of a program, and not of somebody with a browser.
 _NO_PAGES = (_FILES, "/api/", "/metrics/", "/ws/")
 
@@ -74,11 +78,14 @@ def add_web(app: QuartTrio, rules: WebRules, folder: Traversable = _OURS) -> Non
 def _read(folder: Traversable, path: str = "") -> Iterator[tuple[str, _File]]:
     """The files of the folder and those below it, by their paths."""
     for entry in folder.iterdir():
-        kind = _KINDS.get(entry.name.rpartition(".")[2])
+        extension = entry.name.rpartition(".")[2]
+        kind = _KINDS.get(extension)
         if entry.is_dir():
             yield from _read(entry, f"{path}{entry.name}/")
         elif kind is not None:
             content = entry.read_bytes()
+            if extension in _STRIPPED:
+                content = _FOR_READERS.sub(lambda found: b"\n" * found[0].count(b"\n"), content)
             yield path + entry.name, _File(content, kind, hashlib.sha256(content).hexdigest()[:32])
 
 
