@@ -113,11 +113,14 @@ def _renew_certificate(server: Server) -> None:
 
 
 def _say_where(settings: Settings, ports: list[int]) -> None:
-    shown = f"[{settings.host}]" if ":" in settings.host else settings.host
+    """At `*`, the name is the one that works on this machine."""
+    hosts = ["localhost" if host == "*" else f"[{host}]" if ":" in host else host for host in settings.host]
     secure = "s" if settings.tls_cert else ""
-    click.echo(f"PeerShare {__version__} is at http{secure}://{shown}:{ports[0]}")
-    for port in ports:
-        click.echo(f"  WebSocket: ws{secure}://{shown}:{port}/ws")
+    pages = " and ".join(f"http{secure}://{host}:{ports[0]}" for host in hosts)
+    click.echo(f"PeerShare {__version__} is at {pages}")
+    for host in hosts:
+        for port in ports:
+            click.echo(f"  WebSocket: ws{secure}://{host}:{port}/ws")
 
 
 def _raise_file_limit() -> None:

@@ -40,15 +40,6 @@ class Seconds(click.ParamType[float]):
         return number
 
 
-class Host(click.ParamType[str]):
-    name = "host"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9._:%-]{1,253}", value):
-            self.fail(f"{value!r} is not a host name or an IP address.", param, ctx)
-        return str(value)
-
-
 class _Listed(click.ParamType[tuple[str, ...]]):
     """Several values, with commas between them."""
 
@@ -70,6 +61,26 @@ class _Listed(click.ParamType[tuple[str, ...]]):
     def _what_is_wrong(self, item: str) -> str:
         """The rest of a sentence that begins with it, or "" if it is in order."""
         raise NotImplementedError
+
+
+class Hosts(_Listed):
+    """Names and IP addresses to listen on, or `*` alone."""
+
+    name = "hosts"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        hosts = super().convert(value, param, ctx)
+        if not hosts:
+            self.fail("At least one host name or IP address is needed.", param, ctx)
+        if "*" in hosts and len(hosts) > 1:
+            self.fail("* is every address already: set it alone.", param, ctx)
+        return hosts
+
+    def _what_is_wrong(self, item: str) -> str:
+        is_host = item == "*" or re.fullmatch(r"[A-Za-z0-9._:%-]{1,253}", item)
+        return "" if is_host else "is not a host name or an IP address."
 
 
 class Origins(_Listed):

@@ -8,6 +8,7 @@ import gc
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from errno import EAFNOSUPPORT
 from functools import partial
 
 import trio
@@ -45,6 +46,8 @@ from peershare.settings import Settings, tls_context
 
 # Connections that the kernel holds for us: enough for everyone to come back at once after a restart.
 _BACKLOG = 4096
+# HOST=*. Trio has `::` take IPv6 alone, so that there can be both.
+_EVERY = ("0.0.0.0", "::")  # noqa: S104 - where somebody asked for it
 # How long a client may take to answer our close frame, and its share of the whole shutdown at most.
 _CLOSE_TIMEOUT = 3.0
 _CLOSE_SHARE = 0.4
@@ -152,7 +155,7 @@ class Server:
         Gives the ports that are open, which tells the one that was taken for a 0. Leaving the block takes
         SHUTDOWN_TIMEOUT at most, whatever the clients do. Raises CannotListen.
         """
-        listeners = [listener for port in ports for listener in await _listen(self._settings.host, port)]
+        listeners = await _listen(self._settings.host, ports)
         open_ports = list(dict.fromkeys(listener.socket.getsockname()[1] for listener in listeners))
         self._ports.update(open_ports)
         async with trio.open_nursery() as outer:
@@ -184,19 +187,40 @@ class Server:
             outer.cancel_scope.cancel()
 
 
-async def _listen(host: str, port: int) -> list[trio.SocketListener]:
+async def _listen(hosts: Sequence[str], ports: Sequence[int]) -> list[trio.SocketListener]:
+    """Listen on each port of each host. For a 0, one free port is taken for all hosts.
+
+    Raises CannotListen; what was open until then is closed.
+    """
+    listeners: list[trio.SocketListener] = []
     try:
-        listeners = await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
+        for port in ports:
+            number = port
+            for host in _EVERY if "*" in hosts else hosts:
+                opened = await _listen_on(host, number)
+                listeners += opened
+                if number == 0 and opened:
+                    # A name has several addresses, each with a free port of its own now: one can be told.
+                    number = opened[0].socket.getsockname()[1]
+                    for other in opened[1:]:
+                        await other.aclose()
+                        listeners.remove(other)
+    except BaseException:
+        for listener in listeners:
+            listener.socket.close()
+        raise
+    return listeners
+
+
+async def _listen_on(host: str, port: int) -> list[trio.SocketListener]:
+    try:
+        return await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
     except OSError as error:
+        if error.errno == EAFNOSUPPORT and host in _EVERY:
+            return []  # the kernel knows only one of the two
         raise CannotListen(f"Cannot listen on {host} port {port}: {error.strerror or error}.") from error
     except UnicodeError as error:  # a part of it is empty, or longer than 63 characters
         raise CannotListen(f"Cannot listen on {host} port {port}: that is no host name.") from error
-    if port == 0:
-        # Each address got a free port of its own; one is enough to say where.
-        for other in listeners[1:]:
-            await other.aclose()
-        del listeners[1:]
-    return listeners
 
 
 def spare_garbage_collector() -> None:

@@ -16,7 +16,7 @@ import click
 from dotenv import load_dotenv
 
 from peershare.kinds import (
-    Host,
+    Hosts,
     IceServers,
     MountPath,
     Networks,
@@ -64,8 +64,13 @@ def _setting(
 class Settings:
     """The values. `None` stands for "it depends", and a property says on what."""
 
-    host: str = _setting(
-        "localhost", Host(), "HOST", meaning="Where to listen. 0.0.0.0 is every IPv4 address."
+    host: tuple[str, ...] = _setting(
+        ("localhost",),
+        Hosts(),
+        "HOST",
+        unit="comma-separated",
+        meaning="Where to listen: names and IP addresses. * is every address, IPv4 and IPv6; 0.0.0.0 every "
+        "IPv4 address alone, and :: every IPv6 address alone.",
     )
     port: int = _setting(
         3000, Whole(0, 65535), "PORT", meaning="The port for REST and WebSockets. 0 takes any free one."

@@ -322,6 +322,21 @@ def test_where_it_is(tmp_path):
         popen.stdout.close()
 
 
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [
+        ("127.0.0.1,::1", ["127.0.0.1", "[::1]"]),
+        ("*", ["localhost"]),
+    ],
+)
+def test_11_6_where_it_is_at_several_addresses(tmp_path, host, shown):
+    """Each is told; at every address, the one that works here."""
+    with running(tmp_path, HOST=host, WS_PORT=0) as server:
+        said = server.popen.stdout
+        lines = [said.readline().strip() for _ in shown]
+        assert lines == [f"WebSocket: ws://{name}:{server.port}/ws" for name in shown]
+
+
 def test_without_a_second_port(tmp_path):
     """WS_PORT=0 opens none, and the first port serves all."""
     with running(tmp_path, PORT=free_port(), WS_PORT=0) as server:

@@ -1,5 +1,6 @@
 """The server as a whole, in this process."""
 
+import errno
 import gc
 import os
 import socket
@@ -7,9 +8,9 @@ import socket
 import pytest
 import trio
 
-from peershare.server import Server, forward
+from peershare.server import CannotListen, Server, forward
 from peershare.settings import Settings
-from tests.support import HANDSHAKE, frame, reset
+from tests.support import HANDSHAKE, frame, free_port, need, reset
 
 BROKER_HANDSHAKE = HANDSHAKE.replace(b"/ws", b"/peerjs?key=peerjs&id=ann&token=a")
 REFUSED = HANDSHAKE.replace(b"/ws", b"/peerjs?key=wrong&id=ann&token=a")
@@ -40,7 +41,7 @@ async def come_and_go(port: int, how: str, handshake: bytes, greeting: bytes) ->
 @pytest.mark.parametrize("how", ["close", "drop", "reset", "fault"])
 async def test_a_closed_connection_leaves_no_cycles(how, handshake, greeting):
     """The collector looks at old objects so seldom that what it alone could free would fill the memory."""
-    settings = Settings(host="127.0.0.1", port=0, ws_port=0, environment="test")
+    settings = Settings(host=("127.0.0.1",), port=0, ws_port=0, environment="test")
     with trio.fail_after(60):
         async with Server(settings).open([0]) as [port]:
             await come_and_go(port, how, handshake, greeting)
@@ -72,3 +73,60 @@ def test_a_clock_that_is_set(wall, told):
     walls, steady = iter(wall), iter([10, 11, 11, 12, 12, 13, 13])
     now = forward(lambda: next(walls), lambda: next(steady))
     assert [now() for _ in told] == told
+
+
+def answers(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=5).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("hosts", "reached"),
+    [
+        ("*", "127.0.0.1 127.0.0.2 ::1"),
+        ("127.0.0.1,::1", "127.0.0.1 ::1"),
+        ("127.0.0.2,::1", "127.0.0.2 ::1"),
+        ("0.0.0.0", "127.0.0.1 127.0.0.2"),
+        ("::", "::1"),
+    ],
+)
+async def test_11_6_ipv4_and_ipv6_at_once(hosts, reached):
+    """HOST takes a list, and * is both; the port is the same for all. 0.0.0.0 and :: are one kind alone."""
+    need(socket.has_dualstack_ipv6(), "IPv6 on loopback")
+    settings = Settings(host=tuple(hosts.split(",")), port=0, ws_port=0, environment="test")
+    with trio.fail_after(60):
+        async with Server(settings).open([0]) as [port]:
+            found = [address for address in ("127.0.0.1", "127.0.0.2", "::1") if answers(address, port)]
+    assert " ".join(found) == reached
+
+
+async def test_11_6_a_machine_without_ipv6(monkeypatch):
+    """At every address is then at every one that there is; an IPv6 address that is named is an error."""
+    listen = trio.open_tcp_listeners
+
+    async def without_ipv6(port, *, host, backlog):
+        if ":" in host:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return await listen(port, host=host, backlog=backlog)
+
+    monkeypatch.setattr(trio, "open_tcp_listeners", without_ipv6)
+    with trio.fail_after(60):
+        async with Server(Settings(host=("*",), port=0, ws_port=0, environment="test")).open([0]) as [port]:
+            assert answers("127.0.0.1", port)
+        with pytest.raises(CannotListen, match="::1 port 0"):
+            async with Server(Settings(host=("::1",), port=0, environment="test")).open([0]):
+                pass
+
+
+async def test_nothing_stays_open_where_one_port_cannot_be_opened():
+    """A port that was opened before the one that is taken is free again."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = [free_port(), taken.getsockname()[1]]
+        settings = Settings(host=("127.0.0.1",), port=ports[0], ws_port=ports[1], environment="test")
+        with pytest.raises(CannotListen, match=f"port {ports[1]}"):
+            async with Server(settings).open(ports):
+                pass
+    assert not answers("127.0.0.1", ports[0])

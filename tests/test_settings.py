@@ -25,7 +25,7 @@ def clean(monkeypatch, tmp_path):
 def test_defaults():
     """Without any, they are the original's."""
     settings = read_settings()
-    assert (settings.host, settings.port, settings.ws_port) == ("localhost", 3000, 3001)
+    assert (settings.host, settings.port, settings.ws_port) == (("localhost",), 3000, 3001)
     assert settings.ws_heartbeat_interval == 30_000
     assert (settings.peerjs_path, settings.peerjs_key) == ("/", "peerjs")
     assert (settings.peerjs_expire_timeout, settings.peerjs_alive_timeout) == (5_000, 60_000)
@@ -36,8 +36,10 @@ def test_defaults():
 @pytest.mark.parametrize(
     ("variable", "value", "field", "expected"),
     [
-        ("HOST", "0.0.0.0", "host", "0.0.0.0"),
-        ("HOST", "::1", "host", "::1"),
+        ("HOST", "0.0.0.0", "host", ("0.0.0.0",)),
+        ("HOST", "::1", "host", ("::1",)),
+        ("HOST", "192.0.2.1, example.com", "host", ("192.0.2.1", "example.com")),
+        ("HOST", "*", "host", ("*",)),
         ("PORT", "4000", "port", 4000),
         ("WS_PORT", "0", "ws_port", 0),
         ("ENVIRONMENT", "production", "environment", "production"),
@@ -142,7 +144,7 @@ def test_precedence(monkeypatch, tmp_path):
     monkeypatch.setenv("PORT", "2001")
     monkeypatch.setenv("WS_PORT", "2002")
     settings = read_settings(["--port", "3001"])
-    assert (settings.port, settings.ws_port, settings.host) == (3001, 2002, "127.0.0.1")
+    assert (settings.port, settings.ws_port, settings.host) == (3001, 2002, ("127.0.0.1",))
 
 
 def test_no_ice_servers(monkeypatch, tmp_path):
@@ -178,6 +180,9 @@ BAD = [
     ("PORT", "-1", "a whole number from 0 to 65535"),
     ("PORT", "3000.5", "a whole number from 0 to 65535"),
     ("HOST", "two words", "a host name or an IP address"),
+    ("HOST", "two words,127.0.0.1", "a host name or an IP address"),
+    ("HOST", "*,127.0.0.1", "set it alone"),
+    ("HOST", ",", "At least one"),
     ("ENVIRONMENT", "staging", "development"),
     ("LOG_LEVEL", "loud", "debug"),
     ("ALLOWED_ORIGINS", "example.com", "an origin such as https://example.com"),
