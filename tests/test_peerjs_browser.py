@@ -29,8 +29,9 @@ def chromium(launch) -> Chromium:
 
 @pytest.fixture(scope="module")
 def site():
-    library = node_module("peerjs/dist/peerjs.min.js")
-    with served({"/index.html": APPLICATION, "/peerjs.min.js": library}) as url:
+    libraries = {"peerjs": "peerjs/dist/peerjs.min.js", "peerjs-0.3": "peerjs-0.3/dist/peer.min.js"}
+    files = {f"/{name}.js": node_module(path) for name, path in libraries.items()}
+    with served({"/index.html": APPLICATION, **files}) as url:
         yield url
 
 
@@ -64,9 +65,11 @@ def join(chromium, site, server) -> Join:
     """Opens a page with a client: of the server with default settings, if nothing else is said."""
     with chromium.context() as context:
 
-        def join(peer_id: str | None = None, *, port: int = server.port, **options: object) -> Client:
+        def join(
+            peer_id: str | None = None, *, port: int = server.port, library: str = "peerjs", **options: object
+        ) -> Client:
             page = context.new_page()
-            page.goto(site)
+            page.goto(f"{site}/?{library}")
             return Client(page, peer_id, {"port": port, **options})
 
         yield join
@@ -185,6 +188,21 @@ def test_nobody_there(join):
     assert error["what"] == "peer-unavailable"
     assert error["after"] - began < 6500
     assert client.events("error") == ["peer-unavailable"]
+
+
+# --- the first PeerJS ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/", "/myapp"])
+def test_11_12_peerjs_0_3(join, tmp_path, path):
+    """From another origin, it takes a 404 that it may not read for a broken network; now it opens, and talks."""
+    old = {"library": "peerjs-0.3", "path": path}
+    with running(tmp_path, PEERJS_PATH=path) as server:
+        assert len(join(port=server.port, **old).opened()) == 36
+        ann, bob = connected(join, "old-ann", "old-bob", port=server.port, **old)
+        ann.do("connection.send('hello')")
+        assert bob.do("until(() => received[0])") == "hello"
+        assert ann.events("disconnected") == ann.events("error") == bob.events("error") == []
 
 
 # --- the server goes away -----------------------------------------------------------------------

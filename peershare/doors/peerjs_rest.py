@@ -1,12 +1,15 @@
-"""The broker's three pages, which PeerJS clients ask over HTTP: docs/peerjs.md."""
+"""The broker's three pages, which PeerJS clients ask over HTTP, and who may read what is below its path.
+
+docs/peerjs.md has the addresses.
+"""
 
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import attrs
-from quart import Response
-from quart_cors import cors_exempt, route_cors
+from quart import Response, request
+from quart_cors import route_cors
 from quart_trio import QuartTrio
 
 from peershare.core.broker import Broker
@@ -20,6 +23,8 @@ _INFO = {
     "description": "A server side element to broker connections between PeerJS clients.",
     "website": "https://peerjs.com/",
 }
+# Where the broker is at the root: the first segments of paths that are not its own.
+_NOT_THE_BROKERS = frozenset({"api", "group", "metrics", "web", "ws"})
 
 
 @attrs.frozen
@@ -33,28 +38,46 @@ class PeerjsRestRules:
 
 def add_peerjs(app: QuartTrio, actor: Actor, broker: Broker, rules: PeerjsRestRules) -> None:
     """Add the pages to the app. Their CORS is their own: the app's is for another interface."""
-    # An origin is echoed, never answered with `*`, as the reference has it.
-    readable = route_cors(
-        allow_origin=origin_patterns(rules.cors) or [re.compile(".*")], allow_credentials=False
-    )
+    _add_cors(app, rules)
 
     @app.get(rules.path, strict_slashes=False)
-    @cors_exempt
-    @readable
     async def info() -> dict[str, Any]:
         return _INFO
 
     # The reference does not look at the key here, and neither do we: an ID is no secret.
     @app.get(f"{rules.path}<_key>/id")
-    @cors_exempt
-    @readable
     async def fresh_id(_key: str) -> Response:
         return Response(new_peer_id(), content_type="text/html; charset=utf-8")
 
     @app.get(f"{rules.path}<_key>/peers")
-    @cors_exempt
-    @readable
     async def peers(_key: str) -> Response | list[str] | tuple[str, int, dict[str, str]]:
         if not rules.allow_discovery:
             return "Unauthorized", 401, {"Content-Type": "text/plain; charset=utf-8"}
         return list[str](await actor.ask(broker.connected_ids))
+
+
+def _add_cors(app: QuartTrio, rules: PeerjsRestRules) -> None:
+    """Let pages read every answer below the broker's path, refusals and preflights included.
+
+    PeerJS 0.3 asks by POST for what the server does not have, and takes an answer that it may not read for
+    a broken network: it never opens its WebSocket. An origin is echoed, never answered with `*`, as the
+    reference has it. What has passed here is left alone by the app's own CORS.
+    """
+    listed = origin_patterns(rules.cors) or [re.compile(".*")]
+
+    @route_cors(allow_origin=listed, allow_credentials=False, provide_automatic_options=False)
+    async def readable(response: Response) -> Response:
+        return response
+
+    @app.after_request
+    async def add_cors(response: Response) -> Response:
+        if not _is_the_brokers(request.path, rules.path):
+            return response
+        is_preflight = request.method == "OPTIONS" and response.status_code != 429
+        return await readable(Response("", status=204) if is_preflight else response)
+
+
+def _is_the_brokers(path: str, mount: str) -> bool:
+    if mount == "/":
+        return path.lstrip("/").partition("/")[0] not in _NOT_THE_BROKERS
+    return path == mount[:-1] or path.startswith(mount)

@@ -160,6 +160,68 @@ async def test_only_listed_pages_may_read_where_there_is_a_list(make, page):
         assert "Access-Control-Allow-Origin" not in response.headers
 
 
+# What PeerJS 0.3 asks for before its WebSocket is open, and what nobody asks for.
+BELOW = pytest.mark.parametrize(
+    ("method", "asked", "status"),
+    [
+        ("POST", "peerjs/ann/token/id?i=0", 404),
+        ("POST", "peerjs/ann/token/offer", 404),
+        ("POST", "another-key/ann/token/id?i=0", 404),
+        ("GET", "peerjs/ann", 404),
+        ("POST", "peerjs/id", 405),
+        ("DELETE", "peerjs/peers", 405),
+        ("GET", "peerjs/peers", 401),
+        ("OPTIONS", "peerjs/ann/token/offer", 204),
+        ("OPTIONS", "peerjs/id", 204),
+    ],
+)
+
+
+@BELOW
+@pytest.mark.parametrize("path", ["/", "/myapp/"])
+async def test_11_12_every_answer_below_the_brokers_path_may_be_read(make, path, method, asked, status):
+    """Refusals too: PeerJS 0.3 takes an answer that it may not read for a broken network."""
+    client = make(path)
+    response = await client.open(path + asked, method=method, headers={"Origin": OTHER})
+    assert response.status_code == status
+    assert response.headers["Access-Control-Allow-Origin"] == OTHER
+    assert "Access-Control-Allow-Credentials" not in response.headers
+    assert "Origin" in response.headers["Vary"]
+
+
+@BELOW
+async def test_11_12_only_listed_pages_may_read_refusals_where_there_is_a_list(make, method, asked, status):
+    """Nor may those that the other interface lists."""
+    client = make("/myapp/", cors=(LISTED,))
+    for origin, echoed in [(LISTED, LISTED), (OTHER, None), ("https://signaling.example.com", None)]:
+        response = await client.open(f"/myapp/{asked}", method=method, headers={"Origin": origin})
+        assert response.status_code == status
+        assert response.headers.get("Access-Control-Allow-Origin") == echoed
+
+
+async def test_11_12_a_preflight(make):
+    """A message as JSON is asked for first: PeerJS 0.3 sends one so while its WebSocket is not open."""
+    response = await make().options(
+        "/peerjs/ann/token/offer",
+        headers={
+            "Origin": OTHER,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "content-type",
+        },
+    )
+    assert response.status_code == 204
+    assert "POST" in response.headers["Access-Control-Allow-Methods"]
+    assert response.headers["Access-Control-Allow-Headers"].lower() == "content-type"
+
+
+@pytest.mark.parametrize("path", ["/api", "/api/none", "/web/none", "/ws", "/metrics", "/group/1/2"])
+async def test_11_12_what_is_not_the_brokers(make, path):
+    """Where the broker is at the root, the paths of the others keep their own CORS."""
+    for method in ("GET", "POST", "OPTIONS"):
+        response = await make().open(path, method=method, headers={"Origin": OTHER})
+        assert "Access-Control-Allow-Origin" not in response.headers
+
+
 async def test_the_rest_interfaces_origins_are_its_own(make):
     """Who may read the broker's pages may not read the groups."""
     response = await make().get("/api/stats", headers={"Origin": OTHER})
