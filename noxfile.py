@@ -157,3 +157,10 @@ def bench(session: nox.Session) -> None:
     """How fast it is, beside others: bench/RESULTS.md. `-- relay` for one table, `-- --quick` to try."""
     install(session, "bench")
     session.run("python", "-m", "bench", "--work", session.create_tmp(), *session.posargs)
+
+
+@nox.session(python=PYTHONS[:1])
+def attack(session: nox.Session) -> None:
+    """How others fare while somebody attacks. `-- qr_codes 12.9` for some, `-- --seconds 30` for longer."""
+    install(session, "test")
+    session.run("python", "-m", "bench.attack", "--work", session.create_tmp(), *session.posargs)

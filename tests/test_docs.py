@@ -1,12 +1,16 @@
 """The documents against the code and against each other."""
 
+import importlib
 import json
 import re
 
+import attrs
 import pytest
 
+from bench.attack.__main__ import name_of, programs
 from docs import generate
 from peershare.doors.metrics import METRICS
+from peershare.settings import Settings, about
 
 DOCUMENTS = [generate.ROOT / "README.md", *sorted((generate.ROOT / "docs").glob("*.md"))]
 
@@ -84,3 +88,50 @@ def test_panels_do_not_overlap():
     assert len(cells) == len(set(cells))
     assert max(x for x, _ in cells) < 24
     assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+# --- the limits ----------------------------------------------------------------------------------
+
+LIMITS = [
+    [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+    for line in (generate.ROOT / "docs" / "limits.md").read_text("utf-8").splitlines()
+    if re.match(r"\| (?!---|What \|)", line)
+]
+
+
+@pytest.mark.parametrize("row", LIMITS, ids=lambda row: row[0])
+def test_each_limit_is_the_codes(row):
+    """A number of docs/limits.md is its setting's default, or its constant's value."""
+    _, bound, source, _ = row
+    for name in re.findall(r"`([^`]+)`", source):
+        assert _number(bound) == _value(name), name
+
+
+@pytest.mark.parametrize("row", LIMITS, ids=lambda row: row[0])
+def test_each_limit_is_shown(row):
+    """Every row names a test or an attack program, and each of them is there."""
+    shown = re.findall(r"`([^`]+)`", row[3])
+    assert shown
+    attacks = {f"attack: {name_of(module)}" for module in programs()}
+    for name in shown:
+        file, _, test = name.partition("::")
+        assert name in attacks or f"def {test}(" in (generate.ROOT / file).read_text("utf-8"), name
+
+
+def _number(bound):
+    """The first number of a cell, such as `64 KiB` or `1,000`."""
+    number, unit = re.match(r"([\d,.]+) ?([KM]iB)?", bound).groups()
+    return float(number.replace(",", "")) * {None: 1, "KiB": 1 << 10, "MiB": 1 << 20}[unit]
+
+
+def _value(name):
+    """The default of a setting, or the value of a constant; a field's default where a class has it."""
+    defaults = {about(field).variables[0]: field.default for field in attrs.fields(Settings)}
+    if name in defaults:
+        return defaults[name]
+    module, names = re.match(r"([a-z_.]+)\.(.+)", name).groups()
+    *classes, last = names.split(".")
+    owner = importlib.import_module(module)
+    for part in classes:
+        owner = getattr(owner, part)
+    return attrs.fields_dict(owner)[last].default if attrs.has(owner) else getattr(owner, last)
