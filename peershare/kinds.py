@@ -84,29 +84,35 @@ class Hosts(_Listed):
 
 
 class Origins(_Listed):
-    """What a browser may send as `Origin`: it is compared as it is."""
+    """Values of `Origin`, letter case aside. `*.` stands for any subdomain, `:*` for any port."""
 
     name = "origins"
 
-    # RFC 6454, section 6.2: names in ASCII, IPv6 addresses in brackets.
-    _ORIGIN = re.compile(r"(https?)://(?:(?:\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]+))?")
+    # RFC 6454, section 6.2: names in ASCII, IPv6 addresses in brackets. Applications have their own schemes.
+    _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(?:(?:\*\.)?[a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([0-9]+|\*))?")
+    _WITHOUT_NAME = ("file://", "null")
     _DEFAULT_PORTS: ClassVar = {"http": "80", "https": "443"}
 
     def _split(self, value: str) -> tuple[str, ...]:
-        return super()._split(value.lower())  # as browsers write them
+        return super()._split(value.lower())
 
     def _what_is_wrong(self, item: str) -> str:
+        if item in self._WITHOUT_NAME:
+            return ""
         found = self._ORIGIN.fullmatch(item)
         if not item.isascii():
             return "is not in ASCII: browsers send such a name as xn--..."
         if found is None:
-            return "is not an origin such as https://example.com or https://*.example.com."
+            return (
+                "is not an origin such as https://example.com, https://*.example.com, http://localhost:*, "
+                "app://name, file:// or null."
+            )
         scheme, port = found.groups()
-        if port is None:
+        if port in (None, "*"):
             return ""
         if port.startswith("0") or len(port) > 5 or int(port) > 65535:
             return "has a port that is none: they are from 1 to 65535."
-        if port == self._DEFAULT_PORTS[scheme]:
+        if port == self._DEFAULT_PORTS.get(scheme):
             return f"has a port that browsers leave away, since it is that of {scheme}: do so too."
         return ""
 

@@ -28,7 +28,8 @@ from peershare.kinds import (
     Word,
 )
 
-DEVELOPMENT_ORIGINS = ("http://localhost:5173", "http://localhost:3000")
+# Each developer's server takes another port, and some print an address in place of the name.
+DEVELOPMENT_ORIGINS = ("http://localhost:*", "http://127.0.0.1:*", "http://[::1]:*")
 LOOPBACK = ("127.0.0.0/8", "::1")
 
 
@@ -94,9 +95,12 @@ class Settings:
         "ALLOWED_ORIGINS",
         unit="comma-separated",
         meaning="Web pages of these origins may read the REST interface and, besides our own host's, open "
-        "WebSockets. https://*.example.com stands for all below example.com. In development it defaults to "
+        "WebSockets. `https://*.example.com` is every name below example.com, `http://localhost:*` any port. "
+        "Applications have schemes of their own: capacitor://localhost, tauri://localhost, app://name, "
+        "chrome-extension://id, file://. Beware of null: sandboxed frames and many local files say it, those "
+        "of strangers too, so with it any web page can connect. In development the default is `"
         + ",".join(DEVELOPMENT_ORIGINS)
-        + ", elsewhere to none.",
+        + "`, elsewhere none.",
     )
     require_origin: bool = _setting(
         False,  # noqa: FBT003
@@ -287,8 +291,8 @@ class Settings:
         Origins(),
         "PEERJS_CORS",
         unit="comma-separated",
-        meaning="Web pages of these origins may read the broker's pages and, besides our own host's, connect "
-        "to it. Any may when it is empty.",
+        meaning="Web pages of these origins, written as in ALLOWED_ORIGINS, may read the broker's pages and, "
+        "besides our own host's, connect to it. Any may when it is empty.",
     )
     peerjs_scope: str = _setting(
         "open",

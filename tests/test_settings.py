@@ -62,6 +62,24 @@ def test_defaults():
             "peerjs_cors",
             ("https://*.example.com", "http://*.b:8080"),
         ),
+        (
+            "ALLOWED_ORIGINS",
+            "file://,null, capacitor://localhost,tauri://localhost,app://Obsidian.md,http://localhost:*",
+            "origins",
+            (
+                *("file://", "null", "capacitor://localhost", "tauri://localhost", "app://obsidian.md"),
+                "http://localhost:*",
+            ),
+        ),
+        (
+            "PEERJS_CORS",
+            "chrome-extension://mhjfbmdgcfjbbpaeojofohoefgiehjai,https://*.example.com:*,web+x.y-z://a:443",
+            "peerjs_cors",
+            (
+                "chrome-extension://mhjfbmdgcfjbbpaeojofohoefgiehjai",
+                *("https://*.example.com:*", "web+x.y-z://a:443"),
+            ),
+        ),
         ("REQUIRE_ORIGIN", "true", "require_origin", True),
         (
             "TRUSTED_PROXIES",
@@ -195,6 +213,14 @@ BAD = [
     ("ALLOWED_ORIGINS", "https://a.example:", "an origin such as https://example.com"),
     ("ALLOWED_ORIGINS", "https://a.example:x", "an origin such as https://example.com"),
     ("ALLOWED_ORIGINS", "https://::1", "an origin such as https://example.com"),
+    ("ALLOWED_ORIGINS", "app://", "app://name, file:// or null"),
+    ("ALLOWED_ORIGINS", "file:///home", "app://name, file:// or null"),
+    ("ALLOWED_ORIGINS", "1app://name", "app://name, file:// or null"),
+    ("ALLOWED_ORIGINS", "://name", "app://name, file:// or null"),
+    ("ALLOWED_ORIGINS", "*://name", "app://name, file:// or null"),
+    ("ALLOWED_ORIGINS", "http://a.example:5*", "app://name, file:// or null"),
+    ("PEERJS_CORS", "app://a/b", "app://name, file:// or null"),
+    ("PEERJS_CORS", "app://a:70000", "from 1 to 65535"),
     ("ALLOWED_ORIGINS", "https://a.example:65536", "from 1 to 65535"),
     ("ALLOWED_ORIGINS", "https://a.example:" + "9" * 5000, "from 1 to 65535"),
     ("ALLOWED_ORIGINS", "https://*.a.example:0", "from 1 to 65535"),
@@ -333,7 +359,7 @@ def test_settings_are_shown(tmp_path):
     assert "77" in result.stdout
     assert "5.0" in result.stdout
     assert "bytes" in result.stdout
-    assert "http://localhost:5173" in result.stdout
+    assert "http://localhost:*" in result.stdout
 
 
 def test_a_secret_is_masked():

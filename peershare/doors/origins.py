@@ -13,7 +13,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 # What of that can stand in a link: a domain's name is no longer (RFC 1035, section 2.3.4).
 _IN_A_LINK = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
 
-_ANY_SUBDOMAIN = "://*."
+_ANY_SUBDOMAIN, _ANY_PORT = "*.", ":*"
 
 
 def is_linkable(host: str) -> bool:
@@ -21,19 +21,26 @@ def is_linkable(host: str) -> bool:
     return _IN_A_LINK.fullmatch(host) is not None
 
 
-def origin_patterns(listed: Iterable[str]) -> list[str | re.Pattern[str]]:
-    """Origins as quart-cors takes them: `https://*.example.com` turned into a regular expression.
+def origin_patterns(listed: Iterable[str]) -> list[re.Pattern[str]]:
+    """Origins as regular expressions, by which WebSockets and quart-cors (REST) judge alike.
 
-    It stands for any depth of subdomains, but not for the domain itself.
+    `https://*.example.com` stands for any depth of subdomains, but not for the domain itself;
+    `http://localhost:*` for any port, and for none.
     """
-    return [_pattern(origin) if _ANY_SUBDOMAIN in origin else origin for origin in listed]
+    return [_pattern(origin) for origin in listed]
 
 
 def _pattern(origin: str) -> re.Pattern[str]:
-    scheme, _, domain = origin.partition(_ANY_SUBDOMAIN)
+    scheme, separator, authority = origin.partition("://")  # `null` has neither of the other two
     # Only what is in a domain's name, so that no path, user or port can hide in the place of the star.
+    subdomains = r"(?:[a-z0-9_-]+\.)+" if authority.startswith(_ANY_SUBDOMAIN) else ""
+    port = r"(?::[0-9]{1,5})?" if authority.endswith(_ANY_PORT) else ""
+    name = authority.removeprefix(_ANY_SUBDOMAIN).removesuffix(_ANY_PORT)
+    # Browsers write http and https origins in lower case, but the names behind other schemes as they are.
     # With its own end: quart-cors asks for a match at the beginning alone.
-    return re.compile(rf"{scheme}://(?:[a-z0-9_-]+\.)+{re.escape(domain)}\Z")
+    return re.compile(
+        rf"{re.escape(scheme + separator)}{subdomains}{re.escape(name)}{port}\Z", re.ASCII | re.IGNORECASE
+    )
 
 
 @attrs.frozen
@@ -47,10 +54,10 @@ class Origins:
     listed: Sequence[str]
     own_ports: AbstractSet[int]
     required: bool = False
-    _patterns: Sequence[str | re.Pattern[str]] = attrs.field(init=False)
+    _patterns: Sequence[re.Pattern[str]] = attrs.field(init=False)
 
     @_patterns.default
-    def _make_patterns(self) -> Sequence[str | re.Pattern[str]]:
+    def _make_patterns(self) -> Sequence[re.Pattern[str]]:
         return origin_patterns(self.listed)
 
     def allow(self, origins: Sequence[str], hosts: Sequence[str]) -> bool:
@@ -63,10 +70,7 @@ class Origins:
         return self._is_listed(origin) or any(self._is_ours(origin.lower(), host.lower()) for host in hosts)
 
     def _is_listed(self, origin: str) -> bool:
-        return any(
-            pattern == origin if isinstance(pattern, str) else pattern.match(origin) is not None
-            for pattern in self._patterns
-        )
+        return any(pattern.match(origin) for pattern in self._patterns)
 
     def _is_ours(self, origin: str, host: str) -> bool:
         page, asked = _ORIGIN.fullmatch(origin), _HOST.fullmatch(host)

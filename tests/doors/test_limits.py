@@ -378,6 +378,43 @@ def test_stricter_origins(tmp_path, path, headers, expected):
         assert attempt(server.port, said(HANDSHAKE.replace(b"/ws", path), **headers)) == expected
 
 
+@pytest.mark.parametrize(
+    ("environment", "origin", "expected"),
+    [
+        ("development", "http://localhost:5173", 101),
+        ("development", "http://localhost:49152", 101),
+        ("development", "http://localhost", 101),
+        ("development", "http://127.0.0.1:8080", 101),
+        ("development", "http://localhost.evil.example:5173", 403),
+        ("development", "null", 403),
+        ("production", "http://localhost:5173", 403),
+    ],
+)
+def test_11_5_origins_in_development(tmp_path, environment, origin, expected):
+    """Any port of localhost, for WebSockets and for REST alike; nowhere else."""
+    with served(tmp_path, ENVIRONMENT=environment) as server:
+        assert attempt(server.port, said(Origin=origin)) == expected
+        answer = ask(server.port, said(GET, Origin=origin, Connection="close"))
+        allowed = headers_of(answer).get("Access-Control-Allow-Origin")
+        assert allowed == (origin if expected == 101 else None)
+
+
+def test_11_5_applications(tmp_path):
+    """The origins of applications, named, for WebSockets and for REST, on signaling and at the broker."""
+    origins = ["file://", "null", "capacitor://localhost", "app://Viewer", "chrome-extension://abc"]
+    listed = ",".join(origins)
+    id_page = GET.replace(b"/api/health/live", b"/peerjs/id")
+    with served(tmp_path, ALLOWED_ORIGINS=listed, PEERJS_CORS=listed) as server:
+        for origin, expected in (*((origin, 101) for origin in origins), ("app://other", 403)):
+            broker = HANDSHAKE.replace(b"/ws", b"/peerjs?key=peerjs&id=a&token=b")
+            for request in (HANDSHAKE, broker):
+                assert attempt(server.port, said(request, Origin=origin), PROXY) == expected
+            for request in (GET, id_page):
+                answer = ask(server.port, said(request, Origin=origin, Connection="close"), PROXY)
+                allowed = headers_of(answer).get("Access-Control-Allow-Origin")
+                assert allowed == (origin if expected == 101 else None)
+
+
 # --- headers -----------------------------------------------------------------------------------
 
 

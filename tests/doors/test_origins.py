@@ -4,7 +4,10 @@ import pytest
 
 from peershare.doors.origins import Origins, origin_patterns
 
-LISTED = ("https://app.example.com", "http://b:8080", "https://*.wild.example", "https://*.wild.example:8443")
+LISTED = (
+    *("https://app.example.com", "http://b:8080", "https://*.wild.example", "https://*.wild.example:8443"),
+    *("http://lan:*", "https://*.ports.example:*", "app://viewer", "chrome-extension://abcdef"),
+)
 ORIGINS = Origins(LISTED, {3000, 3001})
 
 
@@ -31,6 +34,12 @@ ORIGINS = Origins(LISTED, {3000, 3001})
         ("https://a.b-c.d_e.wild.example", "localhost:3000"),
         ("https://xn--bcher-kva.wild.example", "localhost:3000"),
         ("https://a.wild.example:8443", "localhost:3000"),
+        ("http://lan", "localhost:3000"),
+        ("http://lan:5173", "localhost:3000"),
+        ("https://a.b.ports.example:65535", "localhost:3000"),
+        ("app://viewer", "localhost:3000"),
+        ("app://Viewer", "localhost:3000"),
+        ("chrome-extension://abcdef", "localhost:3000"),
     ],
 )
 def test_who_may(origin, host):
@@ -45,7 +54,19 @@ def test_who_may(origin, host):
         "null",
         "",
         "file://",
-        "chrome-extension://abcdef",
+        "chrome-extension://abcdefg",
+        "app://",
+        "app://viewer:1",
+        "app://viewer.evil.com",
+        "http://lan:",
+        "http://lan:123456",
+        "http://lan:80.evil.com",
+        "http://lan:80@evil.com",
+        "http://lan.evil.com",
+        "http://lan:*",
+        "https://lan:5173",
+        "https://ports.example:1",
+        "http://\u212aocalhost:3000",
         "localhost:3000",
         "ftp://localhost:3000",
         "http://localhost:3000/",
@@ -85,8 +106,33 @@ def test_who_may(origin, host):
 def test_who_may_not(origin):
     """All others, however near they come; and it is the same for who may read REST."""
     assert not ORIGINS.allow([origin], ["localhost:3001"])
-    for pattern in origin_patterns(LISTED):
-        assert origin != pattern if isinstance(pattern, str) else pattern.match(origin) is None
+    assert not any(pattern.match(origin) for pattern in origin_patterns(LISTED))
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *(
+            "file://",
+            "null",
+            "capacitor://localhost",
+            "ionic://localhost",
+            "tauri://localhost",
+            "app://obsidian.md",
+        ),
+        *(
+            "chrome-extension://mhjfbmdgcfjbbpaeojofohoefgiehjai",
+            "moz-extension://8c8e1bf2-0b0f-4f0b-8a5c-3b1a",
+        ),
+    ],
+)
+def test_11_5_origins_of_applications(origin):
+    """They can be named, and then they alone are let in, by the rules that quart-cors gets as well."""
+    assert Origins([origin], {3000}).allow([origin], ["localhost:3000"])
+    assert not Origins([origin], {3000}).allow([f"{origin}x"], ["localhost:3000"])
+    assert not ORIGINS.allow([origin], ["localhost:3000"])
+    [pattern] = origin_patterns([origin])
+    assert pattern.match(origin)
 
 
 @pytest.mark.parametrize("host", [[], [""], ["localhost:"], ["a b"], ["localhost:3000, x"], ["\xff"]])
