@@ -35,8 +35,11 @@ RingOutcome = Literal["accepted", "declined", "missed", "cancelled"]
 
 @attrs.frozen
 class CreateGroup:
+    """`group_id`: of a group that has ended and is opened again; into it, where somebody has done so."""
+
     group_name: GroupName
     username: Username
+    group_id: GroupId | None = None
 
 
 @attrs.frozen

@@ -193,9 +193,12 @@ class Hub:
     # --- groups ---
 
     def _create_group(self, sender: _Connected, message: CreateGroup, now: float) -> list[Effect]:
+        group_id = message.group_id
+        if group_id is not None and group_id in self._groups:  # two who open a group again meet in one
+            return self._join_group(sender, JoinGroup(group_id, message.username), now)
         if len(self._groups) >= self._max_groups:
             return [answer(sender.user_id, errors.TOO_MANY_GROUPS)]
-        group = Group(self._new_group_id(), message.group_name, now)
+        group = Group(group_id or self._new_group_id(), message.group_name, now)
         effects = self._leave_current(sender, now)
         self._groups[group.id] = group
         member = self._add(sender, group, message.username)

@@ -357,14 +357,16 @@ class Groups:
         """Why it may not say this now, if so. One that keeps on saying too much is closed."""
         verdict = visit.allowance.ask(now)
         if verdict is GRANTED:
-            return self._creation_refusal(visit, now) if type(message) is CreateGroup else None
+            return self._creation_refusal(visit, message, now) if type(message) is CreateGroup else None
         self.refused["MESSAGE_RATE"] += 1
         visit.caller.slow_down()
         if verdict is Verdict.ABUSED:
             visit.caller.end(Ending.FLOODING)
         return errors.rate_limited(errors.TOO_MANY_MESSAGES, visit.allowance.retry_after(now))
 
-    def _creation_refusal(self, visit: _Visit, now: float) -> Error | None:
+    def _creation_refusal(self, visit: _Visit, message: CreateGroup, now: float) -> Error | None:
+        if message.group_id is not None and self._hub.group_info(message.group_id) is not None:
+            return None  # it is joined: of all members who open one again, only the first makes it
         address = visit.caller.address
         wait = 0.0 if address is None else self._creations.ask(address, now)
         if not wait:

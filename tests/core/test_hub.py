@@ -129,6 +129,35 @@ def test_create(script):
     )
 
 
+def test_11_20_a_group_is_opened_again_under_its_id(tea):
+    """A group that has ended is made anew under the ID that its members know; the name is as it is given now."""
+    tea.given((ann, LeaveGroup(ann)))
+
+    assert (
+        tea
+        >> (bob, CreateGroup("Late tea", "Bob", FIRST))
+        << GroupOpened(FIRST)
+        << answer(bob, GroupCreated(FIRST, "Late tea", User(bob, "Bob")))
+    )
+    assert tea.hub.group_info(FIRST).name == "Late tea"
+
+
+def test_11_20_two_who_open_a_group_again_meet_in_it(tea):
+    """Who comes second joins, whatever name it gives the group, and leaves the group where it was."""
+    tea.given((bob, CreateGroup("Coffee", "Bob")))
+
+    assert (
+        tea
+        >> (bob, CreateGroup("Cake", "Ann", FIRST))
+        << GroupClosed(SECOND, 0, "left")
+        << answer(bob, GroupJoined(FIRST, "Tea", User(bob, "Ann1"), (User(ann, "Ann"),)))
+        << to(ann, UserJoined(User(bob, "Ann1")))
+    )
+    assert tea >> (ann, CreateGroup("Cake", "Ann", FIRST)) << answer(
+        ann, GroupJoined(FIRST, "Tea", User(ann, "Ann"), (User(bob, "Ann1"),))
+    )
+
+
 def test_two_groups_may_have_one_name(tea):
     """A group is known by its ID: the same names in another group are no second of anything."""
     assert (

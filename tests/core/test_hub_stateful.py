@@ -145,8 +145,10 @@ class Model:
         if user_id not in self.connected:
             return []
         match message:
-            case CreateGroup():
-                return self.create(user_id)
+            case CreateGroup(group_id=known) if known in self.rooms:
+                return self.join(user_id, known, None)
+            case CreateGroup(group_id=known):
+                return self.create(user_id, known)
             case JoinGroup(group_id, _, peer_id):
                 return self.join(user_id, group_id, peer_id)
             case LeaveGroup(named):
@@ -176,10 +178,11 @@ class Model:
                 return self.decline(user_id, caller)
         raise AssertionError(message)
 
-    def create(self, user_id):
+    def create(self, user_id, group_id):
         left = self.gone(user_id, "left")
-        self.created += 1
-        group_id = f"group-{self.created}"
+        if group_id is None:
+            self.created += 1
+            group_id = f"group-{self.created}"
         self.rooms[group_id] = Room(self.now, {user_id})
         self.joined.append(user_id)
         return [*left, GroupOpened(group_id), answer(user_id, "GroupCreated")]
@@ -589,6 +592,12 @@ class RudeClients(RuleBasedStateMachine):
     @rule(user_id=user_ids, username=usernames)
     def create(self, user_id, username):
         self.say(user_id, CreateGroup("Tea", username))
+
+    @rule(user_id=user_ids, username=usernames, number=st.integers(1, 4))
+    def open_again(self, user_id, username, number):
+        """A group that there was once, or is."""
+        group_id = f"group-{number}" if number <= self.model.created else "group-99"
+        self.say(user_id, CreateGroup("Tea", username, group_id))
 
     @rule(user_id=user_ids, group_id=group_ids, username=usernames, peer_id=st.none() | peer_ids)
     def join(self, user_id, group_id, username, peer_id):

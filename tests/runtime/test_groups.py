@@ -999,6 +999,20 @@ def test_too_many_messages():
     assert ann.caller.slowed == 3
 
 
+def test_11_20_only_who_makes_a_group_again_counts_as_making_one():
+    """When all members of a group open it again, from one address, GROUPS_PER_HOUR counts the first alone."""
+    stage = Stage(attrs.evolve(GROUPS_RULES, groups_rate=RateRules(rate=1 / 3600, burst=1)))
+    again = {"groupName": "Team", "username": "Ann", "groupId": "0b6f8ba8-4a56-4a37-8a29-1d9a5a5e7b2c"}
+    clients = [Client(stage, "192.0.2.1") for _ in range(3)]
+
+    answers = [client.say("create-group", **again).listen()[-1][0] for client in clients]
+
+    assert answers == ["group-created", "group-joined", "group-joined"]
+    again["groupId"] = "c6cfb6bb-6b0e-4c4c-9a3a-0d3a0d0e9a55"
+    assert clients[0].say("create-group", **again).listen()[-1][1]["code"] == "RATE_LIMITED"
+    assert stage.groups.refused["GROUPS_PER_HOUR"] == 1
+
+
 def test_one_connections_flood_is_not_anothers():
     """Each has an allowance of its own."""
     stage = Stage(SLOW)

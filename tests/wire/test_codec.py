@@ -264,6 +264,11 @@ def client_text(message, request_id=None):
     ("message_type", "payload", "message"),
     [
         ("create-group", {"groupName": "Tea", "username": "Ann"}, CreateGroup("Tea", "Ann")),
+        (
+            "create-group",
+            {"groupName": "Tea", "username": "Ann", "groupId": UUID.upper()},
+            CreateGroup("Tea", "Ann", UUID),
+        ),
         ("join-group", {"groupId": UUID, "username": "Ann"}, JoinGroup(UUID, "Ann")),
         ("join-group", {"groupId": UUID, "username": "Ann", "peerId": "p"}, JoinGroup(UUID, "Ann", "p")),
         ("leave-group", {"userId": UUID}, LeaveGroup(UUID)),
