@@ -38,7 +38,7 @@ PYTHONS = installed()
 
 def install(session: nox.Session, *groups: str) -> None:
     wanted = nox.project.dependency_groups(PROJECT, *groups)
-    session.install("-e", ".", *wanted)
+    session.install("-e", ".[server]", *wanted)
 
 
 def install_node_modules(session: nox.Session) -> None:
@@ -133,7 +133,7 @@ def autobahn(session: nox.Session) -> None:
     python = next(iter(sorted(PYENV.glob("versions/2.7.*/bin/python2.7"))), shutil.which("python2.7"))
     if python is None or not _runs(str(python)):
         session.skip("there is no Python 2.7 here; pyenv has one")
-    session.install("-e", ".")
+    session.install("-e", ".[server]")
     session.run("python", "-m", "tests.autobahn", str(python), session.create_tmp())
 
 

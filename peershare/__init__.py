@@ -19,4 +19,4 @@ client      The other end of the wire, for bots and tests; `console` makes it a 
 A file imports only from floors below its own; tests/test_floors.py keeps that.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -1,57 +1,52 @@
-"""The command line: `peershare serve`, `peershare settings`, `peershare connect`."""
+"""The command line. `peershare connect` is here for whoever has the client library; the rest is in `serve`.
 
-import signal
+`pip install peershare` brings no web server, so that module is imported when one of its commands is wanted.
+"""
+
 import sys
-from collections.abc import AsyncIterator
 from typing import Any
 
-import attrs
 import click
-import structlog
-import trio
-from rich.console import Console
-from rich.table import Table
 
 from peershare import __version__
-from peershare.logs import configure_logs
-from peershare.server import CannotListen, Server, spare_garbage_collector
-from peershare.settings import Settings, about, load_environment_file, options, settings_from
 
-log = structlog.get_logger("peershare.cli")
-
-_SIGNALS = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
+_OF_THE_SERVER = ("serve", "settings")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Commands of this file, and those of `serve`: without its packages, each says what to install."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_OF_THE_SERVER])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _OF_THE_SERVER:
+            return super().get_command(ctx, cmd_name)
+        try:
+            from peershare import serve  # noqa: PLC0415 - its packages may be missing, and cost time
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] == "peershare":
+                raise
+            return _not_installed(cmd_name)
+        return {"serve": serve.serve, "settings": serve.show_settings}[cmd_name]
+
+
+def _not_installed(name: str) -> click.Command:
+    """A command in the place of one that can't run. Takes all options, and fails."""
+    needs = "The server is not installed: pip install 'peershare[server]'."
+
+    def refuse(**_: Any) -> None:
+        raise click.ClickException(needs)
+
+    anything = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
+    taken = {"ignore_unknown_options": True}
+    return click.Command(name, context_settings=taken, callback=refuse, params=[anything], short_help=needs)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="peershare")
 def peershare() -> None:
     """PeerShare: a self-hosted server for peer-to-peer group calls."""
-
-
-@peershare.command(params=options())
-def serve(**values: Any) -> None:
-    """Run the server, until Ctrl-C or SIGTERM."""
-    settings = settings_from(values)
-    configure_logs(settings.level, json=settings.environment == "production")
-    _raise_file_limit()
-    spare_garbage_collector()
-    failure = trio.run(_serve, settings)
-    if failure:
-        raise click.ClickException(failure)
-
-
-@peershare.command("settings", params=options())
-def show_settings(**values: Any) -> None:
-    """Show every setting with its value, unit and meaning."""
-    settings = settings_from(values)
-    table = Table("Variable", "Value", "Unit", "Meaning")
-    for field in attrs.fields(Settings):
-        said = about(field)
-        value = getattr(settings, field.name)
-        if field.name == "allowed_origins":
-            value = settings.origins
-        table.add_row(said.variables[0], shown(value, secret=said.secret), said.unit, said.meaning)
-    Console().print(table)
 
 
 @peershare.command()
@@ -69,74 +64,9 @@ def connect(url: str) -> None:
         raise click.ClickException(failure)
 
 
-def shown(value: object, *, secret: bool) -> str:
-    if secret:
-        return "********" if value else ""
-    return ",".join(value) if isinstance(value, tuple) else str(value)
-
-
-async def _serve(settings: Settings) -> str:
-    """Serve until told to stop. What kept it from starting, or nothing."""
-    ports = [settings.port, settings.ws_port] if settings.ws_port else [settings.port]
-    server = Server(settings)
-    stop = trio.Event()
-    failure = ""
-    with trio.open_signal_receiver(*_SIGNALS) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_obey_signals, signals, stop, server if settings.tls_cert else None)
-            try:
-                async with server.open(ports) as open_ports:
-                    _say_where(settings, open_ports)
-                    await stop.wait()
-            except CannotListen as error:
-                failure = str(error)
-            nursery.cancel_scope.cancel()
-    return failure
-
-
-async def _obey_signals(signals: AsyncIterator[int], stop: trio.Event, secure: Server | None) -> None:
-    # All are taken, not the first alone: one left over would end the process in the midst of its end.
-    async for number in signals:
-        if number in (signal.SIGINT, signal.SIGTERM):
-            stop.set()
-        elif secure is not None:
-            _renew_certificate(secure)
-
-
-def _renew_certificate(server: Server) -> None:
-    try:
-        server.renew_certificate()
-    except OSError as error:
-        log.error("the certificate could not be read; the old one stays", reason=str(error))  # noqa: TRY400
-    else:
-        log.info("certificate read")
-
-
-def _say_where(settings: Settings, ports: list[int]) -> None:
-    """At `*`, the name is the one that works on this machine."""
-    hosts = ["localhost" if host == "*" else f"[{host}]" if ":" in host else host for host in settings.host]
-    secure = "s" if settings.tls_cert else ""
-    pages = " and ".join(f"http{secure}://{host}:{ports[0]}" for host in hosts)
-    click.echo(f"PeerShare {__version__} is at {pages}")
-    for host in hosts:
-        for port in ports:
-            click.echo(f"  WebSocket: ws{secure}://{host}:{port}/ws")
-
-
-def _raise_file_limit() -> None:
-    """A connection is an open file, and the usual soft limit allows 1,024."""
-    if sys.platform == "win32":
-        return
-    import resource  # noqa: PLC0415 - not there on Windows
-
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def main() -> None:
     """The program. What a person got wrong is one line on stderr: exit status 2, or 1 for a port."""
     try:
-        load_environment_file()
         code = peershare.main(standalone_mode=False)
     except click.Abort:
         code = 130

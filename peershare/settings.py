@@ -351,6 +351,14 @@ class _Option(click.Option):
         return any(os.environ.get(variable) == "" for variable in self.envvar or ())
 
 
+class Configured(click.Command):
+    """A command whose options are settings: `.env` is read before the variables are."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        load_environment_file()
+        return super().make_context(*args, **kwargs)
+
+
 def options() -> list[click.Parameter]:
     """A command-line option for each setting, which reads its variables too."""
     return [
@@ -408,6 +416,5 @@ def read_settings(args: Sequence[str] = ()) -> Settings:
 
     Raises click.ClickException, whose message names the variable, the value and the rule.
     """
-    load_environment_file()
-    with click.Command("peershare", params=options()).make_context("peershare", list(args)) as context:
+    with Configured("peershare", params=options()).make_context("peershare", list(args)) as context:
         return settings_from(context.params)

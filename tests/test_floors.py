@@ -65,9 +65,10 @@ FLOORS = [
     {"peershare.server": {"trio"}},
     # 6: the ways in.
     {
-        "peershare.cli": {"attrs", "click", "rich", "structlog", "trio"},
+        "peershare.serve": {"attrs", "click", "rich", "structlog", "trio"},
         "peershare.asgi": {"click"},
     },
+    {"peershare.cli": {"click"}},
     {"peershare.__main__": set()},
 ]
 

@@ -7,7 +7,7 @@ import attrs
 import click
 import pytest
 
-from peershare.cli import shown
+from peershare.serve import shown
 from peershare.settings import DEVELOPMENT_ORIGINS, LOOPBACK, Settings, about, read_settings
 from tests.support import environment
 
