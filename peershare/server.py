@@ -53,6 +53,12 @@ _CLOSE_TIMEOUT = 3.0
 _CLOSE_SHARE = 0.4
 # Of the shutdown, what is for the orderly part; the rest is for cancelling what is left.
 _ORDERLY_SHARE = 0.8
+# In seconds of REQUEST_RATE: 150 browsers that open a group's page ask for six things each.
+_BURST_OF_REQUESTS = 20
+# How many times more often than REST the page, its files and health may be asked for: they cost a tenth.
+_FILES_PER_REQUEST = 10
+# HTTP_CONNECTIONS_PER_ADDRESS new connections are granted in so many seconds, after as many at once.
+_REFILL = 20
 # In seconds of PEERJS_RATE: who calls a whole group sends a few hundred candidates in one go.
 _BURST = 5
 
@@ -293,15 +299,24 @@ def limits_of(settings: Settings) -> dict[str, int]:
         "callSize": settings.max_call_size,
         "connectionsPerTenSeconds": settings.connection_rate,
         "connectionsAtOnce": settings.connections_per_address,
+        "httpConnectionsAtOnce": settings.http_connections_per_address,
         "requestRate": settings.request_rate,
     }
 
 
 def _address_rules(settings: Settings) -> AddressRules:
+    """Rates have bursts, since an office behind one address opens the page in one moment: docs/limits.md."""
+    requests, http = settings.request_rate, settings.http_connections_per_address
     return AddressRules(
-        _rate(settings.connection_rate, seconds=10, burst=settings.connection_rate),
-        settings.connections_per_address,
-        _rate(settings.request_rate, seconds=1, burst=2 * settings.request_rate),
+        connection_rate=_rate(settings.connection_rate, seconds=10, burst=settings.connection_rate),
+        connections_at_once=settings.connections_per_address,
+        request_rate=_rate(requests, seconds=1, burst=_BURST_OF_REQUESTS * requests),
+        file_rate=_rate(
+            _FILES_PER_REQUEST * requests, seconds=1, burst=_FILES_PER_REQUEST * _BURST_OF_REQUESTS * requests
+        ),
+        http_rate=_rate(http, seconds=_REFILL, burst=http),
+        http_at_once=http,
+        http_in_all=max(settings.max_connections, http),
     )
 
 

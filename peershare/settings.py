@@ -169,15 +169,23 @@ class Settings:
         200,
         Whole(0, 1_000_000),
         "CONNECTIONS_PER_ADDRESS",
-        meaning="Connections open at once from one address (IPv6: one /64). One more is refused with HTTP "
+        meaning="WebSockets open at once from one address (IPv6: one /64). One more is refused with HTTP "
         "429. 0: no limit.",
     )
+    http_connections_per_address: int = _setting(
+        1000,
+        Whole(0, 1_000_000),
+        "HTTP_CONNECTIONS_PER_ADDRESS",
+        meaning="Other connections open at once from one address. One more closes the one that has been idle "
+        "for longest. New ones: as many at once, then a twentieth each second; more are refused with HTTP "
+        "429, or closed. 0: no limit.",
+    )
     connection_rate: int = _setting(
-        30,
+        200,
         Whole(0, 1_000_000),
         "CONNECTION_RATE",
         unit="1/10 s",
-        meaning="New connections from one address; as many at once. More are refused with HTTP 429. "
+        meaning="New WebSockets from one address; as many at once. More are refused with HTTP 429. "
         "0: no limit.",
     )
     request_rate: int = _setting(
@@ -185,8 +193,8 @@ class Settings:
         Whole(0, 1_000_000),
         "REQUEST_RATE",
         unit="1/s",
-        meaning="REST requests from one address; twice as many at once. More are answered with 429. "
-        "0: no limit.",
+        meaning="REST requests from one address; twenty times as many at once. Of the page, its files and "
+        "health checks, ten times as many of both. More are answered with 429. 0: no limit.",
     )
     message_rate: int = _setting(
         50,

@@ -91,6 +91,7 @@ def test_defaults():
         ("TRUSTED_PROXIES", "", "trusted_proxies", LOOPBACK),
         ("CONNECTION_RATE", "0", "connection_rate", 0),
         ("CONNECTIONS_PER_ADDRESS", "0", "connections_per_address", 0),
+        ("HTTP_CONNECTIONS_PER_ADDRESS", "0", "http_connections_per_address", 0),
         ("REQUEST_RATE", "0", "request_rate", 0),
         ("MESSAGE_RATE", "5", "message_rate", 5),
         ("MESSAGE_BURST", "5", "message_burst", 5),

@@ -4,8 +4,9 @@ Nothing here grows with what an attacker sends: what needs no remembering any mo
 have a bound.
 """
 
-from collections import Counter
-from collections.abc import Iterator
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -90,18 +91,110 @@ class Allowances:
 
 @attrs.frozen
 class AddressRules:
-    """For one address: how fast connections and REST requests may come, and how many connections stay.
+    """For one address: how fast WebSockets, requests and connections may come, and how many stay open.
 
-    None, and 0 for `connections_at_once`, stand for no limit.
+    `connections_at_once` counts WebSockets. `http_at_once` counts the connections that are no WebSocket, or
+    none yet; `http_in_all` those of all addresses together. `file_rate` is for the page, its files and
+    health. None, and 0 for the numbers, stand for no limit.
     """
 
     connection_rate: RateRules | None = None
     connections_at_once: int = 0
     request_rate: RateRules | None = None
+    file_rate: RateRules | None = None
+    http_rate: RateRules | None = None
+    http_at_once: int = 0
+    http_in_all: int = 0
+
+
+@attrs.frozen(eq=False)
+class HttpConnection:
+    """One connection that is counted, as its own task sees it."""
+
+    _among: "HttpConnections"
+    key: str | None
+    close: Callable[[], None]
+
+    def touch(self) -> None:
+        """Note that its client has got something done: others are closed before it."""
+        self._among.touch(self)
+
+    def leave(self) -> None:
+        """Count it no more: it is closed, or has become a WebSocket. More than once is no harm."""
+        self._among.remove(self)
+
+
+class HttpConnections:
+    """The connections that are no WebSockets, by address, those that got nothing done for longest first.
+
+    `at_once` of one address at most, and `in_all`; 0 is no limit. Over its own limit an address loses its
+    oldest; over the common one the address that has most does. Each operation takes the same short time,
+    however many there are.
+    """
+
+    def __init__(self, at_once: int, in_all: int) -> None:
+        self._at_once = at_once or math.inf
+        self._in_all = in_all or math.inf
+        self._by_key: dict[str, dict[HttpConnection, None]] = {}
+        self._by_size: defaultdict[int, dict[str, None]] = defaultdict(dict)  # addresses that have so many
+        self._count = self._largest = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, connection: HttpConnection) -> bool:
+        """Count one more. True if another was closed for it."""
+        key = connection.key
+        if key is None:
+            return False
+        self._resize(key, +1)
+        mine = self._by_key.setdefault(key, {})
+        mine[connection] = None
+        if len(mine) > self._at_once:
+            victims = mine
+        elif self._count > self._in_all:
+            victims = self._by_key[next(iter(self._by_size[self._largest]))]
+        else:
+            return False
+        victim = next(iter(victims))
+        self.remove(victim)
+        victim.close()
+        return True
+
+    def touch(self, connection: HttpConnection) -> None:
+        mine = self._by_key.get(connection.key or "", {})
+        if connection in mine:
+            del mine[connection]
+            mine[connection] = None
+
+    def remove(self, connection: HttpConnection) -> None:
+        key = connection.key
+        mine = self._by_key.get(key or "", {})
+        if key is None or connection not in mine:
+            return
+        self._resize(key, -1)
+        del mine[connection]
+        if not mine:
+            del self._by_key[key]
+
+    def _resize(self, key: str, by: int) -> None:
+        size = len(self._by_key.get(key, ()))
+        self._count += by
+        self._by_size[size].pop(key, None)
+        if not self._by_size[size]:
+            del self._by_size[size]
+        if size + by:
+            self._by_size[size + by][key] = None
+            self._largest = max(self._largest, size + by)
+        if self._largest not in self._by_size:
+            self._largest -= 1
+
+
+_HTTP = "http_connections_per_address"
 
 
 class Turnstile:
-    """Who may come in, by address. For an address of None nothing is counted, and all is granted.
+    """What is granted to each address. For an address of None nothing is counted, and all is granted.
 
     `refused` counts the refusals by the limit that was hit, under the name of its setting.
     """
@@ -111,15 +204,18 @@ class Turnstile:
         self._at_once = rules.connections_at_once
         self._connections = Allowances(rules.connection_rate)
         self._requests = Allowances(rules.request_rate)
+        self._files = Allowances(rules.file_rate)
+        self._http = Allowances(rules.http_rate)
+        self._http_connections = HttpConnections(rules.http_at_once, rules.http_in_all)
         self._open: dict[str, int] = {}
 
     def __len__(self) -> int:
-        """How many addresses have connections open."""
+        """How many addresses have WebSockets open."""
         return len(self._open)
 
     @contextmanager
     def stay(self, address: str | None, now: float) -> Iterator[float]:
-        """A connection's stay, counted until the block is left. Gives 0.
+        """A WebSocket's stay, counted until the block is left. Gives 0.
 
         If it is refused, it is not counted, and what is given is how many seconds to wait before another try.
         """
@@ -134,9 +230,30 @@ class Turnstile:
         finally:
             self._leave(key)
 
+    def arrive(self, address: str | None, now: float, close: Callable[[], None]) -> HttpConnection | float:
+        """Count a connection that was accepted, until its `leave`.
+
+        If it is refused, it is not counted, and what is returned is how many seconds to wait.
+        Where the address has as many as it may have, or the server, an older one is told to `close` instead:
+        so whoever shares an address with somebody that holds connections open gets in all the same.
+        """
+        key = None if address is None else address_key(address)
+        wait = 0.0 if key is None else self._http.ask(key, now)
+        if wait:
+            return self._refuse(_HTTP, wait)
+        connection = HttpConnection(self._http_connections, key, close)
+        if self._http_connections.add(connection):
+            self.refused[_HTTP] += 1
+        return connection
+
     def request(self, address: str | None, now: float) -> float:
         """One REST request: 0 if it is granted, otherwise how many seconds to wait."""
         wait = 0.0 if address is None else self._requests.ask(address, now)
+        return self._refuse("request_rate", wait) if wait else 0.0
+
+    def file(self, address: str | None, now: float) -> float:
+        """The same for the page, one of its files, or health."""
+        wait = 0.0 if address is None else self._files.ask(address, now)
         return self._refuse("request_rate", wait) if wait else 0.0
 
     def _judge(self, key: str, now: float) -> float:

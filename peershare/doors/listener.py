@@ -11,7 +11,7 @@ import attrs
 import structlog
 import trio
 
-from peershare.core.addresses import Turnstile
+from peershare.core.addresses import HttpConnection, Turnstile
 from peershare.doors.head import (
     FORBIDDEN,
     NOT_FOUND,
@@ -45,8 +45,8 @@ class Listener:
     `handshake_timeout`, in seconds, is what a client has to send a whole head; and to agree on TLS before,
     where `tls` gives a context. It is asked anew for each connection, so that a renewed certificate counts.
 
-    Connections are counted at the `turnstile`, by address: one that comes by a proxy when it wants to be a
-    WebSocket, since all that comes by a proxy has its address before; any other before a byte of it is read.
+    The `turnstile` counts by address: connections before a byte of them is read, unless they come by a proxy,
+    since all of those have its address; and WebSockets, by the client's own address, when they are asked for.
     """
 
     sockets: Mapping[str, SocketDoor]
@@ -62,19 +62,23 @@ class Listener:
         """One connection, from its accept to its close. Raises nothing but its cancellation."""
         stream = ClientStream(self._wrapped(transport))
         peer = self.proxies.client(stream.address, secure=stream.secure)
+        place: HttpConnection | float = 0.0
         try:
-            with self.turnstile.stay(peer.counted, trio.current_time()) as wait:
-                if wait:
-                    await self._turn_away(stream, wait)
+            with trio.CancelScope() as crowded_out:
+                place = self.turnstile.arrive(peer.counted, trio.current_time(), crowded_out.cancel)
+                if not isinstance(place, HttpConnection):
+                    await self._turn_away(stream, place)
                 elif not isinstance(stream.below, trio.SSLStream) or await self._speaks_http1(
                     stream, stream.below
                 ):
-                    await self._dispatch(stream)
+                    await self._dispatch(stream, place)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client has gone in the middle of something
         except* Exception:
             log.exception("a connection failed")
         finally:
+            if isinstance(place, HttpConnection):
+                place.leave()
             await trio.aclose_forcefully(stream)
 
     def _wrapped(self, transport: trio.SocketStream) -> trio.abc.Stream:
@@ -94,15 +98,16 @@ class Listener:
             return False
         return True
 
-    async def _dispatch(self, stream: ClientStream) -> None:
+    async def _dispatch(self, stream: ClientStream, place: HttpConnection) -> None:
         """Requests, until the connection ends or becomes a WebSocket."""
         while True:
             head: Head | Refusal | None = None
             with trio.move_on_after(self.handshake_timeout):
                 head = await stream.read_head()
+            place.touch()
             match head:
                 case Head(wants_websocket=True):
-                    await self._upgrade(stream, head)
+                    await self._upgrade(stream, head, place)
                 case Head():
                     if await self.http.serve(stream, head):
                         continue
@@ -110,18 +115,18 @@ class Listener:
                     await _refuse(stream, head, secure=stream.secure)
             return
 
-    async def _upgrade(self, stream: ClientStream, head: Head) -> None:
+    async def _upgrade(self, stream: ClientStream, head: Head, place: HttpConnection) -> None:
         """A WebSocket, until it is closed, or why there is none."""
         client = self.proxies.client(stream.address, head.said, secure=stream.secure)
         verdict = self._admit(head)
         if isinstance(verdict, Refusal):
             await _refuse(stream, verdict, secure=client.secure)
             return
-        not_yet_counted = client.counted if client.proxied else None
-        with self.turnstile.stay(not_yet_counted, trio.current_time()) as wait:
+        with self.turnstile.stay(client.counted, trio.current_time()) as wait:
             if wait:
                 await _refuse(stream, too_many(wait), secure=client.secure)
             else:
+                place.leave()
                 stream.drop_head()
                 await self.sockets[verdict.path].serve(stream, verdict, client)
 

@@ -113,7 +113,12 @@ def _messages(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
 
 
 # Those of addresses. Each limit is named as its setting.
-_AT_THE_TURNSTILE = ("CONNECTION_RATE", "CONNECTIONS_PER_ADDRESS", "REQUEST_RATE")
+_AT_THE_TURNSTILE = (
+    "CONNECTION_RATE",
+    "CONNECTIONS_PER_ADDRESS",
+    "HTTP_CONNECTIONS_PER_ADDRESS",
+    "REQUEST_RATE",
+)
 
 
 def _limits(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:

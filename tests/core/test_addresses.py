@@ -1,10 +1,19 @@
 """What is allowed to each address. Rates are powers of two, so that the times are exact."""
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peershare.core.addresses import AddressRules, Allowances, Turnstile, address_key, parse_address
+from peershare.core.addresses import (
+    AddressRules,
+    Allowances,
+    HttpConnection,
+    Turnstile,
+    address_key,
+    parse_address,
+)
 from peershare.core.limits import Allowance, RateRules, Verdict
 
 RULES = RateRules(rate=2, burst=4)
@@ -172,9 +181,114 @@ def test_requests():
     assert stay(turnstile, ANN)[0] == 0
 
 
+class Crowd:
+    """Connections by name, and those that were told to close."""
+
+    def __init__(self, **rules):
+        self.turnstile = Turnstile(AddressRules(**rules))
+        self.open = {}
+        self.closed = []
+
+    def arrive(self, name, address, now=100.0):
+        def close():
+            self.closed.append(name)
+            del self.open[name]
+
+        self.open[name] = self.turnstile.arrive(address, now, close)
+        return self.open[name]
+
+    def leave(self, name):
+        self.open.pop(name).leave()
+
+
+def test_one_connection_more():
+    """It is let in, and the one of its address that got nothing done for longest is closed."""
+    crowd = Crowd(http_at_once=3)
+    for name in ("a", "b", "c"):
+        crowd.arrive(name, ANN)
+    crowd.arrive("bob", BOB)
+    crowd.open["a"].touch()
+    crowd.arrive("d", ANN)
+    assert crowd.closed == ["b"]
+    crowd.leave("c")
+    crowd.arrive("e", ANN)
+    assert crowd.closed == ["b"]
+    crowd.arrive("f", ANN)
+    assert crowd.closed == ["b", "a"]
+    assert crowd.turnstile.refused == {"http_connections_per_address": 2}
+
+
+def test_a_full_server():
+    """Who has most loses first; who has few loses nothing."""
+    crowd = Crowd(http_in_all=5)
+    for number in range(4):
+        crowd.arrive(f"ann{number}", ANN)
+    crowd.arrive("bob", BOB)
+    for number in range(3):
+        crowd.arrive(f"eve{number}", "10.0.0.1")
+    assert crowd.closed in (["ann0", "ann1", "ann2"], ["ann0", "ann1", "eve0"])
+    assert "bob" in crowd.open
+
+
+def test_new_connections_of_any_kind():
+    """They have a rate of their own, and neighbours in IPv6 share it."""
+    crowd = Crowd(http_rate=RULES)
+    waits = [crowd.arrive(str(number), f"2001:db8::{number}") for number in range(5)]
+    assert waits[4] == 0.5
+    assert crowd.turnstile.refused == {"http_connections_per_address": 1}
+
+
+def test_leaving_more_than_once():
+    """It is no harm; nor is a touch behind it."""
+    crowd = Crowd(http_at_once=1)
+    first = crowd.arrive("a", ANN)
+    for _ in range(2):
+        first.leave()
+        first.touch()
+    crowd.arrive("b", ANN)
+    assert crowd.closed == []
+
+
+@given(st.lists(st.tuples(st.sampled_from("atl"), st.integers(0, 4), st.integers(0, 30)), max_size=150))
+def test_the_crowd_and_a_plain_model(steps):
+    """Whatever arrives, gets something done or leaves: the closed one is the model's."""
+    crowd = Crowd(http_at_once=4, http_in_all=8)
+    model = {}  # names in the order of their last touch, and their addresses
+    for number, (what, address, which) in enumerate(steps):
+        if what == "a":
+            key = f"10.0.0.{address}"
+            model[number] = key
+            counts = Counter(model.values())
+            before = len(crowd.closed)
+            crowd.arrive(number, key)
+            over = counts[key] > 4
+            if over or len(model) > 8:
+                [name] = crowd.closed[before:]
+                assert counts[model[name]] == (counts[key] if over else max(counts.values()))
+                assert name == next(other for other in model if model[other] == model[name])
+                del model[name]
+            else:
+                assert crowd.closed[before:] == []
+        elif model:
+            name = list(model)[which % len(model)]
+            if what == "t":
+                crowd.open[name].touch()
+                model[name] = model.pop(name)
+            else:
+                crowd.leave(name)
+                del model[name]
+    assert set(crowd.open) == set(model)
+
+
 def test_who_is_not_counted():
     """Who has no address meets no limit."""
-    turnstile = Turnstile(AddressRules(RULES, 1, RULES))
+    turnstile = Turnstile(AddressRules(RULES, 1, RULES, RULES, RULES, 1, 1))
+    places = [turnstile.arrive(None, 100, pytest.fail) for _ in range(100)]
+    assert all(isinstance(place, HttpConnection) for place in places)
+    for place in places:
+        place.touch()
+        place.leave()
+    assert {turnstile.file(None, 100) for _ in range(100)} == {0}
     assert {stay(turnstile, None)[0] for _ in range(100)} == {0}
     assert {turnstile.request(None, 100) for _ in range(100)} == {0}
     assert len(turnstile) == 0
