@@ -152,7 +152,8 @@ def _fields_of(kind: object) -> str:
 
 def _told(rule: Rule) -> tuple[str, str]:
     if isinstance(rule, Text):
-        text = f"1 to {rule.maximum} characters" + (", no control characters" if rule.control else "")
+        name = ", at least one of them visible, no control characters" if rule.control else ""
+        text = f"1 to {rule.maximum} characters{name}"
         return text, "<br>".join(filter(None, (rule.empty, rule.too_long, rule.control)))
     if isinstance(rule, Uuid):
         return "a UUID in 8-4-4-4-12 form, any letter case", rule.message

@@ -18,7 +18,8 @@ FLOORS = [
     # 0: the vocabulary. `peershare` itself is its `__init__`, with the version.
     {"peershare": set()},
     {"peershare.messages": {"attrs"}},
-    {"peershare.ids": set(), "peershare.errors": {"attrs"}},
+    {"peershare.ids": set(), "peershare.errors": {"attrs"}, "peershare.invisible": set()},
+    {"peershare.names": {"wcwidth"}},
     # 1: core decides, wire reads and writes.
     {"peershare.core": {"attrs"}, "peershare.wire": {"attrs", "cattrs", "msgspec"}},
     # Beside all that serves: a client of it.

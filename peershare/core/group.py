@@ -7,6 +7,7 @@ from itertools import count
 import attrs
 
 from peershare.messages import GroupId, GroupName, Peer, PeerId, User, UserId, Username
+from peershare.names import cut, looks_of, skeleton
 
 MAX_USERNAME = 50  # characters, a suffix included (docs/protocol.md: join-group)
 
@@ -51,8 +52,11 @@ class Group:
     opened_at: float
     empty_since: float = math.inf
     _members: dict[UserId, Member] = attrs.field(factory=dict, init=False)
-    # Both indexes exist so that a join and a ring cost the same in a group of 5 and of 500.
-    _names: set[str] = attrs.field(factory=set, init=False)
+    # The indexes exist so that a join and a ring cost the same in a group of 5 and of 500.
+    _looks: set[str] = attrs.field(factory=set, init=False)  # of all names
+    _numbers: dict[Username, int] = attrs.field(
+        factory=dict, init=False
+    )  # all below are taken, for this name
     _peers: dict[PeerId, UserId] = attrs.field(factory=dict, init=False)
 
     def __len__(self) -> int:
@@ -73,7 +77,7 @@ class Group:
         """A new member, under the first free form of `username`. The peer ID must be free."""
         member = Member(user_id, self._free_name(username), peer_id, has_session)
         self._members[user_id] = member
-        self._names.add(member.username.casefold())
+        self._looks |= looks_of(member.username)
         if peer_id is not None:
             self._peers[peer_id] = user_id
         self.empty_since = math.inf
@@ -81,7 +85,8 @@ class Group:
 
     def remove(self, user_id: UserId) -> Member:
         member = self._members.pop(user_id)
-        self._names.discard(member.username.casefold())
+        self._looks -= looks_of(member.username)
+        self._numbers.clear()
         if member.peer_id is not None:
             del self._peers[member.peer_id]
         return member
@@ -118,16 +123,22 @@ class Group:
         )
 
     def _free_name(self, username: Username) -> Username:
-        """The name itself, or with the lowest number that makes it free; letter case aside.
+        """The name itself, or with the lowest number with which it is like no other member's: `looks_of`.
 
         Kept within MAX_USERNAME by cutting the base, never the number. It ends, since every number
         is tried once and there are more numbers than members.
         """
-        if username.casefold() not in self._names:
+        if self._looks.isdisjoint(looks_of(username)):
             return username
-        for number in count(1):
-            suffix = str(number)
-            name = Username(username[: MAX_USERNAME - len(suffix)] + suffix)
-            if name.casefold() not in self._names:
+        digits = 0
+        for number in count(self._numbers.get(username, 1)):
+            if len(str(number)) > digits:
+                digits = len(str(number))
+                base = cut(username, MAX_USERNAME - digits)
+                # What a 1 is looked like behind it, without that: the rest is the same for all digits.
+                beginnings = [look[:-1] for look in looks_of(f"{base}1")]
+            end = skeleton(str(number))
+            if self._looks.isdisjoint(beginning + end for beginning in beginnings):
                 break
-        return name
+        self._numbers[username] = number + 1
+        return Username(f"{base}{number}")

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 import attrs
 
+from peershare.invisible import VISIBLE
 from peershare.messages import (
     Count,
     GroupId,
@@ -123,30 +124,27 @@ def normalised(value: object, maximum: int) -> str:
 
 @attrs.frozen
 class Text:
-    """A string of 1 to `maximum` characters."""
+    """A string of 1 to `maximum` characters. Of a name, one that can be seen is among them."""
 
     maximum: int
     empty: str
     too_long: str
-    control: str | None = None  # the message about control characters; None: they are allowed
+    control: str | None = None  # of a name: the message about control characters
 
     expected = "string"
 
     def check(self, value: object) -> str:
         text = normalised(value, self.maximum)
-        if 0 < len(text) <= self.maximum and not (self.control and _CONTROL.search(text)):
-            return text
-        raise CheckFailed(self._issues(text))
-
-    def _issues(self, text: str) -> list[Issue]:
         issues = []
-        if not text:
+        if not text or (self.control and not VISIBLE.search(text)):
             issues.append(too_small(self.empty))
         if len(text) > self.maximum:
             issues.append(too_big(self.maximum, self.too_long))
         if self.control and _CONTROL.search(text):
             issues.append({"validation": "regex", "code": "invalid_string", "message": self.control})
-        return issues
+        if issues:
+            raise CheckFailed(issues)
+        return text
 
 
 @attrs.frozen

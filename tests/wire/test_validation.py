@@ -202,6 +202,49 @@ def test_trimming_comes_before_the_search_for_control_characters():
     ]
 
 
+@NAME_KINDS
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u200b",
+        "\u2060",
+        "\u00ad",
+        "\u3164",
+        "\u2800",
+        "\u200d\ufe0f",
+        "\u115f \u1160",
+        "\U000e0041",
+        "\u200b\u00a0\u200b",
+    ],
+    ids=ascii,
+)
+def test_11_10_a_name_that_nobody_can_see(kind, text):
+    """It is refused as an empty one is, for groups and for people."""
+    name, _ = NAMES[kind]
+
+    assert issues(kind, text) == [too_small(f"{name} cannot be empty")]
+
+
+@NAME_KINDS
+@pytest.mark.parametrize(
+    "text",
+    [
+        "👨\u200d👩\u200d👧",
+        "❤\ufe0f",
+        "🏴\U000e0067\U000e0062\U000e007f",
+        "می\u200cخواهم",
+        "क्\u200dष",
+        "\ue000",
+        "\u0301",
+        "\U0001fae8",
+    ],
+    ids=ascii,
+)
+def test_11_10_what_is_seen_stays_whole(kind, text):
+    """Emoji and letters with joiners, a flag with tags, what this Python's Unicode does not know yet."""
+    assert RULES[kind].check(text) == text
+
+
 def test_peer_ids_may_have_control_characters():
     """A peer ID's rule is its length alone."""
     assert RULES[PeerId].check("a\x00\u202eb") == "a\x00\u202eb"
