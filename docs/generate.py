@@ -174,7 +174,7 @@ state Open {
     Member --> Alone: leave-group
 }
 [*] --> Open: HTTP 101
-[*] --> Refused: HTTP 400, 403, 404, 426, 429 or 503"""
+[*] --> Refused: HTTP 400, 403, 404, 421, 426, 429 or 503"""
 
 
 def connection_states() -> str:

@@ -83,6 +83,24 @@ class Hosts(_Listed):
         return "" if is_host else "is not a host name or an IP address."
 
 
+class HostNames(_Listed):
+    """Values of `Host`, without their port. `*.` stands for any subdomain, `*` for any name."""
+
+    name = "names"
+
+    _NAME = re.compile(r"\*|(?:\*\.)?[a-z0-9_-][a-z0-9._-]{0,252}|\[[0-9a-f:.]{2,45}\]")
+
+    def _split(self, value: str) -> tuple[str, ...]:
+        return super()._split(value.lower())
+
+    def _what_is_wrong(self, item: str) -> str:
+        if not item.isascii():
+            return "is not in ASCII: browsers send such a name as xn--..."
+        if self._NAME.fullmatch(item) is None:
+            return "is not a host name such as example.com or *.example.com, without scheme, port and path."
+        return ""
+
+
 class Origins(_Listed):
     """Values of `Origin`, letter case aside. `*.` stands for any subdomain, `:*` for any port."""
 

@@ -14,7 +14,6 @@ from rich.table import Table
 
 from peershare import __version__
 from peershare.logs import configure_logs
-from peershare.runtime.clock import UptimeClock
 from peershare.server import CannotListen, Server, spare_garbage_collector
 from peershare.settings import Configured, Settings, about, options, settings_from
 
@@ -30,7 +29,7 @@ def serve(**values: Any) -> None:
     configure_logs(settings.level, json=settings.environment == "production")
     _raise_file_limit()
     spare_garbage_collector()
-    failure = trio.run(_serve, settings, clock=UptimeClock())
+    failure = trio.run(_serve, settings)
     if failure:
         raise click.ClickException(failure)
 

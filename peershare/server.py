@@ -5,7 +5,8 @@ actor ⊃ connections ⊃ listeners.
 """
 
 import gc
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from errno import EAFNOSUPPORT
 from functools import partial
@@ -17,7 +18,8 @@ from peershare.core.broker import Broker, BrokerRules
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
 from peershare.core.sessions import SessionRules, Sessions
-from peershare.doors.guard import add_guard
+from peershare.doors.guard import add_admission, add_guard, add_hosts
+from peershare.doors.hosts import Hosts
 from peershare.doors.http import HttpDoor, HttpRules
 from peershare.doors.listener import Listener
 from peershare.doors.metrics import Sources
@@ -27,6 +29,7 @@ from peershare.doors.peerjs import Peerjs, claim_of
 from peershare.doors.peerjs_rest import PeerjsRestRules, add_peerjs
 from peershare.doors.poller import make_poller
 from peershare.doors.proxies import Proxies
+from peershare.doors.refusals import Refusals
 from peershare.doors.rest import RestRules, create_app
 from peershare.doors.signaling import PATHS, Signaling
 from peershare.doors.sockets import Reception, SocketDoor, Visitor
@@ -34,7 +37,6 @@ from peershare.doors.web_rest import WebRules, add_web
 from peershare.ids import new_group_id, new_resume_token, new_session_id
 from peershare.messages import Heartbeat
 from peershare.runtime.actor import Actor
-from peershare.runtime.clock import ActorClock
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import Roster
 from peershare.runtime.groups import Groups, GroupsRules
@@ -75,7 +77,6 @@ class Server:
         self._roster = Roster(settings.max_connections)
         self._trace = settings.level == "debug"
         self._ports = {settings.port, settings.ws_port}  # and what is taken for a 0
-        clock = ActorClock()
         hub = Hub(
             new_group_id,
             settings.empty_group_ttl,
@@ -83,16 +84,20 @@ class Server:
             max_groups=settings.max_groups,
             ring_timeout=settings.ring_timeout,
             max_participants=settings.max_call_size,
-            date=clock.date,
         )
         may_reach = hub.share_group if settings.peerjs_scope == "group" else None
         broker = Broker(_broker_rules(settings), may_reach, hub.is_away)
         sessions = _sessions(settings)
-        groups = Groups(hub, sessions, _groups_rules(settings), date=clock.date, trace=self._trace)
+        groups = Groups(hub, sessions, _groups_rules(settings), trace=self._trace)
         peers = Peers(broker, trace=self._trace)
-        self._actor = Actor(clock.now, groups, peers)
-        self._warn_sessions = lambda: groups.drain(clock.now())
-        proxies, turnstile = Proxies(settings.trusted_proxies), Turnstile(_address_rules(settings))
+        clock = forward(time.time, time.monotonic)
+        self._actor = Actor(clock, groups, peers)
+        self._warn_sessions = lambda: groups.drain(clock())
+        self._origins = Origins(settings.origins, self._ports, settings.require_origin)
+        self._hosts = Hosts(settings.allowed_hosts, settings.host)
+        refusals = Refusals(settings.trusted_proxies)
+        proxies = Proxies(settings.trusted_proxies, refusals.ignore_forwarded)
+        turnstile = Turnstile(_address_rules(settings))
         self.app = create_app(
             self._actor,
             hub,
@@ -103,13 +108,17 @@ class Server:
         )
         add_web(self.app, WebRules(settings.ice_servers, settings.peerjs_path))
         add_peerjs(self.app, self._actor, broker, _peerjs_rest_rules(settings))
-        add_guard(self.app, proxies, turnstile, limits_of(settings))
+        add_guard(self.app, proxies, turnstile, limits_of(settings), refusals)
+        add_admission(self.app, self._origins)
+        add_hosts(self.app, self._hosts, proxies, refusals)
         self._http = HttpDoor(self.app, HttpRules())
         self._poller = make_poller()
         self._tls = tls_context(settings)
         signaling, peerjs = self._socket_doors(settings)
         counts = {"signaling": signaling.counts, "peerjs": peerjs.counts}
-        self._sources = Sources(hub, sessions, broker, groups, peers, counts, self._roster, turnstile)
+        self._sources = Sources(
+            hub, sessions, broker, groups, peers, counts, self._roster, turnstile, refusals
+        )
         add_metrics(self.app, self._actor, self._sources, settings.metrics_token)
         self._listener = Listener(
             {**dict.fromkeys(PATHS, signaling), f"{settings.peerjs_path}peerjs": peerjs},
@@ -119,6 +128,8 @@ class Server:
             lambda: self._tls,
             proxies,
             turnstile,
+            self._hosts,
+            refusals,
         )
 
     def _socket_doors(self, settings: Settings) -> tuple[SocketDoor, SocketDoor]:
@@ -130,13 +141,13 @@ class Server:
             reception,
             _connection_rules(settings, _signaling_heartbeat(settings)),
             self._signal,
-            Origins(settings.origins, self._ports, settings.require_origin),
+            self._origins,
         )
         peerjs = SocketDoor(
             reception,
             _connection_rules(settings, _peerjs_heartbeat(settings)),
             self._broker,
-            Origins(settings.peerjs_cors, self._ports, settings.require_origin)
+            Origins(settings.peerjs_cors, self._ports, settings.require_origin, "PEERJS_CORS")
             if settings.peerjs_cors
             else None,
         )
@@ -165,6 +176,7 @@ class Server:
         listeners = await _listen(self._settings.host, ports)
         open_ports = list(dict.fromkeys(listener.socket.getsockname()[1] for listener in listeners))
         self._ports.update(open_ports)
+        self._hosts.listen_on(listener.socket.getsockname()[0] for listener in listeners)
         async with trio.open_nursery() as outer:
             outer.start_soon(self._actor.run)
             outer.start_soon(watch_lag, self._sources.lag.observe)
@@ -240,6 +252,18 @@ def spare_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 5, 1_000)
+
+
+def forward(wall: Callable[[], float], steady: Callable[[], float]) -> Callable[[], float]:
+    """The wall clock, which is set now and then, made fit to wait by: it never goes back or stands still."""
+    ahead = wall() - steady()
+
+    def now() -> float:
+        nonlocal ahead
+        ahead = max(ahead, wall() - steady())
+        return steady() + ahead
+
+    return now
 
 
 def _signaling_heartbeat(settings: Settings) -> HeartbeatRules:

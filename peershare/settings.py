@@ -16,6 +16,7 @@ import click
 from dotenv import load_dotenv
 
 from peershare.kinds import (
+    HostNames,
     Hosts,
     IceServers,
     MountPath,
@@ -88,6 +89,16 @@ class Settings:
         "ENVIRONMENT",
         "NODE_ENV",
         meaning="Decides the form of the logs (JSON lines in production) and the default of ALLOWED_ORIGINS.",
+    )
+    allowed_hosts: tuple[str, ...] | None = _setting(
+        None,
+        HostNames(),
+        "ALLOWED_HOSTS",
+        unit="comma-separated",
+        meaning="Names, without ports, by which the server may be asked; others get HTTP 421. "
+        "`*.example.com` is every name below example.com, `*` any name. Loopback names always work, and so "
+        "does the IP address at which a request arrives. Where HOST is loopback alone, the default is no "
+        "others: behind a proxy, list the public name. Elsewhere the default is any.",
     )
     allowed_origins: tuple[str, ...] | None = _setting(
         None,

@@ -66,7 +66,8 @@ class ServerProcess:
 
 def environment(**settings: object) -> dict[str, str]:
     """This process's environment with just these settings in it."""
-    ours = {"PORT", "WS_PORT", "HOST", "ENVIRONMENT", "NODE_ENV", "DEBUG", "LOG_LEVEL", "ALLOWED_ORIGINS"}
+    ours = {"PORT", "WS_PORT", "HOST", "ENVIRONMENT", "NODE_ENV", "DEBUG", "LOG_LEVEL"}
+    ours |= {"ALLOWED_HOSTS", "ALLOWED_ORIGINS"}
     kept = {name: value for name, value in os.environ.items() if name not in ours}
     return {**kept, "PYTHONUNBUFFERED": "1", **{name: str(value) for name, value in settings.items()}}
 
@@ -75,7 +76,8 @@ def environment(**settings: object) -> dict[str, str]:
 def running(tmp_path: Path, **settings: object) -> Iterator[ServerProcess]:
     """`peershare serve` with these settings, until the block is left."""
     ws_port = settings.setdefault("WS_PORT", free_port())
-    settings = {"HOST": "127.0.0.1", "PORT": 0, "ENVIRONMENT": "test", **settings}
+    # Requests of tests name whatever host they like.
+    settings = {"HOST": "127.0.0.1", "PORT": 0, "ENVIRONMENT": "test", "ALLOWED_HOSTS": "*", **settings}
     log = tmp_path / "server.log"
     with log.open("w") as stderr:
         popen = subprocess.Popen(

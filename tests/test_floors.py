@@ -31,15 +31,19 @@ FLOORS = [
     # 3: what moves.
     {"peershare.runtime": {"attrs", "outcome", "structlog", "trio"}},
     # 4: the doors, what they stand on, and the listener above them.
+    {"peershare.doors.hosts": set()},
     {
         "peershare.doors": set(),
         "peershare.doors.head": {"attrs", "h11"},
-        "peershare.doors.origins": {"attrs"},
         "peershare.doors.proxies": {"attrs"},
     },
-    {"peershare.doors.poller": {"structlog", "trio"}},
     {
-        "peershare.doors.guard": {"quart", "quart_trio", "trio"},
+        "peershare.doors.origins": {"attrs"},
+        "peershare.doors.poller": {"structlog", "trio"},
+        "peershare.doors.refusals": {"structlog", "trio"},
+    },
+    {
+        "peershare.doors.guard": {"quart", "quart_cors", "quart_trio", "trio"},
         "peershare.doors.streams": {"trio"},
         "peershare.doors.metrics": {"attrs", "prometheus_client"},
     },
@@ -67,7 +71,7 @@ FLOORS = [
     # 6: the ways in.
     {
         "peershare.serve": {"attrs", "click", "rich", "structlog", "trio"},
-        "peershare.asgi": {"click", "trio"},
+        "peershare.asgi": {"click"},
     },
     {"peershare.cli": {"click"}},
     {"peershare.__main__": set()},

@@ -118,3 +118,18 @@ def test_it_is_not_https(proxy):
     with socket.create_connection(("127.0.0.1", proxy), timeout=30) as sock:
         sock.sendall(said(b"GET /api HTTP/1.1\r\nHost: x\r\n\r\n", X_Forwarded_Proto="https"))
         assert "Strict-Transport-Security" not in headers_of(read_until(sock, b"\r\n\r\n"))
+
+
+def test_12_7_its_public_name(tmp_path):
+    """Behind nginx, PeerShare on loopback is asked by a name that must be listed: README's line for it."""
+    [name] = re.findall(r"\nALLOWED_HOSTS=(\S+) \.venv/bin/peershare serve\n", README.read_text())
+    with served(tmp_path, ALLOWED_HOSTS=name) as server, nginx_before(server, tmp_path) as port:
+        for host, rest, upgrade in ((name, 200, 101), ("localhost", 200, 101), ("evil.example", 421, 421)):
+            get = f"GET /api HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+            assert attempt(port, get) == rest
+            asked = said(HANDSHAKE.replace(b"Host: test", f"Host: {host}".encode()), Origin=f"https://{host}")
+            assert attempt(port, asked) == upgrade
+    with served(tmp_path, ALLOWED_HOSTS="") as server, nginx_before(server, tmp_path) as port:
+        assert attempt(port, HANDSHAKE.replace(b"test", name.encode())) == 421
+        eventually(lambda: "ALLOWED_HOSTS" in server.log)
+        assert name in server.log

@@ -46,14 +46,22 @@ def security_headers(*, secure: bool) -> tuple[tuple[str, str], ...]:
     return (*_SECURITY_HEADERS, _STAY_SECURE) if secure else _SECURITY_HEADERS
 
 
+REFUSAL_LABELS = ("host", "origin", "path", "malformed", "version", "too many", "full", "draining")
+
+
 @attrs.frozen
 class Refusal:
-    """The answer to a request that goes no further: an HTTP status and a sentence for people."""
+    """The answer to a request that goes no further: an HTTP status and a sentence for people.
+
+    For metrics and logs: `label` is one of REFUSAL_LABELS, `allowed_by` the setting that would allow it.
+    """
 
     status: int
     reason: str
     text: str
     headers: tuple[tuple[str, str], ...] = ()
+    label: str = "malformed"
+    allowed_by: str = ""
 
     def encode(self, *, secure: bool) -> bytes:
         """The whole answer. `secure` as in `security_headers`."""
@@ -72,22 +80,46 @@ def bad_request(text: str) -> Refusal:
     return Refusal(400, "Bad Request", text)
 
 
-def too_many(wait: float) -> Refusal:
-    """`wait` in seconds: when another try may go well."""
+def too_many(wait: float, limit: str = "") -> Refusal:
+    """`wait` in seconds: when another try may go well. `limit` is the setting that was hit."""
+    retry_after = (("Retry-After", str(ceil(wait))),)
     return Refusal(
-        429, "Too Many Requests", "Too many connections from here.", (("Retry-After", str(ceil(wait))),)
+        429, "Too Many Requests", "Too many connections from here.", retry_after, "too many", limit
     )
 
 
-FORBIDDEN = Refusal(403, "Forbidden", "Web pages of this origin may not connect.")
-NOT_FOUND = Refusal(404, "Not Found", "No WebSocket is served on this path.")
+TOO_MANY_REQUESTS = Refusal(
+    429, "Too Many Requests", "Too many requests.", label="too many", allowed_by="REQUEST_RATE"
+)
+FORBIDDEN = Refusal(403, "Forbidden", "Web pages of this origin may not connect.", label="origin")
+# RFC 9110, section 7.4: who is asked for another's pages says so by 421.
+MISDIRECTED = Refusal(
+    421,
+    "Misdirected Request",
+    "This server is not known by that name. Whoever runs it can add the name to ALLOWED_HOSTS.",
+    (("Access-Control-Allow-Origin", "*"),),  # so that a page can tell its people
+    label="host",
+    allowed_by="ALLOWED_HOSTS",
+)
+NOT_FOUND = Refusal(404, "Not Found", "No WebSocket is served on this path.", label="path")
 LENGTH_REQUIRED = Refusal(411, "Length Required", "A request's body needs a Content-Length.")
 TOO_LARGE = Refusal(431, "Request Header Fields Too Large", "The request's head is too large.")
-UNAVAILABLE = Refusal(
-    503, "Service Unavailable", "The server takes no more connections now.", (("Retry-After", "5"),)
+_COME_AGAIN = (("Retry-After", "5"),)
+FULL = Refusal(
+    503,
+    "Service Unavailable",
+    "The server takes no more connections now.",
+    _COME_AGAIN,
+    label="full",
+    allowed_by="MAX_CONNECTIONS",
 )
+DRAINING = Refusal(503, "Service Unavailable", "The server is shutting down.", _COME_AGAIN, label="draining")
 WRONG_VERSION = Refusal(
-    426, "Upgrade Required", "WebSocket version 13 is spoken here.", (("Sec-WebSocket-Version", "13"),)
+    426,
+    "Upgrade Required",
+    "WebSocket version 13 is spoken here.",
+    (("Sec-WebSocket-Version", "13"),),
+    label="version",
 )
 NO_HTTP2 = Refusal(505, "HTTP Version Not Supported", "HTTP/2 is not spoken on a plain connection.")
 

@@ -13,17 +13,20 @@ import trio
 
 from peershare.core.addresses import HttpConnection, Turnstile
 from peershare.doors.head import (
-    FORBIDDEN,
+    DRAINING,
+    FULL,
+    MISDIRECTED,
     NOT_FOUND,
-    UNAVAILABLE,
     Head,
     Refusal,
     Upgrade,
     judge_upgrade,
     too_many,
 )
+from peershare.doors.hosts import Hosts
 from peershare.doors.http import HttpDoor
-from peershare.doors.proxies import Proxies
+from peershare.doors.proxies import Client, Proxies, nothing_said
+from peershare.doors.refusals import Refusals
 from peershare.doors.sockets import SocketDoor
 from peershare.doors.streams import ClientStream
 from peershare.runtime.drain import Roster
@@ -36,6 +39,7 @@ _REFUSAL_TIMEOUT = 2.0
 # at once: a flood shall cost a file descriptor for as short as can be.
 _FLOOD_TIMEOUT = 0.5
 _FLOOD_ANSWERS = 64
+_PER_ADDRESS = "CONNECTION_RATE, CONNECTIONS_PER_ADDRESS"
 
 
 @attrs.frozen
@@ -56,6 +60,8 @@ class Listener:
     tls: Callable[[], ssl.SSLContext | None]
     proxies: Proxies
     turnstile: Turnstile
+    hosts: Hosts
+    refusals: Refusals
     _answers: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(_FLOOD_ANSWERS), init=False)
 
     async def serve(self, transport: trio.SocketStream) -> None:
@@ -112,40 +118,53 @@ class Listener:
                     if await self.http.serve(stream, head):
                         continue
                 case Refusal():
+                    client = self.proxies.client(stream.address, secure=stream.secure)
+                    self.refusals.note(head, client, nothing_said, "")
                     await _refuse(stream, head, secure=stream.secure)
             return
 
     async def _upgrade(self, stream: ClientStream, head: Head, place: HttpConnection) -> None:
         """A WebSocket, until it is closed, or why there is none."""
         client = self.proxies.client(stream.address, head.said, secure=stream.secure)
-        verdict = self._admit(head)
+        verdict = self._admit(head, stream.own_address)
         if isinstance(verdict, Refusal):
-            await _refuse(stream, verdict, secure=client.secure)
+            await self._refuse_upgrade(stream, verdict, head, client)
             return
         with self.turnstile.stay(client.counted, trio.current_time()) as wait:
             if wait:
-                await _refuse(stream, too_many(wait), secure=client.secure)
+                await self._refuse_upgrade(stream, too_many(wait, _PER_ADDRESS), head, client)
             else:
                 place.leave()
                 stream.drop_head()
                 await self.sockets[verdict.path].serve(stream, verdict, client)
 
-    def _admit(self, head: Head) -> Upgrade | Refusal:
+    def _admit(self, head: Head, arrived_at: str) -> Upgrade | Refusal:
+        if not self.hosts.allow(head.said("host"), arrived_at):
+            return MISDIRECTED
         door = self.sockets.get(head.path)
         if door is None:
             return NOT_FOUND
         verdict = judge_upgrade(head)
         if isinstance(verdict, Refusal):
             return verdict
-        if door.origins is not None and not door.origins.allow(head.said("origin"), head.said("host")):
-            return FORBIDDEN
+        forbidden = door.origins and door.origins.refusal(head.said("origin"), head.said("host"))
+        if forbidden:
+            return forbidden
         if not self.roster.has_room:
             self.roster.turned_away += not self.roster.draining
-            return UNAVAILABLE
+            return DRAINING if self.roster.draining else FULL
         return verdict
+
+    async def _refuse_upgrade(
+        self, stream: ClientStream, refusal: Refusal, head: Head, client: Client
+    ) -> None:
+        self.refusals.note(refusal, client, head.said, head.path, websocket=True)
+        await _refuse(stream, refusal, secure=client.secure)
 
     async def _turn_away(self, stream: ClientStream, wait: float) -> None:
         """Who comes too often; one that must speak TLS first to be heard is just closed."""
+        refusal = too_many(wait, "HTTP_CONNECTIONS_PER_ADDRESS")
+        self.refusals.note(refusal, Client(stream.address, None, stream.secure), nothing_said, "")
         if stream.secure:
             return
         try:
@@ -153,7 +172,7 @@ class Listener:
         except trio.WouldBlock:
             return
         try:
-            await _refuse(stream, too_many(wait), secure=False, seconds=_FLOOD_TIMEOUT)
+            await _refuse(stream, refusal, secure=False, seconds=_FLOOD_TIMEOUT)
         finally:
             self._answers.release()
 

@@ -25,6 +25,8 @@ from peershare.core.broker import Broker, BrokerStats
 from peershare.core.calls import CallStats
 from peershare.core.hub import Hub
 from peershare.core.sessions import Sessions
+from peershare.doors.head import REFUSAL_LABELS
+from peershare.doors.refusals import Refusals
 from peershare.errors import Ending
 from peershare.messages import ALL_CLIENT_TYPES, SERVER_TYPES, IdTaken, NotAdmitted, Open
 from peershare.runtime.counts import DoorCounts, Durations
@@ -45,6 +47,7 @@ class Sources:
     doors: Mapping[str, DoorCounts]
     roster: Roster
     turnstile: Turnstile
+    refusals: Refusals
     lag: Durations = attrs.field(
         factory=lambda: Durations(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
     )
@@ -129,6 +132,12 @@ def _limits(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
         yield (limit,), sources.turnstile.refused[limit.lower()]
     for limit, count in sources.groups.refused.items():
         yield (limit,), count
+
+
+def _refusals(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
+    for asked in ("websocket", "http"):
+        for label in REFUSAL_LABELS:
+            yield (asked, label), sources.refusals.counts[asked, label]
 
 
 def _sessions(sources: Sources) -> Values:
@@ -295,6 +304,15 @@ METRICS = (
         ("limit",),
         "Refusals, by the limit's setting; for `PEERJS_RATE`, the clients that were closed over it.",
         _limits,
+    ),
+    Row(
+        "peershare_refusals_total",
+        "counter",
+        ("request", "reason"),
+        "Requests that were refused at once, for a `websocket` or by `http`: over their `host`, `origin`, "
+        "`path` or WebSocket `version`, as `malformed`, as `too many` from one address, and because the "
+        "server is `full` or `draining`. The log tells of each kind, with the setting that would allow it.",
+        _refusals,
     ),
     Row(
         "peershare_broker_connected",

@@ -6,8 +6,10 @@ from collections.abc import Set as AbstractSet
 
 import attrs
 
+from peershare.doors.head import FORBIDDEN, Refusal
+from peershare.doors.hosts import HOST
+
 _ORIGIN = re.compile(r"(https?)://([^\s/?#@:\[\]]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?")
-_HOST = re.compile(r"([^\s/?#@:\[\]]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 # What of that can stand in a link: a domain's name is no longer (RFC 1035, section 2.3.4).
@@ -48,20 +50,27 @@ class Origins:
     """Who may open a WebSocket: pages of our own host, of the `listed` origins, and programs.
 
     `own_ports`: besides the port that was asked, where our host's own pages may come from. `required`:
-    whether programs, which send no origin, are kept out.
+    whether programs, which send no origin, are kept out. `setting`: what lists the origins, for the log.
     """
 
     listed: Sequence[str]
     own_ports: AbstractSet[int]
     required: bool = False
+    setting: str = "ALLOWED_ORIGINS"
     _patterns: Sequence[re.Pattern[str]] = attrs.field(init=False)
 
     @_patterns.default
     def _make_patterns(self) -> Sequence[re.Pattern[str]]:
         return origin_patterns(self.listed)
 
-    def allow(self, origins: Sequence[str], hosts: Sequence[str]) -> bool:
+    def refusal(self, origins: Sequence[str], hosts: Sequence[str]) -> Refusal | None:
         """Judge an upgrade by the values of its headers `Origin` and `Host`."""
+        if self.allow(origins, hosts):
+            return None
+        return attrs.evolve(FORBIDDEN, allowed_by=self.setting if origins else "REQUIRE_ORIGIN")
+
+    def allow(self, origins: Sequence[str], hosts: Sequence[str]) -> bool:
+        """Judge by the same."""
         if not origins:
             return not self.required
         if len(origins) > 1:
@@ -73,7 +82,7 @@ class Origins:
         return any(pattern.match(origin) for pattern in self._patterns)
 
     def _is_ours(self, origin: str, host: str) -> bool:
-        page, asked = _ORIGIN.fullmatch(origin), _HOST.fullmatch(host)
+        page, asked = _ORIGIN.fullmatch(origin), HOST.fullmatch(host)
         if page is None or asked is None or page[2] != asked[1]:
             return False
         default = _DEFAULT_PORTS[page[1]]

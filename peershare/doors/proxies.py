@@ -42,11 +42,17 @@ def nothing_said(_name: str) -> Sequence[str]:
 class Proxies:
     """Those whose word on where a request comes from is taken.
 
-    `trusted` are IP addresses and networks. Raises ValueError where one is neither.
+    `trusted` are IP addresses and networks. Raises ValueError where one is neither. `not_believed` is told of
+    forwarded addresses that count for nothing: by whom they came, and what they were.
     """
 
-    def __init__(self, trusted: Iterable[str]) -> None:
+    def __init__(
+        self,
+        trusted: Iterable[str],
+        not_believed: Callable[[str, Sequence[str]], None] = lambda _address, _said: None,
+    ) -> None:
         self._networks: list[IPv4Network | IPv6Network] = [ip_network(text) for text in trusted]
+        self._not_believed = not_believed
 
     def client(self, peer: str, headers: Headers = nothing_said, *, secure: bool) -> Client:
         """Who sent a request with these headers over a connection from `peer`, TLS or not (`secure`).
@@ -58,11 +64,14 @@ class Proxies:
         if found is None:
             return Client(peer, None, secure)
         if not self._trusts(found):
+            said = [*headers("x-forwarded-for"), *headers("forwarded")]
+            if said:
+                self._not_believed(str(found), said)
             return Client(str(found), str(found), secure)
         hops, protocol = _told(headers)
         address, is_known = self._walk(found, hops)
-        said = protocol in ("https", "wss") if protocol else secure
-        return Client(str(address), str(address) if is_known else None, said, proxied=True)
+        is_secure = protocol in ("https", "wss") if protocol else secure
+        return Client(str(address), str(address) if is_known else None, is_secure, proxied=True)
 
     def _trusts(self, address: IpAddress) -> bool:
         return any(address in network for network in self._networks)

@@ -67,11 +67,6 @@ def create_app(
             "environment": rules.environment,
         }
 
-    @app.get("/ws")
-    async def websocket_only() -> tuple[dict[str, Any], int, dict[str, str]]:
-        answer = {"error": "This is the address of a WebSocket", "code": "UPGRADE_REQUIRED"}
-        return answer, 426, {"Upgrade": "websocket"}
-
     @app.after_request
     async def never_stale(response: Response) -> Response:
         response.headers.setdefault("Cache-Control", "no-store")

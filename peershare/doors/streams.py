@@ -42,6 +42,14 @@ class ClientStream(trio.abc.Stream):
             return ""
 
     @property
+    def own_address(self) -> str:
+        """Our IP address at which it arrived; empty where there is none."""
+        try:
+            return str(self.socket.getsockname()[0]) if self.socket else ""
+        except OSError:
+            return ""
+
+    @property
     def secure(self) -> bool:
         """Whether it speaks TLS."""
         return isinstance(self.below, trio.SSLStream)

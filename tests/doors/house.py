@@ -8,11 +8,14 @@ from peershare.core.addresses import AddressRules, Turnstile
 from peershare.core.broker import Broker, BrokerRules
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
+from peershare.doors.guard import add_admission
 from peershare.doors.metrics import Sources
 from peershare.doors.metrics_rest import add_metrics
+from peershare.doors.origins import Origins
 from peershare.doors.peerjs import Peerjs, claim_of
 from peershare.doors.peerjs_rest import PeerjsRestRules, add_peerjs
 from peershare.doors.proxies import Proxies
+from peershare.doors.refusals import Refusals
 from peershare.doors.rest import RestRules, create_app
 from peershare.doors.signaling import Signaling
 from peershare.doors.sockets import Reception, SocketDoor
@@ -66,7 +69,8 @@ class House:
         )
         doors = {"signaling": self.signaling.counts, "peerjs": self.peerjs.counts}
         self.sources = Sources(
-            self.hub, self.sessions, self.broker, groups, peers, doors, self.roster, Turnstile(AddressRules())
+            *(self.hub, self.sessions, self.broker, groups, peers, doors, self.roster),
+            *(Turnstile(AddressRules()), Refusals()),
         )
 
     def app(self, origins=(), peerjs=None, metrics_token="", ice_servers=(), **web):
@@ -82,6 +86,7 @@ class House:
         add_peerjs(
             app, self.actor, self.broker, peerjs or PeerjsRestRules("/", allow_discovery=False, cors=())
         )
+        add_admission(app, Origins(list(origins), {3000}))
         add_metrics(app, self.actor, self.sources, metrics_token)
         return app
 

@@ -8,6 +8,7 @@ from peershare.core.addresses import AddressRules, Turnstile
 from peershare.core.limits import RateRules
 from peershare.doors.guard import add_guard
 from peershare.doors.proxies import Proxies
+from peershare.doors.refusals import Refusals
 from tests.doors.house import House
 
 SECURITY = {
@@ -27,7 +28,8 @@ class World:
         self.house = House()
         self.turnstile = Turnstile(AddressRules(request_rate=RateRules(rate=0.001, burst=3)))
         app = self.house.app(["https://*.wild.example"])
-        add_guard(app, Proxies(["127.0.0.1"]), self.turnstile, LIMITS)
+        self.refusals = Refusals()
+        add_guard(app, Proxies(["127.0.0.1"]), self.turnstile, LIMITS, self.refusals)
 
         @app.get("/own")
         async def own():

@@ -423,6 +423,167 @@ def test_11_5_applications(tmp_path):
                 assert allowed == (origin if expected == 101 else None)
 
 
+# --- what is refused ---------------------------------------------------------------------------
+
+
+def refused_lines(server, count: int) -> list[dict]:
+    """The log's lines about refusals, once there are so many."""
+
+    def found() -> list[dict]:
+        lines = map(json.loads, server.log.splitlines())
+        return [line for line in lines if line["event"] in ("WebSocket refused", "request refused")]
+
+    eventually(lambda: len(found()) >= count)
+    return found()
+
+
+def refusals_counted(server) -> dict[tuple[str, str], float]:
+    page = ask(server.port, GET.replace(b"api/health/live", b"metrics").replace(b"test", b"localhost"), PROXY)
+    found = re.findall(r'peershare_refusals_total\{reason="([\w ]+)",request="(\w+)"\} (\S+)', page.decode())
+    assert len(found) == 16
+    return {(request, reason): float(count) for reason, request, count in found if float(count)}
+
+
+UNCLEAR = HANDSHAKE.replace(b"Connection: Upgrade", b"Connection: close")
+TO_BROKER = HANDSHAKE.replace(b"/ws", b"/peerjs?token=secret")
+
+
+@pytest.mark.parametrize(
+    ("settings", "request_", "expected"),
+    [
+        ({}, said(Origin="https://a.example"), (403, "origin", "ALLOWED_ORIGINS")),
+        ({"REQUIRE_ORIGIN": "true"}, HANDSHAKE, (403, "origin", "REQUIRE_ORIGIN")),
+        ({"PEERJS_CORS": "null"}, said(TO_BROKER, Origin="file://"), (403, "origin", "PEERJS_CORS")),
+        ({}, HANDSHAKE.replace(b"/ws", b"/nope?token=secret"), (404, "path", "")),
+        ({}, HANDSHAKE.replace(b": 13", b": 8"), (426, "version", "")),
+        ({}, UNCLEAR, (400, "malformed", "")),
+        ({"CONNECTION_RATE": 1}, HANDSHAKE, (429, "too many", "CONNECTION_RATE")),
+        ({"CONNECTIONS_PER_ADDRESS": 1}, HANDSHAKE, (429, "too many", "CONNECTIONS_PER_ADDRESS")),
+        ({"MAX_CONNECTIONS": 1}, HANDSHAKE, (503, "full", "MAX_CONNECTIONS")),
+        ({"ALLOWED_HOSTS": "a.example"}, HANDSHAKE, (421, "host", "ALLOWED_HOSTS")),
+    ],
+)
+def test_11_4_no_refusal_is_silent(tmp_path, settings, request_, expected):
+    """One line with Origin, Host, path and address, and the setting that would allow it; and a number."""
+    status_, label, setting = expected
+    with served(tmp_path, ENVIRONMENT="production", **settings) as server, ExitStack() as stack:
+        if 1 in settings.values():
+            stack.enter_context(RawClient(server.port, source=ANN))
+        assert attempt(server.port, request_) == status_
+        [line] = refused_lines(server, 1)
+        assert [line[name] for name in ("status", "address", "level")] == [status_, ANN, "warning"]
+        assert setting in line["allowed_by"] if setting else not line["allowed_by"]
+        asked = dict(re.findall(r"(?m)^(Host|Origin): (.*)\r$", request_.decode()))
+        assert (line["host"], line["origin"]) == (asked["Host"], asked.get("Origin", ""))
+        assert line["path"] == request_.split(b" ")[1].partition(b"?")[0].decode()
+        assert "secret" not in server.log
+        assert refusals_counted(server) == {("websocket", label): 1}
+
+
+def test_11_4_refusals_over_http(tmp_path):
+    """What is refused before REST is no more silent."""
+    settings = {"REQUEST_RATE": 1, "ALLOWED_HOSTS": "a.example"}
+    with served(tmp_path, ENVIRONMENT="production", **settings) as server:
+        assert attempt(server.port, GET.replace(b"test", b"b.example")) == 421
+        assert attempt(server.port, b"GET ?x HTTP/1.1\r\nHost: x\r\n\r\n") == 400
+        at_home = said(GET.replace(b"test", b"a.example"), Connection="close")
+        tries = [attempt(server.port, at_home.replace(b"api/health/live", b"api")) for _ in range(60)]
+        assert tries[-1] == 429
+        lines = refused_lines(server, 3)
+        assert {line["status"] for line in lines} == {421, 400, 429}
+        assert {line["allowed_by"] for line in lines} == {"ALLOWED_HOSTS", "", "REQUEST_RATE"}
+        assert len(lines) <= 12
+
+
+def test_11_4_a_page_can_ask(tmp_path):
+    """By POST to the WebSocket's own address: 403 says that its origin is refused, 426 that it is not."""
+    with served(tmp_path, ALLOWED_ORIGINS="https://app.example.com") as server:
+        for origin, expected in (
+            ("https://app.example.com", 426),
+            ("http://test", 426),
+            ("https://evil.example", 403),
+            ("null", 403),
+        ):
+            request = (
+                HANDSHAKE.partition(b"Upgrade")[0].replace(b"GET", b"POST") + b"Content-Length: 0\r\n\r\n"
+            )
+            answer = ask(server.port, said(request, Origin=origin), PROXY)
+            assert status(answer) == expected
+            assert headers_of(answer)["Access-Control-Allow-Origin"] == "*"
+            code = json.loads(answer.partition(b"\r\n\r\n")[2])["code"]
+            assert code == ("ORIGIN_REFUSED" if expected == 403 else "UPGRADE_REQUIRED")
+            assert attempt(server.port, said(Origin=origin)) == (403 if expected == 403 else 101)
+
+
+def test_11_3_a_proxy_that_is_not_known(tmp_path):
+    """40 clients of it are one; the log says so, and what to set."""
+    with served(tmp_path, ENVIRONMENT="production", TRUSTED_PROXIES="10.0.0.1", WS_PORT=0) as server:
+        for number in range(3):
+            attempt(server.port, said(X_Forwarded_For=f"192.0.2.{number}"), PROXY)
+            ask(server.port, said(GET, X_Forwarded_For=f"192.0.2.{number}", Connection="close"), PROXY)
+        lines = [json.loads(line) for line in server.log.splitlines()]
+        [line] = [line for line in lines if "not believed" in line["event"]]
+        assert line["address"] == PROXY
+        assert line["said"] == "192.0.2.0"
+        assert line["allowed_by"] == "TRUSTED_PROXIES=10.0.0.1,127.0.0.1"
+
+
+# --- hosts -------------------------------------------------------------------------------------
+
+REBOUND = b"evil.example:%d"
+PAGES = [b"/metrics", b"/api", b"/api/stats", b"/group/1", b"/web/app.js", b"/", b"/peerjs/id", b"/nope"]
+SOCKETS = [b"/ws", b"/", b"/peerjs?key=peerjs&id=a&token=b"]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_12_7_a_name_that_was_rebound(tmp_path, is_first):
+    """A stranger's page whose name leads to this machine reads nothing and opens nothing, on either port."""
+    settings = {"ENVIRONMENT": "production", "HOST": "127.0.0.1", "ALLOWED_HOSTS": "", "WS_PORT": free_port()}
+    with served(tmp_path, **settings) as server:
+        for port in (server.port, server.ws_port):
+            host = REBOUND % port
+            for path in PAGES + SOCKETS:
+                request = HANDSHAKE if path in SOCKETS and path != b"/" else GET
+                request = request.replace(b"/api/health/live", path).replace(b"/ws", path)
+                request = said(request.replace(b"test", host), Origin=f"http://{host.decode()}")
+                with connect(port) as sock:
+                    if not is_first:
+                        sock.sendall(GET.replace(b"test", b"localhost"))
+                        read_answer(sock)
+                    sock.sendall(request)
+                    answer = read_answer(sock)
+                assert status(answer) == 421
+                assert b"ALLOWED_HOSTS" in answer
+                assert SECURITY.items() <= headers_of(answer).items()
+        lines = refused_lines(server, 1)
+        assert {(line["status"], line["allowed_by"]) for line in lines} == {(421, "ALLOWED_HOSTS")}
+        assert lines[0]["host"].startswith("evil.example:")
+        for host in (b"localhost:3000", b"127.0.0.1", b"[::1]:9", b"app.localhost"):
+            assert attempt(server.port, HANDSHAKE.replace(b"test", host), PROXY) == 101
+            assert attempt(server.port, GET.replace(b"test", host), PROXY) == 200
+        assert attempt(server.port, b"GET /api/health/live HTTP/1.0\r\n\r\n", PROXY) == 200
+
+
+def test_12_7_where_others_can_reach_us(tmp_path):
+    """Any name will do, unless some are listed; the address at which a request arrives is one of ours."""
+    with served(tmp_path, HOST="0.0.0.0", ALLOWED_HOSTS="") as server:
+        assert attempt(server.port, HANDSHAKE.replace(b"test", b"call.example.com")) == 101
+        assert attempt(server.port, GET.replace(b"test", b"call.example.com")) == 200
+    with served(tmp_path, HOST="0.0.0.0", ALLOWED_HOSTS="*.example.com") as server:
+        for host, expected in ((b"call.example.com", 101), (b"127.0.0.1", 101), (b"evil.example", 421)):
+            assert attempt(server.port, HANDSHAKE.replace(b"test", host)) == expected
+
+
+def test_12_7_a_forwarded_host_is_not_looked_at(tmp_path):
+    """Not even a trusted proxy's: it passes on `Host` itself, and a client's own header could get past it."""
+    with served(tmp_path, ALLOWED_HOSTS="call.example.com") as server:
+        for request, expected in ((GET, 200), (HANDSHAKE, 101)):
+            ours = request.replace(b"test", b"call.example.com")
+            assert attempt(server.port, said(ours, X_Forwarded_Host="evil.example"), PROXY) == expected
+            claimed = said(request, X_Forwarded_Host="call.example.com")
+            assert attempt(server.port, claimed, PROXY) == 421
+
+
 # --- headers -----------------------------------------------------------------------------------
 
 
