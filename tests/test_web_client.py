@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from tests.browser import ALWAYS_ALLOWED, AUTOPLAY, FAKE_DEVICES, Chromium, launcher, node_module
 from tests.chaos import BadNetwork
 from tests.people import Person
-from tests.support import ServerProcess, running
+from tests.support import RawClient, ServerProcess, running
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.calls]
 # A call of four takes all of two cores: with two of them at once, pictures would stand still.
@@ -548,7 +548,7 @@ def test_a_second_reload_before_the_first_is_finished(invite):
 
 
 def test_the_server_is_restarted_under_a_call(invite, tmp_path):
-    """The picture goes on, the page reconnects by itself, and one opens the group anew for both."""
+    """The picture goes on, the page reconnects by itself, and the group is open again (issue 11.20)."""
     with ExitStack() as stack:
         first = stack.enter_context(running(tmp_path, ICE_SERVERS="", SHUTDOWN_TIMEOUT=2))
         site = f"http://localhost:{first.port}"
@@ -561,81 +561,123 @@ def test_the_server_is_restarted_under_a_call(invite, tmp_path):
         ann.sees("Bob")
         bob.sees("Ann")
 
-        second = stack.enter_context(
-            running(tmp_path, ICE_SERVERS="", PORT=first.port, WS_PORT=first.ws_port)
-        )
-        assert second.port == first.port
-        for person in (ann, bob):
-            expect(person.button("Open it again, with a new link")).to_be_visible(timeout=45_000)
-        ann.sees("Bob")
-        ann.press("Open it again, with a new link")
-        expect(ann.page).not_to_have_url(link)
-        bob.press("Go there")
+        stack.enter_context(running(tmp_path, ICE_SERVERS="", PORT=first.port, WS_PORT=first.ws_port))
+        for person, other in ((ann, "Bob"), (bob, "Ann")):
+            expect(person.member(other)).to_contain_text("in the call")
+            expect(person.page.locator("figure.tile")).to_have_count(2)
         ann.sees("Bob")
         bob.sees("Ann")
-        assert bob.page.url == ann.page.url != link
+        assert bob.page.url == ann.page.url == link
 
 
 @crowded
-def test_all_meet_where_the_group_is_opened_again(invite, tmp_path):
-    """Who finds the server again late hears it too; where two open it at once, all are led to one group."""
+def test_11_20_all_meet_where_the_group_was(invite, tmp_path):
+    """Who is in the call, who is not, and whose page is loaded again. No click leads elsewhere."""
     with ExitStack() as stack:
         first = stack.enter_context(running(tmp_path, ICE_SERVERS="", SHUTDOWN_TIMEOUT=2))
-        people = [invite(name, f"http://localhost:{first.port}") for name in ("Ann", "Bob", "Cleo")]
-        ann, bob, cleo = people
-        link = together(*people)
+        people = [invite(name, f"http://localhost:{first.port}") for name in ("Ann", "Bob", "Cleo", "Dev")]
+        ann, bob, cleo, dev = people
+        link = together(ann, bob)
+        cleo.join(link)
+        dev.join(link)
         first.popen.kill()
         first.popen.wait()
         same = {"PORT": first.port, "WS_PORT": first.ws_port}
+        with running(tmp_path, ICE_SERVERS="", **same):
+            for person in (ann, bob, cleo):
+                expect(person.page.get_by_role("heading", name="4 are here")).to_be_visible()
+            expect(cleo.page.get_by_text("Ann and Bob are in a call.")).to_be_visible()
+            ann.sees("Bob")
+            for person in people:
+                person.page.goto("about:blank")
+        # Who comes back to a server that has no such group opens it, and the others find it there.
         stack.enter_context(running(tmp_path, ICE_SERVERS="", **same))
-        again = "Open it again, with a new link"
-        for person in (ann, bob):
-            expect(person.button(again)).to_be_visible(timeout=45_000)
-        both = "document.querySelector('.banner button').click()"
-        ann.page.evaluate(both)
-        bob.page.evaluate(both)
-        cleo.button("Go there").click(timeout=45_000)
-        for person in people:
-            expect(person.page).not_to_have_url(link)
-        first_of_all = min(ann.page.url, bob.page.url)
-        for person in people:
-            if person.page.url != first_of_all:
-                person.press("Go there")
-            expect(person.page).to_have_url(first_of_all)
-        for person in people:
-            person.sees(*(other.name for other in people if other is not person))
+        dev.page.goto(link)
+        expect(dev.page.get_by_text("You are about to open it again.")).to_be_visible()
+        dev.press("Make the group")
+        dev.is_in_group()
+        cleo.open_link(link)
+        expect(cleo.page.get_by_text("One person is here.")).to_be_visible()
+        assert dev.page.url == link
 
 
-def test_nobody_is_led_to_strangers(invite):
-    """Whoever says over a data channel where to go is not believed, least of all while signaling is away."""
-    ann, bob, eve = (invite(name) for name in ("Ann", "Bob", "Eve"))
-    for person in (ann, eve):
-        person.context.add_init_script("""
-          const create = RTCPeerConnection.prototype.createDataChannel;
-          RTCPeerConnection.prototype.createDataChannel = function (...all) {
-            return (window.channel = create.apply(this, all));
-          };
-        """)
-        person.make_group()
-    ann, eve = sorted((ann, eve), key=lambda person: person.page.url, reverse=True)  # the lesser ID would win
-    link = ann.page.url
-    bob.join(link)
-    for person in (ann, eve, bob):
-        person.call()
-    bob.sees(ann.name)
-
-    bob.context.set_offline(True)
-    expect(bob.page.get_by_text("Reconnecting:")).to_be_visible()
-    moved = {"moved": {"id": eve.page.url.rpartition("/")[2], "name": "Friends"}}
-    ann.page.evaluate("(moved) => channel.send(JSON.stringify(moved))", moved)
-    bob.is_told(f"{ann.name} has opened the group again.")
-    bob.context.set_offline(False)
-    expect(bob.page.get_by_text("Reconnecting:")).to_be_hidden()
-    bob.press("Mute")
-    expect(ann.tile("Bob").get_by_text("muted")).to_be_visible()
-    expect(bob.button("Go there")).to_be_hidden()
+def test_11_20_a_link_to_a_group_that_has_ended_leads_to_one_group(invite):
+    """Who names it anew has it under the same link, and whoever comes by that link comes there."""
+    ann, bob = invite("Ann"), invite("Bob")
+    link = ann.make_group()
+    ann.press("Leave the group")
+    bob.page.goto(link)
+    bob.page.get_by_label("Your name").fill("Bob")
+    bob.page.get_by_label("Name of the group").fill("Old friends")
+    bob.press("Make a group")
+    bob.press("Make the group")
+    bob.is_in_group()
     assert bob.page.url == link
-    eve.is_alone()
+    ann.join(link)
+    expect(ann.page.get_by_role("heading", name="Old friends")).to_be_visible()
+
+
+def test_11_17_a_call_does_not_lie_while_the_server_has_no_group(invite, tmp_path):
+    """The server is back, and does not open the group: who mutes is muted all the same, who goes is gone."""
+    with ExitStack() as stack:
+        first = stack.enter_context(running(tmp_path, ICE_SERVERS="", SHUTDOWN_TIMEOUT=2))
+        network = stack.enter_context(closing(BadNetwork(first.port)))
+        ann, bob = (invite(name, f"http://localhost:{network.port}") for name in ("Ann", "Bob"))
+        link = together(ann, bob)
+        with network.down():
+            first.popen.kill()
+            first.popen.wait()
+            for person in (ann, bob):
+                expect(person.page.get_by_text("Reconnecting: the server can't be reached.")).to_be_visible()
+            bob.press("Mute")
+            expect(ann.tile("Bob").get_by_text("muted")).to_be_visible()
+            same = {"PORT": first.port, "WS_PORT": first.ws_port}
+            stack.enter_context(running(tmp_path, ICE_SERVERS="", MAX_GROUPS=1, **same))
+            stranger = RawClient(first.port)
+            stranger.hear()
+            assert stranger.ask("create-group", groupName="Others", username="Eve")["type"] == "group-created"
+        for person in (ann, bob):
+            expect(person.page.get_by_text("The server has forgotten “Friends”")).to_be_visible()
+        expect(ann.tile("Bob").get_by_text("muted")).to_be_visible()
+        bob.press("Turn camera off")
+        expect(ann.tile("Bob")).to_have_class(re.compile(r"\bdark\b"))
+        bob.press("Unmute")
+        expect(ann.tile("Bob").get_by_text("muted")).to_be_hidden()
+        bob.press("Leave the call")
+        ann.is_alone()
+        # The place is free, and nobody has to click.
+        stranger.say("leave-group", userId=stranger.user_id)
+        expect(ann.member("Bob")).to_contain_text("here", timeout=90_000)
+        assert bob.page.url == ann.page.url == link
+
+
+def test_nobody_is_obeyed_over_a_data_channel(invite):
+    """What a page says from browser to browser is about itself: nobody is led elsewhere by it."""
+    ann, bob = invite("Ann"), invite("Bob")
+    ann.context.add_init_script("""
+      const create = RTCPeerConnection.prototype.createDataChannel;
+      RTCPeerConnection.prototype.createDataChannel = function (...all) {
+        return (window.channel = create.apply(this, all));
+      };
+    """)
+    link = together(ann, bob)
+    nonsense = [
+        {"moved": {"id": "0f8b7c3e-5d2a-4c1b-9e6f-a1b2c3d4e5f6", "name": "Friends"}},
+        {"as": {"id": 1}},
+        {"as": "0f8b7c3e-5d2a-4c1b-9e6f-a1b2c3d4e5f6"},
+        *({"media": wrong} for wrong in (1, [], "x", {"audio": 1, "video": "yes"})),
+        *({"goodbye": wrong} for wrong in (1, "x", {})),
+        None,
+        1,
+    ]
+    ann.page.evaluate("(all) => all.forEach((one) => channel.send(JSON.stringify(one)))", nonsense)
+    ann.page.evaluate("channel.send('no JSON')")
+    expect(bob.tile("Ann").get_by_text("muted")).to_be_visible()  # by the last that has `media`
+    ann.press("Mute")
+    ann.press("Unmute")
+    expect(bob.tile("Ann").get_by_text("muted")).to_be_hidden()
+    bob.sees("Ann")
+    assert bob.page.url == link
 
 
 def test_who_was_away_for_too_long_comes_back_to_the_group(invite, tmp_path):

@@ -340,6 +340,63 @@ def test_a_restart_of_the_server(open_page, site, tmp_path):
     assert after == [True, False, "Friends", None, "online", "SESSION_NOT_FOUND", []]
 
 
+_PATIENT = """async () => {
+    if (window.isDeaf) window.fetch = () => new Promise(() => {});
+    window.ann = new Person("Ann", { wait: () => 600_000 });
+    await ann.client.createGroup("Friends", "Ann");
+}"""
+
+
+def test_11_26_a_probe_finds_that_the_server_is_back(open_page, network):
+    """However long it would be until the next attempt, it is asked every other second."""
+    page = open_page(network.port)
+    page.evaluate(_PATIENT)
+    with (
+        network.down(),
+        page.expect_event("requestfailed", lambda request: request.url.endswith("/api/health/live")),
+    ):
+        page.evaluate("() => until(() => ann.client.state === 'reconnecting')")
+    assert page.evaluate("() => ann.client.retryAt > Date.now() + 300_000")
+    page.evaluate("() => until(() => ann.client.state === 'online')")
+
+
+@pytest.mark.parametrize("sign", ["online", "visibilitychange", "pointerdown", "keydown"])
+def test_11_26_a_sign_that_the_server_is_back(open_page, network, sign):
+    """The network is back, somebody looks, or touches the page: it is not waited any longer."""
+    page = open_page(network.port)
+    page.evaluate("window.isDeaf = true")
+    page.evaluate(_PATIENT)
+    with network.down():
+        page.evaluate("() => until(() => ann.client.state === 'reconnecting')")
+    page.evaluate(
+        """(sign) => until(() => {
+            (sign === "visibilitychange" ? document : window).dispatchEvent(new Event(sign));
+            return ann.client.state === "online";
+        })""",
+        sign,
+    )
+
+
+def test_11_26_a_server_that_takes_nobody_is_not_pressed(page):
+    """It answers probes, and refuses connections: then the time between attempts is what it always is."""
+    attempts = page.evaluate("""async () => {
+        let [attempts, probes] = [0, 0];
+        const Real = WebSocket;
+        window.WebSocket = class extends Real {
+            constructor() {
+                super("ws://127.0.0.1:9/");
+                attempts++;
+            }
+        };
+        const ask = window.fetch;
+        window.fetch = (...all) => ask(...all).finally(() => probes++);
+        new Person("Ann", { wait: () => 600_000 });
+        await until(() => probes >= 3);
+        return attempts;
+    }""")
+    assert attempts == 1
+
+
 def test_a_server_that_says_nothing(context, open_page, site, tmp_path):
     """It is given up after some silence and an unanswered ping, and connected to again."""
     context.clock.install()
@@ -626,6 +683,44 @@ def test_while_the_server_is_away(open_page, site, tmp_path):
             return [ann.mesh.peers.get(bob.before).state, ann.all("peer-left").length];
         }""")
         assert on == ["connected", 0]
+
+
+def test_11_17_who_goes_while_the_server_is_away_is_gone_at_once(open_page, site, tmp_path):
+    """The goodbye goes from browser to browser."""
+    settings = {"ALLOWED_ORIGINS": site, "PORT": free_port(), **UNLIMITED}
+    with running(tmp_path, **settings):
+        page = open_page(settings["PORT"])
+        page.evaluate("""async () => {
+            [window.ann, window.bob] = await group(["Ann", "Bob"]);
+            for (const person of [ann, bob]) await person.call({ audio: voice() });
+            await Promise.all([ann.connected(bob), bob.connected(ann)]);
+        }""")
+    left = page.evaluate("""async () => {
+        await until(() => ann.client.state === "reconnecting" && bob.client.state === "reconnecting");
+        bob.mesh.close();
+        return (await ann.event("peer-left")).userId === bob.id && ann.mesh.peers.size === 0;
+    }""")
+    assert left
+
+
+def test_11_20_a_group_is_opened_again_by_all_of_them_at_once(open_page, site, tmp_path):
+    """All meet in one, under the ID that it had."""
+    settings = {"ALLOWED_ORIGINS": site, "PORT": free_port(), **UNLIMITED}
+    with running(tmp_path, **settings):
+        page = open_page(settings["PORT"])
+        page.evaluate("""async () => {
+            window.people = await group(["Ann", "Bob", "Cleo"]);
+            window.before = people[0].client.group.id;
+        }""")
+    with running(tmp_path, **settings):
+        met = page.evaluate("""async () => {
+            await Promise.all(people.map((person) => person.event("session-lost")));
+            const open = ({ client, name }) => client.createGroup("Friends", name, before);
+            const groups = await Promise.all(people.map(open));
+            await until(() => groups.every(({ members }) => members.size === 2));
+            return groups.map(({ id }) => id === before);
+        }""")
+    assert met == [True, True, True]
 
 
 def test_nobody_answers(context, open_page):

@@ -10,9 +10,10 @@ import { sentence, waiting } from "./notice.js";
 import { drawRings, endRings } from "./rings.js";
 import { Room, savedStay } from "./room.js";
 
-/** @import {Door, LandingOptions, LobbyOptions, Screen} from "./types" */
+/** @import {Door, LandingOptions, LobbyOptions, SavedStay, Screen} from "./types" */
 
-const GONE = "There is no such group. It ended when its last member left, or the server was restarted. Make a new one:";
+const GONE =
+	"There is no such group. It ended when its last member left, or the server was restarted. Make it anew, under the same link:";
 const NO_LINK = "This is no link to a group. Make one, or paste the whole link:";
 const PATIENCE = 15_000; // ms
 
@@ -41,7 +42,7 @@ function route() {
 	const { pathname } = location;
 	const id = pathname.startsWith("/group/") ? groupIdIn(pathname) : null;
 	const saved = id && savedStay(id);
-	if (id && saved) resume(new Room(devices, saved), id);
+	if (id && saved) resume(newRoom(saved), id);
 	else if (id) showLobby(id);
 	else showLanding(pathname === "/" ? {} : { message: NO_LINK });
 }
@@ -67,12 +68,14 @@ function showLanding(options = {}) {
 	if (options.message) announce(options.message);
 }
 
-/** Before a group is made. @param {string} group */
-function showNewLobby(group) {
+/** Before a group is made, under the ID that it had once, if it had. @param {string} group @param {string} [id] */
+function showNewLobby(group, id) {
 	visit += 1;
-	history.pushState(null, "", "/");
-	const what = { title: group, about: "You are about to make this group.", isNew: true, hasCall: false };
-	enterThrough(what, (stay, name) => stay.create(group, name));
+	const path = id ? `/group/${id}` : "/";
+	if (path !== location.pathname || !id) history.pushState(null, "", path);
+	const about = id ? "The group has ended. You are about to open it again." : "You are about to make this group.";
+	const what = { title: group, about, isNew: true, hasCall: false };
+	enterThrough(what, (stay, name) => stay.create(group, name, id));
 }
 
 /** Before a group is joined. @param {string} id @param {string} [group] its name, if it is known */
@@ -82,7 +85,14 @@ async function showLobby(id, group) {
 	const answer = await fetch(`/api/group/${id}`).catch(() => null);
 	const info = answer?.ok ? await answer.json() : null;
 	if (here !== visit) return;
-	if (answer?.status === 404) return showLanding({ message: GONE, group });
+	if (answer?.status === 404 && group) return showNewLobby(group, id); // we were in it
+	if (answer?.status === 404) {
+		const create = (/** @type {string} */ group, /** @type {string} */ name) => {
+			ownName.set(name);
+			showNewLobby(group, id);
+		};
+		return showLanding({ message: GONE, create });
+	}
 	const title = info?.name ?? "A group";
 	const about = info ? presence(info.memberCount, info.inCall) : "The server can't say who is here. Try all the same.";
 	enterThrough({ title, about, isNew: false, hasCall: info?.inCall > 0 }, (stay, name) => stay.enter(id, name));
@@ -101,7 +111,7 @@ function enterThrough(what, enter) {
 	/** @type {LobbyOptions["join"]} */
 	const join = async (name, { call }) => {
 		ownName.set(name);
-		const stay = new Room(devices);
+		const stay = newRoom();
 		try {
 			await patiently(enter(stay, name));
 			if (here === visit && call) await stay.joinCall();
@@ -125,6 +135,16 @@ function patiently(deed) {
 		setTimeout(() => reject(new Error("The server does not answer. Try again in a moment.")), PATIENCE),
 	);
 	return /** @type {Promise<T>} */ (Promise.race([deed, late]));
+}
+
+/** A stay, which is listened to from the beginning. @param {SavedStay} [saved] */
+function newRoom(saved) {
+	const stay = new Room(devices, saved);
+	stay.addEventListener("note", ({ detail: { text, kind } }) => {
+		if (kind === "quiet") announce(text);
+		else toast(text, kind);
+	});
+	return stay;
 }
 
 /** After a reload: once the session is back, all is as it was. @param {Room} stay @param {string} id */
@@ -173,10 +193,6 @@ function take(stay) {
 	}
 
 	stay.addEventListener("change", draw);
-	stay.addEventListener("note", ({ detail: { text, kind } }) => {
-		if (kind === "quiet") announce(text);
-		else toast(text, kind);
-	});
 	stay.addEventListener("over", ({ detail: { text, again } }) => {
 		if (!again) return leave(text);
 		goOut();

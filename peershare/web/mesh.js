@@ -23,6 +23,7 @@ const SPEAKS_ON = 600; // ms: between two words one still speaks
 // In bit/s. The upload is shared by all: each peer gets its own stream.
 const CAMERA = { atMost: 1_500_000, inAll: 3_000_000 };
 const SCREEN = { atMost: 2_500_000, inAll: 6_000_000 };
+const GOODBYE = JSON.stringify({ goodbye: true }); // over the data channel, before a connection is closed for good
 
 /**
  * Stands in for a track that one does not have. Only transceivers made by addTrack() are matched with an incoming offer
@@ -193,7 +194,7 @@ class Connection {
 	}
 
 	close() {
-		this.pc.onconnectionstatechange = this.channel.onmessage = null;
+		this.pc.onconnectionstatechange = this.channel.onmessage = this.channel.onopen = null;
 		this.pc.close();
 	}
 }
@@ -300,7 +301,8 @@ export class Peer {
 
 	/** Signaling is possible again: what broke in the meantime can be mended. */
 	wake() {
-		if (this.state !== "connected" && !this.#timer) this.#mend(); // else it is being made, or soon mended
+		const isWaiting = this.#timer && this.state !== "failed"; // it is being made, or soon mended
+		if (this.state !== "connected" && !isWaiting) this.#mend();
 	}
 
 	/** By hand, without waiting any longer. */
@@ -310,8 +312,10 @@ export class Peer {
 		this.connect();
 	}
 
+	/** The other side hears it at once, whether the server is there to say so or not. */
 	close() {
 		clearTimeout(this.#timer);
+		if (this.#connection?.channel.readyState === "open") this.#connection.channel.send(GOODBYE);
 		this.#connection?.close();
 	}
 
@@ -437,10 +441,13 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 		this.peers.get(userId)?.restart();
 	}
 
-	/** To all who are connected, also while the server is away. @param {any} data any JSON */
-	send(data) {
+	/** To all who are connected, or to one of them; also while the server is away. @param {any} data any JSON @param {string} [userId] */
+	send(data, userId) {
 		const text = JSON.stringify(data);
-		for (const { channel } of this.#connections) if (channel.readyState === "open") channel.send(text);
+		for (const { userId: id, connection } of this.peers.values()) {
+			const isMeant = (userId ?? id) === id && connection?.channel.readyState === "open";
+			if (isMeant) connection.channel.send(text);
+		}
 	}
 
 	/** Listen to the client no more: it has gone elsewhere. Who is connected stays so, until `close()`. */
@@ -483,6 +490,7 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 			if (this.#client.state !== "closed") this.#client.signal(userId, signal);
 		};
 		const connection = new Connection(this.#configuration, this.#tracks, isPolite, say);
+		connection.channel.onopen = () => this.#emit("open", { userId });
 		connection.channel.onmessage = ({ data }) => this.#pass(userId, data);
 		connection.limitBitrate(this.peers.size);
 		return connection;
@@ -490,11 +498,14 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 
 	/** @param {string} from @param {string} text of another's page, which may say anything */
 	#pass(from, text) {
+		let data;
 		try {
-			this.#emit("message", { from, data: JSON.parse(text) });
+			data = JSON.parse(text);
 		} catch {
-			// No JSON is no message.
+			return; // no JSON is no message
 		}
+		if (data?.goodbye === true) this.#leave(from);
+		else this.#emit("message", { from, data });
 	}
 
 	/** Whether what we say would be heard soon. @param {string} userId */

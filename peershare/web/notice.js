@@ -52,13 +52,13 @@ export function connectionNotice(room) {
 	const when = h("span");
 	const button = h("button", { type: "button", class: "secondary small", onclick: () => told?.act?.() });
 	const element = h("div", { class: "notice bad banner" }, h("p", {}, text, when), button);
-	const deeds = { follow: doing(() => room.follow()), reopen: doing(() => room.reopen()) };
+	const comeBack = doing(() => room.comeBack());
 	const timer = setInterval(update, 500); // of the seconds until the next try
 	/** @type {Notice | null} */
 	let told;
 
 	function update() {
-		told = tell(room, deeds);
+		told = tell(room, comeBack);
 		hide(button, !told?.label);
 		element.hidden = told === null;
 		say(text, told?.text ?? "");
@@ -68,8 +68,8 @@ export function connectionNotice(room) {
 	return { element, update, close: () => clearInterval(timer) };
 }
 
-/** @param {Room} room @param {Record<"follow" | "reopen", () => void>} deeds @returns {Notice | null} */
-function tell({ client, place, isLost, isOnline, isInCall, moved }, { follow, reopen }) {
+/** @param {Room} room @param {() => void} comeBack @returns {Notice | null} */
+function tell({ client, place, lost, isInCall }, comeBack) {
 	if (client.state === "reconnecting") {
 		const wait = client.retryAt ? client.retryAt - Date.now() : 0;
 		const more = isInCall ? " The call goes on." : "";
@@ -77,11 +77,9 @@ function tell({ client, place, isLost, isOnline, isInCall, moved }, { follow, re
 		if (wait < 1000) return { text };
 		return { text, when: ` Next try in ${duration(wait)}.`, label: "Try now", act: () => client.retryNow() };
 	}
-	if (moved && (isLost || isOnline))
-		return { text: `${moved.by} has opened “${moved.name}” again.`, label: "Go there", act: follow };
-	if (!isLost) return null;
-	const text = `The server was restarted and does not know “${place?.name}” any more.`;
-	return { text, label: "Open it again, with a new link", act: reopen };
+	if (!lost) return null;
+	const text = `The server has forgotten “${place?.name}”, and does not open it again yet: ${lost} It is tried again by itself.`;
+	return { text, label: "Try now", act: comeBack };
 }
 
 /** The screen while something is awaited. @param {string} words @param {Room} [room] whose connection it is about */

@@ -12,7 +12,9 @@ const CONFIRM_EVERY = 25; // messages, after which each side learns how many hav
 const WINDOW = 50; // that are not confirmed: what stalls on the way arrives in one moment
 const ACK_INTERVAL = 10_000; // ms, after which something new is acknowledged
 const PATIENCE = 10_000; // ms for a connection to open, and for a pong
-const IMPATIENCE = 3_000; // the same where there is a reason to doubt the connection
+const IMPATIENCE = 3_000; // the same where there is a reason to doubt the connection, or to try anew
+const PROBE_EVERY = 2_000; // ms, on average, while the server is away and somebody looks
+const TOUCHES_APART = 1_000; // ms: not each of many touches is an attempt
 const FIRST_WAIT = 500; // ms, a bound that doubles
 const LONGEST_WAIT = 30_000;
 const RECENT_RINGS = 500; // of a whole group; the server remembers less
@@ -176,6 +178,9 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	#isStale = false; // the call may be over: it is unless `call-state` follows
 	#attempt = 0;
 	#pause = 0; // ms that the server asked for before it went
+	#notBefore = 0; // ms since 1970: the end of that pause
+	#triedAt = -Infinity; // when the last attempt began
+	#wasSilent = false; // a probe had no answer, so that the next that has one is news
 	#clockOffset = -Infinity; // ms by which the server's clock is ahead
 	#heartbeat = 30_000; // ms between the server's own pings, which no page gets to see
 	#willChange = false;
@@ -213,6 +218,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		if (this.#socket || this.#state !== "connecting") return;
 		const { signal } = this.#living;
 		for (const news of ["online", "offline"]) addEventListener(news, () => this.#doubt(), { signal });
+		for (const touch of ["pointerdown", "keydown"])
+			addEventListener(touch, () => this.#touched(), { signal, capture: true, passive: true });
 		for (const way of ["pagehide", "pageshow"])
 			addEventListener(way, ({ type }) => (this.#isGoing = type === "pagehide"), { signal });
 		document.addEventListener("visibilitychange", () => this.#isGoing || this.#showVisibility(), { signal });
@@ -229,9 +236,18 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		this.#end(1000, "closed");
 	}
 
-	/** Try to connect at once, if it is waited for. */
+	/** Try to connect at once, if it is waited for: for the time of the next attempt, or for an answer to the last. */
 	retryNow() {
-		if (this.retryAt !== null) this.#connect();
+		if (this.#state !== "reconnecting" || this.#isTrying) return;
+		const socket = this.#socket;
+		this.#letGo();
+		socket?.close(AGAIN);
+		this.#connect();
+	}
+
+	/** Whether an attempt has just begun, and may come to something. */
+	get #isTrying() {
+		return this.retryAt === null && performance.now() - this.#triedAt < IMPATIENCE;
 	}
 
 	/** What a page needs to go on with this session after a reload; for sessionStorage. @returns {Saved | null} */
@@ -246,9 +262,13 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 
 	// --- what a member can do ---
 
-	/** @param {string} groupName @param {string} username @returns {Promise<Group>} */
-	async createGroup(groupName, username) {
-		await this.#ask("create-group", { groupName, username });
+	/**
+	 * @param {string} groupName @param {string} username
+	 * @param {string} [groupId] of a group that has ended, to open it again, or to join whoever has done so
+	 * @returns {Promise<Group>}
+	 */
+	async createGroup(groupName, username, groupId) {
+		await this.#ask("create-group", { groupName, username, groupId });
 		return /** @type {Group} */ (this.group);
 	}
 
@@ -351,6 +371,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	#connect() {
 		clearTimeout(this.#timers.retry);
 		this.retryAt = null;
+		this.#triedAt = performance.now();
+		this.#probeLater();
 		const socket = (this.#socket = new WebSocket(this.#url));
 		socket.onopen = () => this.#hello();
 		socket.onmessage = ({ data }) => this.#hear(JSON.parse(data));
@@ -371,10 +393,49 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		this.#letGo();
 		if (!comesBack(code)) return this.#end(code, reason);
 		const wait = this.#pause + this.#wait(this.#attempt++);
+		this.#notBefore = Date.now() + this.#pause;
 		this.#pause = 0;
 		this.retryAt = Date.now() + wait;
 		this.#later("retry", wait, () => this.#connect());
+		this.#probeLater();
 		this.#setState("reconnecting");
+	}
+
+	/** There is a reason to believe that the server can be reached again. What it asked for is kept to. */
+	#hurry() {
+		if (Date.now() >= this.#notBefore) this.retryNow();
+	}
+
+	#touched() {
+		if (performance.now() - this.#triedAt > TOUCHES_APART) this.#hurry();
+	}
+
+	#probeLater() {
+		this.#later("probe", PROBE_EVERY * (0.5 + Math.random()), () => this.#probe());
+	}
+
+	/**
+	 * Is the server back? That costs it less than an attempt to connect, and the bound between those doubles. Only the
+	 * first answer after silence is news: a server that is there, and takes no connections, is not asked more often for it.
+	 */
+	async #probe() {
+		if (document.hidden) return this.#probeLater();
+		const answers = this.#state === "reconnecting" && (await this.#answers());
+		if (this.#state !== "reconnecting") return;
+		this.#probeLater();
+		if (!answers) this.#wasSilent = true;
+		if (!answers || !this.#wasSilent || this.#isTrying || Date.now() < this.#notBefore) return;
+		this.#wasSilent = false;
+		this.retryNow();
+	}
+
+	async #answers() {
+		const url = new URL("api/health/live", this.#url);
+		url.protocol = url.protocol.replace("ws", "http");
+		// Another origin's answer can't be read; that there is one is enough.
+		const options = /** @type {const} */ ({ mode: "no-cors", cache: "no-store", credentials: "omit" });
+		const answer = await fetch(url, { ...options, signal: AbortSignal.timeout(IMPATIENCE) }).catch(() => null);
+		return answer !== null && answer.status < 500; // else it is a proxy that has one
 	}
 
 	/** A dead socket says that it is closed only after a minute: that is not waited for. */
@@ -408,7 +469,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 
 	/** The network was away, or the machine asleep: is the connection still there? */
 	#doubt() {
-		this.retryNow();
+		this.#hurry();
 		if (this.#state !== "online") return;
 		this.#ping();
 		this.#expectWord(IMPATIENCE);

@@ -6,12 +6,12 @@ import { Mesh } from "./mesh.js";
 import { sentence } from "./notice.js";
 import { PeerShare, Refused } from "./peershare.js";
 
-/** @import {Devices, EndedRing, Media, Member, Peer, Place, RoomEvents, SavedStay, Target, Timer} from "./types" */
+/** @import {Devices, EndedRing, Group, Media, Member, Peer, Place, RoomEvents, SavedStay, Target, Timer, Told} from "./types" */
 
 const stays = kept("sessionStorage", "peershare.session");
-// In ms: where the group was opened again is told so often, and for so long, since some notice late.
-const TELL_EVERY = 2_000;
-const TELL_FOR = 120_000;
+// In ms.
+const FORMER_FOR = 120_000; // connections of before the server was restarted are kept for those who notice late
+const TRY_EVERY = 10_000; // a group that can't be opened again yet
 const TOGETHER = 1_000; // rings that end within this time were one
 
 /**
@@ -29,26 +29,27 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 	mesh = null;
 	/** Where we are, or were before the server forgot it. @type {Place | null} */
 	place = null;
-	/** Whether the server does not know the group any more. */
-	isLost = false;
-	/** Where somebody of the call has opened it anew. @type {(Place & {by: string}) | null} */
-	moved = null;
+	/** Why the server, which does not know the group any more, does not open it again yet. */
+	lost = "";
 	/** The last call's end, by the server's clock. */
 	calledAt = 0;
-	/** The call in the group that the server forgot: it goes on until all have moved. @type {Mesh | null} */
+	/** The call as it was before the server forgot us: each connection goes on until there is another. @type {Mesh | null} */
 	#former = null;
-	/** To which group each peer says that it has moved. @type {Map<string, string>} */
-	#where = new Map();
+	/** Who those of the former call say that they are now. @type {Map<string, string>} */
+	#successors = new Map();
 	/** @type {Timer | undefined} */
-	#telling;
+	#trying;
 	/** Who they are, also when they are gone. @type {Map<string, string>} */
 	#names = new Map();
-	/** What they send, also while the server is away. @type {Map<string, Media>} */
+	/** What they send, as it was heard last. @type {Map<string, Media>} */
 	#media = new Map();
+	/** Connections over which they say it themselves: the server's word may be older. @type {WeakSet<MediaStream>} */
+	#direct = new WeakSet();
 	#username;
 	/** @type {RTCIceServer[] | null} */
 	#iceServers = null;
-	#said = ""; // what the others were told of our devices
+	#said = ""; // what the server was told of our devices
+	#shown = ""; // and the others, directly
 	/** @type {string[]} */
 	#unanswered = []; // rings of ours that are still to be told of
 	#faults = ""; // what is wrong with them, as it was told
@@ -64,8 +65,8 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		this.#username = saved?.session.username ?? "";
 		const client = (this.client = new PeerShare(undefined, { saved: saved?.session ?? null }));
 		client.addEventListener("change", () => this.#remember());
-		client.addEventListener("state", () => this.#changed());
-		client.addEventListener("session-lost", ({ detail }) => this.#comeBack(detail.groupId, detail.groupName));
+		client.addEventListener("state", () => this.#tellMedia());
+		client.addEventListener("session-lost", ({ detail }) => this.#restore(detail.groupId, detail.groupName));
 		client.addEventListener("closed", ({ detail }) => this.#end(detail));
 		client.addEventListener("member-joined", ({ detail }) => this.#tellMember(detail.member, "joined"));
 		client.addEventListener("member-left", ({ detail }) => this.#tellMember(detail.member, "left"));
@@ -87,15 +88,20 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		return this.mesh !== null || this.#former !== null;
 	}
 
-	/** All whose pictures there are. @returns {Peer[]} */
+	/** All whose pictures there are; each person once. @returns {Peer[]} */
 	get peers() {
-		return [...(this.mesh?.peers.values() ?? []), ...this.#formerPeers];
+		const former = this.#formerPeers;
+		const isFormer = new Set(former.map(({ userId }) => this.#successors.get(userId)));
+		const current = [...(this.mesh?.peers.values() ?? [])];
+		return [...current.filter(({ userId }) => !isFormer.has(userId)), ...former];
 	}
 
-	/** Those who have not moved yet, as far as we know. What breaks there can't be mended. */
+	/** Those to whom there is no new connection yet. What breaks there can't be mended. */
 	get #formerPeers() {
-		const peers = [...(this.#former?.peers.values() ?? [])];
-		return peers.filter(({ userId, state }) => state === "connected" && this.#where.get(userId) !== this.group?.id);
+		const isThere = (/** @type {string} */ userId) => this.mesh?.peers.get(userId)?.state === "connected";
+		return [...(this.#former?.peers.values() ?? [])].filter(
+			({ userId, state }) => state === "connected" && !isThere(this.#successors.get(userId) ?? ""),
+		);
 	}
 
 	get link() {
@@ -114,24 +120,23 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 
 	// --- what one does ---
 
-	/** @param {string} name @param {string} username */
-	async create(name, username) {
+	/** @param {string} name @param {string} username @param {string} [id] of a group that has ended */
+	async create(name, username, id) {
 		this.#username = username;
-		await this.client.createGroup(name, username);
-		this.#arrive();
+		this.#arrive(await this.client.createGroup(name, username, id));
 	}
 
 	/** @param {string} id @param {string} username */
 	async enter(id, username) {
 		this.#username = username;
-		const { me } = await this.client.joinGroup(id, username);
-		if (me.username !== username) this.#note(`You are “${me.username}” here: there is another ${username}.`);
-		this.#arrive();
+		this.#arrive(await this.client.joinGroup(id, username));
 	}
 
-	#arrive() {
-		this.isLost = false;
-		this.moved = null;
+	/** @param {Group} group */
+	#arrive({ me }) {
+		const wanted = this.#username;
+		if (me.username !== wanted) this.#note(`You are “${me.username}” here: there is another ${wanted}.`);
+		this.lost = "";
 		this.#changed();
 	}
 
@@ -193,75 +198,70 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		this.client.close();
 	}
 
-	/** Make the group that the server forgot once more, under its name. */
-	async reopen() {
-		if (!this.place) return;
-		await this.create(this.place.name, this.#username);
-		await this.#moveCall();
-	}
-
-	/** Go where somebody has opened the group anew. */
-	async follow() {
-		if (!this.moved) return;
-		await this.enter(this.moved.id, this.#username);
-		await this.#moveCall();
-	}
-
 	// --- the call that outlives its group ---
 
-	/** The call goes on in the group that was opened anew; the others of the old one hear where. */
+	/** Into the group that we were in; if the server does not know it any more, it is opened again under its ID. */
+	async comeBack() {
+		const { place } = this;
+		if (!place) return;
+		clearTimeout(this.#trying);
+		const wasInCall = this.isInCall;
+		try {
+			await this.enter(place.id, this.#username);
+		} catch (error) {
+			if (!(error instanceof Refused && error.code === "GROUP_NOT_FOUND")) throw error;
+			await this.#openAgain(place);
+		}
+		if (wasInCall) await this.#moveCall();
+	}
+
+	/** @param {Place} place */
+	async #openAgain({ id, name }) {
+		try {
+			await this.create(name, this.#username, id);
+			this.#note(`The server had forgotten “${name}”. It is open again.`);
+		} catch (error) {
+			// Somebody else may open it, or there is room later.
+			this.lost = sentence(error);
+			this.#trying = setTimeout(() => this.comeBack().catch(() => {}), TRY_EVERY);
+			this.#changed();
+			throw error;
+		}
+	}
+
+	/** The call goes on in the group as it is now: to the others, we are somebody new. */
 	async #moveCall() {
-		const former = this.#former ?? this.mesh; // or it is we who have to move once more
+		const former = this.#former ?? this.mesh; // or it is the second time
 		if (!former) return;
 		if (this.mesh !== former) this.mesh?.close();
 		this.mesh = null;
 		this.#former = former;
 		former.detach();
-		this.#tellWhere();
-		clearInterval(this.#telling);
-		this.#telling = setInterval(() => this.#tellWhere(), TELL_EVERY);
-		setTimeout(() => former === this.#former && this.#endFormer(), TELL_FOR);
+		former.send({ as: this.client.userId });
+		setTimeout(() => former === this.#former && this.#endFormer(), FORMER_FOR);
 		await this.#joining?.catch(() => {}); // to where we are no more
 		await this.joinCall();
 	}
 
-	#tellWhere() {
-		this.#former?.send({ moved: this.place });
-	}
-
 	#endFormer() {
-		clearInterval(this.#telling);
 		this.#former?.close();
 		this.#former = null;
 	}
 
-	/** @param {string} from @param {any} data of a peer, who may say anything */
-	#hearOf(from, data) {
-		if (data?.media) this.#hearMedia(from, data.media);
-		const { id, name } = data?.moved ?? {};
-		if (typeof id !== "string" || typeof name !== "string") return;
-		this.#where.set(from, id);
-		const isElsewhere = id !== this.group?.id && (!this.isOnline || this.#former);
-		if (isElsewhere) this.#hearWhere({ id, name: name.slice(0, 100), by: this.nameOf(from) });
-		if (!this.#formerPeers.length) this.#endFormer();
+	/** @param {Mesh} mesh @param {string} from @param {Told} data of a peer, who may say anything */
+	#hearOf(mesh, from, data) {
+		const stream = mesh.peers.get(from)?.stream;
+		if (data?.media && stream) {
+			this.#direct.add(stream);
+			this.#hearMedia(from, data.media);
+		}
+		if (typeof data?.as === "string") this.#successors.set(from, data.as);
 		this.#changed();
 	}
 
 	/** @param {string} userId @param {any} media */
 	#hearMedia(userId, { audio, video, screen }) {
 		this.#media.set(userId, { audio: audio === true, video: video === true, screen: screen === true });
-		this.#changed();
-	}
-
-	/**
-	 * Of two places, all meet where the ID is less. It is only offered: a peer may name any group, even
-	 * one of strangers.
-	 * @param {Place & {by: string}} where
-	 */
-	#hearWhere(where) {
-		if (where.id >= (this.moved?.id ?? this.group?.id ?? "~")) return;
-		this.moved = where;
-		this.#note(`${where.by} has opened the group again.`);
 	}
 
 	// --- what our devices give ---
@@ -275,25 +275,38 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 
 	/** Let the others have it, and know. */
 	async #sendDevices() {
-		const { devices, client } = this;
+		const { devices } = this;
 		const meshes = [this.mesh, this.#former];
 		await Promise.all(
 			meshes.flatMap((mesh) => [mesh?.setTrack("audio", devices.audio), mesh?.setTrack("video", devices.video)]),
 		);
-		if (client.state !== "online") this.mesh?.send({ media: devices.state });
-		const said = JSON.stringify(devices.state);
-		if (!client.inCall || said === this.#said) return;
+		await this.#tellMedia();
+	}
+
+	/** Directly, which needs no server; and by the server, for those to whom there is no connection yet. */
+	async #tellMedia() {
+		const media = this.devices.state;
+		const said = JSON.stringify(media);
+		for (const mesh of [this.mesh, this.#former]) if (said !== this.#shown) mesh?.send({ media });
+		this.#shown = said;
+		this.#changed();
+		if (!this.isOnline || !this.client.inCall || said === this.#said) return;
 		this.#said = said;
-		await client.updateMedia(devices.state).catch(() => {}); // out of the call meanwhile
+		await this.client.updateMedia(media).catch(() => {}); // out of the call meanwhile
 	}
 
 	/** @param {RTCIceServer[]} servers */
 	#makeMesh(servers) {
 		const { audio, video } = this.devices;
 		const mesh = new Mesh(this.client, { iceServers: servers, tracks: { audio, video } });
-		for (const type of /** @type {const} */ (["peer", "peer-left"])) mesh.addEventListener(type, () => this.#changed());
+		for (const type of /** @type {const} */ (["peer", "peer-left"]))
+			mesh.addEventListener(type, () => {
+				if (this.#former && !this.#formerPeers.length) this.#endFormer();
+				this.#changed();
+			});
+		mesh.addEventListener("open", ({ detail }) => mesh.send({ media: this.devices.state }, detail.userId));
 		mesh.addEventListener("stats", () => this.dispatchEvent(new Event("stats")));
-		mesh.addEventListener("message", ({ detail }) => this.#hearOf(detail.from, detail.data));
+		mesh.addEventListener("message", ({ detail }) => this.#hearOf(mesh, detail.from, detail.data));
 		return mesh;
 	}
 
@@ -305,8 +318,8 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 			this.place = { id: group.id, name: group.name };
 			this.#username ||= group.me.username;
 			for (const { id, username } of group.members.values()) this.#names.set(id, username);
-			for (const { userId, ...media } of this.client.call.participants.values()) this.#media.set(userId, media);
-			if (this.isOnline && !this.#former) this.moved = null; // it was not lost, or it is long ago
+			for (const { userId, ...media } of this.client.call.participants.values())
+				if (!this.#isDirect(userId)) this.#media.set(userId, media);
 			if (this.#wasInCall) this.joinCall().catch((error) => this.#note(sentence(error), "bad"));
 			this.#wasInCall = false;
 			this.#save();
@@ -314,26 +327,31 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		this.#changed();
 	}
 
+	/** Whether what somebody sends is better known from there. @param {string} userId */
+	#isDirect(userId) {
+		const peer = this.mesh?.peers.get(userId);
+		const isHeard = peer?.state === "connected" || this.client.state !== "online";
+		return isHeard && peer !== undefined && this.#direct.has(peer.stream);
+	}
+
 	/**
 	 * The session is lost. If it was we who were away for too long, the group is still there; if it was the server, not.
 	 * @param {string} [id] @param {string} [name]
 	 */
-	async #comeBack(id, name) {
-		const wasInCall = this.mesh !== null;
+	async #restore(id, name) {
 		stays.set(null);
 		if (!id || !name) return;
 		const wasHere = this.place !== null;
 		this.place = { id, name };
 		if (!wasHere) return this.#over("", true); // another page was, long ago: no camera is on before it is seen
 		try {
-			await this.enter(id, this.#username);
-			if (wasInCall) await this.joinCall();
+			await this.comeBack();
 		} catch (error) {
-			if (this.client.state === "closed") return;
-			if (this.group) return this.#note(sentence(error), "bad"); // in it, but not in its call
-			this.isLost = error instanceof Refused && error.code === "GROUP_NOT_FOUND";
-			if (!this.isLost) return this.#over(sentence(error), true);
-			this.#changed();
+			const isPending = this.lost || (error instanceof Refused && error.code === "SESSION_NOT_FOUND"); // once more
+			if (this.client.state === "closed" || (isPending && !this.group)) return;
+			if (this.group)
+				this.#note(sentence(error), "bad"); // in it, but not in its call
+			else this.#over(sentence(error), true);
 		}
 	}
 
@@ -393,6 +411,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 	#dispose() {
 		removeEventListener("pagehide", this.#goAway);
 		this.devices.removeEventListener("change", this.#followDevices);
+		clearTimeout(this.#trying);
 		stays.set(null);
 		this.#endCall();
 	}

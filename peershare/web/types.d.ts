@@ -104,6 +104,8 @@ export type Quality = {
 export type MeshEvents = {
 	peer: { peer: Peer };
 	"peer-left": { userId: string };
+	/** Messages can be sent there: to each new connection. */
+	open: { userId: string };
 	stats: {};
 	message: { from: string; data: any };
 };
@@ -112,6 +114,8 @@ export type MeshEvents = {
 
 export type Choice = { camera: string; microphone: string; speaker: string; muted: boolean; cameraOff: boolean };
 export type Place = { id: string; name: string };
+/** What a page may tell another over their data channel; the mesh's goodbye is not among it. */
+export type Told = { media?: Media; as?: string };
 export type SavedStay = { session: Saved; inCall: boolean };
 /** `note`: to be told once; `quiet`, where it can be seen as well. `over`: the stay has ended, and not by us; `again`, where one may try anew. */
 export type RoomEvents = {

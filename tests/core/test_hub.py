@@ -130,7 +130,7 @@ def test_create(script):
 
 
 def test_11_20_a_group_is_opened_again_under_its_id(tea):
-    """A group that has ended is made anew under the ID that its members know; the name is as it is given now."""
+    """A group that has ended is made anew under the ID that its members know, with the name of now."""
     tea.given((ann, LeaveGroup(ann)))
 
     assert (
@@ -153,8 +153,10 @@ def test_11_20_two_who_open_a_group_again_meet_in_it(tea):
         << answer(bob, GroupJoined(FIRST, "Tea", User(bob, "Ann1"), (User(ann, "Ann"),)))
         << to(ann, UserJoined(User(bob, "Ann1")))
     )
-    assert tea >> (ann, CreateGroup("Cake", "Ann", FIRST)) << answer(
-        ann, GroupJoined(FIRST, "Tea", User(ann, "Ann"), (User(bob, "Ann1"),))
+    assert (
+        tea
+        >> (ann, CreateGroup("Cake", "Ann", FIRST))
+        << answer(ann, GroupJoined(FIRST, "Tea", User(ann, "Ann"), (User(bob, "Ann1"),)))
     )
 
 

@@ -146,8 +146,6 @@ class Model:
         if user_id not in self.connected:
             return []
         match message:
-            case CreateGroup(group_id=known) if known in self.rooms:
-                return self.join(user_id, known, None)
             case CreateGroup(group_id=known):
                 return self.create(user_id, known)
             case JoinGroup(group_id, _, peer_id):
@@ -180,6 +178,8 @@ class Model:
         raise AssertionError(message)
 
     def create(self, user_id, group_id):
+        if group_id in self.rooms:
+            return self.join(user_id, group_id, None)
         left = self.gone(user_id, "left")
         if group_id is None:
             self.created += 1
