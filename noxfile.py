@@ -144,6 +144,25 @@ def docs(session: nox.Session) -> None:
     session.run("python", "docs/generate.py", *session.posargs)
 
 
+@nox.session(python=False)
+def lock(session: nox.Session) -> None:
+    """Write deploy/constraints.txt anew: the newest versions that images are built of. It needs uv."""
+    if shutil.which("uv") is None:
+        session.skip("there is no uv here; pip install uv")
+    wanted = [
+        "pyproject.toml",
+        "--extra",
+        "server",
+        "--group",
+        "build",
+        "--universal",
+        "--python-version",
+        "3.11",
+    ]
+    shown = ["--no-emit-index-url", "--custom-compile-command", "nox -s lock", "-o", "deploy/constraints.txt"]
+    session.run("uv", "pip", "compile", "--upgrade", "--quiet", *wanted, *shown, external=True)
+
+
 @nox.session(python=PYTHONS[:1])
 def dev(session: nox.Session) -> None:
     """Run the server, and again whenever its source changes. `-- --port 4000` passes options on."""

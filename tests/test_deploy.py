@@ -1,0 +1,219 @@
+"""What is in `deploy/`, as far as it can be tried without a container or a systemd (issue 11.28)."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tomllib
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+from packaging.requirements import Requirement
+
+from peershare.settings import Settings, about
+from tests.doors.test_limits import ask, attempt, said, served, status, staying
+from tests.support import HANDSHAKE, environment, eventually, free_port, need
+from tests.test_install import PROJECT, closure
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "deploy"
+DOCKERFILE = (DEPLOY / "Dockerfile").read_text("utf-8").replace("\\\n", " ")
+VARIABLES = {variable for field in attrs.fields(Settings) for variable in about(field).variables}
+
+
+# --- Caddy -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def caddy_before(server, tmp_path):
+    """Caddy with deploy/Caddyfile, at a port without TLS in place of a domain; the port."""
+    caddy = shutil.which("caddy")
+    need(caddy, "caddy: apt-get install caddy")
+    port = free_port()
+    config = tmp_path / "Caddyfile"
+    # No administration's port, which another Caddy may have, and no certificates of its own.
+    config.write_text("{\n\tadmin off\n\tauto_https off\n}\n" + (DEPLOY / "Caddyfile").read_text("utf-8"))
+    env = {
+        **environment(),
+        "HOME": str(tmp_path),
+        "DOMAIN": f"http://localhost:{port}",
+        "UPSTREAM": f"127.0.0.1:{server.port}",
+    }
+    with (tmp_path / "caddy.log").open("wb") as log:
+        command = [caddy, "run", "--config", str(config), "--adapter", "caddyfile"]
+        popen = subprocess.Popen(command, stdout=log, stderr=log, env=env, cwd=tmp_path)
+    try:
+
+        def listens() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        eventually(listens)
+        yield port
+    finally:
+        popen.terminate()
+        popen.wait(60)
+
+
+def to_caddy(request, port):
+    """The request, to the name that Caddy serves."""
+    return re.sub(rb"Host: [^\r]+", b"Host: localhost:%d" % port, request)
+
+
+def test_11_28_caddy_serves_page_and_websocket(server, tmp_path):
+    """Both come through it, and the page's own origin may connect."""
+    with caddy_before(server, tmp_path) as port:
+        page = ask(port, to_caddy(b"GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\n\r\n", port))
+        assert status(page) == 200
+        own = said(to_caddy(HANDSHAKE, port), Origin=f"http://localhost:{port}")
+        assert attempt(port, own) == 101
+
+
+@pytest.mark.parametrize("path", [b"/metrics", b"/metrics/"])
+def test_11_28_caddy_keeps_the_metrics_in(server, tmp_path, path):
+    """They are the operator's, at PeerShare's own port."""
+    with caddy_before(server, tmp_path) as port:
+        assert attempt(port, to_caddy(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path, port)) == 404
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [{}, {"X_Forwarded_For": "192.0.2.1"}, {"Forwarded": "for=192.0.2.1"}],
+    ids=lambda claim: "".join(claim) or "nothing",
+)
+def test_11_28_caddy_tells_clients_apart(tmp_path, claim):
+    """The limits go by the address that Caddy sees, whatever a client says of itself."""
+    with (
+        served(tmp_path, CONNECTIONS_PER_ADDRESS=2) as server,
+        caddy_before(server, tmp_path) as port,
+    ):
+        request = said(to_caddy(HANDSHAKE, port), **claim)
+        with staying(port, *[request] * 3, source="127.0.0.9") as statuses:
+            assert statuses == [101, 101, 429]
+            assert attempt(port, request, "127.0.0.10") == 101
+        assert "192.0.2.1" not in server.log
+
+
+def test_11_28_the_caddyfile_as_it_is(tmp_path):
+    """With a domain, Caddy takes it as it stands, and would get a certificate for it."""
+    caddy = shutil.which("caddy")
+    need(caddy, "caddy: apt-get install caddy")
+    env = {**environment(), "DOMAIN": "meet.example.com", "HOME": str(tmp_path)}
+    command = [caddy, "adapt", "--config", str(DEPLOY / "Caddyfile"), "--adapter", "caddyfile"]
+    done = subprocess.run(command, capture_output=True, check=True, env=env, timeout=60)
+    servers = json.loads(done.stdout)["apps"]["http"]["servers"]
+    assert [server["listen"] for server in servers.values()] == [[":443"]]
+
+
+# --- systemd -----------------------------------------------------------------------------------
+
+
+def analyze(*arguments):
+    tool = shutil.which("systemd-analyze")
+    need(tool, "systemd-analyze: apt-get install systemd")
+    return subprocess.run([tool, *arguments], capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_11_28_systemd_knows_every_line_of_the_unit(tmp_path):
+    """It has no complaint, but for the program, which is not installed there."""
+    unit = tmp_path / "peershare.service"
+    text = (DEPLOY / "peershare.service").read_text("utf-8")
+    unit.write_text(text.replace("/opt/peershare/bin/peershare", sys.executable))
+    done = analyze("verify", str(unit))
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_11_28_the_unit_is_hardened():
+    """systemd's own judgement of what a service is exposed to: 0 is best, 10 worst."""
+    done = analyze("security", "--offline=true", "--threshold=15", str(DEPLOY / "peershare.service"))
+    assert done.returncode == 0, done.stdout[-200:]
+
+
+# --- the image ---------------------------------------------------------------------------------
+
+
+def test_11_28_the_image_has_no_root():
+    """The last user that is named is not root, and is made before."""
+    [user] = re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE)
+    assert user != "0"
+    assert f"--uid {user} " in DOCKERFILE
+
+
+def test_11_28_the_images_health_is_the_servers(server, tmp_path):
+    """Its check succeeds with a server that is ready, and fails with none."""
+    [check] = re.findall(r"^HEALTHCHECK .* CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
+    for port, expected in ((server.port, 0), (free_port(), 1)):
+        python, *arguments = json.loads(check.replace(":3000", f":{port}"))
+        assert python == "python"
+        done = subprocess.run([sys.executable, *arguments], capture_output=True, check=False, timeout=30)
+        assert done.returncode == expected, done.stderr
+
+
+def test_11_28_the_image_is_made_of_what_is_there():
+    """Each file that is copied exists, and is let into the build by .dockerignore."""
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").split() if line[0] == "!"}
+    copied = {
+        source
+        for sources in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
+        for source in sources.split()
+    }
+    assert copied == let_in
+    assert all((ROOT / source).exists() for source in copied)
+
+
+def test_11_28_settings_have_the_right_names():
+    """Every variable that an image, a unit or the composition sets is a setting."""
+    compose = (DEPLOY / "compose.yaml").read_text("utf-8").partition("  caddy:\n")[0]
+    ours = re.findall(r"\b([A-Z_]+)=", re.findall(r"^ENV .*ENVIRONMENT.*$", DOCKERFILE, re.MULTILINE)[0])
+    ours += re.findall(r"^      ([A-Z_]+): ", compose, re.MULTILINE)
+    ours += re.findall(
+        r"^Environment=(\w+)=", (DEPLOY / "peershare.service").read_text("utf-8"), re.MULTILINE
+    )
+    assert len(ours) > 5
+    assert set(ours) - {"PATH", "PYTHONUNBUFFERED"} <= VARIABLES
+
+
+# --- the lock ----------------------------------------------------------------------------------
+
+CONSTRAINTS = [
+    Requirement(line)
+    for line in (DEPLOY / "constraints.txt").read_text("utf-8").splitlines()
+    if line and not line.lstrip().startswith("#")
+]
+
+
+def constrained(name):
+    """The versions to which the lock holds a package on this Python."""
+    return [
+        next(iter(one.specifier)).version
+        for one in CONSTRAINTS
+        if one.name == name and (one.marker is None or one.marker.evaluate())
+    ]
+
+
+def test_11_28_the_lock_satisfies_what_is_required():
+    """One version of each, and one that pyproject.toml allows."""
+    for text in [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["server"], *_build_group()]:
+        wanted = Requirement(text)
+        [version] = constrained(wanted.name)
+        assert wanted.specifier.contains(version), f"{text}: nox -s lock renews it"
+
+
+def _build_group():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["dependency-groups"]["build"]
+
+
+def test_11_28_the_lock_is_whole():
+    """Every package that a server needs has one version there."""
+    requirements = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["server"]]
+    loose = [name for name in closure(requirements) if len(constrained(name)) != 1]
+    assert loose == [], "nox -s lock renews it"
+
+
+def test_11_28_the_lock_names_no_registry():
+    """Where packages come from is the builder's choice."""
+    assert "://" not in (DEPLOY / "constraints.txt").read_text("utf-8")
