@@ -6,12 +6,15 @@ One worker (`-w 1`, Hypercorn's default): the groups live in the process, and so
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import click
+import trio
 
 from peershare.doors.http import HttpRules, protect_hypercorn
 from peershare.logs import configure_logs
+from peershare.runtime.clock import UptimeClock
 from peershare.server import CannotListen, Server, spare_garbage_collector
 from peershare.settings import Settings, read_settings
 
@@ -34,6 +37,8 @@ _SETTINGS = _settings()
 configure_logs(_SETTINGS.level, json=_SETTINGS.environment == "production")
 logging.getLogger("hypercorn.error").propagate = False  # Hypercorn has given it a handler of its own
 _SERVER = Server(_SETTINGS)
+# Hypercorn starts Trio once it has loaded this module. Time away counts against nobody here either.
+trio.run = partial(trio.run, clock=UptimeClock())  # type: ignore[assignment]
 protect_hypercorn(HttpRules(write_timeout=_SETTINGS.shutdown_timeout * 0.4))
 
 

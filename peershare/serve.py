@@ -14,6 +14,7 @@ from rich.table import Table
 
 from peershare import __version__
 from peershare.logs import configure_logs
+from peershare.runtime.clock import UptimeClock
 from peershare.server import CannotListen, Server, spare_garbage_collector
 from peershare.settings import Configured, Settings, about, options, settings_from
 
@@ -29,7 +30,7 @@ def serve(**values: Any) -> None:
     configure_logs(settings.level, json=settings.environment == "production")
     _raise_file_limit()
     spare_garbage_collector()
-    failure = trio.run(_serve, settings)
+    failure = trio.run(_serve, settings, clock=UptimeClock())
     if failure:
         raise click.ClickException(failure)
 

@@ -5,8 +5,7 @@ actor ⊃ connections ⊃ listeners.
 """
 
 import gc
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from errno import EAFNOSUPPORT
 from functools import partial
@@ -37,6 +36,7 @@ from peershare.doors.web_rest import WebRules, add_web
 from peershare.ids import new_group_id, new_resume_token, new_session_id
 from peershare.messages import Heartbeat
 from peershare.runtime.actor import Actor
+from peershare.runtime.clock import ActorClock
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import Roster
 from peershare.runtime.groups import Groups, GroupsRules
@@ -77,6 +77,7 @@ class Server:
         self._roster = Roster(settings.max_connections)
         self._trace = settings.level == "debug"
         self._ports = {settings.port, settings.ws_port}  # and what is taken for a 0
+        clock = ActorClock()
         hub = Hub(
             new_group_id,
             settings.empty_group_ttl,
@@ -84,15 +85,15 @@ class Server:
             max_groups=settings.max_groups,
             ring_timeout=settings.ring_timeout,
             max_participants=settings.max_call_size,
+            date=clock.date,
         )
         may_reach = hub.share_group if settings.peerjs_scope == "group" else None
         broker = Broker(_broker_rules(settings), may_reach, hub.is_away)
         sessions = _sessions(settings)
-        groups = Groups(hub, sessions, _groups_rules(settings), trace=self._trace)
+        groups = Groups(hub, sessions, _groups_rules(settings), date=clock.date, trace=self._trace)
         peers = Peers(broker, trace=self._trace)
-        clock = forward(time.time, time.monotonic)
-        self._actor = Actor(clock, groups, peers)
-        self._warn_sessions = lambda: groups.drain(clock())
+        self._actor = Actor(clock.now, groups, peers)
+        self._warn_sessions = lambda: groups.drain(clock.now())
         self._origins = Origins(settings.origins, self._ports, settings.require_origin)
         self._hosts = Hosts(settings.allowed_hosts, settings.host)
         refusals = Refusals(settings.trusted_proxies)
@@ -252,18 +253,6 @@ def spare_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 5, 1_000)
-
-
-def forward(wall: Callable[[], float], steady: Callable[[], float]) -> Callable[[], float]:
-    """The wall clock, which is set now and then, made fit to wait by: it never goes back or stands still."""
-    ahead = wall() - steady()
-
-    def now() -> float:
-        nonlocal ahead
-        ahead = max(ahead, wall() - steady())
-        return steady() + ahead
-
-    return now
 
 
 def _signaling_heartbeat(settings: Settings) -> HeartbeatRules:

@@ -1,6 +1,7 @@
 """`hypercorn -k trio peershare.asgi:app`: the same server, where Hypercorn owns the HTTP port."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
 from h2.events import StreamReset
@@ -191,3 +193,18 @@ def test_its_port_in_use(tmp_path):
         with hypercorn(tmp_path, WS_PORT=port) as process:
             process.popen.wait(60)
             assert f"port {port}: Address already in use" in process.log.read_text()
+
+
+def test_12_13_a_server_that_was_stopped(tmp_path):
+    """Under Hypercorn, too, time in which the process did not run is nobody's silence."""
+    with hypercorn(tmp_path, WS_HEARTBEAT_INTERVAL=1000) as server:
+        eventually(lambda: is_up(server.port) and is_up(server.ws_port), 30)
+        ann, bob, _ = pair(server.ws_port)
+        workers = Path(f"/proc/{server.popen.pid}/task/{server.popen.pid}/children").read_text().split()
+        stopped = [server.popen.pid, *map(int, workers)]
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in stopped:
+                os.kill(pid, number)
+            time.sleep(4 if number == signal.SIGSTOP else 0)
+        for client in (ann, bob):
+            assert client.ask("ping")["type"] == "pong"

@@ -71,7 +71,7 @@ FLOORS = [
     # 6: the ways in.
     {
         "peershare.serve": {"attrs", "click", "rich", "structlog", "trio"},
-        "peershare.asgi": {"click"},
+        "peershare.asgi": {"click", "trio"},
     },
     {"peershare.cli": {"click"}},
     {"peershare.__main__": set()},

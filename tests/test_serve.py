@@ -210,6 +210,55 @@ def test_a_client_that_talks_is_not_idle(tmp_path):
         assert "connection closed" not in server.log
 
 
+def test_12_13_a_server_that_was_stopped(tmp_path):
+    """Time in which it did not run ends no idle connection, no away session, and nothing that waits.
+
+    Clients, sessions and rings have 2 s here, a PeerJS message 1.5 s, and it is stopped for 4 s.
+    """
+    settings = {
+        "WS_HEARTBEAT_INTERVAL": 1000,
+        "SESSION_GRACE": 2,
+        "PEERJS_EXPIRE_TIMEOUT": 1500,
+        "RING_TIMEOUT": 2,
+    }
+    with running(tmp_path, **settings) as server:
+        ann, bob, cat = (RawClient(server.port) for _ in range(3))
+        for client in (ann, bob, cat):
+            client.hear()
+            welcome = client.ask("hello", protocol=2)["payload"]
+        group = ann.ask("create-group", groupName="Team", username="ann")["payload"]["groupId"]
+        bob.ask("join-group", groupId=group, username="bob")
+        cat.ask("join-group", groupId=group, username="cat")
+        ann.ask("join-call", audio=True, video=True, screen=False)
+        with RawClient(server.port, "/peerjs?key=peerjs&id=ann&token=a") as caller:
+            caller.frame()
+            ann.say("ring", to=bob.user_id)
+            cat.sock.close()
+            caller.sock.sendall(frame(b'{"type":"OFFER","dst":"bob","payload":1}'))
+            while bob.hear()["type"] != "member-status":
+                pass
+            server.popen.send_signal(signal.SIGSTOP)
+            time.sleep(4)
+            server.popen.send_signal(signal.SIGCONT)
+            callee = RawClient(server.port, "/peerjs?key=peerjs&id=bob&token=b")
+            assert [json.loads(callee.frame()[1])["type"] for _ in range(2)] == ["OPEN", "OFFER"]
+            back = RawClient(server.port)
+            back.hear()
+            resume = {key: welcome[key] for key in ("sessionId", "resumeToken")}
+            back.say("hello", protocol=2, resume={**resume, "received": 0})
+            heard = [back.hear()["type"] for _ in range(2)]
+            assert heard == ["welcome", "resumed"]
+            heard = []
+            while "call-joined" not in heard:  # the ring still stands: to join the call answers it
+                if not heard:
+                    bob.say("join-call", audio=True, video=True, screen=False)
+                heard.append(bob.hear()["type"])
+            assert bob.hear()["payload"]["outcome"] == "accepted"
+            assert not {"user-left", "ring-ended"} & set(heard)
+        assert "HEARTBEAT" not in server.log
+        eventually(lambda: "the event loop stood still" in server.log)
+
+
 # --- the end ------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import socket
 import pytest
 import trio
 
-from peershare.server import CannotListen, Server, forward
+from peershare.server import CannotListen, Server
 from peershare.settings import Settings
 from tests.support import HANDSHAKE, frame, free_port, need, reset
 
@@ -57,22 +57,6 @@ async def test_a_closed_connection_leaves_no_cycles(how, handshake, greeting):
                 assert gc.collect() < 20 * 50
             finally:
                 gc.enable()
-
-
-@pytest.mark.parametrize(
-    ("wall", "told"),
-    [
-        ([1000, 1001, 1002, 1003], [1001, 1002, 1003]),
-        ([1000, 1001, 500, 501], [1001, 1002, 1003]),
-        ([1000, 2001, 1002, 1003], [2001, 2002, 2003]),
-    ],
-    ids=["never", "back", "forward, and back"],
-)
-def test_a_clock_that_is_set(wall, told):
-    """It is followed forward only, and whoever waits by it waits no longer than was said."""
-    walls, steady = iter(wall), iter([10, 11, 11, 12, 12, 13, 13])
-    now = forward(lambda: next(walls), lambda: next(steady))
-    assert [now() for _ in told] == told
 
 
 def answers(address: str, port: int) -> bool:

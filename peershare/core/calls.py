@@ -55,15 +55,19 @@ class CallStats:
 
 
 class Calls:
-    """The calls of all groups. `ring_timeout`, in seconds: how long a ring waits for its answer."""
+    """The calls of all groups. `ring_timeout`, in seconds: how long a ring waits for its answer.
 
-    def __init__(self, ring_timeout: float, max_participants: int) -> None:
+    `date` as the hub's.
+    """
+
+    def __init__(self, ring_timeout: float, max_participants: int, date: Callable[[float], int]) -> None:
+        self._date = date
         self._ring_timeout = ring_timeout
         self._max_participants = max_participants
         # Of the groups where there is something to know: a call, rings, or how some have ended.
         self._calls: dict[GroupId, Call] = {}
         # All rings wait for equally long: the order of insertion is the order of expiry.
-        self._waiting: dict[Ring, Call] = {}
+        self._waiting: dict[Ring, tuple[Call, float]] = {}  # and when it expires
         self._running = self._participants = 0
         self._ended: dict[RingOutcome, int] = dict.fromkeys(get_args(RingOutcome), 0)
 
@@ -75,15 +79,15 @@ class Calls:
 
     def next_expiry(self) -> float | None:
         """When `sweep` will have something to do, or None while nothing waits."""
-        for ring in self._waiting:
-            return ring.until / 1000
+        for _, expiry in self._waiting.values():
+            return expiry
         return None
 
     def sweep(self, now: float) -> list[Effect]:
         """End the rings that nobody answered."""
         effects: list[Effect] = []
         while (expiry := self.next_expiry()) is not None and expiry <= now:
-            ring, call = next(iter(self._waiting.items()))
+            ring, (call, _) = next(iter(self._waiting.items()))
             effects += self._end_all(call, [ring], "missed", now)
         return effects
 
@@ -141,12 +145,12 @@ class Calls:
             return [answer(user_id, errors.call_full(self._max_participants))]  # who came could not join
         caller = call.group[user_id]
         if message.to is None:
-            rung = [one for one in call.group.others(user_id) if not _refusal(call, caller, one, now)]
+            rung = [one for one in call.group.others(user_id) if not self._refusal(call, caller, one, now)]
         elif message.to == user_id or message.to not in call.group:
             return [answer(user_id, errors.TARGET_USER_NOT_FOUND)]
         else:
             rung = [call.group[message.to]]
-            refusal = _refusal(call, caller, rung[0], now)
+            refusal = self._refusal(call, caller, rung[0], now)
             if refusal is not None:
                 return [answer(user_id, refusal)]
         told = self._begin_all(call, caller, rung, now)
@@ -159,7 +163,7 @@ class Calls:
         ring = None if call is None else call.ring(message.sender, user_id)
         if call is None or ring is None:
             return [answer(user_id, errors.RING_NOT_FOUND)]
-        ended = _ended(ring, "declined", now)
+        ended = self._end_of(ring, "declined", now)
         return [answer(user_id, ended), *self._end(call, ended, besides=user_id)]
 
     # --- what else happens ---
@@ -171,8 +175,8 @@ class Calls:
         call = self._calls.get(group.id) or Call(group)
         if call.ring(caller.user_id, target.user_id) or len(call.rings_to(target.user_id)) >= MAX_CALLERS:
             return []
-        self._begin(call, Ring(caller.user_id, target.user_id, self._until(now)))
-        return _incoming(caller, [target.user_id] if target.has_session else [], self._until(now))
+        until = self._begin(call, caller.user_id, target.user_id, now)
+        return _incoming(caller, [target.user_id] if target.has_session else [], until)
 
     def responded(
         self, group: Group, rung: Member, caller: Member, now: float, *, accepted: bool
@@ -182,7 +186,7 @@ class Calls:
         ring = None if call is None else call.ring(caller.user_id, rung.user_id)
         if call is None or ring is None:
             return []
-        ended = _ended(ring, "accepted" if accepted else "declined", now)
+        ended = self._end_of(ring, "accepted" if accepted else "declined", now)
         return self._end(call, ended, besides=None if caller.has_session else caller.user_id)
 
     def depart(self, group: Group, user_id: UserId, now: float) -> list[Effect]:
@@ -230,20 +234,21 @@ class Calls:
 
     # --- rings ---
 
-    def _until(self, now: float) -> int:
-        return int((now + self._ring_timeout) * 1000)
-
-    def _begin(self, call: Call, ring: Ring) -> None:
+    def _begin(self, call: Call, caller: UserId, rung: UserId, now: float) -> int:
+        """The date until which it rings."""
+        expiry = now + self._ring_timeout
+        ring = Ring(caller, rung, self._date(expiry))
         self._calls[call.group.id] = call
-        self._waiting[ring] = call
+        self._waiting[ring] = call, expiry
         call.add_ring(ring)
+        return ring.until
 
     def _begin_all(self, call: Call, caller: Member, rung: Sequence[Member], now: float) -> list[Effect]:
         """Each hears it as it can; those who ring already hear nothing more."""
-        until = self._until(now)
+        until = self._date(now + self._ring_timeout)
         new = [one for one in rung if not call.ring(caller.user_id, one.user_id)]
         for one in new:
-            self._begin(call, Ring(caller.user_id, one.user_id, until))
+            self._begin(call, caller.user_id, one.user_id, now)
         effects = _incoming(caller, [one.user_id for one in new if one.has_session], until)
         if caller.peer_id is not None:
             old_ones = [one.user_id for one in new if not one.has_session]
@@ -258,7 +263,8 @@ class Calls:
         now: float,
         besides: UserId | None = None,
     ) -> list[Effect]:
-        return [effect for ring in rings for effect in self._end(call, _ended(ring, outcome, now), besides)]
+        ended = [self._end_of(ring, outcome, now) for ring in rings]
+        return [effect for one in ended for effect in self._end(call, one, besides)]
 
     def _end(self, call: Call, ended: RingEnded, besides: UserId | None) -> list[Effect]:
         """Both ends hear it, as they can, but for one who knows already or is leaving."""
@@ -274,6 +280,23 @@ class Calls:
             effects += tell([caller.user_id], response)
         return effects
 
+    def _refusal(self, call: Call, caller: Member, target: Member, now: float) -> Error | None:
+        """Why a participant may not ring this member, if so."""
+        if target.user_id in call.participants:
+            return errors.ALREADY_IN_CALL
+        if not target.has_session and target.peer_id is None:
+            return errors.TARGET_PEER_NOT_FOUND
+        if not target.has_session and caller.peer_id is None:
+            return errors.CALLER_PEER_NOT_FOUND
+        rings = call.rings_to(target.user_id)
+        if len(rings) >= MAX_CALLERS and not call.ring(caller.user_id, target.user_id):
+            _, expiry = self._waiting[rings[0]]
+            return errors.rate_limited(errors.TOO_MANY_RINGS, expiry - now)
+        return None
+
+    def _end_of(self, ring: Ring, outcome: RingOutcome, now: float) -> RingEnded:
+        return RingEnded(ring.sender, ring.to, outcome, self._date(now))
+
     # Any, because each handler takes just the message that it stands beside.
     _HANDLERS: ClassVar[
         dict[type[CallMessage], Callable[["Calls", Group | None, UserId, Any, float], list[Effect]]]
@@ -286,22 +309,9 @@ class Calls:
     }
 
 
-def _refusal(call: Call, caller: Member, target: Member, now: float) -> Error | None:
-    """Why a participant may not ring this member, if so."""
-    if target.user_id in call.participants:
-        return errors.ALREADY_IN_CALL
-    if not target.has_session and target.peer_id is None:
-        return errors.TARGET_PEER_NOT_FOUND
-    if not target.has_session and caller.peer_id is None:
-        return errors.CALLER_PEER_NOT_FOUND
-    rings = call.rings_to(target.user_id)
-    if len(rings) >= MAX_CALLERS and not call.ring(caller.user_id, target.user_id):
-        return errors.rate_limited(errors.TOO_MANY_RINGS, rings[0].until / 1000 - now)
-    return None
-
-
-def _ended(ring: Ring, outcome: RingOutcome, now: float) -> RingEnded:
-    return RingEnded(ring.sender, ring.to, outcome, int(now * 1000))
+def in_ms(moment: float) -> int:
+    """The date of a moment, where the clock counts seconds since 1970."""
+    return int(moment * 1000)
 
 
 def _incoming(caller: Member, rung: Sequence[UserId], until: int) -> list[Effect]:

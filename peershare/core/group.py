@@ -18,7 +18,9 @@ class Member:
     username: Username
     peer_id: PeerId | None = None
     has_session: bool = False
-    away_until: int | None = None  # ms since 1970, while its connection is lost and its session is not
+    away_until: int | None = (
+        None  # ms since 1970, as it was told, while its connection is lost and its session is not
+    )
 
     @property
     def user(self) -> User:
@@ -39,14 +41,15 @@ class Member:
 
 @attrs.define
 class Group:
-    """`created_at` and `empty_since` are in seconds since 1970, like every `now` of the core.
+    """`created_at` is a date, in ms since 1970; `opened_at` and `empty_since` are by the core's clock.
 
     Its length is the number of its members: test for None, not for truth.
     """
 
     id: GroupId
     name: GroupName
-    created_at: float
+    created_at: int
+    opened_at: float
     empty_since: float = math.inf
     _members: dict[UserId, Member] = attrs.field(factory=dict, init=False)
     # The indexes exist so that a join and a ring cost the same in a group of 5 and of 500.

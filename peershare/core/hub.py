@@ -2,7 +2,8 @@
 
 House rules:
 
-- No trio, no JSON, no clock, no random, no logging. `now` is handed in, in seconds since 1970.
+- No trio, no JSON, no clock, no random, no logging. `now` is handed in, in seconds of a clock that never
+  goes back; what people are shown are dates, which the `date` of a moment gives.
 - A message is first judged, then carried out: what is refused has changed nothing.
 - Nothing is sent here. Each call returns effects: a `Delivery` to make, or a fact worth noting.
 """
@@ -13,7 +14,7 @@ from typing import Any, ClassVar, Literal, get_args
 import attrs
 
 from peershare import errors
-from peershare.core.calls import Calls, CallStats
+from peershare.core.calls import Calls, CallStats, in_ms
 from peershare.core.effects import Delivery, Effect, GroupClosed, GroupOpened, answer, tell
 from peershare.core.group import Group, Member
 from peershare.messages import (
@@ -81,7 +82,8 @@ class Hub:
     """All groups and everyone connected. Owned by one task; not for sharing between threads.
 
     `new_group_id` is asked for an ID for each group; `empty_group_ttl`, in seconds, is how long a
-    group outlives its last member's lost connection; `ring_timeout`, in seconds, how long a ring waits.
+    group outlives its last member's lost connection; `ring_timeout`, in seconds, how long a ring waits;
+    `date` gives the ms since 1970 that a moment of the core's clock has.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Hub:
         max_groups: int = 100_000,
         ring_timeout: float = 45,
         max_participants: int = 8,
+        date: Callable[[float], int] = in_ms,
     ) -> None:
         self._new_group_id = new_group_id
         self._empty_group_ttl = empty_group_ttl
@@ -103,7 +106,8 @@ class Hub:
         # Empty groups, the longest empty first: the order of insertion is the order of expiry.
         self._empty: dict[GroupId, Group] = {}
         self._member_count = 0
-        self._calls = Calls(ring_timeout, max_participants)
+        self._date = date
+        self._calls = Calls(ring_timeout, max_participants, date)
         # Where members have told each peer ID.
         self._told: dict[PeerId, set[GroupId]] = {}
 
@@ -125,8 +129,8 @@ class Hub:
         self._connected[user_id].has_session = True
 
     def away(self, user_id: UserId, until: float) -> list[Effect]:
-        """Its connection is lost, and it stays. `until`, in seconds since 1970."""
-        return self._set_status(user_id, int(until * 1000))
+        """Its connection is lost, and it stays. `until`, a moment of the core's clock."""
+        return self._set_status(user_id, self._date(until))
 
     def back(self, user_id: UserId) -> list[Effect]:
         """It is here again. It hears what its group is like now, as if it had just joined."""
@@ -179,7 +183,9 @@ class Hub:
         group = self._groups.get(group_id)
         if group is None:
             return None
-        return GroupInfo(group.id, group.name, group.created_at, len(group), self._calls.size(group_id))
+        return GroupInfo(
+            group.id, group.name, group.created_at / 1000, len(group), self._calls.size(group_id)
+        )
 
     def is_away(self, peer_id: PeerId) -> bool:
         """Whether a member that told this peer ID is away, so that nobody else shall have it."""
@@ -198,7 +204,7 @@ class Hub:
             return self._join_group(sender, JoinGroup(group_id, message.username), now)
         if len(self._groups) >= self._max_groups:
             return [answer(sender.user_id, errors.TOO_MANY_GROUPS)]
-        group = Group(group_id or self._new_group_id(), message.group_name, now)
+        group = Group(group_id or self._new_group_id(), message.group_name, self._date(now), now)
         effects = self._leave_current(sender, now)
         self._groups[group.id] = group
         member = self._add(sender, group, message.username)
@@ -362,7 +368,7 @@ class Hub:
     def _close(self, group: Group, why: Literal["left", "abandoned"], now: float) -> GroupClosed:
         del self._groups[group.id]
         self._empty.pop(group.id, None)
-        return GroupClosed(group.id, now - group.created_at, why)
+        return GroupClosed(group.id, now - group.opened_at, why)
 
     # Any, because each handler takes just the message that it stands beside.
     _HANDLERS: ClassVar[dict[type[GroupMessage], Callable[["Hub", _Connected, Any, float], list[Effect]]]] = {

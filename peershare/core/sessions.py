@@ -107,7 +107,7 @@ class Replay:
 
 @attrs.define(eq=False)
 class Session:
-    """`received` counts the client's messages. `away_until`, in seconds since 1970; None while it is here.
+    """`received` counts the client's messages. `away_until`, by the core's clock; None while it is here.
 
     `allowance`: what it may say, so that to come back buys no new one; None before it is first here.
     """
@@ -189,7 +189,7 @@ class Sessions:
         session.restarted = False
 
     def leave(self, session: Session, now: float) -> float:
-        """Its connection is lost. Until when it may come back, in seconds since 1970."""
+        """Its connection is lost. Until when it may come back, by the core's clock."""
         rules = self._rules
         session.away_until = now + (rules.grace_background if session.in_background else rules.grace)
         self._waiting_room(session)[session.id] = session

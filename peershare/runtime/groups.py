@@ -14,6 +14,7 @@ import structlog
 
 from peershare import errors
 from peershare.core.addresses import Allowances
+from peershare.core.calls import in_ms
 from peershare.core.effects import Delivery, Effect, GroupClosed, GroupOpened
 from peershare.core.hub import Hub
 from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
@@ -140,9 +141,18 @@ class _Recorder:
 
 
 class Groups:
-    """A `Side` of the actor. Its clock is seconds since 1970. `trace`: log each frame."""
+    """A `Side` of the actor. `date`: as the hub's. `trace`: log each frame."""
 
-    def __init__(self, hub: Hub, sessions: Sessions, rules: GroupsRules, *, trace: bool = False) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        sessions: Sessions,
+        rules: GroupsRules,
+        *,
+        date: Callable[[float], int] = in_ms,
+        trace: bool = False,
+    ) -> None:
+        self._date = date
         self._hub = hub
         self._sessions = sessions
         self._rules = rules
@@ -382,7 +392,7 @@ class Groups:
         self._take_effect([Delivery(error, (visit.user_id,), answers=True)], now, request_id)
 
     def _take_effect(self, effects: Sequence[Effect], now: float, request_id: str | None = None) -> None:
-        timestamp = int(now * 1000)
+        timestamp = self._date(now)
         for effect in effects:
             match effect:
                 case Delivery():
@@ -422,7 +432,7 @@ class Groups:
     def _post(self, visit: _Visit, message: ServerMessage, now: float, request_id: str | None = None) -> None:
         """Send what is about the session, and therefore not in it: it is neither counted there nor kept."""
         self.sent[type(message)] += 1
-        self._put(visit.caller.mailbox, text_frame(encode(message, int(now * 1000), request_id)))
+        self._put(visit.caller.mailbox, text_frame(encode(message, self._date(now), request_id)))
 
     def _put(self, mailbox: Mailbox, frame: bytes) -> None:
         if mailbox.put(frame):

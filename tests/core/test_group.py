@@ -8,7 +8,7 @@ from peershare.messages import Peer, User
 
 @pytest.fixture
 def group():
-    return Group("group-1", "Tea", created_at=1000)
+    return Group("group-1", "Tea", created_at=1_000_000, opened_at=1000)
 
 
 def test_members_stand_in_the_order_in_which_they_joined(group):

@@ -1,6 +1,7 @@
 """The world of one connection, without a network: a socket and a transport that do as they are told."""
 
 import json
+from collections.abc import Callable
 from itertools import count
 
 import trio
@@ -33,10 +34,15 @@ def make_sessions(grace: float = 30) -> Sessions:
 
 
 def make_groups(
-    hub: Hub, rules: GroupsRules = GROUPS_RULES, *, sessions: Sessions | None = None, trace: bool = False
+    hub: Hub,
+    rules: GroupsRules = GROUPS_RULES,
+    *,
+    sessions: Sessions | None = None,
+    trace: bool = False,
+    **date: Callable[[float], int],
 ) -> Groups:
     """The hub's side of an actor."""
-    return Groups(hub, sessions or make_sessions(rules.grace), rules, trace=trace)
+    return Groups(hub, sessions or make_sessions(rules.grace), rules, trace=trace, **date)
 
 
 class FakeTransport:

@@ -49,7 +49,7 @@ def test_a_stay(ending, code, counted):
 async def test_lag(nursery, autojump_clock):
     """It is told twice a second, and is none where nobody keeps the others waiting."""
     told = []
-    nursery.start_soon(watch_lag, told.append)
+    nursery.start_soon(watch_lag, told.append, trio.current_time)
     await trio.sleep(1.75)
     assert told == [0, 0, 0]
     nursery.cancel_scope.cancel()
