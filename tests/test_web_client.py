@@ -813,6 +813,56 @@ def test_a_second_window_takes_over(invite):
     ann.is_told(why)
 
 
+_UNDRAWN = """() => [...document.querySelectorAll(".icon")]
+  .filter((icon) => icon.checkVisibility() && icon.getBBox().width === 0)
+  .map((icon) => icon.innerHTML)"""
+
+
+def test_11_18_no_picture_needs_the_server(invite, tmp_path):
+    """Once the page is there, no button costs a request; without a server, all pictures are drawn."""
+
+    def use_all_buttons() -> None:
+        for name in ("Mute", "Unmute", "Turn camera off", "Turn camera on"):
+            ann.press(name)
+        ann.press("Share your screen")
+        ann.press("Stop sharing")
+        for _ in "twice":
+            ann.press("People and the link")
+        ann.press("Settings")
+        ann.press("Close")
+        ann.page.get_by_role("button", name="Make Bob large").click()
+        assert ann.page.evaluate(_UNDRAWN) == []
+
+    with running(tmp_path, ICE_SERVERS="") as server:
+        ann, bob = (invite(name, f"http://localhost:{server.port}") for name in ("Ann", "Bob"))
+        together(ann, bob)
+        asked: list[str] = []
+        ann.page.on("request", lambda request: asked.append(request.url))
+        use_all_buttons()
+        assert asked == []
+        server.popen.kill()
+        expect(ann.page.get_by_text("Reconnecting")).to_be_visible()
+        use_all_buttons()
+        ann.press("Leave the call")
+        ann.is_in_group()
+        assert ann.page.evaluate(_UNDRAWN) == []
+        ann.until(ann.page.locator(".qr"), "(code) => code.naturalWidth > 0")
+        assert [url for url in asked if "/web/" in url or "qr.svg" in url] == []
+
+
+def test_11_18_a_code_that_did_not_arrive(invite):
+    """It is asked for again."""
+    ann = invite("Ann")
+    ann.context.clock.install()
+    ann.page.route("**/qr.svg", lambda route: route.fulfill(status=429))
+    with ann.page.expect_response("**/qr.svg"):
+        ann.make_group()
+    ann.page.unroute_all()
+    with ann.page.expect_response("**/qr.svg"):
+        ann.page.clock.fast_forward(10_000)
+    ann.until(ann.page.locator(".qr"), "(code) => code.naturalWidth > 0")
+
+
 # --- what may be missing -------------------------------------------------------------------------
 
 

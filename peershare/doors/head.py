@@ -7,6 +7,7 @@ the canonical one that `Upgrade.canonical` makes, since some malformed ones woul
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Iterable
 from math import ceil
 from urllib.parse import unquote, urlsplit
@@ -26,17 +27,13 @@ _SECURITY_HEADERS = (
 # The web client loads everything from here, its WebSocket too, and nothing that it writes into its document
 # is taken for markup. What it shows may be its own (`blob:`, `data:`).
 _PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "default-src 'none'; script-src {scripts}; style-src 'self'; img-src 'self' blob: data:; "
     "media-src 'self' blob:; connect-src 'self'; font-src 'self'; manifest-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 _PAGE_PERMISSIONS = (
     *("camera", "microphone", "display-capture", "fullscreen", "picture-in-picture"),
     *("autoplay", "speaker-selection", "screen-wake-lock"),
-)
-PAGE_HEADERS = (
-    ("Content-Security-Policy", _PAGE_POLICY),
-    ("Permissions-Policy", ", ".join(f"{name}=(self)" for name in _PAGE_PERMISSIONS)),
 )
 _STAY_SECURE = ("Strict-Transport-Security", "max-age=31536000")
 
@@ -47,6 +44,16 @@ def security_headers(*, secure: bool) -> tuple[tuple[str, str], ...]:
 
 
 REFUSAL_LABELS = ("host", "origin", "path", "malformed", "version", "too many", "full", "draining")
+
+
+def page_headers(inline: Iterable[bytes] = ()) -> tuple[tuple[str, str], ...]:
+    """For the page and its files. `inline`: the scripts that stand in its document, and may run."""
+    hashes = (base64.b64encode(hashlib.sha256(script).digest()).decode() for script in inline)
+    scripts = " ".join(["'self'", *(f"'sha256-{digest}'" for digest in hashes)])
+    return (
+        ("Content-Security-Policy", _PAGE_POLICY.format(scripts=scripts)),
+        ("Permissions-Policy", ", ".join(f"{name}=(self)" for name in _PAGE_PERMISSIONS)),
+    )
 
 
 @attrs.frozen

@@ -6,7 +6,7 @@ page is a dozen requests, and costs no more than telling that they are too many.
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -16,7 +16,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import NotFound
 
-from peershare.doors.head import PAGE_HEADERS
+from peershare.doors.head import page_headers
 
 # What is served; a file of any other kind is not. Python's own table goes by the machine that it is on.
 _KINDS = {
@@ -36,7 +36,8 @@ _PAGE = "index.html"
 # Comments on lines of their own, and indentation: a quarter of the scripts, and nothing to a browser. Line
 # breaks stay, so that a stack trace names the lines that a developer has. Why no library: docs/web-client.md.
 _FOR_READERS = re.compile(rb"^[ \t]*(?://.*|/\*(?:[^*]|\*(?!/))*\*/[ \t]*$)?", re.MULTILINE)
-_STRIPPED = ("css", "js")
+_STRIPPED = ("css", "html", "js")
+_INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 # Below these, a path that leads nowhere is a mistake of a program, and not of somebody with a browser.
 _NO_PAGES = (_FILES, "/api/", "/metrics/", "/ws/")
 
@@ -60,6 +61,7 @@ def add_web(app: QuartTrio, rules: WebRules, folder: Traversable = _OURS) -> Non
     """Put the web client in `folder` before the app. Raises OSError or KeyError where it can't be read."""
     found = dict(_read(folder))
     page = found[_PAGE]
+    headers = page_headers(_INLINE.findall(page.content))
 
     @app.before_request
     async def answer() -> Response | None:
@@ -68,7 +70,7 @@ def add_web(app: QuartTrio, rules: WebRules, folder: Traversable = _OURS) -> Non
         file = found.get(request.path.removeprefix(_FILES)) if request.path.startswith(_FILES) else None
         if file is None and _is_for_people(rules.broker_path):
             file = page
-        return None if file is None else await _shown(file)
+        return None if file is None else await _shown(file, headers)
 
     @app.get("/api/ice")
     async def ice() -> dict[str, Any]:
@@ -111,11 +113,11 @@ def _accepts_html() -> bool:
     return any(kind in named and quality > 0 for kind, quality in request.accept_mimetypes)
 
 
-async def _shown(file: _File) -> Response:
+async def _shown(file: _File, headers: Iterable[tuple[str, str]]) -> Response:
     """As new, or that it is what the browser has already (RFC 9110, section 13.1.2)."""
     response = Response(file.content, content_type=file.kind)
     response.set_etag(file.tag)
-    response.headers.update(PAGE_HEADERS)
+    response.headers.update(headers)
     response.headers["Cache-Control"] = "no-cache"  # kept, but asked about each time: it may be a new version
     if request.path.startswith(_FILES):
         response.headers["Access-Control-Allow-Origin"] = "*"  # any page may import them

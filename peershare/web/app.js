@@ -221,3 +221,4 @@ addEventListener("popstate", () => {
 // The browser had put it aside: its connections are gone.
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 route();
+dispatchEvent(new Event("started")); // the document waits for it

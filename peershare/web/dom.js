@@ -88,11 +88,11 @@ export function reconcile(parent, items, key, make) {
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** A picture of `icons.svg`. What it says must stand beside it, or be its button's label. @param {string} name */
+/** A picture of those in the document. What it says must stand beside it, or be its button's label. @param {string} name */
 export function icon(name) {
 	const svg = document.createElementNS(SVG, "svg");
-	svg.setAttribute("class", "icon");
-	svg.setAttribute("viewBox", "0 0 24 24");
+	for (const [attribute, value] of Object.entries({ class: "icon", width: 24, height: 24 }))
+		svg.setAttribute(attribute, String(value));
 	svg.setAttribute("aria-hidden", "true");
 	const use = document.createElementNS(SVG, "use");
 	svg.append(use);
@@ -102,7 +102,7 @@ export function icon(name) {
 
 /** Show another picture. @param {Element} svg @param {string} name */
 export function draw(svg, name) {
-	const href = `/web/icons.svg#${name}`;
+	const href = `#icon-${name}`;
 	const [use] = svg.children;
 	if (use.getAttribute("href") !== href) use.setAttribute("href", href);
 }

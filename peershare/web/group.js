@@ -12,6 +12,8 @@ import { settingsButton } from "./settings.js";
 // How long it stays beside a name that its ring was declined, or not answered.
 const OUTCOME_SECONDS = 60;
 
+const CODE_RETRY = 10_000; // ms
+
 /** @param {Room} room */
 export function memberList(room) {
 	const list = h("ul", { class: "members" });
@@ -88,6 +90,21 @@ function describe(room, member) {
 	return ["here", "here"];
 }
 
+// One for all screens: it goes from one to the next without being asked for again.
+const code = h("img", {
+	class: "qr",
+	width: 168,
+	height: 168,
+	alt: "The group's link as a QR code, for a phone's camera",
+	onerror: () => setTimeout(drawCodeAgain, CODE_RETRY),
+});
+
+function drawCodeAgain() {
+	const { src, isConnected } = code;
+	code.removeAttribute("src");
+	if (isConnected) code.src = src;
+}
+
 /** The link: to copy, to share, and to point a phone at. @param {Room} room */
 export function invitation(room) {
 	const input = h("input", {
@@ -99,13 +116,6 @@ export function invitation(room) {
 	const copy = iconButton("copy", "Copy the link", { class: "primary wide", onclick: doing(copyLink) });
 	const share = iconButton("share", "Share", { class: "secondary wide", onclick: doing(shareLink) });
 	share.hidden = !navigator.share;
-	const code = h("img", {
-		class: "qr",
-		width: 168,
-		height: 168,
-		alt: "The group's link as a QR code, for a phone's camera",
-	});
-
 	async function copyLink() {
 		try {
 			await navigator.clipboard.writeText(room.link);

@@ -11,12 +11,7 @@ export const groupIdIn = (text) => GROUP_ID.exec(text)?.[0].toLowerCase() ?? nul
 
 /** @param {"a" | "span"} [tag] a link, where to follow it does no harm */
 export const logo = (tag = "a") =>
-	h(
-		tag,
-		{ class: "logo", ...(tag === "a" && { href: "/" }) },
-		h("img", { src: "/web/favicon.svg", alt: "", width: 32, height: 32 }),
-		"PeerShare",
-	);
+	h(tag, { class: "logo", ...(tag === "a" && { href: "/" }) }, icon("logo"), "PeerShare");
 
 /**
  * A field with its label, and a place for what is wrong with it.

@@ -5,7 +5,7 @@ import re
 import pytest
 import segno
 
-from peershare.doors.head import PAGE_HEADERS
+from peershare.doors.head import page_headers
 from peershare.doors.peerjs_rest import PeerjsRestRules
 from peershare.doors.rest import _qr_code
 from peershare.messages import CreateGroup, GroupId, GroupName, UserId, Username
@@ -14,7 +14,8 @@ from tests.doors.house import House
 from tests.runtime.fakes import FakeCaller
 
 GROUP = GroupId("550e8400-e29b-41d4-a716-446655440000")
-PAGE = b"<!doctype html><title>A page</title>"
+INLINE = b"document.title = 'A page'"
+PAGE = b"<!doctype html><script>" + INLINE + b"</script><script type=module src=app.js></script>"
 SCRIPT = b"export const answer = 42;"
 # As browsers ask for a page, for a picture, and for what a script fetches.
 HTML = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
@@ -216,17 +217,19 @@ async def test_nobody_reads_the_page_itself(make):
 async def test_headers(make, path):
     """The policy is the page's, and whoever keeps a copy asks each time whether it is still good."""
     response = await make().get(path)
-    assert {name: response.headers[name] for name, _ in PAGE_HEADERS} == dict(PAGE_HEADERS)
+    expected = page_headers([INLINE])
+    assert {name: response.headers[name] for name, _ in expected} == dict(expected)
     assert response.headers["Cache-Control"] == "no-cache"
 
 
 def test_the_policy():
-    """All is from here, there is no inline script or style, and nobody frames it."""
-    policy, permissions = (value for _, value in PAGE_HEADERS)
+    """All is from here, but for the scripts that stand in the document, and nobody frames it."""
+    policy, permissions = (value for _, value in page_headers([b"one", b"two"]))
     directives = dict(directive.split(" ", 1) for directive in policy.split("; "))
     assert directives == {
         "default-src": "'none'",
-        "script-src": "'self'",
+        "script-src": "'self' 'sha256-dpLDrTVAu4A8Ags67mbNiIcSMjTqDG5xQ8Ct1z/0Me0=' "
+        "'sha256-P8TM/nRYcOLA2Z9x8w/wZWyN7dQcwdfT03aw2+aF4vM='",
         "style-src": "'self'",
         "img-src": "'self' blob: data:",
         "media-src": "'self' blob:",
