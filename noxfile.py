@@ -1,5 +1,6 @@
 """Development and tests. `nox -s test` runs the tests on every Python at hand; `nox -l` lists the rest."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -161,6 +162,27 @@ def lock(session: nox.Session) -> None:
     ]
     shown = ["--no-emit-index-url", "--custom-compile-command", "nox -s lock", "-o", "deploy/constraints.txt"]
     session.run("uv", "pip", "compile", "--upgrade", "--quiet", *wanted, *shown, external=True)
+
+
+@nox.session(python=PYTHONS[:1])
+def audit(session: nox.Session) -> None:
+    """Known faults of the locked versions. Skipped where there is no data about them."""
+    session.install(*nox.project.dependency_groups(PROJECT, "audit"))
+    found = Path(session.create_tmp()) / "found.json"
+    found.unlink(missing_ok=True)
+    asked = ["-r", "deploy/constraints.txt", "--no-deps", "--disable-pip", "--progress-spinner", "off"]
+    # 1 is an answer with faults, and no answer at all; only an answer is written. A mirror that has the
+    # packages and not what is known of them answers nothing about each.
+    session.run("pip-audit", *asked, "-f", "json", "-o", str(found), success_codes=[0, 1], silent=True)
+    told = json.loads(found.read_text("utf-8"))["dependencies"] if found.exists() else []
+    known = [one for one in told if "vulns" in one]
+    if not known:
+        session.skip("there is no data here on known faults")
+    faults = [one for one in known if one["vulns"]]
+    for one in faults:
+        session.warn(f"{one['name']} {one['version']}: {', '.join(fault['id'] for fault in one['vulns'])}")
+    if faults:
+        session.error("raise them in pyproject.toml, with the reason, and run nox -s lock")
 
 
 @nox.session(python=PYTHONS[:1])

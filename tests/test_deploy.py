@@ -13,6 +13,7 @@ from pathlib import Path
 import attrs
 import pytest
 from packaging.requirements import Requirement
+from packaging.version import Version
 
 from peershare.settings import Settings, about
 from tests.doors.test_limits import ask, attempt, said, served, status, staying
@@ -217,3 +218,35 @@ def test_11_28_the_lock_is_whole():
 def test_11_28_the_lock_names_no_registry():
     """Where packages come from is the builder's choice."""
     assert "://" not in (DEPLOY / "constraints.txt").read_text("utf-8")
+
+
+# --- known faults ------------------------------------------------------------------------------
+
+# The first versions without a fault that was known when this was written (CVE lists of each).
+MENDED = {
+    "flask": "3.1.3",
+    "h11": "0.16.0",
+    "h2": "4.3.0",
+    "idna": "3.7",
+    "jinja2": "3.1.6",
+    "werkzeug": "3.1.6",
+}
+
+
+@pytest.mark.parametrize(("name", "mended"), MENDED.items())
+def test_12_21_no_version_with_a_known_fault(name, mended):
+    """pyproject.toml allows none, and the lock has none; what is not used any more is no matter."""
+    required = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["server"]]
+    floors = [
+        Version(one.version)
+        for text in required
+        if (wanted := Requirement(text)).name == name
+        for one in wanted.specifier
+        if one.operator in (">=", "==")
+    ]
+    if not constrained(name):
+        assert not floors
+        return
+    assert floors
+    assert min(floors) >= Version(mended)
+    assert Version(constrained(name)[0]) >= Version(mended)

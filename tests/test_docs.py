@@ -12,7 +12,7 @@ from docs import generate
 from peershare.doors.metrics import METRICS
 from peershare.settings import Settings, about
 
-DOCUMENTS = [generate.ROOT / "README.md", *sorted((generate.ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(generate.ROOT.glob("*.md")), *sorted((generate.ROOT / "docs").glob("*.md"))]
 
 
 def test_generated_blocks_are_up_to_date():
