@@ -195,7 +195,7 @@ def test_nobody_there(join):
 
 @pytest.mark.parametrize("path", ["/", "/myapp"])
 def test_11_12_peerjs_0_3(join, tmp_path, path):
-    """From another origin, it takes a 404 that it may not read for a broken network; now it opens, and talks."""
+    """From another origin: it opens, and talks, though it takes a 404 that it may not read for an outage."""
     old = {"library": "peerjs-0.3", "path": path}
     with running(tmp_path, PEERJS_PATH=path) as server:
         assert len(join(port=server.port, **old).opened()) == 36

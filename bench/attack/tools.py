@@ -148,9 +148,11 @@ class WebSocket:
         self.stream = stream
         self.welcome: dict[str, Any] = {}
         self._received = bytearray(received)
+        self._sending = trio.Lock()  # a pong may come in the middle of a message
 
     async def send(self, data: bytes) -> None:
-        await self.stream.send_all(data)
+        async with self._sending:
+            await self.stream.send_all(data)
 
     async def receive(self) -> tuple[int, bytes]:
         """The opcode and payload of the next frame. Raises RefusedError at the end of the connection."""

@@ -4,13 +4,15 @@ House rules: as in `core.hub`. `now` may count from anywhere, in seconds, if it 
 """
 
 import hmac
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from heapq import heapify, heappop, heappush
+from itertools import count, islice
 from typing import Literal
 
 import attrs
 
 from peershare import errors
+from peershare.core.addresses import address_key
 from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
 from peershare.errors import Ending
 from peershare.messages import (
@@ -34,12 +36,24 @@ _PROBE_TIMEOUT = 2.0
 _GATHER = 1.0
 _LOOK_INTERVAL = 0.1
 
-# What waits for one destination, and for all of them together. An offer and its candidates are some twenty
-# messages and 10 KiB; the last bound is what a small machine can spare.
+# What waits for one destination. An offer and its candidates are some twenty messages and 10 KiB.
 _MAX_WAITING = 64
-_MAX_WAITING_BYTES = 256 << 10
 _MAX_DESTINATIONS = 10_000
-_MAX_ALL_WAITING_BYTES = 64 << 20
+# What waits of one address, and in all, in bytes of memory. An office of 150 has each of them call somebody
+# who is not there, with 20 candidates; the last bound is what a small machine can spare.
+_MAX_ADDRESS_WAITING = 5 << 20
+_MAX_ALL_WAITING = 64 << 20
+# What a message that waits takes besides its text: its objects, and those of a destination of its own.
+# A test measures it.
+_OVERHEAD = 1_100
+
+# A message costs as many as it has begun parts of so many bytes, since each part is read, checked and
+# written; one that waits costs this many times as much, since it is kept, looked at, and told of.
+_PART = 4096
+_WAITING_COSTS = 5
+# One address may say as much as so many clients. An office of 150 that joins calls of ten at once sends
+# 27,000 messages within some seconds.
+_CLIENTS_OF_AN_ADDRESS = 20
 
 # IDs whose last token is known, so that a reserved one is given to its owner alone.
 _MAX_REMEMBERED = 10_000
@@ -49,12 +63,16 @@ _WAITS_FOR_ITS_DESTINATION = frozenset({"OFFER", "ANSWER", "CANDIDATE"})
 
 @attrs.frozen
 class BrokerRules:
-    """`expire_timeout`, in seconds: how long a message waits for its destination."""
+    """`expire_timeout`, in seconds: how long a message waits for its destination.
+
+    `max_waiting_bytes`: of texts that wait for one destination; not less than one message may have.
+    """
 
     key: str
     concurrent_limit: int
     expire_timeout: float
     rate: RateRules
+    max_waiting_bytes: int = 256 << 10
 
 
 @attrs.frozen
@@ -132,6 +150,16 @@ class BrokerStats:
 
 
 @attrs.define(eq=False)
+class _Account:
+    """What the clients of one address have together: what they may say, and what waits of it."""
+
+    allowance: Allowance
+    clients: int = 0
+    waiting: "dict[_Waiting, None]" = attrs.field(factory=dict)  # the oldest first
+    size: int = 0  # bytes of memory
+
+
+@attrs.define(eq=False)
 class _Peer:
     """Who holds an ID. It outlives its connection where the same client takes up another."""
 
@@ -139,6 +167,7 @@ class _Peer:
     token: str
     connection: ConnectionId
     allowance: Allowance
+    account: _Account
 
 
 @attrs.define(eq=False)
@@ -146,14 +175,15 @@ class _Probing:
     """Somebody claims a held ID, and its holder has until `deadline` to show that it lives."""
 
     deadline: float
-    claimants: dict[ConnectionId, Claim] = attrs.field(factory=dict)
+    claimants: dict[ConnectionId, tuple[Claim, str]] = attrs.field(factory=dict)  # and the account's key
 
 
 @attrs.define(eq=False)
 class _Waiting:
     sender: _Peer
+    account: _Account  # the sender's at that time
     message: Relayed
-    size: int
+    size: int  # bytes of text
     since: float
 
 
@@ -161,12 +191,9 @@ class _Waiting:
 class _Queue:
     """What waits for one destination, the oldest first."""
 
-    messages: deque[_Waiting] = attrs.field(factory=deque)
-    size: int = 0  # bytes
-
-    @property
-    def is_full(self) -> bool:
-        return len(self.messages) > _MAX_WAITING or self.size > _MAX_WAITING_BYTES
+    dst: PeerId
+    messages: list[_Waiting] = attrs.field(factory=list)
+    size: int = 0  # bytes of text
 
 
 class Broker:
@@ -193,25 +220,38 @@ class Broker:
         self._probes: dict[PeerId, _Probing] = {}
         self._claimed: dict[ConnectionId, PeerId] = {}
         self._last_tokens: dict[PeerId, str] = {}  # of IDs that are nobody's; the longest ago first
-        # The destination that has been waited for the longest first.
+        self._accounts: dict[str, _Account] = {}
+        self._address_rate = RateRules(
+            rules.rate.rate * _CLIENTS_OF_AN_ADDRESS, rules.rate.burst * _CLIENTS_OF_AN_ADDRESS
+        )
         self._queues: dict[PeerId, _Queue] = {}
+        # A heap of when something of a queue may expire; of queues that are gone as well.
+        self._due: list[tuple[float, int, _Queue]] = []
+        self._numbers = count()  # so that no two queues are compared
         self._next_look: float | None = None
-        self._waiting = self._waiting_bytes = 0
+        self._waiting = self._waiting_size = 0
         self._relayed = self._expired = self._evicted = 0
 
     # --- a connection's life ---
 
-    def connect(self, connection: ConnectionId, claim: Claim, now: float) -> Sequence[Effect]:
-        """Judge a claim: it is admitted, or refused, or the holder of the ID is probed first."""
+    def connect(
+        self, connection: ConnectionId, claim: Claim, now: float, address: str | None = None
+    ) -> Sequence[Effect]:
+        """Judge a claim: it is admitted, or refused, or the holder of the ID is probed first.
+
+        `address`: with whose other clients it shares an account; None: with nobody's.
+        """
+        self._forget_accounts(now)
+        key = f"connection {connection}" if address is None else address_key(address)
         wrong = self._judge(claim)
         if wrong is not None:
             return _refuse(connection, wrong, Ending.NOT_ADMITTED)
         holder = self._peers.get(claim.peer_id)
         if holder is not None and not _is_same(holder.token, claim.token):
-            return self._probe(connection, claim, holder, now)
+            return self._probe(connection, claim, key, holder, now)
         if holder is not None:
-            return self._reattach(connection, holder)
-        return self._register(connection, claim)
+            return self._reattach(connection, key, holder)
+        return self._register(connection, claim, key)
 
     def disconnect(self, connection: ConnectionId) -> Sequence[Effect]:
         """Forget a connection. Doing so twice, or for one that never came, is harmless."""
@@ -230,32 +270,40 @@ class Broker:
         probing = None if peer is None else self._probes.pop(peer.id, None)
         return _NOTHING if probing is None else self._turn_away(probing)
 
-    def handle(self, connection: ConnectionId, message: Transmission | None, now: float) -> Sequence[Effect]:
-        """What follows from a message; None for one that asks for nothing, which counts all the same."""
+    def handle(
+        self, connection: ConnectionId, message: Transmission | None, now: float, size: int = 0
+    ) -> Sequence[Effect]:
+        """What follows from a message; None for one that asks for nothing, which counts all the same.
+
+        `size`: of the text of one that asks for nothing, in bytes.
+        """
         peer = self._current.get(connection)
         if peer is None:
             return _NOTHING
         gives_up = message is not None and not message.dst and message.type == "LEAVE"
         if self._probes and peer.id in self._probes and not gives_up:
-            return [*self.alive(connection), *self.handle(connection, message, now)]
-        verdict = peer.allowance.ask(now)
-        if verdict is not GRANTED:
-            is_abuse = verdict is Verdict.ABUSED
-            return [Drop(connection, Ending.FLOODING) if is_abuse else Slow(connection)]
+            return [*self.alive(connection), *self.handle(connection, message, now, size)]
+        target = None
+        waits = False
+        if message is not None:
+            size = message.size
+            if message.dst:
+                target = self._reachable(peer.id, message.dst)
+                waits = target is None and message.type in _WAITS_FOR_ITS_DESTINATION
+        refusal = self._charge(peer, (1 + size // _PART) * (_WAITING_COSTS if waits else 1), now)
+        if refusal is not None:
+            return [refusal]
         if message is None:
             return _NOTHING
         if not message.dst:
             return self._free(peer) if gives_up else _NOTHING
         relayed = Relayed(message.type, peer.id, message.dst, message.payload)
-        target = self._reachable(peer.id, message.dst)
         if target is not None:
             self._relayed += 1
             send = Send(target.connection, relayed)
             # Where those two could not reach each other a moment ago, the earlier messages go first.
             return [*self._deliver_waiting(target.id), send] if self._queues else [send]
-        if message.type in _WAITS_FOR_ITS_DESTINATION:
-            return self._wait(_Waiting(peer, relayed, message.size, now))
-        return _NOTHING
+        return self._wait(_Waiting(peer, peer.account, relayed, size, now)) if waits else _NOTHING
 
     # --- time ---
 
@@ -284,6 +332,11 @@ class Broker:
     def stats(self) -> BrokerStats:
         return BrokerStats(len(self._peers), self._waiting, self._relayed, self._expired, self._evicted)
 
+    @property
+    def waiting_size(self) -> int:
+        """What waits, in bytes of memory."""
+        return self._waiting_size
+
     def connected_ids(self) -> list[PeerId]:
         return list(self._peers)
 
@@ -297,30 +350,35 @@ class Broker:
             return errors.LONG_PARAMETERS
         return None if claim.key == self._rules.key else errors.INVALID_KEY
 
-    def _probe(self, connection: ConnectionId, claim: Claim, holder: _Peer, now: float) -> Sequence[Effect]:
+    def _probe(
+        self, connection: ConnectionId, claim: Claim, key: str, holder: _Peer, now: float
+    ) -> Sequence[Effect]:
         probing = self._probes.setdefault(claim.peer_id, _Probing(now + _PROBE_TIMEOUT))
-        probing.claimants[connection] = claim
+        probing.claimants[connection] = claim, key
         self._claimed[connection] = claim.peer_id
         return [Probe(holder.connection, connection)]
 
-    def _reattach(self, connection: ConnectionId, peer: _Peer) -> Sequence[Effect]:
+    def _reattach(self, connection: ConnectionId, key: str, peer: _Peer) -> Sequence[Effect]:
         """The same client on another connection: who claims its ID need not wait any longer."""
         probing = self._probes.pop(peer.id, None)
         turned_away = self._turn_away(probing) if probing is not None else ()
         displaced = peer.connection
         del self._current[displaced]
         peer.connection = connection
+        peer.account.clients -= 1
+        peer.account = self._open_account(key)
         drop = Drop(displaced, Ending.TAKEN_OVER)
         return [drop, *turned_away, *self._admit(peer)]
 
-    def _register(self, connection: ConnectionId, claim: Claim) -> Sequence[Effect]:
+    def _register(self, connection: ConnectionId, claim: Claim, key: str) -> Sequence[Effect]:
         last_token = self._last_tokens.get(claim.peer_id)
         is_another = last_token is not None and not _is_same(last_token, claim.token)
         if is_another and self._is_reserved(claim.peer_id):
             return _refuse(connection, IdTaken(), Ending.NOT_ADMITTED)
         if len(self._peers) >= self._rules.concurrent_limit:
             return _refuse(connection, errors.CONCURRENT_LIMIT, Ending.FULL)
-        peer = _Peer(claim.peer_id, claim.token, connection, Allowance(self._rules.rate))
+        allowance, account = Allowance(self._rules.rate), self._open_account(key)
+        peer = _Peer(claim.peer_id, claim.token, connection, allowance, account)
         self._peers[peer.id] = peer
         self._last_tokens.pop(peer.id, None)
         return self._admit(peer)
@@ -340,19 +398,45 @@ class Broker:
     def _free(self, peer: _Peer) -> Sequence[Effect]:
         """The ID is nobody's, and the first of those who claim it gets it."""
         del self._peers[peer.id], self._current[peer.connection]
+        peer.account.clients -= 1
         self._remember(peer)
         probing = self._probes.pop(peer.id, None)
         if probing is None:
             return _NOTHING
         first = next(iter(probing.claimants))
-        claim = probing.claimants.pop(first)
+        claim, key = probing.claimants.pop(first)
         del self._claimed[first]
-        return [*self._register(first, claim), *self._turn_away(probing)]
+        return [*self._register(first, claim, key), *self._turn_away(probing)]
 
     def _remember(self, peer: _Peer) -> None:
         self._last_tokens[peer.id] = peer.token
         if len(self._last_tokens) > _MAX_REMEMBERED:
             del self._last_tokens[next(iter(self._last_tokens))]
+
+    # --- accounts ---
+
+    def _open_account(self, key: str) -> _Account:
+        """The account of an address, with one client more."""
+        account = self._accounts.setdefault(key, _Account(Allowance(self._address_rate)))
+        account.clients += 1
+        return account
+
+    def _forget_accounts(self, now: float) -> None:
+        """Look at two where one may come, and forget those that are as good as new: so the table shrinks."""
+        for key in list(islice(self._accounts, 2)):
+            account = self._accounts.pop(key)
+            if account.clients or account.waiting or not account.allowance.is_full(now):
+                self._accounts[key] = account
+
+    def _charge(self, peer: _Peer, cost: int, now: float) -> Slow | Drop | None:
+        """Take what a message costs, of the client's allowance and of its address's."""
+        verdict = peer.allowance.ask(now, cost)
+        if verdict is GRANTED and peer.account.allowance.ask(now, cost) is not GRANTED:
+            verdict = peer.allowance.refuse(now)
+        if verdict is GRANTED:
+            return None
+        is_abuse = verdict is Verdict.ABUSED
+        return Drop(peer.connection, Ending.FLOODING) if is_abuse else Slow(peer.connection)
 
     # --- what waits ---
 
@@ -363,67 +447,89 @@ class Broker:
         return None
 
     def _wait(self, waiting: _Waiting) -> Sequence[Effect]:
-        queue = self._queues.setdefault(waiting.message.dst, _Queue())
+        dst = waiting.message.dst
+        queue = self._queues.get(dst)
+        if queue is None:
+            queue = self._queues[dst] = _Queue(dst)
+            self._push(waiting.since + self._rules.expire_timeout, queue)
         queue.messages.append(waiting)
-        self._count(queue, 1, waiting.size)
+        queue.size += waiting.size
+        waiting.account.waiting[waiting] = None
+        self._count(waiting, 1)
         if self._next_look is None:
             # Who may be reached can change any time.
             soon = self._rules.expire_timeout if self._may_reach is None else _LOOK_INTERVAL
             self._next_look = waiting.since + soon
-        if not queue.is_full and not self._is_full:
-            return _NOTHING
-        return self._lose(list(self._evict(queue)), "evicted")
+        return self._lose(list(self._evict(queue, waiting.account)), "evicted")
 
-    @property
-    def _is_full(self) -> bool:
-        return len(self._queues) > _MAX_DESTINATIONS or self._waiting_bytes > _MAX_ALL_WAITING_BYTES
-
-    def _evict(self, queue: _Queue) -> Iterator[_Waiting]:
+    def _evict(self, queue: _Queue, account: _Account) -> Iterator[_Waiting]:
         """Take out the oldest, until all bounds are kept again."""
-        while queue.is_full:
-            yield self._take(queue)
-        while self._is_full:
-            dst = next(iter(self._queues))
-            yield from self._take_all(dst)
+        while len(queue.messages) > _MAX_WAITING or queue.size > self._rules.max_waiting_bytes:
+            yield self._take(queue.messages[0])
+        while account.size > _MAX_ADDRESS_WAITING:
+            yield self._take(next(iter(account.waiting)))
+        # A tenth more than need be, since to look at all accounts may take a millisecond.
+        share = 0.9 if self._is_over(1) else 1
+        while self._is_over(share):
+            most = max(self._accounts.values(), key=lambda one: one.size)
+            half = most.size // 2
+            while self._is_over(share) and most.size > half:
+                yield self._take(next(iter(most.waiting)))
+
+    def _is_over(self, share: float) -> bool:
+        return len(self._queues) > share * _MAX_DESTINATIONS or self._waiting_size > share * _MAX_ALL_WAITING
 
     def _deliver_waiting(self, dst: PeerId) -> list[Effect]:
         """What the holder of this ID can be given; the rest goes on waiting."""
         queue, target = self._queues.get(dst), self._peers.get(dst)
         if queue is None or target is None:
             return []
-        reaching = [waiting for waiting in queue.messages if self._reachable(waiting.message.src, dst)]
-        self._take_out(queue, reaching)
-        if not queue.messages:
-            del self._queues[dst]
-        self._relayed += len(reaching)
-        return [Send(target.connection, waiting.message) for waiting in reaching]
+        senders = {waiting.message.src for waiting in queue.messages}
+        reaching = {src for src in senders if self._reachable(src, dst)}
+        delivered = [waiting for waiting in queue.messages if waiting.message.src in reaching]
+        for waiting in delivered:
+            self._take(waiting)
+        self._relayed += len(delivered)
+        return [Send(target.connection, waiting.message) for waiting in delivered]
 
     def _look(self, now: float) -> list[Effect]:
         """Deliver what can be by now, and give up what has waited too long."""
         effects: list[Effect] = []
+        if self._may_reach is not None:
+            for dst in [dst for dst in self._queues if dst in self._peers]:
+                effects += self._deliver_waiting(dst)
         expired: list[_Waiting] = []
-        for dst in list(self._queues):
-            effects += self._deliver_waiting(dst)
-            queue = self._queues.get(dst)
-            if queue is not None:
-                expired += self._take_expired(queue, now - self._rules.expire_timeout)
-                if not queue.messages:
-                    del self._queues[dst]
+        undecided: list[tuple[float, _Queue]] = []
+        while self._due and self._due[0][0] <= now:
+            _, _, queue = heappop(self._due)
+            if self._queues.get(queue.dst) is queue:
+                found, later = self._overdue(queue, now - self._rules.expire_timeout)
+                expired += found
+                undecided.append((later + self._rules.expire_timeout, queue))
+        for waiting in expired:
+            self._take(waiting)
+        for when, queue in undecided:
+            if queue.messages:
+                self._push(when, queue)
         self._next_look = now + _LOOK_INTERVAL if self._queues else None
         return effects + self._lose(expired, "expired")
 
-    def _take_expired(self, queue: _Queue, due: float) -> list[_Waiting]:
-        """Those from before `due`, of each sender all at once."""
-        if not queue.messages or queue.messages[0].since > due:
-            return []
+    def _overdue(self, queue: _Queue, due: float) -> tuple[list[_Waiting], float]:
+        """Those from before `due`, of each sender all at once; and with which `due` to look at the others."""
         first = {waiting.sender: waiting.since for waiting in reversed(queue.messages)}
         last = {waiting.sender: waiting.since for waiting in queue.messages}
         given_up = {sender for sender in last if last[sender] <= due or first[sender] <= due - _GATHER}
         expired = [
             waiting for waiting in queue.messages if waiting.sender in given_up and waiting.since <= due
         ]
-        self._take_out(queue, expired)
-        return expired
+        later = [min(last[sender], first[sender] + _GATHER) for sender in last.keys() - given_up]
+        return expired, min(later, default=due)
+
+    def _push(self, when: float, queue: _Queue) -> None:
+        heappush(self._due, (when, next(self._numbers), queue))
+        if len(self._due) > 2 * len(self._queues) + 64:  # most are of queues that are gone
+            self._due = [entry for entry in self._due if self._queues.get(entry[2].dst) is entry[2]]
+            heapify(self._due)
 
     def _lose(self, lost: list[_Waiting], why: Literal["expired", "evicted"]) -> list[Effect]:
         """Each sender that is still there hears it, once for each destination."""
@@ -443,25 +549,21 @@ class Broker:
             ),
         ]
 
-    def _take(self, queue: _Queue) -> _Waiting:
-        waiting = queue.messages.popleft()
-        self._count(queue, -1, -waiting.size)
+    def _take(self, waiting: _Waiting) -> _Waiting:
+        queue = self._queues[waiting.message.dst]
+        queue.messages.remove(waiting)
+        queue.size -= waiting.size
+        if not queue.messages:
+            del self._queues[queue.dst]
+        del waiting.account.waiting[waiting]
+        self._count(waiting, -1)
         return waiting
 
-    def _take_all(self, dst: PeerId) -> Sequence[_Waiting]:
-        queue = self._queues.pop(dst)
-        self._count(queue, -len(queue.messages), -queue.size)
-        return queue.messages
-
-    def _take_out(self, queue: _Queue, some: list[_Waiting]) -> None:
-        for waiting in some:
-            queue.messages.remove(waiting)
-            self._count(queue, -1, -waiting.size)
-
-    def _count(self, queue: _Queue, messages: int, size: int) -> None:
-        queue.size += size
-        self._waiting += messages
-        self._waiting_bytes += size
+    def _count(self, waiting: _Waiting, sign: int) -> None:
+        size = sign * (waiting.size + _OVERHEAD)
+        waiting.account.size += size
+        self._waiting_size += size
+        self._waiting += sign
 
 
 def _refuse(connection: ConnectionId, message: BrokerMessage, ending: Ending) -> list[Effect]:

@@ -23,6 +23,10 @@ class Verdict(Enum):
 # Each message asks, and an enum's member takes Python 3.11 0.1 us to find.
 GRANTED = Verdict.GRANTED
 
+# In seconds. The last place of a clock that counts from 1970 is 0.2 us, so the last one of a burst would
+# be refused at random.
+_ROUNDING = 1e-6
+
 # A silence this long, in seconds, between two refusals, and the second begins anew.
 _RELENTED = 1.0
 
@@ -36,17 +40,24 @@ class Allowance:
         self._rules = rules
         self._full_at = self._refused_at = self._refused_since = float("-inf")
 
-    def ask(self, now: float) -> Verdict:
-        """Take one, if there is one."""
+    def ask(self, now: float, cost: float = 1) -> Verdict:
+        """Take one, or as many as it costs, if there are so many.
+
+        What costs more than a burst is granted to one who has a whole one left, or it never would be.
+        """
         rules = self._rules
-        full_at = max(self._full_at, now) + 1 / rules.rate
-        if full_at - now <= rules.burst / rules.rate:
+        full_at = max(self._full_at, now) + min(cost, rules.burst) / rules.rate
+        if full_at - now <= rules.burst / rules.rate + _ROUNDING:
             self._full_at = full_at
             return GRANTED
+        return self.refuse(now)
+
+    def refuse(self, now: float) -> Verdict:
+        """Count a refusal, whatever it was for: patience is lost with all of them."""
         if now - self._refused_at > _RELENTED:
             self._refused_since = now
         self._refused_at = now
-        return Verdict.ABUSED if now - self._refused_since >= rules.patience else Verdict.REFUSED
+        return Verdict.ABUSED if now - self._refused_since >= self._rules.patience else Verdict.REFUSED
 
     def retry_after(self, now: float) -> float:
         """In how many seconds there is one again."""

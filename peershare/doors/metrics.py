@@ -329,6 +329,14 @@ METRICS = (
         _broker(lambda stats: stats.waiting),
     ),
     Row(
+        "peershare_broker_waiting_bytes",
+        "gauge",
+        (),
+        "The memory that these messages take. At 64 MiB the address that has most loses its oldest; no "
+        "address has more than 5 MiB.",
+        _one(lambda sources: sources.broker.waiting_size),
+    ),
+    Row(
         "peershare_broker_relayed_total",
         "counter",
         (),

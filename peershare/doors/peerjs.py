@@ -48,7 +48,7 @@ class Peerjs(Paced):
 
     async def enter(self) -> None:
         """Until it is admitted nothing is heard of it, and nothing lost: it waits in the socket."""
-        await self._actor.send(Connect(self.name, self._claim, self))
+        await self._actor.send(Connect(self.name, self._claim, self, self._visitor.address))
         await self._called.wait()
         with self._probing:
             if self._probed is not None:
@@ -61,7 +61,7 @@ class Peerjs(Paced):
         if self._trace:
             what = message.type if message is not None else "HEARTBEAT or nothing"
             log.debug("in", message=what, size=len(text), sender=self.name)
-        return Transmit(self.name, message)
+        return Transmit(self.name, message, len(text))
 
     async def leave(self, ending: Ending, code: int) -> None:
         with suppress(trio.BrokenResourceError):  # the actor has ended, and the broker with it

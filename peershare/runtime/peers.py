@@ -1,6 +1,8 @@
 """The broker in the actor's hands: what PeerJS clients say to it, and what it does to their lines."""
 
+from collections import Counter
 from collections.abc import Sequence
+from math import inf
 from typing import get_args
 
 import attrs
@@ -25,21 +27,27 @@ from peershare.wire.peerjs import encode
 log = structlog.get_logger("peershare.peers")
 
 
+# Lost messages are told of this often at most, in seconds: a flood is thousands, and each line costs as much.
+_TELL_INTERVAL = 1.0
+
+
 @attrs.define
 class Connect:
-    """A connection is open, and claims an ID."""
+    """A connection is open, and claims an ID. `address`: as the broker's."""
 
     connection: ConnectionId
     claim: Claim
     line: Line
+    address: str | None = None
 
 
 @attrs.define
 class Transmit:
-    """What a client said; None where it asks for nothing."""
+    """What a client said, in so many bytes; None where it asks for nothing."""
 
     connection: ConnectionId
     message: Transmission | None
+    size: int = 0
 
 
 @attrs.define
@@ -68,6 +76,8 @@ class Peers:
             [*get_args(RelayedType), Open, IdTaken, NotAdmitted], 0
         )
         self.dropped: dict[Ending, int] = dict.fromkeys(Ending, 0)
+        self._lost: Counter[str] = Counter()  # messages, and not told of in the log
+        self._next_tell = -inf
         self.handlers: Handlers = {
             Connect: self._connect,
             Transmit: self._transmit,
@@ -76,20 +86,27 @@ class Peers:
         }
 
     def next_expiry(self) -> float | None:
-        return self._broker.next_expiry()
+        expiry = self._broker.next_expiry()
+        if not self._lost:
+            return expiry
+        return self._next_tell if expiry is None else min(expiry, self._next_tell)
 
     def sweep(self, now: float) -> None:
         self._take_effect(self._broker.sweep(now))
+        self._tell_of_lost(now)
 
     def _connect(self, connect: Connect, now: float) -> None:
         self._lines[connect.connection] = connect.line
         log.info("ID claimed", connection=connect.connection, peer=connect.claim.peer_id)
-        self._take_effect(self._broker.connect(connect.connection, connect.claim, now))
+        effects = self._broker.connect(connect.connection, connect.claim, now, connect.address)
+        self._take_effect(effects)
 
     def _transmit(self, transmit: Transmit, now: float) -> None:
         message = transmit.message
         self.heard[None if message is None else message.type] += 1
-        self._take_effect(self._broker.handle(transmit.connection, message, now))
+        self._take_effect(self._broker.handle(transmit.connection, message, now, transmit.size))
+        if self._lost:
+            self._tell_of_lost(now)
 
     def _alive(self, alive: Alive, now: float) -> None:
         self._take_effect(self._broker.alive(alive.connection))
@@ -112,7 +129,14 @@ class Peers:
                 case Drop(connection, ending):
                     self._drop(connection, ending)
                 case Lost(count, why):
-                    log.info("messages lost", count=count, why=why, **attrs.asdict(self._broker.stats()))
+                    self._lost[why] += count
+
+    def _tell_of_lost(self, now: float) -> None:
+        if self._lost and now >= self._next_tell:
+            self._next_tell = now + _TELL_INTERVAL
+            for why, count in self._lost.items():
+                log.info("messages lost", count=count, why=why, **attrs.asdict(self._broker.stats()))
+            self._lost.clear()
 
     def _send(self, send: Send) -> None:
         message = send.message

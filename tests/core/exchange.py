@@ -53,9 +53,11 @@ def claim(connection, **different):
     return attrs.evolve(Claim(peer_id, f"token of {peer_id}", "key"), **different)
 
 
-def claims(connection, **different):
+def claims(connection, address=None, **different):
     """The connection is open, and claims its ID; `different` is what the claim has otherwise."""
-    return lambda exchange: exchange.broker.connect(connection, claim(connection, **different), exchange.now)
+    return lambda exchange: exchange.broker.connect(
+        connection, claim(connection, **different), exchange.now, address
+    )
 
 
 def intrudes(connection):
@@ -68,9 +70,9 @@ def says(connection, type_, dst=None, payload=None, size=100):
     return lambda exchange: exchange.broker.handle(connection, message, exchange.now)
 
 
-def nothing_much(connection):
+def nothing_much(connection, size=1):
     """A HEARTBEAT, or what is no message."""
-    return lambda exchange: exchange.broker.handle(connection, None, exchange.now)
+    return lambda exchange: exchange.broker.handle(connection, None, exchange.now, size)
 
 
 def lives(connection):

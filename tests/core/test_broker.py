@@ -1,6 +1,8 @@
 """docs/peerjs.md: admission, frames, and what waits for whom, as conversations."""
 
+import json
 import math
+import tracemalloc
 from itertools import count
 
 import attrs
@@ -13,6 +15,7 @@ from peershare.core.broker import Admit, BrokerStats, Drop, Lost, Probe, Send, S
 from peershare.core.limits import RateRules
 from peershare.errors import Ending
 from peershare.messages import Open
+from peershare.wire.peerjs import decode
 from tests.core.exchange import (
     RULES,
     Exchange,
@@ -708,37 +711,132 @@ def test_a_message_that_is_too_great_to_wait(exchange):
     )
 
 
-def test_too_many_destinations(exchange):
-    """10,000 are waited for; one more, and the one that was waited for the longest is given up."""
-    exchange.given(
-        says("ann-1", "OFFER", "dan"),
-        *(says("ann-1", "OFFER", f"nobody-{number}") for number in range(9_999)),
-        says("bob-1", "OFFER", "dan"),
-    )
-    assert exchange.broker.stats() == BrokerStats(
-        connected=3, waiting=10_001, relayed=0, expired=0, evicted=0
-    )
+OFFICE, HOME, CAFE = "198.51.100.1", "203.0.113.7", "2001:db8::1"
+MESSAGE = 1 << 20  # bytes of text; four of them may wait of one address
+
+
+@pytest.fixture
+def addresses():
+    """Ann and Al are in the office, Bob is at home. A destination may have as much as anybody."""
+    exchange = Exchange(attrs.evolve(RULES, max_waiting_bytes=1 << 30, concurrent_limit=100))
+    return exchange.given(claims("ann-1", OFFICE), claims("al-1", OFFICE), claims("bob-1", HOME))
+
+
+def test_12_5_too_much_of_one_address(addresses):
+    """5 MiB wait, whoever of it sends; more, and its oldest goes, which its sender hears; nobody else's."""
+    addresses.given(says("bob-1", "OFFER", "dan", 0, size=MESSAGE))
+    for number, who in enumerate(["ann-1", "al-1", "ann-1", "al-1"]):
+        assert addresses >> says(who, "OFFER", f"nobody-{number}", size=MESSAGE)
     assert (
-        exchange
-        >> says("ann-1", "OFFER", "eve")
-        << Lost(2, "evicted")
-        << expire("ann-1", "dan")
-        << expire("bob-1", "dan")
+        addresses
+        >> says("ann-1", "OFFER", "dan", 1, size=MESSAGE)
+        << Lost(1, "evicted")
+        << expire("ann-1", "nobody-0")
+        >> says("ann-1", "OFFER", "dan", 2, size=MESSAGE)
+        << Lost(1, "evicted")
+        << expire("al-1", "nobody-1")
         >> claims("dan-1")
         << admitted("dan-1")
-        >> claims("eve-1")
-        << admitted("eve-1")
-        << heard("eve-1", "OFFER", "ann")
+        << [heard("dan-1", "OFFER", who, number) for number, who in enumerate(["bob", "ann", "ann"])]
     )
 
 
-def test_too_many_bytes_for_all_destinations(exchange):
-    """64 MiB wait; one byte more, and the destination that was waited for the longest is given up."""
-    exchange.given(*(says("ann-1", "OFFER", f"nobody-{number}", size=256 << 10) for number in range(256)))
-    assert exchange.broker.stats().waiting == 256
+def test_12_5_a_64_is_one_address(addresses):
+    """As everywhere; and clients whose address is not counted are counted each by itself."""
+    addresses.given(claims("cat-1", CAFE), claims("cy-1", CAFE + "23"), claims("x-1"), claims("y-1"))
+    for who in ("cat-1", "cy-1", "x-1", "y-1"):
+        addresses.given(*(says(who, "OFFER", f"{who} {n}", size=MESSAGE) for n in range(2)))
+    assert addresses.broker.stats().evicted == 0
+    addresses.given(says("x-1", "OFFER", "x", size=MESSAGE), says("y-1", "OFFER", "y", size=MESSAGE))
+    assert addresses.broker.stats().evicted == 0
+    assert addresses.answers(says("cat-1", "OFFER", "z", size=MESSAGE)) == [
+        Lost(1, "evicted"),
+        expire("cat-1", "cat-1 0"),
+    ]
+
+
+def test_12_5_small_messages_of_one_address(addresses):
+    """They are counted with what their objects take: some five thousand wait."""
+    addresses.given(*(says("ann-1", "OFFER", f"nobody-{n}", size=1) for n in range(6_000)))
+    assert 4_700 < addresses.broker.stats().waiting < 4_800
     assert (
-        exchange >> says("bob-1", "OFFER", "dan", size=1) << Lost(1, "evicted") << expire("ann-1", "nobody-0")
+        addresses
+        >> says("bob-1", "OFFER", "dan")
+        >> claims("dan-1")
+        << admitted("dan-1")
+        << heard("dan-1", "OFFER", "bob")
     )
+
+
+def crowd(exchange, number, messages, **said):
+    """So many addresses, each of which has so many messages wait for destinations of its own."""
+    for n in range(number):
+        exchange.given(claims(f"c{n}-1", f"10.0.0.{n}"))
+        exchange.given(*(says(f"c{n}-1", "OFFER", f"{n} of {at}", **said) for at in range(messages)))
+
+
+def lost_by(exchange, before):
+    """How many messages each address has lost since."""
+    now = {key: len(account.waiting) for key, account in exchange.broker._accounts.items()}
+    return {key: count - now.get(key, 0) for key, count in before.items() if count != now.get(key, 0)}
+
+
+def waiting_by(exchange):
+    return {key: len(account.waiting) for key, account in exchange.broker._accounts.items()}
+
+
+@pytest.mark.parametrize(
+    ("addresses_", "messages", "said"),
+    [(15, 4, {"size": MESSAGE}), (4, 2_250, {"size": 1})],
+    ids=["too many bytes", "too many destinations"],
+)
+def test_12_5_too_much_in_all(addresses, addresses_, messages, said):
+    """The addresses that have most lose, their oldest first, a tenth more than need be; others nothing."""
+    crowd(addresses, addresses_, messages, **said)
+    addresses.given(says("bob-1", "OFFER", "dan", **said))
+    before = waiting_by(addresses)
+    for n in count():
+        if addresses.broker.stats().evicted:
+            break
+        addresses.given(says(("ann-1", "al-1")[n % 2], "OFFER", f"nobody {n}", **said))
+    assert HOME not in lost_by(addresses, before)
+    assert addresses.broker.stats().evicted < 1100
+    assert addresses >> claims("dan-1") << admitted("dan-1") << heard("dan-1", "OFFER", "bob")
+
+
+def test_12_5_what_a_message_takes():
+    """No message takes more memory than it is counted for, however its destination is written."""
+    for text in ("x{}", "\N{PILE OF POO}" * 94 + "{}", "\xe9" * 94 + "{}"):
+        exchange = Exchange(RULES).given(claims("ann-1"))
+        said = [
+            json.dumps({"type": "OFFER", "dst": text.format(n), "payload": 1}, ensure_ascii=False).encode()
+            for n in range(2_000)
+        ]
+        handle = exchange.broker.handle
+        tracemalloc.start()
+        try:
+            for n in range(2_000):
+                said[n] = decode(bytes(bytearray(said[n])))  # a copy, as what was read is one
+                handle("ann-1", said[n], exchange.now)
+            del said
+            taken, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert exchange.broker.stats().waiting == 2_000
+        assert taken < exchange.broker._waiting_size
+
+
+def test_12_5_what_is_gone_leaves_nothing(addresses):
+    """Neither what expired, was delivered or evicted, nor addresses that have gone."""
+    for n in range(300):
+        addresses.given(claims("cat-1", f"192.0.2.{n % 256}"), says("cat-1", "OFFER", f"nobody {n}"))
+        addresses.given(*(says("cat-1", "OFFER", "dan", size=MESSAGE) for _ in range(6)), after(0.02))
+        addresses.given(claims("dan-1"), lost("dan-1"), lost("cat-1"))
+    broker = addresses.given(after(60)).broker
+    addresses.given(*(claims("dan-1") for _ in range(200)))
+    assert (broker.stats().waiting, broker._waiting_size, broker._queues) == (0, 0, {})
+    assert len(broker._due) <= 64
+    assert set(broker._accounts) == {OFFICE, HOME, "connection dan-1"}
 
 
 def test_who_has_gone_does_not_hear_what_was_evicted(exchange):
@@ -755,7 +853,7 @@ def test_room_is_for_what_waits_now(exchange):
             break
         exchange.given(claims("dan-1"), lost("dan-1") if number % 2 else after(10), lost("dan-1"))
     broker = exchange.given(after(10)).broker
-    assert (broker._waiting_bytes, broker.stats().waiting, broker._queues) == (0, 0, {})
+    assert (broker._waiting_size, broker.stats().waiting, broker._queues) == (0, 0, {})
 
 
 # --- who may reach whom ------------------------------------------------------------------------
@@ -858,11 +956,15 @@ def test_who_may_not_be_reached_any_more(scoped, friends):
     )
 
 
-def test_the_longest_waited_for_is_given_up_first_whether_it_is_there_or_not(scoped, monkeypatch):
-    """Looking at what waits for somebody who is there does not make it any younger."""
-    monkeypatch.setattr("peershare.core.broker._MAX_DESTINATIONS", 2)
-    scoped.given(says("cat-1", "OFFER", "ann"), after(1), says("cat-1", "OFFER", "dan"), after(1))
-    assert scoped >> says("cat-1", "OFFER", "eve") << Lost(1, "evicted") << expire("cat-1", "ann")
+def test_12_5_one_who_waits_for_many_does_not_cost_more_each_time(scoped):
+    """Who may be reached is asked for each pair once a look, however many messages wait."""
+    asked = []
+    scoped.broker._may_reach = lambda one, other: asked.append((one, other))
+    scoped.given(*(says("cat-1", "CANDIDATE", "ann") for _ in range(60)))
+    asked.clear()
+    scoped.given(after(1))
+    assert set(asked) == {("cat", "ann")}
+    assert len(asked) == 10
 
 
 # --- how much a client may say -----------------------------------------------------------------
@@ -908,6 +1010,58 @@ def test_who_goes_on_with_too_much(limited):
     assert limited >> nothing_much("ann-1")  # eight a second are granted all the same
     assert limited >> nothing_much("ann-1") << Drop("ann-1", Ending.FLOODING)
     assert limited >> lost("ann-1") >> claims("ann-2") << admitted("ann-2")
+
+
+def test_12_5_what_waits_costs_five_times_as_much(limited):
+    """It is kept, looked at and told of. Whether somebody is not there or not to be reached is the same."""
+    limited.given(*[says("ann-1", "OFFER", "dan")] * 3, says("ann-1", "OFFER", "bob"))
+    assert limited >> says("ann-1", "OFFER", "dan") << Slow("ann-1")
+    assert limited >> says("ann-1", "OFFER", "bob") << Slow("ann-1")
+
+
+@pytest.mark.parametrize(
+    "event", [says("ann-1", "OFFER", "bob", size=8 << 10), nothing_much("ann-1", 8 << 10)]
+)
+def test_12_5_each_4_kib_cost_as_much_as_a_message(limited, event):
+    """Whether or not it is a message."""
+    limited.given(*[event] * 5)
+    assert limited >> event << Slow("ann-1")
+    assert limited >> says("ann-1", "OFFER", "bob") << heard("bob-1", "OFFER", "ann")
+
+
+def test_12_5_a_message_that_costs_more_than_a_burst(limited):
+    """It passes for one who has said nothing."""
+    large = says("ann-1", "OFFER", "bob", size=256 << 10)
+    assert limited >> large << heard("bob-1", "OFFER", "ann") >> large << Slow("ann-1")
+    assert limited >> after(2) >> large << heard("bob-1", "OFFER", "ann")
+
+
+@pytest.fixture
+def office():
+    """Thirty clients of one address, and Bob of another: each may say eight messages a second."""
+    exchange = Exchange(attrs.evolve(RULES, rate=RateRules(8, burst=16), concurrent_limit=100))
+    return exchange.given(*(claims(f"c{n}-1", OFFICE) for n in range(30)), claims("bob-1", HOME))
+
+
+def test_12_5_an_address_may_say_as_much_as_twenty_clients(office):
+    """Its clients are heard more slowly then, and those of others are not."""
+    verdicts = [office.answers(nothing_much(f"c{n}-1")) for n in range(30) for _ in range(16)]
+    assert verdicts.count([]) == 20 * 16
+    assert office >> nothing_much("c29-1") << Slow("c29-1") >> nothing_much("bob-1")
+
+
+def test_12_5_who_goes_on_with_what_is_too_much_for_its_address(office):
+    """It is closed after 10 s, as for what is too much for itself; who says little meanwhile is not."""
+    closed = set()
+    for step in range(20 * 8):
+        office.now += 1 / 8
+        for n in range(30):
+            if n not in closed and (n or step % 16 == 0):
+                found = office.answers(nothing_much(f"c{n}-1"))
+                assert found in ([], [Slow(f"c{n}-1")], [Drop(f"c{n}-1", Ending.FLOODING)])
+                closed |= {n} if any(isinstance(effect, Drop) for effect in found) else set()
+    assert closed
+    assert 0 not in closed
 
 
 # --- questions ---------------------------------------------------------------------------------

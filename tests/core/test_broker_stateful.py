@@ -25,10 +25,12 @@ LIMIT = 3
 # Small ones, so that they are reached.
 BOUNDS = {
     "_MAX_WAITING": 3,
-    "_MAX_WAITING_BYTES": 1000,
     "_MAX_DESTINATIONS": 3,
-    "_MAX_ALL_WAITING_BYTES": 2000,
+    "_MAX_ADDRESS_WAITING": 1500,
+    "_MAX_ALL_WAITING": 2000,
+    "_OVERHEAD": 100,
 }
+MAX_WAITING_BYTES = 1000
 
 # Few of each, so that they meet.
 IDS = ["ann", "bob", "cat", "dan", "eve"]
@@ -50,6 +52,7 @@ class Waiting:
     """A message that waits, as it was sent."""
 
     sender: object  # a client, by whatever connection
+    address: str
     src: str
     dst: str
     since: float
@@ -65,6 +68,7 @@ class RudeClients(RuleBasedStateMachine):
         self.numbers = count()  # each message has its own as its payload
         self.connected = 0  # connections are numbered as they come
         self.claims = {}
+        self.addresses = {}
         self.undecided = set()  # have claimed an ID, and neither got it nor were closed
         self.holders = {}  # of each ID: its connection
         self.clients = {}  # of each ID: something that is another for another client
@@ -76,10 +80,10 @@ class RudeClients(RuleBasedStateMachine):
     @initialize(scoped=st.booleans(), burst=st.sampled_from([4, 1000]))
     def open(self, scoped, burst):
         self.scoped = scoped
-        rules = BrokerRules("key", LIMIT, TIMEOUT, RateRules(rate=4, burst=burst))
+        rules = BrokerRules("key", LIMIT, TIMEOUT, RateRules(rate=4, burst=burst), MAX_WAITING_BYTES)
         self.broker = Broker(rules, self.may_reach if scoped else None)
         for peer_id in ("ann", "bob"):
-            self.connect(Claim(peer_id, "one", "key"))
+            self.connect(Claim(peer_id, "one", "key"), "10.0.0.1")
 
     def teardown(self):
         self.patch.undo()
@@ -158,7 +162,12 @@ class RudeClients(RuleBasedStateMachine):
         if lost["evicted"]:
             staying = [(before[number].dst, number) for number in now_waiting]
             for number, waiting in ended.items():
-                assert all(number < other for dst, other in staying if dst == waiting.dst), "not the oldest"
+                of_its_address = [
+                    other
+                    for dst, other in staying
+                    if dst == waiting.dst and before[other].address == waiting.address
+                ]
+                assert all(number < other for other in of_its_address), "not the oldest of its address"
         there = {
             (waiting.dst, waiting.src)
             for waiting in ended.values()
@@ -177,13 +186,14 @@ class RudeClients(RuleBasedStateMachine):
 
     # --- what may happen ---
 
-    @rule(claim=claims | rude_claims)
-    def connect(self, claim):
+    @rule(claim=claims | rude_claims, address=st.sampled_from(["10.0.0.1", "10.0.0.2"]))
+    def connect(self, claim, address):
         self.connected += 1
         connection = self.connected
         self.claims[connection] = claim
+        self.addresses[connection] = address
         self.undecided.add(connection)
-        self.check(self.broker.connect(connection, claim, self.now))
+        self.check(self.broker.connect(connection, claim, self.now, address))
 
     @rule(connection=connections)
     def disconnect(self, connection):
@@ -197,7 +207,8 @@ class RudeClients(RuleBasedStateMachine):
         """Also who is not admitted, or has been closed."""
         number = next(self.numbers)
         src = next((peer_id for peer_id, holder in self.holders.items() if holder == connection), "nobody")
-        sent = number, Waiting(self.clients.get(src), src, dst, self.now)
+        address = self.addresses.get(connection)
+        sent = number, Waiting(self.clients.get(src), address, src, dst, self.now)
         effects = self.broker.handle(connection, Transmission(type_, dst, number, size), self.now)
         assert src != "nobody" or not effects, "nobody's message had an effect"
         self.check(effects, sent)
@@ -258,14 +269,22 @@ class RudeClients(RuleBasedStateMachine):
 
     @invariant()
     def bounds_hold_and_bytes_are_counted(self):
-        queues = self.broker._queues
+        broker, queues = self.broker, self.broker._queues
         for queue in queues.values():
             assert queue.size == sum(waiting.size for waiting in queue.messages)
-            assert queue.size <= BOUNDS["_MAX_WAITING_BYTES"]
-            assert len(queue.messages) <= BOUNDS["_MAX_WAITING"]
+            assert queue.size <= MAX_WAITING_BYTES
+            assert 0 < len(queue.messages) <= BOUNDS["_MAX_WAITING"]
         assert len(queues) <= BOUNDS["_MAX_DESTINATIONS"]
-        assert self.broker._waiting_bytes == sum(queue.size for queue in queues.values())
-        assert self.broker._waiting_bytes <= BOUNDS["_MAX_ALL_WAITING_BYTES"]
+        every = {waiting: None for queue in queues.values() for waiting in queue.messages}
+        of_accounts = {waiting: None for account in broker._accounts.values() for waiting in account.waiting}
+        assert set(every) == set(of_accounts)
+        for account in broker._accounts.values():
+            assert account.size == sum(one.size + BOUNDS["_OVERHEAD"] for one in account.waiting)
+            assert account.size <= BOUNDS["_MAX_ADDRESS_WAITING"]
+        assert broker._waiting_size == sum(account.size for account in broker._accounts.values())
+        assert broker._waiting_size <= BOUNDS["_MAX_ALL_WAITING"]
+        assert sum(account.clients for account in broker._accounts.values()) == len(self.holders)
+        assert {id(queue) for queue in queues.values()} <= {id(queue) for _, _, queue in broker._due}
 
     @invariant()
     def nothing_waits_too_long(self):

@@ -103,6 +103,23 @@ def test_who_was_found_an_abuser_can_be_forgiven():
     assert [allowance.ask(22) for _ in range(5)] == [GRANTED] * 4 + [REFUSED]
 
 
+def test_12_5_what_costs_more():
+    """It takes as many as it costs, or nothing where there are not so many."""
+    allowance = Allowance(RULES)
+    assert [allowance.ask(0, cost) for cost in (3, 2, 1, 1)] == [GRANTED, REFUSED, GRANTED, REFUSED]
+    assert allowance.ask(3 / 8, 4) is REFUSED
+    assert allowance.ask(3 / 8, 3) is GRANTED
+
+
+@DAWNS
+def test_12_5_what_costs_more_than_a_burst(dawn):
+    """It is granted to one who has a whole burst left, and takes all of it."""
+    allowance = Allowance(RateRules(rate=7, burst=3))
+    assert [allowance.ask(dawn, 1000), allowance.ask(dawn, 1000)] == [GRANTED, REFUSED]
+    assert allowance.ask(dawn + 2 / 7, 1000) is REFUSED
+    assert allowance.ask(dawn + 3.001 / 7, 1000) is GRANTED
+
+
 @given(st.lists(st.integers(0, 64), max_size=60))
 def test_in_no_time_is_more_than_a_burst_and_the_rate_granted(gaps):
     """Between any two moments, whatever was asked before."""

@@ -190,12 +190,12 @@ async def test_frames_of_one_batch_go_out_together(nursery, autojump_clock):
     """OPEN and all that waited are one write."""
     world = World()
     await world.connect("ann-1")
-    for _ in range(10):
+    for _ in range(3):
         await world.say("ann-1", "CANDIDATE", "bob")
     bob = await world.connect("bob-1")
     nursery.start_soon(world.actor.run)
     await settle()
-    assert bob.mailbox.types == ["OPEN", *["CANDIDATE"] * 10]
+    assert bob.mailbox.types == ["OPEN", *["CANDIDATE"] * 3]
     assert bob.mailbox.flushes == 1
     nursery.cancel_scope.cancel()
 
@@ -221,6 +221,18 @@ async def test_what_is_logged(world, autojump_clock, log):
         "evicted": 0,
     }
     assert "secret" not in json.dumps(log)
+
+
+async def test_12_5_lost_messages_are_logged_once_a_second(world, autojump_clock, log):
+    """However many they are: the first at once, and the others together."""
+    await world.connect("ann-1")
+    for number in range(40):
+        await world.say("ann-1", "OFFER", f"nobody {number}")
+        await trio.sleep(0.7)
+    await trio.sleep(10)
+    lines = [entry for entry in log if entry["event"] == "messages lost"]
+    assert sum(line["count"] for line in lines) == 40
+    assert len(lines) <= 30
 
 
 async def test_frames_are_logged_only_when_traced(nursery, autojump_clock, log):
