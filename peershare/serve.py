@@ -96,11 +96,13 @@ def _say_where(settings: Settings, ports: list[int]) -> None:
     """At `*`, the name is the one that works on this machine."""
     hosts = ["localhost" if host == "*" else f"[{host}]" if ":" in host else host for host in settings.host]
     secure = "s" if settings.tls_cert else ""
-    pages = " and ".join(f"http{secure}://{host}:{ports[0]}" for host in hosts)
+    path = settings.base_path
+    root = "" if path == "/" else path
+    pages = " and ".join(f"http{secure}://{host}:{ports[0]}{root}" for host in hosts)
     click.echo(f"PeerShare {__version__} is at {pages}")
     for host in hosts:
         for port in ports:
-            click.echo(f"  WebSocket: ws{secure}://{host}:{port}/ws")
+            click.echo(f"  WebSocket: ws{secure}://{host}:{port}{path}ws")
 
 
 def _raise_file_limit() -> None:

@@ -131,6 +131,7 @@ class Server:
             turnstile,
             self._hosts,
             refusals,
+            settings.base_path,
         )
 
     def _socket_doors(self, settings: Settings) -> tuple[SocketDoor, SocketDoor]:
@@ -341,4 +342,6 @@ def _peerjs_rest_rules(settings: Settings) -> PeerjsRestRules:
 
 
 def _rest_rules(settings: Settings) -> RestRules:
-    return RestRules(settings.origins, settings.ws_port or settings.port, settings.environment)
+    return RestRules(
+        settings.origins, settings.ws_port or settings.port, settings.environment, settings.base_path
+    )

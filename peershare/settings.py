@@ -83,6 +83,14 @@ class Settings:
         "WS_PORT",
         meaning="A second port for the same, where older clients look for it. 0: none.",
     )
+    base_path: str = _setting(
+        "/",
+        MountPath(),
+        "BASE_PATH",
+        meaning="The path below which a proxy shows everything, as /meet for https://example.com/meet/. The "
+        "proxy may leave it in place or remove it. X-Forwarded-Prefix of a trusted proxy says the same for "
+        "one request.",
+    )
     environment: str = _setting(
         "development",
         click.Choice(["development", "production", "test"]),

@@ -46,10 +46,11 @@ def free_port() -> int:
 
 
 class ServerProcess:
-    """A server in a process of its own. `port` and `ws_port` are where it is."""
+    """A server in a process of its own. `first` is the line that says where it is."""
 
-    def __init__(self, popen: subprocess.Popen[str], port: int, ws_port: int, log: Path) -> None:
+    def __init__(self, popen: subprocess.Popen[str], first: str, port: int, ws_port: int, log: Path) -> None:
         self.popen = popen
+        self.first = first
         self.port = port
         self.ws_port = ws_port
         self._log = log
@@ -89,10 +90,10 @@ def running(tmp_path: Path, **settings: object) -> Iterator[ServerProcess]:
             text=True,
         )
     try:
-        first = popen.stdout.readline()
-        found = re.search(r":(\d+)$", first.strip())
+        first = popen.stdout.readline().strip()
+        found = re.search(r":(\d+)(/\S*)?$", first)
         assert found, f"the server did not start: {first!r} {log.read_text()}"
-        yield ServerProcess(popen, int(found[1]), int(ws_port), log)
+        yield ServerProcess(popen, first, int(found[1]), int(ws_port), log)
     finally:
         if popen.poll() is None:
             popen.terminate()

@@ -46,13 +46,14 @@ FLOORS = [
         "peershare.doors.guard": {"quart", "quart_cors", "quart_trio", "trio"},
         "peershare.doors.streams": {"trio"},
         "peershare.doors.metrics": {"attrs", "prometheus_client"},
+        "peershare.doors.qr_code": {"trio", "zxingcpp"},
     },
     {
         "peershare.doors.http": {"attrs", "h2", "hypercorn", "structlog", "trio"},
         "peershare.doors.websocket": {"trio", "trio_websocket", "wsproto"},
     },
     {
-        "peershare.doors.rest": {"attrs", "quart", "quart_cors", "quart_trio", "segno", "werkzeug"},
+        "peershare.doors.rest": {"attrs", "quart", "quart_cors", "quart_trio", "werkzeug"},
         "peershare.doors.web_rest": {"attrs", "quart", "quart_trio", "werkzeug"},
         "peershare.doors.metrics_rest": {"quart", "quart_cors", "quart_trio"},
         "peershare.doors.peerjs_rest": {"attrs", "quart", "quart_cors", "quart_trio"},

@@ -38,16 +38,17 @@ def add_guard(
         if not wait:
             return None
         refusals.note(TOO_MANY_REQUESTS, client, request.headers.getlist, request.path)
-        answer = {
-            "error": "Too many requests",
-            "code": "RATE_LIMITED",
-            "retryAfterMs": ceil(wait * 1000),
-        }
-        return answer, 429, {"Retry-After": str(ceil(wait))}
+        return too_many(wait)
 
     @app.get("/api/limits")
     async def show_limits() -> dict[str, int]:
         return dict(limits)
+
+
+def too_many(wait: float) -> Refused:
+    """Answer that another try may go well in `wait` seconds."""
+    answer = {"error": "Too many requests", "code": "RATE_LIMITED", "retryAfterMs": ceil(wait * 1000)}
+    return answer, 429, {"Retry-After": str(ceil(wait))}
 
 
 def _add_headers(app: QuartTrio, client: Callable[[], Client]) -> None:

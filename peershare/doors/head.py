@@ -246,6 +246,17 @@ def _is_target(target: str) -> bool:
         return False
 
 
+def below(base_path: str, path: str) -> str:
+    """Name what is asked for: a path from our own root, without a slash at its end.
+
+    `base_path` has a slash at both ends. A path that does not begin with it is left as it is: the proxy has
+    removed it already.
+    """
+    if f"{path}/".startswith(base_path):
+        path = path[len(base_path) - 1 :]
+    return path.rstrip("/") or "/"
+
+
 def judge_upgrade(head: Head) -> Upgrade | Refusal:
     """Whether a request for a WebSocket is in order (RFC 6455, section 4.2.1)."""
     keys = head.values(b"sec-websocket-key")

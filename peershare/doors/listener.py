@@ -20,6 +20,7 @@ from peershare.doors.head import (
     Head,
     Refusal,
     Upgrade,
+    below,
     judge_upgrade,
     too_many,
 )
@@ -44,7 +45,7 @@ _PER_ADDRESS = "CONNECTION_RATE, CONNECTIONS_PER_ADDRESS"
 
 @attrs.frozen
 class Listener:
-    """`sockets` says which door is behind which path.
+    """`sockets` says which door is behind which path, below `base_path` or without it.
 
     `handshake_timeout`, in seconds, is what a client has to send a whole head; and to agree on TLS before,
     where `tls` gives a context. It is asked anew for each connection, so that a renewed certificate counts.
@@ -62,6 +63,7 @@ class Listener:
     turnstile: Turnstile
     hosts: Hosts
     refusals: Refusals
+    base_path: str = "/"
     _answers: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(_FLOOD_ANSWERS), init=False)
 
     async def serve(self, transport: trio.SocketStream) -> None:
@@ -130,18 +132,19 @@ class Listener:
         if isinstance(verdict, Refusal):
             await self._refuse_upgrade(stream, verdict, head, client)
             return
+        door, upgrade = verdict
         with self.turnstile.stay(client.counted, trio.current_time()) as wait:
             if wait:
                 await self._refuse_upgrade(stream, too_many(wait, _PER_ADDRESS), head, client)
             else:
                 place.leave()
                 stream.drop_head()
-                await self.sockets[verdict.path].serve(stream, verdict, client)
+                await door.serve(stream, upgrade, client)
 
-    def _admit(self, head: Head, arrived_at: str) -> Upgrade | Refusal:
+    def _admit(self, head: Head, arrived_at: str) -> tuple[SocketDoor, Upgrade] | Refusal:
         if not self.hosts.allow(head.said("host"), arrived_at):
             return MISDIRECTED
-        door = self.sockets.get(head.path)
+        door = self.sockets.get(below(self.base_path, head.path))
         if door is None:
             return NOT_FOUND
         verdict = judge_upgrade(head)
@@ -153,7 +156,7 @@ class Listener:
         if not self.roster.has_room:
             self.roster.turned_away += not self.roster.draining
             return DRAINING if self.roster.draining else FULL
-        return verdict
+        return door, verdict
 
     async def _refuse_upgrade(
         self, stream: ClientStream, refusal: Refusal, head: Head, client: Client

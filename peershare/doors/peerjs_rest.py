@@ -40,7 +40,7 @@ def add_peerjs(app: QuartTrio, actor: Actor, broker: Broker, rules: PeerjsRestRu
     """Add the pages to the app. Their CORS is their own: the app's is for another interface."""
     _add_cors(app, rules)
 
-    @app.get(rules.path, strict_slashes=False)
+    @app.get(rules.path.rstrip("/") or "/")
     async def info() -> dict[str, Any]:
         return _INFO
 

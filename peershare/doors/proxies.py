@@ -17,18 +17,24 @@ Headers = Callable[[str], Sequence[str]]  # the values of a header, by its name 
 # Where a port stands behind an address; it is needless in X-Forwarded-For, but some proxies write it.
 _WITH_PORT = re.compile(r"\[([^\]]*)\](?::\d+)?|(\d+\.\d+\.\d+\.\d+):\d+")
 
+# Of a path that can stand in a link as it is (RFC 3986, section 2.3); "." and ".." would lead elsewhere.
+_SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,100}")
+
 
 @attrs.frozen
 class Client:
     """Where a request comes from: `address` is for logs, `counted` for limits; None is not counted.
 
     `secure`: whether it speaks https, as far as we know. `proxied`: whether a trusted proxy stands between.
+    `prefix`: the path below which that proxy shows us, with a slash at both ends, for links; "" if it does
+    not say. It leads to no page: a client can write it, and would get past what the proxy forbids by path.
     """
 
     address: str
     counted: str | None
     secure: bool
     proxied: bool = False
+    prefix: str = ""
 
 
 UNKNOWN = Client("", None, secure=False)  # who came by none of our ports
@@ -71,7 +77,8 @@ class Proxies:
         hops, protocol = _told(headers)
         address, is_known = self._walk(found, hops)
         is_secure = protocol in ("https", "wss") if protocol else secure
-        return Client(str(address), str(address) if is_known else None, is_secure, proxied=True)
+        counted = str(address) if is_known else None
+        return Client(str(address), counted, is_secure, proxied=True, prefix=_prefix(headers))
 
     def _trusts(self, address: IpAddress) -> bool:
         return any(address in network for network in self._networks)
@@ -91,6 +98,15 @@ class Proxies:
             if not self._trusts(found):
                 return address, True
         return address, False
+
+
+def _prefix(headers: Headers) -> str:
+    """The path that a proxy names in X-Forwarded-Prefix, as Traefik and Spring have it; "" if it is none."""
+    said = headers("x-forwarded-prefix")
+    segments = [segment for segment in said[-1].split("/") if segment] if said else []
+    if not segments or not all(_SEGMENT.fullmatch(segment) for segment in segments):
+        return ""
+    return "/".join(["", *segments, ""])
 
 
 def _told(headers: Headers) -> tuple[list[str], str]:

@@ -3,24 +3,24 @@
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
-from io import BytesIO
 from typing import Any
 
 import attrs
-import segno
-from quart import Response, abort, request
+from quart import Response, abort, redirect, request
 from quart_cors import cors
 from quart_trio import QuartTrio
 from werkzeug.exceptions import BadHost, HTTPException
 from werkzeug.routing import MapAdapter
+from werkzeug.wrappers import Response as WerkzeugResponse
 
 from peershare import __version__
 from peershare.core.broker import Broker
 from peershare.core.hub import GroupInfo, Hub, Stats
-from peershare.doors.guard import client_of
+from peershare.doors.guard import Refused, client_of, too_many
+from peershare.doors.head import below
 from peershare.doors.origins import is_linkable, origin_patterns
 from peershare.doors.proxies import Proxies
+from peershare.doors.qr_code import QrCodes
 from peershare.messages import GroupId
 from peershare.runtime.actor import Actor
 from peershare.wire.validation import RULES, issues_of
@@ -35,6 +35,7 @@ class RestRules:
     allowed_origins: Sequence[str]
     websocket_port: int
     environment: str
+    base_path: str = "/"
 
 
 def create_app(
@@ -50,11 +51,11 @@ def create_app(
 
     `is_draining` says whether the server's end has begun.
     """
-    app = _App("peershare")
+    app = _App(rules.base_path)
     app.config.update(MAX_CONTENT_LENGTH=_MAX_BODY, PROPAGATE_EXCEPTIONS=False)
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     _add_health(app, actor, is_draining, hub, broker)
-    _add_groups(app, actor, hub, proxies)
+    _add_groups(app, actor, hub, proxies, rules.base_path)
     _add_errors(app)
 
     @app.get("/api")
@@ -67,6 +68,12 @@ def create_app(
             "environment": rules.environment,
         }
 
+    if rules.base_path != "/":
+
+        @app.get(rules.base_path.rstrip("/"))
+        async def root() -> WerkzeugResponse:
+            return redirect(rules.base_path, 308)  # the page's links are relative, and so go by the slash
+
     @app.after_request
     async def never_stale(response: Response) -> Response:
         response.headers.setdefault("Cache-Control", "no-store")
@@ -76,9 +83,27 @@ def create_app(
 
 
 class _App(QuartTrio):
-    """A `Host` that nothing can have is refused (RFC 9112, section 3.2); Quart itself would fail over it."""
+    """Quart-Trio, below a path, and with an answer to every `Host`."""
+
+    def __init__(self, base_path: str) -> None:
+        super().__init__("peershare")
+        self._base_path = base_path
+
+    async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request. To whatever answers it, the path begins at our own root: see `below`.
+
+        In `raw_path` a slash at the end stays: relative links go by it.
+        """
+        base_path = self._base_path
+        if scope["type"] == "http" and scope["path"].startswith("/") and f"{scope['path']}/" != base_path:
+            raw_path = scope["raw_path"]
+            if raw_path.startswith(base_path.encode("ascii")):
+                raw_path = raw_path[len(base_path) - 1 :]
+            scope = {**scope, "path": below(base_path, scope["path"]), "raw_path": raw_path}
+        await super().asgi_app(scope, receive, send)
 
     def create_url_adapter(self, request: Any) -> MapAdapter | None:
+        """Refuse a `Host` that nothing can have (RFC 9112, section 3.2); Quart itself would fail over it."""
         try:
             return super().create_url_adapter(request)
         except BadHost as error:
@@ -128,8 +153,8 @@ def _add_health(
         return ({"status": "draining"}, 503) if is_draining() else ({"status": "ready"}, 200)
 
 
-def _add_groups(app: QuartTrio, actor: Actor, hub: Hub, proxies: Proxies) -> None:
-    rule = RULES[GroupId]
+def _add_groups(app: QuartTrio, actor: Actor, hub: Hub, proxies: Proxies, base_path: str) -> None:
+    rule, qr_codes = RULES[GroupId], QrCodes()
 
     async def find(group_id: str) -> GroupInfo | Answer:
         issues = issues_of(rule.check, group_id, ["groupId"])
@@ -155,28 +180,17 @@ def _add_groups(app: QuartTrio, actor: Actor, hub: Hub, proxies: Proxies) -> Non
         }, 200
 
     @app.get("/api/group/<group_id>/qr.svg")
-    async def qr_code(group_id: str) -> Answer | Response:
+    async def qr_code(group_id: str) -> Answer | Refused | Response:
         info = await find(group_id)
         if isinstance(info, tuple):
             return info
         host = request.headers.get("Host", "")
         if not is_linkable(host):
             abort(400)
-        scheme = "https" if client_of(proxies).secure else "http"
-        return Response(_qr_code(f"{scheme}://{host}/group/{info.id}"), content_type="image/svg+xml")
-
-
-@lru_cache(256)  # drawing one takes milliseconds, in which nobody else is served; at most 2 MB of them
-def _qr_code(text: str) -> bytes:
-    """As SVG, dark on light whatever is behind it, as large as it is shown; 15 % of it may be hidden.
-
-    `text` is short: `is_linkable` says how long a host may be.
-    """
-    picture = BytesIO()
-    segno.make_qr(text, error="m").save(
-        picture, kind="svg", dark="#000", light="#fff", xmldecl=False, omitsize=True
-    )
-    return picture.getvalue()
+        client = client_of(proxies)
+        scheme, path = "https" if client.secure else "http", client.prefix or base_path
+        drawn = await qr_codes.draw(f"{scheme}://{host}{path}group/{info.id}", client.counted)
+        return too_many(drawn) if isinstance(drawn, float) else Response(drawn, content_type="image/svg+xml")
 
 
 def _add_errors(app: QuartTrio) -> None:

@@ -33,6 +33,10 @@ _KINDS = {
 _OURS = files("peershare") / "web"
 _FILES = "/web/"
 _PAGE = "index.html"
+_DEEPEST = 8  # folders; a path that leads nowhere and is deeper is nobody's slip of the pen
+# Whoever has a group's link may join, so X-Robots-Tag tells a crawler not to list it. One that might not ask
+# would not see that, and could list a link that it found elsewhere.
+_ROBOTS = "User-agent: *\nDisallow: /api/\nDisallow: /metrics\n"
 # Comments on lines of their own, and indentation: a quarter of the scripts, and nothing to a browser. Line
 # breaks stay, so that a stack trace names the lines that a developer has. Why no library: docs/web-client.md.
 _FOR_READERS = re.compile(rb"^[ \t]*(?://.*|/\*(?:[^*]|\*(?!/))*\*/[ \t]*$)?", re.MULTILINE)
@@ -60,8 +64,8 @@ class _File:
 def add_web(app: QuartTrio, rules: WebRules, folder: Traversable = _OURS) -> None:
     """Put the web client in `folder` before the app. Raises OSError or KeyError where it can't be read."""
     found = dict(_read(folder))
-    page = found[_PAGE]
-    headers = page_headers(_INLINE.findall(page.content))
+    pages = [_page_at(depth, found[_PAGE]) for depth in range(_DEEPEST + 1)]
+    headers = page_headers(_INLINE.findall(found[_PAGE].content))
 
     @app.before_request
     async def answer() -> Response | None:
@@ -69,8 +73,13 @@ def add_web(app: QuartTrio, rules: WebRules, folder: Traversable = _OURS) -> Non
             return None
         file = found.get(request.path.removeprefix(_FILES)) if request.path.startswith(_FILES) else None
         if file is None and _is_for_people(rules.broker_path):
-            file = page
+            depth = request.scope["raw_path"].count(b"/") - 1
+            file = pages[depth] if depth <= _DEEPEST else None
         return None if file is None else await _shown(file, headers)
+
+    @app.get("/robots.txt")
+    async def robots() -> Response:
+        return Response(_ROBOTS, content_type="text/plain; charset=utf-8")
 
     @app.get("/api/ice")
     async def ice() -> dict[str, Any]:
@@ -88,7 +97,17 @@ def _read(folder: Traversable, path: str = "") -> Iterator[tuple[str, _File]]:
             content = entry.read_bytes()
             if extension in _STRIPPED:
                 content = _FOR_READERS.sub(lambda found: b"\n" * found[0].count(b"\n"), content)
-            yield path + entry.name, _File(content, kind, hashlib.sha256(content).hexdigest()[:32])
+            yield path + entry.name, _File(content, kind, _tag(content))
+
+
+def _tag(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def _page_at(depth: int, page: _File) -> _File:
+    """The page with links that are right for a path below so many folders, wherever a proxy shows us."""
+    content = page.content.replace(b'"/web/', b'"' + b"../" * depth + b"web/")
+    return attrs.evolve(page, content=content, tag=_tag(content))
 
 
 def _is_for_people(broker_path: str) -> bool:
@@ -102,7 +121,8 @@ def _is_for_people(broker_path: str) -> bool:
     if path == "/":
         return broker_path != "/" or _accepts_html()
     leads_nowhere = isinstance(request.routing_exception, NotFound)
-    is_reserved = path.startswith(_NO_PAGES) or (broker_path != "/" and path.startswith(broker_path))
+    reserved = (*_NO_PAGES, broker_path) if broker_path != "/" else _NO_PAGES
+    is_reserved = f"{path}/".startswith(reserved)
     has_extension = "." in path.rpartition("/")[2]
     return leads_nowhere and not is_reserved and not has_extension and _accepts_html()
 
@@ -118,6 +138,8 @@ async def _shown(file: _File, headers: Iterable[tuple[str, str]]) -> Response:
     response = Response(file.content, content_type=file.kind)
     response.set_etag(file.tag)
     response.headers.update(headers)
+    if request.path.startswith("/group/"):
+        response.headers["X-Robots-Tag"] = "noindex, nofollow"
     response.headers["Cache-Control"] = "no-cache"  # kept, but asked about each time: it may be a new version
     if request.path.startswith(_FILES):
         response.headers["Access-Control-Allow-Origin"] = "*"  # any page may import them

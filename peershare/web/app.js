@@ -1,7 +1,7 @@
 // The page: which screen is shown, and the way from one to the next.
 
 import { callView } from "./call.js";
-import { announce, byId, fill, kept, toast } from "./dom.js";
+import { BASE, announce, byId, fill, kept, toast } from "./dom.js";
 import { groupView } from "./group.js";
 import { groupIdIn, landing } from "./landing.js";
 import { lobby } from "./lobby.js";
@@ -40,17 +40,17 @@ function show(next, title) {
 function route() {
 	visit += 1;
 	const { pathname } = location;
-	const id = pathname.startsWith("/group/") ? groupIdIn(pathname) : null;
+	const id = pathname.startsWith(`${BASE}group/`) ? groupIdIn(pathname) : null;
 	const saved = id && savedStay(id);
 	if (id && saved) resume(newRoom(saved), id);
 	else if (id) showLobby(id);
-	else showLanding(pathname === "/" ? {} : { message: NO_LINK });
+	else showLanding(pathname === BASE ? {} : { message: NO_LINK });
 }
 
 /** @param {Partial<LandingOptions>} [options] */
 function showLanding(options = {}) {
 	devices.close();
-	history.replaceState(null, "", "/");
+	history.replaceState(null, "", BASE);
 	const start = landing({
 		name: ownName.get() ?? "",
 		create(group, name) {
@@ -59,7 +59,7 @@ function showLanding(options = {}) {
 		},
 		join(id, name) {
 			if (name) ownName.set(name);
-			history.pushState(null, "", `/group/${id}`);
+			history.pushState(null, "", `${BASE}group/${id}`);
 			route();
 		},
 		...options,
@@ -71,7 +71,7 @@ function showLanding(options = {}) {
 /** Before a group is made, under the ID that it had once, if it had. @param {string} group @param {string} [id] */
 function showNewLobby(group, id) {
 	visit += 1;
-	const path = id ? `/group/${id}` : "/";
+	const path = id ? `${BASE}group/${id}` : BASE;
 	if (path !== location.pathname || !id) history.pushState(null, "", path);
 	const about = id ? "The group has ended. You are about to open it again." : "You are about to make this group.";
 	const what = { title: group, about, isNew: true, hasCall: false };
@@ -82,7 +82,7 @@ function showNewLobby(group, id) {
 async function showLobby(id, group) {
 	const here = visit;
 	show(waiting("Looking for the group…"), "PeerShare");
-	const answer = await fetch(`/api/group/${id}`).catch(() => null);
+	const answer = await fetch(`${BASE}api/group/${id}`).catch(() => null);
 	const info = answer?.ok ? await answer.json() : null;
 	if (here !== visit) return;
 	if (answer?.status === 404 && group) return showNewLobby(group, id); // we were in it
@@ -174,7 +174,7 @@ function take(stay) {
 
 	function draw() {
 		if (room !== stay) return;
-		if (stay.group) history.replaceState(null, "", `/group/${stay.group.id}`);
+		if (stay.group) history.replaceState(null, "", `${BASE}group/${stay.group.id}`);
 		if (showsCall === stay.isInCall) screen?.update?.();
 		else show(stay.isInCall ? callView(stay, { leaveCall }) : groupView(stay, { leave: () => leave() }), "");
 		showsCall = stay.isInCall;
@@ -188,7 +188,7 @@ function take(stay) {
 	/** @param {string} [message] why, where it is not us who want it */
 	function leave(message) {
 		goOut();
-		history.pushState(null, "", "/");
+		history.pushState(null, "", BASE);
 		showLanding(message ? { message } : { group: stay.place?.name });
 	}
 

@@ -2,6 +2,9 @@
 
 /** @import {Child, Properties, Row} from "./types" */
 
+/** The path of the server's root, with a slash at its end: a proxy may show it below another. */
+export const BASE = new URL("../", import.meta.url).pathname;
+
 /**
  * An element. Properties that the element has are set; all others become attributes; `on…` are listeners.
  * `true` makes an attribute that is just there, `false` and null none.

@@ -1,7 +1,7 @@
 // The group: who is here, who is in the call, whom to ring, and the link that brings others in.
 
 import { deviceButtons } from "./controls.js";
-import { avatar, fill, h, hide, iconButton, reconcile, relabel, say, toast } from "./dom.js";
+import { BASE, avatar, fill, h, hide, iconButton, reconcile, relabel, say, toast } from "./dom.js";
 import { logo } from "./landing.js";
 import { NO_WEBRTC, canCall } from "./media.js";
 import { connectionNotice, doing } from "./notice.js";
@@ -137,7 +137,7 @@ export function invitation(room) {
 
 	function update() {
 		input.value = room.link;
-		const source = room.group ? `/api/group/${room.group.id}/qr.svg` : "";
+		const source = room.group ? `${BASE}api/group/${room.group.id}/qr.svg` : "";
 		if (source && code.getAttribute("src") !== source) code.src = source;
 		element.hidden = !source;
 		// Who is alone has nothing better to do.

@@ -1,6 +1,6 @@
 // The first screen: make a group, or join one.
 
-import { h, icon, say } from "./dom.js";
+import { BASE, h, icon, say } from "./dom.js";
 
 /** @import {LandingOptions, Properties} from "./types" */
 
@@ -11,7 +11,7 @@ export const groupIdIn = (text) => GROUP_ID.exec(text)?.[0].toLowerCase() ?? nul
 
 /** @param {"a" | "span"} [tag] a link, where to follow it does no harm */
 export const logo = (tag = "a") =>
-	h(tag, { class: "logo", ...(tag === "a" && { href: "/" }) }, icon("logo"), "PeerShare");
+	h(tag, { class: "logo", ...(tag === "a" && { href: BASE }) }, icon("logo"), "PeerShare");
 
 /**
  * A field with its label, and a place for what is wrong with it.

@@ -1,6 +1,6 @@
 // One stay in a group: the connection to the server, the call with its peers, and what survives a reload.
 
-import { kept } from "./dom.js";
+import { BASE, kept } from "./dom.js";
 import { NO_WEBRTC, canCall } from "./media.js";
 import { Mesh } from "./mesh.js";
 import { sentence } from "./notice.js";
@@ -105,7 +105,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 	}
 
 	get link() {
-		return `${location.origin}/group/${this.place?.id ?? ""}`;
+		return `${location.origin}${BASE}group/${this.place?.id ?? ""}`;
 	}
 
 	/** @param {string} userId */
@@ -428,6 +428,6 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 
 /** @returns {Promise<RTCIceServer[] | null>} null if they could not be had, and are to be asked for again */
 async function iceServers() {
-	const answer = await fetch("/api/ice").catch(() => null);
+	const answer = await fetch(`${BASE}api/ice`).catch(() => null);
 	return answer?.ok ? (await answer.json()).iceServers : null;
 }

@@ -73,12 +73,12 @@ class House:
             *(Turnstile(AddressRules()), Refusals()),
         )
 
-    def app(self, origins=(), peerjs=None, metrics_token="", ice_servers=(), **web):
+    def app(self, origins=(), peerjs=None, metrics_token="", ice_servers=(), base_path="/", **web):
         app = create_app(
             self.actor,
             self.hub,
             self.broker,
-            RestRules(list(origins), 3001, "test"),
+            RestRules(list(origins), 3001, "test", base_path),
             proxies=Proxies(["127.0.0.1"]),
             is_draining=lambda: self.draining,
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from peershare import __version__
 from tests.support import HANDSHAKE, RawClient, eventually, frame, need, pair, reset, running
 
 
@@ -54,12 +55,26 @@ def read_answer(sock: socket.socket) -> bytes:
     return head + b"\r\n\r\n" + body
 
 
-@pytest.mark.parametrize("path", ["/", "/ws", "/ws?token=1", "http://elsewhere/ws"])
+@pytest.mark.parametrize("path", ["/", "/ws", "/ws/", "/ws?token=1", "/ws/?token=1", "http://elsewhere/ws"])
 def test_signaling_paths(port, path):
     """A WebSocket on them is greeted."""
     with RawClient(port, path) as client:
         assert client.head.startswith(b"HTTP/1.1 101 ")
         assert client.hear()["type"] == "connection-established"
+
+
+def test_11_7_sockets_below_a_path(tmp_path):
+    """Signaling and the broker, whether a proxy removes the path or not; and the program says where it is."""
+    with running(tmp_path, BASE_PATH="meet", PEERJS_PATH="/calls") as server:
+        for path in ("/", "/ws", "/meet", "/meet/", "/meet/ws", "/meet/ws/"):
+            with RawClient(server.port, path) as client:
+                assert client.hear()["type"] == "connection-established"
+        for number, path in enumerate(("/calls/peerjs", "/meet/calls/peerjs", "/meet/calls/peerjs/")):
+            with RawClient(server.port, f"{path}?key=peerjs&id=p{number}&token=t") as client:
+                assert client.hear()["type"] == "OPEN"
+        assert exchange(server.port, HANDSHAKE.replace(b"/ws", b"/meet/nope")).startswith(b"HTTP/1.1 404 ")
+        assert server.first == f"PeerShare {__version__} is at http://127.0.0.1:{server.port}/meet/"
+        assert server.popen.stdout.readline() == f"  WebSocket: ws://127.0.0.1:{server.port}/meet/ws\n"
 
 
 def test_rest(port):
@@ -75,7 +90,7 @@ def test_head_requests_have_no_body(port, path):
     assert answer.endswith(b"\r\n\r\n")
 
 
-@pytest.mark.parametrize("path", [b"/nope", b"/api/health", b"/ws/", b"/group/1", b"/%77s"])
+@pytest.mark.parametrize("path", [b"/nope", b"/api/health", b"/wss/", b"/group/1", b"/%77s"])
 def test_an_upgrade_elsewhere(port, path):
     """It gets a 404."""
     answer = exchange(port, HANDSHAKE.replace(b"/ws", path))

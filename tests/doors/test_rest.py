@@ -128,9 +128,7 @@ async def test_about(world):
     }
 
 
-@pytest.mark.parametrize(
-    "path", ["/api/", "/api/nope", "/api/group/", "/api/group/a/b", "/nope", "/api/health/"]
-)
+@pytest.mark.parametrize("path", ["/api/nope", "/api/group/", "/api/group/a/b", "/nope", "/api//health"])
 async def test_any_other_path(world, path):
     """It is a 404 in JSON."""
     assert await get(world, path, 404) == {"error": "Not found", "code": "NOT_FOUND"}
@@ -146,6 +144,24 @@ async def test_any_other_method(world):
     response = await world.client.post("/api/health")
     assert response.status_code == 405
     assert await response.get_json() == {"error": "Method not allowed", "code": "METHOD_NOT_ALLOWED"}
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api", 200),
+        ("/api/health", 200),
+        ("/api/health/live", 200),
+        ("/api/stats", 200),
+        (f"/api/group/{GROUP}", 404),
+        ("/metrics", 200),
+        ("/ws", 426),
+    ],
+)
+async def test_11_11_a_slash_at_the_end(world, path, status):
+    """Gets the thing itself."""
+    for slashes in ("", "/", "//"):
+        assert (await world.client.get(path + slashes)).status_code == status
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example.com"], ids=["an empty label", "a long one"])

@@ -1,13 +1,16 @@
 """The web client's page and files, and what it asks for, by Quart's own test client."""
 
 import re
+import threading
 
+import attrs
 import pytest
-import segno
+import trio
+import zxingcpp
 
+from peershare.doors import qr_code
 from peershare.doors.head import page_headers
 from peershare.doors.peerjs_rest import PeerjsRestRules
-from peershare.doors.rest import _qr_code
 from peershare.messages import CreateGroup, GroupId, GroupName, UserId, Username
 from peershare.runtime.groups import Enter, Say
 from tests.doors.house import House
@@ -24,10 +27,12 @@ ANYTHING = "*/*"
 
 
 class World:
-    def __init__(self, folder, broker_path="/", ice_servers=()):
+    def __init__(self, folder, broker_path="/", ice_servers=(), base_path="/"):
         self.house = House(iter([GROUP]))
         rules = PeerjsRestRules(broker_path, allow_discovery=False, cors=())
-        app = self.house.app(["https://app.example.com"], rules, ice_servers=ice_servers, folder=folder)
+        app = self.house.app(
+            ["https://app.example.com"], rules, ice_servers=ice_servers, base_path=base_path, folder=folder
+        )
         self.client = app.test_client()
 
     async def get(self, path, accept=None, method="GET", **headers):
@@ -126,7 +131,7 @@ async def test_unknown_paths_of_the_page(make, path):
 @pytest.mark.parametrize(
     "path",
     [
-        *("/nope.js", "/favicon.ico", "/a/b.html", "/api/nope", "/api/", "/ws/x", "/metrics/x"),
+        *("/nope.js", "/favicon.ico", "/a/b.html", "/api/nope", "/api//x", "/ws/x", "/metrics/x"),
         *("/web/", "/web/x", "/web/nope.js", "/web/icons", "/web/icons/", "/web/README.md"),
         *("/web/app.d.ts", "/web/.secret", "/web/noextension", "/web/INDEX.HTML"),
         *("/web/../index.html", "/web/%2e%2e/index.html", "/web//index.html"),
@@ -159,6 +164,59 @@ async def test_what_was_there_is_there(make):
 async def test_no_other_method(make, path, method):
     """There is nothing to change here."""
     assert await is_not_found(await make().get(path, HTML, method=method))
+
+
+def links_of(page: bytes) -> set[bytes]:
+    return set(re.findall(rb'"([^"]*web/[^"]*)"', page))
+
+
+@pytest.mark.parametrize(
+    ("path", "link"),
+    [
+        ("/", b"web/app.js"),
+        ("/about", b"web/app.js"),
+        (f"/group/{GROUP}", b"../web/app.js"),
+        (f"/group/{GROUP}/", b"../../web/app.js"),
+        ("/a/b/c", b"../../web/app.js"),
+    ],
+)
+@pytest.mark.parametrize("in_front", ["", "/meet"])
+async def test_11_7_the_page_below_a_path(make, folder, path, link, in_front):
+    """Its links are right wherever a proxy shows it, whether the proxy removes the path or not."""
+    (folder / "index.html").write_bytes(b'<!doctype html><script src="/web/app.js"></script>')
+    response = await make(base_path="/meet/").get(in_front + path, HTML)
+    assert response.status_code == 200
+    assert links_of(await response.get_data()) == {link}
+
+
+async def test_11_7_everything_below_a_path(make):
+    """The interface, the files, the broker; and the path itself leads to the page, with its slash."""
+    world = make(base_path="/meet/")
+    for path in ("/api/health", "/api/ice", "/web/app.js", "/peerjs/id", "/metrics", "/"):
+        assert (await world.get(path)).status_code == 200
+        assert (await world.get(f"/meet{path}")).status_code == 200
+    response = await world.get("/meet", HTML)
+    assert (response.status_code, response.headers["Location"]) == (308, "/meet/")
+    assert await is_not_found(await world.get("/meetings"))
+    assert await is_not_found(await world.get("/meet/meet/api/health"))
+
+
+async def test_a_page_that_is_too_deep(make):
+    """A path that leads nowhere is the page's for a browser, but not one of any depth."""
+    assert await is_page(await make().get("/a" * 9, HTML))
+    assert await is_not_found(await make().get("/a" * 10, HTML))
+
+
+async def test_11_11_crawlers(make):
+    """None lists a group, and each may ask so that it hears that."""
+    world = make()
+    robots = await world.get("/robots.txt")
+    assert robots.content_type == "text/plain; charset=utf-8"
+    rules = await robots.get_data(as_text=True)
+    assert "Disallow: /api/" in rules
+    assert "/group" not in rules
+    assert (await world.get(f"/group/{GROUP}", HTML)).headers["X-Robots-Tag"] == "noindex, nofollow"
+    assert "X-Robots-Tag" not in (await world.get("/", HTML)).headers
 
 
 # --- the files ---------------------------------------------------------------------------------
@@ -317,31 +375,27 @@ async def test_ice_servers(make, servers, expected):
 @pytest.fixture
 async def with_group(make):
     """There is a group."""
-    world = make()
+    return await with_one_group(make())
+
+
+async def with_one_group(world):
     ann = UserId("ann-id")
     await world.house.actor.send(Enter(ann, FakeCaller()))
     await world.house.actor.send(Say(ann, CreateGroup(GroupName("Tea"), Username("ann")), None))
     return world
 
 
-def drawn(svg: str) -> set[tuple[int, int]]:
-    """The dark modules of a code: columns and rows, counted from where the quiet zone ends."""
-    (path,) = re.findall(r'<path [^>]*stroke="#000" [^>]*d="([^"]*)"', svg)
-    x = y = 0
-    dark = set()
-    for command, numbers in re.findall(r"([Mmh])([^Mmh]*)", path):
-        given = [float(number) for number in numbers.split()]
-        if command == "h":
-            dark |= {(int(x + at) - 4, int(y) - 4) for at in range(int(given[0]))}
-        x = given[0] + (0 if command == "M" else x)
-        if command != "h":
-            y = given[1] + (0 if command == "M" else y)
-    return dark
-
-
-def code_of(text: str) -> set[tuple[int, int]]:
-    matrix = segno.make_qr(text, error="m").matrix
-    return {(x, y) for y, row in enumerate(matrix) for x, module in enumerate(row) if module}
+def link_in(svg: str) -> str:
+    """The link that a phone finds in a code, which is drawn here at five pixels a module."""
+    size = 5 * int(re.search(r'viewBox="0 0 (\d+) \1"', svg)[1])
+    pixels = bytearray(b"\xff" * size * size)
+    for box in re.findall(r"M(\d+) (\d+)h(\d+)v(\d+)h-\d+Z", svg):
+        x, y, width, height = (5 * int(number) for number in box)
+        for row in range(y, y + height):
+            pixels[row * size + x : row * size + x + width] = bytes(width)
+    view = memoryview(pixels).cast("B", (size, size))
+    [found] = zxingcpp.read_barcodes(zxingcpp.ImageView(view, size, size, zxingcpp.ImageFormat.Lum))
+    return found.text
 
 
 @pytest.mark.parametrize(
@@ -361,23 +415,90 @@ async def test_a_qr_code(with_group, host, proto, expected):
     assert response.status_code == 200
     assert response.content_type == "image/svg+xml"
     svg = await response.get_data(as_text=True)
-    assert drawn(svg) == code_of(f"{expected}/group/{GROUP}")
+    assert link_in(svg) == f"{expected}/group/{GROUP}"
     assert 'viewBox="0 0 ' in svg
     assert "style" not in svg  # which the policy of the page forbids
     assert response.headers["Cache-Control"] == "no-store"
 
 
-async def test_a_qr_code_is_drawn_once(with_group):
-    """Who asks for it again gets the same one, while its group is there."""
-    before = _qr_code.cache_info()
-    for _ in range(3):
+@pytest.mark.parametrize(
+    ("prefix", "peer", "path"),
+    [
+        ("/rooms/", "127.0.0.1", "/rooms/"),
+        ("rooms/a", "127.0.0.1", "/rooms/a/"),
+        ("/rooms", "192.0.2.1", "/meet/"),
+        ("/", "127.0.0.1", "/meet/"),
+        ("/a/../b", "127.0.0.1", "/meet/"),
+        ('/"><script>', "127.0.0.1", "/meet/"),
+        (None, "127.0.0.1", "/meet/"),
+    ],
+)
+async def test_11_7_a_qr_code_below_a_path(make, prefix, peer, path):
+    """It is that of BASE_PATH, or what a trusted proxy says."""
+    world = await with_one_group(make(base_path="/meet/"))
+    headers = {"Host": "example.com"}
+    if prefix is not None:
+        headers["X-Forwarded-Prefix"] = prefix
+    scope = {"client": (peer, 4711)}
+    response = await world.client.get(f"/api/group/{GROUP}/qr.svg", headers=headers, scope_base=scope)
+    assert link_in(await response.get_data(as_text=True)) == f"http://example.com{path}group/{GROUP}"
+
+
+async def test_11_7_a_prefix_leads_nowhere(make):
+    """A client can write it itself, and would get past a proxy that keeps /metrics to itself."""
+    scope = {"client": ("127.0.0.1", 4711)}
+    headers = {"X-Forwarded-Prefix": "/rooms"}
+    response = await make().client.get("/rooms/metrics", headers=headers, scope_base=scope)
+    assert await is_not_found(response)
+
+
+async def test_a_qr_code_is_drawn_once(with_group, monkeypatch):
+    """Who asks for it again, or at the same time, gets the same one."""
+    draw, links = qr_code._draw, []
+    monkeypatch.setattr(qr_code, "_draw", lambda link: links.append(link) or draw(link))
+    codes = []
+
+    async def ask():
         response = await with_group.get(f"/api/group/{GROUP}/qr.svg", Host="once.example.com")
-        assert drawn(await response.get_data(as_text=True)) == code_of(
-            f"http://once.example.com/group/{GROUP}"
-        )
-    after = _qr_code.cache_info()
-    assert (after.misses - before.misses, after.hits - before.hits) == (1, 2)
-    assert after.maxsize < 1000
+        codes.append(await response.get_data(as_text=True))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(ask)
+    await ask()
+    assert {link_in(code) for code in codes} == set(links) == {f"http://once.example.com/group/{GROUP}"}
+    assert (len(codes), len(links)) == (4, 1)
+
+
+async def test_12_6_codes_for_made_up_hosts(make, monkeypatch):
+    """None is drawn in the loop's thread, few for one address, and what is kept of them is bounded."""
+    drawn_in = set()
+
+    def draw(link):
+        drawn_in.add(threading.get_ident())
+        return b"<svg/>"
+
+    monkeypatch.setattr(qr_code, "_draw", draw)
+    monkeypatch.setattr(qr_code, "_KEPT", 50)
+    monkeypatch.setattr(qr_code, "_DRAWN", attrs.evolve(qr_code._DRAWN, rate=0.01))
+    world = await with_one_group(make())
+
+    async def ask(number, address):
+        scope = {"client": (address, 4711)}
+        path, host = f"/api/group/{GROUP}/qr.svg", f"h{number}.example.com"
+        return await world.client.get(path, headers={"Host": host}, scope_base=scope)
+
+    statuses = [(await ask(number, "192.0.2.1")).status_code for number in range(100)]
+    assert statuses[:60] == [200] * 60
+    refused = await ask(100, "192.0.2.1")
+    assert refused.status_code == 429
+    assert (await refused.get_json())["code"] == "RATE_LIMITED"
+    assert int(refused.headers["Retry-After"]) >= 1
+    # What was drawn is not counted, and others are not refused.
+    assert (await ask(59, "192.0.2.1")).status_code == 200
+    assert (await ask(101, "192.0.2.2")).status_code == 200
+    assert threading.get_ident() not in drawn_in
+    assert (await ask(0, "192.0.2.1")).status_code == 429  # it was forgotten
 
 
 @pytest.mark.parametrize(
