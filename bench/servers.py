@@ -36,6 +36,10 @@ NO_HEARTBEAT = 3600
 _NO_LIMITS = (
     "--message-rate=1000000",
     "--message-burst=1000000",
+    "--signal-rate=1000000",
+    "--signal-burst=1000000",
+    "--byte-rate=0",
+    "--address-byte-rate=0",
     "--groups-per-hour=0",
     "--max-group-size=100000",
 )

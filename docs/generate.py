@@ -249,7 +249,9 @@ class _Stage:
         sessions = Sessions(
             SessionRules(30, 120), lambda: next(session_ids), lambda: ResumeToken(f"token {next(tokens)}")
         )
-        rules = GroupsRules(RateRules(50, 100), None, 30, Heartbeat(30_000, 60_000), {"messageRate": 50})
+        rules = GroupsRules(
+            RateRules(50, 100), RateRules(100, 1000), None, 30, Heartbeat(30_000, 60_000), {"messageRate": 50}
+        )
         self._groups = Groups(Hub(lambda: GroupId(IDS["Group"]), 30), sessions, rules)
         self._connections = {name: ConnectionId(IDS[name]) for name in ("Ann", "Bob")}
         self._values = {**IDS, **{f"{name}Session": session_id for name, session_id in SESSION_IDS.items()}}

@@ -12,7 +12,7 @@ from functools import partial
 
 import trio
 
-from peershare.core.addresses import AddressRules, Turnstile
+from peershare.core.addresses import AddressRules, ByteLimiter, ByteRules, Turnstile
 from peershare.core.broker import Broker, BrokerRules
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
@@ -63,6 +63,10 @@ _FILES_PER_REQUEST = 10
 _REFILL = 20
 # In seconds of PEERJS_RATE: who calls a whole group sends a few hundred candidates in one go.
 _BURST = 5
+# In seconds of BYTE_RATE: some times what joining the largest call takes. In seconds of ADDRESS_BYTE_RATE: an
+# office of 150 may do so at the same moment (docs/limits.md).
+_BYTE_BURST = 8
+_ADDRESS_BYTE_BURST = 32
 
 
 class CannotListen(Exception):  # noqa: N818 - the message is for people
@@ -115,10 +119,11 @@ class Server:
         self._http = HttpDoor(self.app, HttpRules())
         self._poller = make_poller()
         self._tls = tls_context(settings)
+        self._bytes_read = ByteLimiter(byte_rules(settings))
         signaling, peerjs = self._socket_doors(settings)
         counts = {"signaling": signaling.counts, "peerjs": peerjs.counts}
         self._sources = Sources(
-            hub, sessions, broker, groups, peers, counts, self._roster, turnstile, refusals
+            hub, sessions, broker, groups, peers, counts, self._roster, turnstile, refusals, self._bytes_read
         )
         add_metrics(self.app, self._actor, self._sources, settings.metrics_token)
         self._listener = Listener(
@@ -137,7 +142,11 @@ class Server:
     def _socket_doors(self, settings: Settings) -> tuple[SocketDoor, SocketDoor]:
         """For signaling, and for the broker."""
         reception = Reception(
-            self._roster, settings.max_message_size, settings.handshake_timeout, self._poller
+            self._roster,
+            settings.max_message_size,
+            settings.handshake_timeout,
+            self._poller,
+            self._bytes_read,
         )
         signaling = SocketDoor(
             reception,
@@ -283,6 +292,7 @@ def _groups_rules(settings: Settings) -> GroupsRules:
     heartbeat = _signaling_heartbeat(settings)
     return GroupsRules(
         message_rate=RateRules(settings.message_rate, settings.message_burst),
+        signal_rate=RateRules(settings.signal_rate, settings.signal_burst),
         groups_rate=_rate(settings.groups_per_hour, seconds=3600, burst=settings.groups_per_hour),
         grace=settings.session_grace,
         heartbeat=Heartbeat(int(heartbeat.interval * 1000), int(heartbeat.timeout * 1000)),
@@ -295,6 +305,10 @@ def limits_of(settings: Settings) -> dict[str, int]:
     return {
         "messageRate": settings.message_rate,
         "messageBurst": settings.message_burst,
+        "signalRate": settings.signal_rate,
+        "signalBurst": settings.signal_burst,
+        "byteRate": settings.byte_rate,
+        "byteRateOfAddress": settings.address_byte_rate,
         "messageSize": settings.max_message_size,
         "groupsPerHour": settings.groups_per_hour,
         "groupSize": settings.max_group_size,
@@ -320,6 +334,15 @@ def _address_rules(settings: Settings) -> AddressRules:
         http_rate=_rate(http, seconds=_REFILL, burst=http),
         http_at_once=http,
         http_in_all=max(settings.max_connections, http),
+    )
+
+
+def byte_rules(settings: Settings) -> ByteRules:
+    """The longest message that there may be fits into a burst, with what came before it."""
+    burst = max(_BYTE_BURST * settings.byte_rate, 2 * settings.max_message_size)
+    return ByteRules(
+        _rate(settings.byte_rate, seconds=1, burst=burst),
+        _rate(settings.address_byte_rate, seconds=1, burst=_ADDRESS_BYTE_BURST * settings.address_byte_rate),
     )
 
 

@@ -229,6 +229,34 @@ class Settings:
         "MESSAGE_BURST",
         meaning="Messages on one connection at once, after a silence.",
     )
+    signal_rate: int = _setting(
+        100,
+        Whole(1, 1_000_000),
+        "SIGNAL_RATE",
+        unit="1/s",
+        meaning="Signals on one connection, beside its other messages. More are refused like those.",
+    )
+    signal_burst: int = _setting(
+        1_000,
+        Whole(1, 10_000_000),
+        "SIGNAL_BURST",
+        meaning="Signals on one connection at once, after a silence.",
+    )
+    byte_rate: int = _setting(
+        131_072,
+        Whole(0, 1 << 40),
+        "BYTE_RATE",
+        unit="bytes/s",
+        meaning="What is read of one WebSocket, where each frame counts as 512 bytes more than it has; eight "
+        "times as much at once. More is read later. 0: no limit.",
+    )
+    address_byte_rate: int = _setting(
+        2_097_152,
+        Whole(0, 1 << 40),
+        "ADDRESS_BYTE_RATE",
+        unit="bytes/s",
+        meaning="The same for all WebSockets from one address together; 32 times as much at once.",
+    )
     groups_per_hour: int = _setting(
         30,
         Whole(0, 1_000_000),

@@ -72,13 +72,21 @@ class Allowances:
         """Take one, if there is one: 0. Otherwise how many seconds to wait for it."""
         if self._rules is None:
             return 0.0
-        key = address_key(address)
-        allowance = self._by_key.pop(key, None) or Allowance(self._rules)
-        self._by_key[key] = allowance
-        self._forget(now)
+        allowance = self._find(address, now, self._rules)
         if allowance.ask(now) is Verdict.GRANTED:
             return 0.0
         return max(allowance.retry_after(now), _SHORTEST)  # rounding must not make it a 0
+
+    def charge(self, address: str, cost: float, now: float) -> float:
+        """Take so much, be it there or not. In how many seconds it will have been."""
+        return 0.0 if self._rules is None else self._find(address, now, self._rules).charge(cost, now)
+
+    def _find(self, address: str, now: float, rules: RateRules) -> Allowance:
+        key = address_key(address)
+        allowance = self._by_key.pop(key, None) or Allowance(rules)
+        self._by_key[key] = allowance
+        self._forget(now)
+        return allowance
 
     def _forget(self, now: float) -> None:
         """Two at most, where one came: so the table shrinks, and no ask is a long one."""
@@ -87,6 +95,57 @@ class Allowances:
             if len(self._by_key) <= self._max and not self._by_key[key].is_full(now):
                 break
             del self._by_key[key]
+
+
+@attrs.frozen
+class ByteRules:
+    """What is read in a second: of one connection, and of all from one address. None: as much as comes."""
+
+    connection: RateRules | None = None
+    address: RateRules | None = None
+
+
+class ByteLimiter:
+    """Tells how long to wait before more is read. What was read is paid for, as soon as that is there again.
+
+    So who sends too much is not refused but slowed down. `waits` counts how often, by the setting.
+    """
+
+    def __init__(self, rules: ByteRules) -> None:
+        self._rules = rules
+        self._addresses = Allowances(rules.address)
+        self.waits = {"BYTE_RATE": 0, "ADDRESS_BYTE_RATE": 0}
+
+    def account(self, address: str | None) -> "ByteAccount":
+        """For one connection. `address`: as in `Turnstile`."""
+        rules = self._rules.connection
+        return ByteAccount(self, None if rules is None else Allowance(rules), address)
+
+    def charge(self, own: Allowance | None, address: str | None, size: int, now: float) -> float:
+        waits = {
+            "BYTE_RATE": 0.0 if own is None else own.charge(size, now),
+            "ADDRESS_BYTE_RATE": 0.0 if address is None else self._addresses.charge(address, size, now),
+        }
+        longest = max(waits, key=lambda name: waits[name])
+        self.waits[longest] += waits[longest] > 0
+        return waits[longest]
+
+
+@attrs.frozen
+class ByteAccount:
+    """Where one connection pays for what is read of it."""
+
+    _limiter: ByteLimiter
+    _own: Allowance | None
+    _address: str | None
+
+    def charge(self, size: int, now: float) -> float:
+        """In how many seconds more may be read."""
+        return self._limiter.charge(self._own, self._address, size, now)
+
+
+# Nobody counts.
+FREE = ByteLimiter(ByteRules()).account(None)
 
 
 @attrs.frozen

@@ -59,6 +59,12 @@ class Allowance:
         self._refused_at = now
         return Verdict.ABUSED if now - self._refused_since >= self._rules.patience else Verdict.REFUSED
 
+    def charge(self, cost: float, now: float) -> float:
+        """Take so much, be it there or not. In how many seconds it will have been."""
+        rules = self._rules
+        self._full_at = max(self._full_at, now) + cost / rules.rate
+        return max(0.0, self._full_at - now - rules.burst / rules.rate)
+
     def retry_after(self, now: float) -> float:
         """In how many seconds there is one again."""
         rules = self._rules

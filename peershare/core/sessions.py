@@ -109,7 +109,7 @@ class Replay:
 class Session:
     """`received` counts the client's messages. `away_until`, by the core's clock; None while it is here.
 
-    `allowance`: what it may say, so that to come back buys no new one; None before it is first here.
+    `allowance` and `signals`: what it may say, so that to come back buys no more; None until it is here.
     """
 
     id: SessionId
@@ -123,6 +123,7 @@ class Session:
     in_background: bool = False
     away_until: float | None = None
     allowance: Allowance | None = None
+    signals: Allowance | None = None
     replay: Replay = attrs.field(factory=Replay)
 
 

@@ -20,7 +20,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from peershare import __version__
-from peershare.core.addresses import Turnstile
+from peershare.core.addresses import ByteLimiter, Turnstile
 from peershare.core.broker import Broker, BrokerStats
 from peershare.core.calls import CallStats
 from peershare.core.hub import Hub
@@ -48,6 +48,7 @@ class Sources:
     roster: Roster
     turnstile: Turnstile
     refusals: Refusals
+    bytes_read: ByteLimiter
     lag: Durations = attrs.field(
         factory=lambda: Durations(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
     )
@@ -130,7 +131,7 @@ def _limits(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
     yield ("PEERJS_RATE",), sources.peers.dropped[Ending.FLOODING]
     for limit in _AT_THE_TURNSTILE:
         yield (limit,), sources.turnstile.refused[limit.lower()]
-    for limit, count in sources.groups.refused.items():
+    for limit, count in (*sources.groups.refused.items(), *sources.bytes_read.waits.items()):
         yield (limit,), count
 
 
@@ -302,7 +303,8 @@ METRICS = (
         "peershare_limits_hit_total",
         "counter",
         ("limit",),
-        "Refusals, by the limit's setting; for `PEERJS_RATE`, the clients that were closed over it.",
+        "Refusals, by the limit's setting; for `PEERJS_RATE`, the clients that were closed over it, and for "
+        "`BYTE_RATE` and `ADDRESS_BYTE_RATE`, how often somebody was read later.",
         _limits,
     ),
     Row(

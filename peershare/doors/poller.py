@@ -10,14 +10,17 @@ There is no epoll outside Linux; without a poller each connection waits for itse
 
 import select
 from collections.abc import Callable
+from time import perf_counter
 
 import structlog
 import trio
 
 log = structlog.get_logger("peershare.poller")
 
-# Sockets between two checkpoints: a millisecond's work, seldom more than the actor's queue holds.
+# Sockets that are looked at together: seldom more messages than the actor's queue holds.
 _BATCH = 32
+# In seconds. After so long the others have their turn, however many sockets are left.
+_TURN = 0.001
 
 
 class Poller:
@@ -42,10 +45,14 @@ class Poller:
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
+                until = perf_counter() + _TURN
                 for fd, _ in self._epoll.poll(0, _BATCH):
+                    if perf_counter() > until:
+                        await trio.lowlevel.checkpoint()
+                        until = perf_counter() + _TURN
                     readable = self._watched.get(fd)
                     if readable is None:
-                        continue  # forgotten by a callback before its own
+                        continue  # forgotten since
                     try:
                         readable()
                     except Exception:

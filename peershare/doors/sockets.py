@@ -5,6 +5,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
+from peershare.core.addresses import ByteLimiter, ByteRules
 from peershare.doors.head import Upgrade
 from peershare.doors.origins import Origins
 from peershare.doors.poller import Poller
@@ -47,6 +48,7 @@ class Reception:
     max_message_size: int
     handshake_timeout: float
     poller: Poller | None
+    bytes_read: ByteLimiter = attrs.field(factory=lambda: ByteLimiter(ByteRules()))
     handshakes: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(_HANDSHAKES_AT_ONCE))
 
 
@@ -71,7 +73,7 @@ class SocketDoor:
         with roster.seat():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(outbox.run)
-                socket = await self._shake_hands(nursery, stream, outbox, upgrade)
+                socket = await self._shake_hands(nursery, stream, outbox, upgrade, client)
                 if socket is not None:
                     visitor = Visitor(name, upgrade, socket, outbox, connection, client.counted)
                     with self.counts.stay(connection, outbox):
@@ -79,7 +81,12 @@ class SocketDoor:
                 nursery.cancel_scope.cancel()
 
     async def _shake_hands(
-        self, nursery: trio.Nursery, stream: ClientStream, outbox: Outbox, upgrade: Upgrade
+        self,
+        nursery: trio.Nursery,
+        stream: ClientStream,
+        outbox: Outbox,
+        upgrade: Upgrade,
+        client: Client,
     ) -> Socket | None:
         """None if the client took too long for it, or has gone."""
         reception, began = self.reception, trio.current_time()
@@ -87,7 +94,13 @@ class SocketDoor:
             async with reception.handshakes:
                 with trio.fail_after(reception.handshake_timeout):
                     socket = await accept_websocket(
-                        nursery, stream, outbox, upgrade, reception.max_message_size, poller=reception.poller
+                        nursery,
+                        stream,
+                        outbox,
+                        upgrade,
+                        reception.max_message_size,
+                        account=reception.bytes_read.account(client.counted),
+                        poller=reception.poller,
                     )
         except (trio.TooSlowError, trio.BrokenResourceError):
             return None

@@ -1,9 +1,10 @@
 """trio-websocket, and nothing else of the project knows it.
 
-It does the handshake, pings, pongs, fragments and closes. Between it and the transport stands `_Below`, a
-stream of our own, with the short cuts, all through public API:
+It does the handshake, pings, pongs and closes. Between it and the transport stands `_Below`, a stream of our
+own, with the short cuts, all through public API:
 
-- Messages in whole frames are taken out of what is read, and heard on the spot (`FrameSplitter`).
+- Messages are taken out of what is read, and heard on the spot (`FrameSplitter`).
+- What is read is paid for before it is heard, and before more is read: each byte, and each frame of any kind.
 - What trio-websocket writes goes through the outbox like everything else, so that frames never interleave.
 - Where it would end a connection without a word, the close frame that the RFC asks for is sent.
 """
@@ -16,6 +17,7 @@ import trio
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, wrap_server_stream
 from wsproto.utilities import LocalProtocolError
 
+from peershare.core.addresses import FREE, ByteAccount
 from peershare.core.limits import GRANTED, Allowance, RateRules
 from peershare.doors.head import Upgrade
 from peershare.doors.poller import Poller
@@ -33,9 +35,11 @@ _CLOSE_OPCODE, _PING_OPCODE = 0x88, 0x89
 # A client pings a few times a minute, and a ping costs as much as a message: no more of a flood is read.
 _PINGS = RateRules(rate=10, burst=100)
 
-# Messages of one read that are heard at once. A read of a flood has thousands; behind so many the actor has
-# its turn, and may say that it was too much.
-_AT_ONCE = 64
+# What a frame costs besides its bytes, in bytes. A wrong message takes 50 us, however short it is; a long one
+# 30 ns a byte at most.
+FRAME_COST = 512
+# In bytes. What a connection may send before it is asked to pay, and as much again each time.
+_PREPAID = 8192
 
 
 async def accept_websocket(
@@ -45,14 +49,16 @@ async def accept_websocket(
     upgrade: Upgrade,
     max_message_size: int,
     *,
+    account: ByteAccount = FREE,
     poller: Poller | None = None,
 ) -> "WebSocket":
     """Do the handshake; trio-websocket's reader goes on in `nursery`. Give it a deadline.
 
-    `outbox.run` must be running, or the transport must write at once. `max_message_size` in bytes.
+    `outbox.run` must be running, or the transport must write at once. `max_message_size` in bytes. `account`
+    pays for what is read.
     Raises trio.BrokenResourceError if the client has gone.
     """
-    below = _Below(stream, outbox, upgrade, max_message_size, poller)
+    below = _Below(stream, outbox, upgrade, max_message_size, account=account, poller=poller)
     try:
         reading: Any = _Reading(nursery)
         request = await wrap_server_stream(reading, below, max_message_size=max_message_size)
@@ -95,22 +101,15 @@ class WebSocket:
         await self._below.signs.park()
 
     async def listen(self, audience: Audience) -> None:
-        # The short way is heard in the poller's task or in trio-websocket's, the long way here; never both at
-        # a time, since the splitter lets no message overtake another.
+        # Messages are heard in the poller's task or in trio-websocket's, never in both at a time. None goes
+        # the long way: here only the end is waited for.
         with trio.CancelScope() as too_big:
             self._below.listen(audience, too_big)
-            while not self._below.splitter.too_big:
-                await audience.hear_later(await self._next_message())
-                self._below.splitter.taken()
+            try:
+                await self._websocket.get_message()
+            except ConnectionClosed as closed:
+                raise self._goodbye(closed) from None
         raise SocketClosed(Ending.TOO_BIG, Ending.TOO_BIG.value.code)
-
-    async def _next_message(self) -> bytes:
-        """The next message that took the long way."""
-        try:
-            message = await self._websocket.get_message()
-        except ConnectionClosed as closed:
-            raise self._goodbye(closed) from None
-        return message.encode() if isinstance(message, str) else self.read_binary(message)
 
     def _goodbye(self, closed: ConnectionClosed) -> SocketClosed:
         if closed.reason is None or closed.reason.code == 1006:
@@ -118,14 +117,6 @@ class WebSocket:
         code = int(closed.reason.code)
         ending = Ending.CLOSED if self._below.fault is None else _FAULTS[code]
         return SocketClosed(ending, code, closed.reason.reason or "")
-
-    def read_binary(self, message: bytes) -> bytes:
-        """A binary frame is read as UTF-8 all the same."""
-        try:
-            message.decode()
-        except UnicodeDecodeError:
-            raise SocketClosed(Ending.NOT_UTF8, Ending.NOT_UTF8.value.code) from None
-        return message
 
     async def close(self, code: int, reason: str) -> None:
         self._below.splitter.close()
@@ -161,6 +152,8 @@ class _Below(trio.abc.Stream):
         outbox: Outbox,
         upgrade: Upgrade,
         max_message_size: int,
+        *,
+        account: ByteAccount,
         poller: Poller | None,
     ) -> None:
         self.stream = stream
@@ -178,6 +171,9 @@ class _Below(trio.abc.Stream):
         self._answered = 0  # the code that trio-websocket closed with
         self._done = False
         self._pings = Allowance(_PINGS)
+        self._account = account
+        self._credit = _PREPAID
+        self._paid_at = 0.0  # nothing is heard before
         self._batch: _Batch | None = None  # what the poller read and could not deal with
         self._handed_over = trio.lowlevel.ParkingLot()
 
@@ -192,7 +188,7 @@ class _Below(trio.abc.Stream):
         return closed if is_fault else None
 
     def listen(self, audience: Audience, too_big: trio.CancelScope) -> None:
-        """Messages may come now. `too_big` is cancelled where one is, and no other is being heard."""
+        """Messages may come now. `too_big` is cancelled where one is, and all before it are heard."""
         self._audience = audience
         self._too_big = too_big
         self._listening.set()
@@ -218,11 +214,12 @@ class _Below(trio.abc.Stream):
             await self._listening.wait()
         # A flood of pings is many steps of this task; the others shall have theirs in between.
         await trio.lowlevel.checkpoint()
-        batch: _Batch | None = self.splitter.split(b"")  # what waits behind the frame before
+        batch: _Batch | None = self._split(b"")  # what waits behind the frame before
         while not self._done and self.fault is None:
             if batch is None:
                 return b""
             messages, long_way = batch
+            await self._pay()
             await self._hear(messages)
             if self.splitter.too_big:
                 self._too_big.cancel()
@@ -230,19 +227,41 @@ class _Below(trio.abc.Stream):
                 if long_way[0] == _PING_OPCODE:
                     await self._wait_for_ping()
                 return long_way
-            batch = await self._next_batch()
+            if self.splitter.has_more:
+                await trio.lowlevel.checkpoint()
+                batch = self._split(b"")
+            else:
+                batch = await self._next_batch()
         raise trio.ClosedResourceError
+
+    def _split(self, data: bytes) -> _Batch:
+        batch = self.splitter.split(data)
+        self._credit -= len(data) + FRAME_COST * self.splitter.frames
+        return batch
+
+    def _charge(self) -> bool:
+        """Pay, and have some left. Whether that could be done at once."""
+        now = trio.current_time()
+        wait = self._account.charge(_PREPAID - self._credit, now)
+        self._credit = _PREPAID
+        self._paid_at = now + wait
+        return not wait
+
+    async def _pay(self) -> None:
+        if self._credit < 0:
+            self._charge()
+        if self._paid_at > trio.current_time():
+            await trio.sleep_until(self._paid_at)
+            self.last_heard = trio.current_time()  # meanwhile it was we who did not listen
 
     async def _wait_for_ping(self) -> None:
         while self._pings.ask(trio.current_time()) is not GRANTED:  # noqa: ASYNC110 - it is time that it waits for
             await trio.sleep(self._pings.retry_after(trio.current_time()))
 
     async def _hear(self, messages: list[bytes]) -> None:
-        for number, message in enumerate(messages, 1):
+        for message in messages:
             if not self._audience.hear(message):
                 await self._audience.hear_later(message)
-            if number % _AT_ONCE == 0:
-                await trio.lowlevel.checkpoint()
 
     async def _next_batch(self) -> _Batch | None:
         """What this task has to deal with next; None at the end."""
@@ -256,7 +275,7 @@ class _Below(trio.abc.Stream):
         if not data:
             return None  # the end is no sign of life
         self._heard()
-        return self.splitter.split(bytes(data))
+        return self._split(bytes(data))
 
     def _readable(self) -> None:
         """In the poller's task: read, and let whole messages be heard on the spot."""
@@ -274,13 +293,17 @@ class _Below(trio.abc.Stream):
             self._hand_over(None)
             return
         self._heard()
-        messages, long_way = self.splitter.split(data)
+        splitter = self.splitter
+        messages, long_way = splitter.split(data)
+        self._credit -= len(data) + FRAME_COST * splitter.frames
         heard = 0
-        for message in messages[:_AT_ONCE]:
-            if not self._audience.hear(message):
-                break
-            heard += 1
-        if long_way or heard < len(messages) or self.splitter.too_big:
+        is_paid = self._credit >= 0 or self._charge()
+        if is_paid:
+            for message in messages:
+                if not self._audience.hear(message):
+                    break
+                heard += 1
+        if long_way or heard < len(messages) or splitter.has_more or splitter.too_big or not is_paid:
             self._hand_over((messages[heard:], long_way))
 
     def _heard(self) -> None:

@@ -40,6 +40,7 @@ from peershare.messages import (
     ServerDraining,
     ServerMessage,
     SessionId,
+    Signal,
     UserId,
     Welcome,
 )
@@ -68,6 +69,7 @@ class GroupsRules:
     """`grace`, in seconds; `heartbeat` and `limits` as a `Welcome` tells them."""
 
     message_rate: RateRules
+    signal_rate: RateRules
     groups_rate: RateRules | None
     grace: float
     heartbeat: Heartbeat
@@ -117,6 +119,7 @@ class _Visit:
     user_id: UserId
     caller: Caller
     allowance: Allowance
+    signals: Allowance
     said_anything: bool = False
     session: Session | None = None
     resumes: Allowance | None = None  # most never try
@@ -170,7 +173,15 @@ class Groups:
         self.errors: dict[str, int] = dict.fromkeys(errors.ErrorCode, 0)
         self.resumes = dict.fromkeys(("recovered", "not recovered", "not found", "throttled"), 0)
         self.refused = dict.fromkeys(
-            ("MESSAGE_RATE", "GROUPS_PER_HOUR", "MAX_GROUP_SIZE", "MAX_GROUPS", "MAX_CALL_SIZE"), 0
+            (
+                "MESSAGE_RATE",
+                "SIGNAL_RATE",
+                "GROUPS_PER_HOUR",
+                "MAX_GROUP_SIZE",
+                "MAX_GROUPS",
+                "MAX_CALL_SIZE",
+            ),
+            0,
         )
         # Encoding for many, and putting it into their outboxes.
         self.broadcasts = Durations(0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05)
@@ -209,7 +220,11 @@ class Groups:
     def _enter(self, enter: Enter, now: float) -> None:
         user_id = UserId(enter.connection)
         self._visits[enter.connection] = _Visit(
-            enter.connection, user_id, enter.caller, Allowance(self._rules.message_rate)
+            enter.connection,
+            user_id,
+            enter.caller,
+            Allowance(self._rules.message_rate),
+            Allowance(self._rules.signal_rate),
         )
         self._mailboxes[user_id] = enter.caller.mailbox
         self._take_effect(self._hub.connect(user_id), now)
@@ -328,6 +343,7 @@ class Groups:
         self._connections[session.id] = visit.connection
         visit.session, visit.user_id = session, session.user_id
         visit.allowance = session.allowance = session.allowance or visit.allowance
+        visit.signals = session.signals = session.signals or visit.signals
         self._mailboxes[session.user_id] = _Recorder(session, visit.caller.mailbox)
         rules = self._rules
         welcome = Welcome(2, session.id, session.token, rules.grace, rules.heartbeat, rules.limits)
@@ -365,14 +381,16 @@ class Groups:
 
     def _refusal(self, visit: _Visit, message: ClientMessage | None, now: float) -> Error | None:
         """Why it may not say this now, if so. One that keeps on saying too much is closed."""
-        verdict = visit.allowance.ask(now)
+        is_signal = type(message) is Signal
+        allowance = visit.signals if is_signal else visit.allowance
+        verdict = allowance.ask(now)
         if verdict is GRANTED:
             return self._creation_refusal(visit, message, now) if type(message) is CreateGroup else None
-        self.refused["MESSAGE_RATE"] += 1
+        self.refused["SIGNAL_RATE" if is_signal else "MESSAGE_RATE"] += 1
         visit.caller.slow_down()
         if verdict is Verdict.ABUSED:
             visit.caller.end(Ending.FLOODING)
-        return errors.rate_limited(errors.TOO_MANY_MESSAGES, visit.allowance.retry_after(now))
+        return errors.rate_limited(errors.TOO_MANY_MESSAGES, allowance.retry_after(now))
 
     def _creation_refusal(self, visit: _Visit, message: CreateGroup, now: float) -> Error | None:
         if message.group_id is not None and self._hub.group_info(message.group_id) is not None:

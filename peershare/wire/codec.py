@@ -2,11 +2,12 @@
 
 A good message takes the short way: msgspec splits the envelope, cattrs structures the payload without
 detailed errors. Whatever fails there is read once more, thoroughly, only to say what is wrong with it.
-A signal's `data` is never parsed: it goes through as the bytes that it came in.
+A signal's `data` is never parsed: it goes through as the bytes that it came in. Nor is anything else that
+nobody asks for: on both ways it is skipped, so a message costs by its bytes and not by what it has in it.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypedDict, get_args
 
 import attrs
@@ -25,10 +26,9 @@ from peershare.messages import (
     Error,
     RawJson,
     ServerMessage,
-    Signal,
 )
 from peershare.wire import validation
-from peershare.wire.validation import RULES, AnyJson, CheckFailed, Issue, Rule
+from peershare.wire.validation import RULES, AnyJson, Boolean, CheckFailed, Exactly, Inner, Issue, Rule, Whole
 
 MAX_REQUEST_ID = 64
 
@@ -72,15 +72,6 @@ class _Envelope(msgspec.Struct):
     requestId: str | UnsetType = UNSET  # noqa: N815 - as it is spelled on the wire
 
 
-class _PayloadAlone(msgspec.Struct):
-    payload: Raw
-
-
-class _SignalPayload(TypedDict, total=False):
-    to: Any
-    data: Raw
-
-
 def decode(text: str | bytes) -> Received:
     """One client message out of its JSON text; `bytes` must be UTF-8.
 
@@ -102,7 +93,11 @@ def decode(text: str | bytes) -> Received:
 
 def _decode_thoroughly(text: str | bytes) -> Received:
     try:
-        value = _load(text)
+        value = _ENVELOPE.read(_raw.decode(text))
+        if isinstance(value, dict) and "payload" in value:
+            message_type = value.get("type")
+            shape = _SHAPES.get(message_type, _NOTHING) if isinstance(message_type, str) else _NOTHING
+            value["payload"] = shape.read(value["payload"])
     except _MALFORMED:
         raise InvalidMessage(errors.invalid_json()) from None
     if not isinstance(value, dict):
@@ -119,14 +114,41 @@ def _decode_thoroughly(text: str | bytes) -> Received:
     if issues:
         raise InvalidMessage(errors.invalid_format(issues), request_id, ALL_CLIENT_TYPES[message_type])
     # Nothing is wrong with it but what the short way could not read, such as a number beyond a double.
-    payload = value["payload"]
-    if message_type == "signal":
-        payload = _signal_payload.decode(_payload_alone.decode(text).payload)
-    return Received(_READERS[message_type][1](payload, None), request_id)
+    return Received(_READERS[message_type][1](value["payload"], None), request_id)
 
 
-def _load(text: str | bytes) -> Any:
-    """Any JSON, in which numbers that are beyond a double are infinite, as JavaScript has it."""
+class _Shape:
+    """The members of an object that somebody looks at, and how each is read.
+
+    Of all else that has members no more is made than an empty object or array: it is wrong whatever is in it,
+    or nobody's business. To make it takes a hundred times as long as to skip it.
+    """
+
+    def __init__(self, members: Mapping[str, Callable[[Raw], Any]]) -> None:
+        self._members = members
+        self._decoder = _members_decoder(dict.fromkeys(members, Raw))
+
+    def read(self, raw: Raw) -> Any:
+        text = bytes(raw).lstrip()
+        if not text.startswith(b"{"):
+            return _read_scalar(text)
+        found = self._decoder.decode(text)
+        return {name: read(found[name]) for name, read in self._members.items() if name in found}
+
+
+def _members_decoder(types: dict[str, Any]) -> msgspec.json.Decoder[dict[str, Any]]:
+    """Of objects with such members, each of which may be missing; others are skipped."""
+    # Called by a name that mypy does not know: it wants to see the members.
+    return msgspec.json.Decoder(_typed_dict("Members", types, total=False))
+
+
+_typed_dict: Any = TypedDict
+
+
+def _read_scalar(text: bytes) -> Any:
+    """Of an array, only that it is one. Numbers beyond a double are infinite, as JavaScript has it."""
+    if text.startswith(b"["):
+        return []
     try:
         return msgspec.json.decode(text)
     except msgspec.ValidationError:
@@ -163,7 +185,7 @@ def _payload_issues(message_type: str, value: dict[str, Any]) -> list[Issue]:
 
 def _issues(group: cattrs.ClassValidationError, message: type[ClientMessage]) -> list[Issue]:
     """cattrs collects a failure for each field, in the order of the fields; so do we."""
-    rules = {field.name: (wire_name(field.name), rule_of(field)) for field in attrs.fields(message)}
+    rules = _FIELDS[message]
     issues: list[dict[str, Any]] = []
     with_notes, _ = group.group_exceptions()
     for failure, note in with_notes:
@@ -233,6 +255,30 @@ def rule_of(field: "attrs.Attribute[Any]") -> Rule:
     return RULES[kind]
 
 
+def _json_type(rule: Rule) -> Any:
+    """What the short way takes for this rule to look at."""
+    match rule:
+        case AnyJson():
+            return Raw
+        case Boolean():
+            return bool
+        case Whole() | Exactly():
+            return int | float
+        case Inner(members):
+            return _typed_dict("Inner", {name: _json_type(inner) for name, inner in members}, total=False)
+    return str
+
+
+def _reader(rule: Rule) -> Callable[[Raw], Any]:
+    """How the thorough way reads what is to be looked at by this rule."""
+    match rule:
+        case AnyJson():
+            return lambda raw: raw
+        case Inner(members):
+            return _Shape({name: _reader(inner) for name, inner in members}).read
+    return _NOTHING.read
+
+
 def _structuring_converter(*, detailed: bool) -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=detailed)
     for message in ALL_CLIENT_TYPES.values():
@@ -263,11 +309,15 @@ def _unstructuring_converter() -> cattrs.Converter:
 
 
 _envelope = msgspec.json.Decoder(_Envelope)
-_payload_alone = msgspec.json.Decoder(_PayloadAlone)
 _encoder = msgspec.json.Encoder()
-_any_payload = msgspec.json.Decoder(dict[str, Any])
-_signal_payload = msgspec.json.Decoder(_SignalPayload)
+_raw = msgspec.json.Decoder(Raw)
+_NOTHING = _Shape({})
 
+# What the fields of a message are called on the wire, and their rules.
+_FIELDS: dict[type[ClientMessage], dict[str, tuple[str, Rule]]] = {
+    message: {field.name: (wire_name(field.name), rule_of(field)) for field in attrs.fields(message)}
+    for message in ALL_CLIENT_TYPES.values()
+}
 _quick = _structuring_converter(detailed=False)
 _thorough = _structuring_converter(detailed=True)
 _unstructuring = _unstructuring_converter()
@@ -275,9 +325,20 @@ _unstructuring = _unstructuring_converter()
 # For each type that a client may send: how its payload is split, and what makes the message of it. (A hook's
 # second argument is the class that is wanted, which these know.)
 _READERS: dict[str, tuple[msgspec.json.Decoder[Any], Callable[[Any, Any], ClientMessage]]] = {
-    name: (_signal_payload if message is Signal else _any_payload, _quick.get_structure_hook(message))
+    name: (
+        _members_decoder({member: _json_type(rule) for member, rule in _FIELDS[message].values()}),
+        _quick.get_structure_hook(message),
+    )
     for name, message in ALL_CLIENT_TYPES.items()
 }
+
+_SHAPES: dict[str, _Shape] = {
+    name: _Shape({member: _reader(rule) for member, rule in _FIELDS[message].values()})
+    for name, message in ALL_CLIENT_TYPES.items()
+}
+_ENVELOPE = _Shape(
+    {**dict.fromkeys(("type", "timestamp", "requestId"), _NOTHING.read), "payload": lambda raw: raw}
+)
 _WRITERS: dict[type[ServerMessage], tuple[str, Callable[[ServerMessage], dict[str, Any]]]] = {
     message: (name, _unstructuring.get_unstructure_hook(message)) for name, message in SERVER_TYPES.items()
 }

@@ -1,15 +1,23 @@
 """WebSocket frames (RFC 6455, section 5.2): the server's own, and the short way for a client's.
 
-House rules: bytes in, bytes out. What is not plainly a message in one whole frame goes the long way,
-to trio-websocket, with its exact bytes: it alone says what is wrong with a frame.
+House rules: bytes in, bytes out. What is no part of a message goes the long way, to trio-websocket, with its
+exact bytes: it alone says what is wrong with a frame.
 """
 
 PING = b"\x89\x00"
 
 _FIN_TEXT = 0x81
-_CLOSE, _PONG = 8, 10
+_CONTINUATION, _CLOSE, _PONG = 0, 8, 10
 _OPCODES = frozenset({0, 1, 2, 8, 9, 10})  # continuation, text, binary; close, ping, pong
 _ENDLESS = 1 << 62
+
+# Frames between two looks at others: some hundred microseconds' work.
+FRAMES_AT_ONCE = 64
+_UP_TO_THE_LIMIT = range(1, FRAMES_AT_ONCE + 1)
+
+# What stands for a message that is wrong as a whole: a client's frames with the same fault.
+_NO_UTF8 = b"\x81\x81\0\0\0\0\xff"
+_NO_CONTINUATION = b"\x80\x80\0\0\0\0"  # one where none may be, as a new message where one is unfinished
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -28,7 +36,7 @@ def close_frame(code: int, reason: str) -> bytes:
     return bytes((0x88, 2 + len(said))) + code.to_bytes(2, "big") + said
 
 
-def unmasked(payload: bytes, mask: bytes) -> bytes:
+def unmasked(payload: bytes | bytearray, mask: bytes) -> bytes:
     """A client's payload, as one big integer: a loop over its bytes would take fifty times as long."""
     size = len(payload)
     key = mask * (size // 4 + 1)
@@ -38,51 +46,58 @@ def unmasked(payload: bytes, mask: bytes) -> bytes:
 class FrameSplitter:
     """Takes a client's bytes as they come, and says what goes which way.
 
-    A whole, final, masked text frame of valid UTF-8 is a message on the spot, and a pong is nothing. Every
-    other frame goes the long way, byte for byte. Frame boundaries are tracked exactly, and no message
-    overtakes one that is on the long way: until `taken` has been called for each, text frames follow them.
+    A message is put together here, of as many frames as it has, and holds no more than its payload does. If
+    it is UTF-8 it is heard on the spot, be it text or binary. Pongs are nothing. Pings, closes and everything
+    that is wrong go the long way, byte for byte; what is wrong with a message as a whole is told by a frame
+    that is wrong in the same way, since trio-websocket has not seen its fragments.
 
     A message over `max_size` bytes is found, counted with all its fragments, as soon as a frame announces it.
     From then on, as after `close`, only a close frame is let through.
+
+    One call looks at `FRAMES_AT_ONCE` frames at most, of which `frames` tells how many: a read of pongs has
+    eleven thousand.
     """
 
     __slots__ = (
         "_at",
         "_buffer",
         "_closing",
+        "_first",
         "_fragments",
+        "_gathered",
         "_left",
+        "_mask",
         "_max_size",
+        "_message",
         "_over",
         "_passes",
-        "_too_big",
-        "_underway",
+        "frames",
+        "too_big",
     )
 
     def __init__(self, max_size: int) -> None:
+        self.too_big = False  # a message was, and all before it have been given out
+        self.frames = 0  # that the last call looked at, a part of one as one
         self._max_size = max_size
-        self._too_big = False
-        self._buffer = b""  # at most a read, and the beginning of a frame of `max_size`
+        self._buffer = b""  # what is not looked at yet: at most a read, and the beginning of a frame's head
         self._at = 0  # what is before it in the buffer is done with
         self._left = 0  # bytes of the frame at hand that are still to come
-        self._passes = False  # they go the long way, else nowhere
-        self._underway = 0  # messages on the long way
-        self._fragments: int | None = None  # bytes of the fragmented message at hand
+        self._passes = False  # they go the long way, else nowhere; unless they are gathered
+        self._gathered: bytearray | None = None  # the payload at hand, masked
+        self._first, self._mask = 0, b""  # of that frame
+        self._message: bytearray | None = None  # the fragments before it
+        self._fragments: int | None = None  # their size, as `_count` has it
         self._closing = False  # we have said close
         self._over = False  # the client has
 
     @property
-    def too_big(self) -> bool:
-        """A message was, and all before it have been heard."""
-        return self._too_big and not self._underway
+    def has_more(self) -> bool:
+        """Whether there may be more in what was read: call `split` again, with no bytes."""
+        return self.frames >= FRAMES_AT_ONCE
 
     def close(self) -> None:
         """We have said close: nothing matters any more but the client's."""
         self._closing = True
-
-    def taken(self) -> None:
-        """A message that went the long way has been heard."""
-        self._underway -= 1
 
     def split(self, data: bytes) -> tuple[list[bytes], bytes]:
         """Take these bytes: the messages among them, and what goes the long way behind those.
@@ -96,53 +111,88 @@ class FrameSplitter:
             buffer, at = (buffer[at:] + data if at < len(buffer) else data), 0
         end = len(buffer)
         piece = b""
-        while not piece and end - at > 1 - bool(self._left):
-            if self._left:
-                piece, at = self._go_on(buffer, at)
-                continue
-            # A frame begins: opcode and flags, length, mask. In one piece, since this is the hot path.
-            second = buffer[at + 1]
-            size = second & 0x7F
-            start = at + (6 if size < 126 else 8 if size == 126 else 14)
-            if end < start and second & 0x80:
-                break
-            if size > 125:
-                size = int.from_bytes(buffer[at + 2 : start - 4], "big")
-            stop = start + size
-            if buffer[at] == _FIN_TEXT and self._is_short(second, size):
-                if end < stop:
+        for frames in _UP_TO_THE_LIMIT:  # noqa: B007 - it is told below
+            if not self._left:
+                # A frame begins: opcode and flags, length, mask. In one piece, since this is the hot path.
+                if end - at < 2:
                     break
-                message = unmasked(buffer[start:stop], buffer[start - 4 : start])
-                if message.isascii() or _is_utf8(message):
-                    messages.append(message)
+                first, second = buffer[at], buffer[at + 1]
+                size = second & 0x7F
+                start = at + (6 if size < 126 else 8 if size == 126 else 14)
+                if end < start and second & 0x80:
+                    break
+                if size > 125:
+                    size = int.from_bytes(buffer[at + 2 : start - 4], "big")
+                stop = start + size
+                if first == _FIN_TEXT and end >= stop and self._is_short(second, size):
+                    message = unmasked(buffer[start:stop], buffer[start - 4 : start])
                     at = stop
-                    continue
-            self._left = stop - at
-            self._judge(buffer[at], second, size)
+                    if message.isascii() or _is_utf8(message):
+                        messages.append(message)
+                        if at < end:
+                            continue
+                        break
+                    piece = self._refuse(_NO_UTF8)
+                    break
+                self._left = stop - at
+                piece = self._judge(first, second, size)
+                if piece:
+                    break
+                if self._gathered is not None:
+                    self._first, self._mask = first, buffer[start - 4 : start]
+                    self._left, at = size, start
+            piece, at = self._go_on(buffer, at, messages)
+            if piece or self._left or at >= end:
+                break
+        self.frames = frames
         self._buffer, self._at = (buffer, at) if at < end else (b"", 0)
         return messages, piece
 
     def _is_short(self, second: int, size: int) -> bool:
-        """Whether a final text frame may be a message on the spot, if its UTF-8 is right."""
+        """Whether a final text frame that is all there is a message, if its UTF-8 is right."""
         return (
-            not self._underway
-            and self._fragments is None
+            self._fragments is None
             and not self._closing
             and size <= self._max_size
             and _is_minimal(second, size)
         )
 
-    def _go_on(self, buffer: bytes, at: int) -> tuple[bytes, int]:
+    def _go_on(self, buffer: bytes, at: int, messages: list[bytes]) -> tuple[bytes, int]:
         """What has come of the frame at hand, if it goes the long way; and where the next begins."""
         piece = buffer[at : at + self._left]
         self._left -= len(piece)
+        at += len(piece)
+        if self._gathered is not None:
+            self._gathered += piece
+            return b"" if self._left else self._finish(messages), at
         passes = self._passes
         if not self._left and self._over:
             self._left, self._passes = _ENDLESS, False  # nothing counts behind a close frame
-        return piece if passes else b"", at + len(piece)
+        return piece if passes else b"", at
 
-    def _judge(self, first: int, second: int, size: int) -> None:
-        """Whether a frame that is no message on the spot goes the long way or nowhere."""
+    def _finish(self, messages: list[bytes]) -> bytes:
+        """The frame at hand is whole. If its message is too, that is one, or what tells of its fault."""
+        payload = unmasked(self._gathered or b"", self._mask)
+        self._gathered = None
+        is_final = self._first >= 0x80
+        if self._message is not None or not is_final:
+            self._message = self._message or bytearray()
+            self._message += payload
+            if not is_final:
+                return b""
+            payload, self._message = bytes(self._message), None
+        if not (payload.isascii() or _is_utf8(payload)):
+            return self._refuse(_NO_UTF8)
+        messages.append(payload)
+        return b""
+
+    def _refuse(self, frame: bytes) -> bytes:
+        """What tells trio-websocket of the fault. Nothing is heard behind it."""
+        self._left, self._passes, self._message = _ENDLESS, False, None
+        return frame
+
+    def _judge(self, first: int, second: int, size: int) -> bytes:
+        """Whether a frame is gathered, goes the long way or nowhere; or what goes there in its place."""
         opcode, is_final = first & 15, first >= 0x80
         is_control = opcode >= _CLOSE
         if (
@@ -150,6 +200,7 @@ class FrameSplitter:
             or opcode not in _OPCODES
             or (is_control and (not is_final or size > 125))
             or not _is_minimal(second, size)
+            or (opcode == _CONTINUATION and self._fragments is None)
         ):
             # Not a frame. From here on it is trio-websocket's to say so, or nobody's.
             self._left, self._passes = _ENDLESS, not self._closing
@@ -157,21 +208,22 @@ class FrameSplitter:
             self._passes = opcode == _CLOSE
         elif is_control:
             self._passes = opcode != _PONG  # it has shown that the client lives, which was all
-        else:
-            self._passes = self._count(size, is_final=is_final)
+        elif opcode != _CONTINUATION and self._fragments is not None:
+            return self._refuse(_NO_CONTINUATION)
+        elif self._count(size, is_final=is_final):
+            self._gathered = bytearray()
         self._over = self._over or opcode == _CLOSE
+        return b""
 
     def _count(self, size: int, *, is_final: bool) -> bool:
-        """A frame of a message that goes the long way, unless it makes the message too big.
-
-        An empty one counts as a byte, since it is kept too until the last one comes.
-        """
+        """A frame of a message, unless that gets too big. An empty one counts as a byte, but for the last."""
         total = (size or not is_final) + (self._fragments or 0)
         if total > self._max_size:
-            self._too_big = self._closing = True
+            self.too_big = self._closing = True
+            self._message = None
+            self._passes = False
             return False
         self._fragments = None if is_final else total
-        self._underway += is_final
         return True
 
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from peershare.core.addresses import (
     AddressRules,
     Allowances,
+    ByteLimiter,
+    ByteRules,
     HttpConnection,
     Turnstile,
     address_key,
@@ -293,3 +295,22 @@ def test_who_is_not_counted():
     assert {turnstile.request(None, 100) for _ in range(100)} == {0}
     assert len(turnstile) == 0
     assert not turnstile.refused
+
+
+def test_12_4_what_is_read_is_paid_for():
+    """A connection by its own rate, all from one address by theirs; more is not refused, but read later."""
+    limiter = ByteLimiter(ByteRules(RateRules(rate=2, burst=4), RateRules(rate=4, burst=16)))
+    ann, again, bob = limiter.account(ANN), limiter.account(ANN), limiter.account(BOB)
+    assert [ann.charge(4, 0), ann.charge(1, 0), ann.charge(1, 0)] == [0, 0.5, 1]
+    assert ann.charge(2, 1) == 1  # what was paid meanwhile is paid
+    assert [again.charge(4, 1), bob.charge(4, 1)] == [0, 0]
+    assert limiter.account(ANN).charge(20, 1) == 8
+    assert [limiter.account(ANN).charge(4, 1), bob.charge(0, 1)] == [4, 0]
+    assert limiter.waits == {"BYTE_RATE": 4, "ADDRESS_BYTE_RATE": 1}
+
+
+def test_12_4_who_is_not_counted_pays_alone():
+    """Behind a proxy that forwards nobody, only the connection's own rate holds; where that is set."""
+    limiter = ByteLimiter(ByteRules(RateRules(rate=2, burst=4), RateRules(rate=1, burst=1)))
+    assert limiter.account(None).charge(6, 0) == 1
+    assert ByteLimiter(ByteRules()).account(ANN).charge(1 << 40, 0) == 0

@@ -70,7 +70,7 @@ class House:
         doors = {"signaling": self.signaling.counts, "peerjs": self.peerjs.counts}
         self.sources = Sources(
             *(self.hub, self.sessions, self.broker, groups, peers, doors, self.roster),
-            *(Turnstile(AddressRules()), Refusals()),
+            *(Turnstile(AddressRules()), Refusals(), reception.bytes_read),
         )
 
     def app(self, origins=(), peerjs=None, metrics_token="", ice_servers=(), base_path="/", **web):

@@ -299,8 +299,13 @@ def test_each_limit_is_counted(tmp_path):
     """On /metrics under its setting's name, whoever meets it; and `welcome` says what /api/limits does."""
     few = ("MESSAGE_RATE", "GROUPS_PER_HOUR", "MAX_GROUP_SIZE", "MAX_GROUPS", "REQUEST_RATE")
     limits = dict.fromkeys(few, 1) | {"CONNECTION_RATE": 4, "CONNECTIONS_PER_ADDRESS": 2}
-    limits["HTTP_CONNECTIONS_PER_ADDRESS"] = 20
-    with served(tmp_path, MESSAGE_BURST=4, **limits) as server:
+    limits |= {
+        "HTTP_CONNECTIONS_PER_ADDRESS": 20,
+        "SIGNAL_RATE": 1,
+        "BYTE_RATE": 20_000,
+        "ADDRESS_BYTE_RATE": 4000,
+    }
+    with served(tmp_path, MESSAGE_BURST=4, SIGNAL_BURST=4, **limits) as server:
         ann, bob = RawClient(server.port, source=ANN), RawClient(server.port, source=BOB)
         ann.hear()
         bob.hear()
@@ -313,6 +318,15 @@ def test_each_limit_is_counted(tmp_path):
         for _ in range(10):
             ann.say("ping")
         assert "Too many messages" in [ann.hear()["payload"].get("message") for _ in range(10)]
+        for _ in range(10):
+            ann.say("signal", to=bob.user_id, data=None)
+        assert "Too many messages" in [ann.hear()["payload"]["message"] for _ in range(10)]
+        with RawClient(server.port, source="127.0.0.15") as eve, RawClient(server.port) as proxied:
+            for client, size in ((eve, 60_000), (proxied, 60_000)):
+                client.hear()
+                for _ in range(4):
+                    client.say("ping", x="x" * size)
+                    client.hear()
         with staying(server.port, *[HANDSHAKE] * 3, source="127.0.0.11") as statuses:
             assert statuses == [101, 101, 429]
         assert 429 in [attempt(server.port, HANDSHAKE, "127.0.0.12") for _ in range(8)]
@@ -331,6 +345,10 @@ def test_limits_are_shown(server):
     assert json.loads(answer.partition(b"\r\n\r\n")[2]) == {
         "messageRate": 50,
         "messageBurst": 100,
+        "signalRate": 100,
+        "signalBurst": 1000,
+        "byteRate": 131072,
+        "byteRateOfAddress": 2097152,
         "messageSize": 65536,
         "groupsPerHour": 30,
         "groupSize": 500,

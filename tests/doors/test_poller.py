@@ -1,6 +1,9 @@
 """The poller: one task that waits for many sockets."""
 
 import socket
+from contextlib import ExitStack
+from functools import partial
+from time import perf_counter
 
 import pytest
 import structlog
@@ -93,3 +96,30 @@ async def test_a_callback_that_fails(poller, sockets):
         poller.forget(other_far.fileno())
     assert read == [b"y"]
     assert [entry["event"] for entry in log] == ["a callback failed"]
+
+
+async def test_12_8_it_gives_way(poller):
+    """Whatever the sockets have, others have their turn after each millisecond, and no socket is left out."""
+    called, turns = [], set()
+
+    def busy(far: socket.socket) -> None:
+        far.recv(1)
+        until = perf_counter() + 0.002
+        while perf_counter() < until:
+            pass
+        called.append(far)
+
+    with ExitStack() as stack:
+        pairs = [socket.socketpair() for _ in range(20)]
+        for near, far in pairs:
+            stack.enter_context(near)
+            stack.enter_context(far)
+            near.sendall(b"xx")
+            poller.watch(far.fileno(), partial(busy, far))
+            stack.callback(poller.forget, far.fileno())
+        with trio.fail_after(10):
+            while len(called) < 40:
+                await trio.lowlevel.checkpoint()
+                turns.add(len(called))
+        assert len(turns) > 30, turns
+        assert set(called[:20]) == {far for _, far in pairs}

@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from trio.testing import memory_stream_pair
 from trio_websocket import ConnectionClosed, wrap_server_stream
 
+from peershare.core.addresses import FREE, ByteLimiter, ByteRules
+from peershare.core.limits import RateRules
 from peershare.doors.head import Upgrade
 from peershare.doors.poller import Poller
 from peershare.doors.streams import ClientStream
-from peershare.doors.websocket import accept_websocket
+from peershare.doors.websocket import FRAME_COST, accept_websocket
 from peershare.errors import Ending
 from peershare.ports import SocketClosed
 from peershare.runtime.outbox import Outbox, OutboxRules
@@ -154,10 +156,10 @@ class Ear:
         self.messages.append(text)
 
 
-async def short_way(pieces: list[bytes]) -> Heard:
+async def short_way(pieces: list[bytes], account=FREE) -> Heard:
     """Ours, with everything real but the network."""
     near, far = memory_stream_pair()
-    return await hear_all(near, far, None, feed, pieces)
+    return await hear_all(near, far, None, feed, pieces, account=account)
 
 
 async def polled_way(pieces: list[bytes]) -> Heard:
@@ -189,14 +191,18 @@ async def feed_socket(near: trio.SocketStream, pieces: list[bytes]) -> None:
         pass  # closed over something wrong
 
 
-async def hear_all(near, far, poller: Poller | None, feed, pieces: list[bytes], *, endings=None) -> Heard:
+async def hear_all(
+    near, far, poller: Poller | None, feed, pieces: list[bytes], *, endings=None, account=FREE
+) -> Heard:
     ear = Ear()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(drain, near)
         stream = ClientStream(far)
         outbox = Outbox(stream, OutboxRules(), nursery.cancel_scope.cancel)
         nursery.start_soon(outbox.run)
-        socket = await accept_websocket(nursery, stream, outbox, UPGRADE, MAX_SIZE, poller=poller)
+        socket = await accept_websocket(
+            nursery, stream, outbox, UPGRADE, MAX_SIZE, account=account, poller=poller
+        )
         nursery.start_soon(feed, near, pieces)
         try:
             await socket.listen(ear)
@@ -268,3 +274,80 @@ def test_a_flood_of_pings():
 def test_binary_that_is_not_utf8():
     """The plain way would hand it over; it is no message here."""
     assert trio.run(short_way, [frame(b"ok", 2) + frame(b"\xff", 2)]) == ([b"ok"], 1007)
+
+
+EMPTY_FRAGMENTS = frame(b"", fin=False) + frame(b"", 0, fin=False) * 2498 + frame(b"", 0)
+
+
+@pytest.mark.parametrize(
+    ("said", "number"),
+    [
+        (frame(b"", 10) * 2500, 0),
+        (frame(b"x") * 2500, 2500),
+        (frame(b"x", 2) * 2500, 2500),
+        (EMPTY_FRAGMENTS, 1),
+        (frame(b"", 8) + frame(b"", 10) * 2500, 0),
+    ],
+    ids=["pong", "text", "binary", "empty fragments", "behind a close"],
+)
+def test_12_8_every_frame_costs_its_sender(said, number):
+    """So many in one go are read as slowly as if each had 512 bytes more, and nothing behind them is lost."""
+    rate = FRAME_COST * 500
+    rules = ByteRules(RateRules(rate, burst=rate))
+
+    async def flood() -> tuple[Heard, float]:
+        began = trio.current_time()
+        account = ByteLimiter(rules).account(None)
+        heard = await short_way([said, frame(b"last"), frame(b"\x03\xe8", 8)], account)
+        return heard, trio.current_time() - began
+
+    (messages, _), took = trio.run(flood, clock=trio.testing.MockClock(autojump_threshold=0))
+    if said[0] == 0x88:
+        assert took < 1  # it has said close: nothing of that is looked at
+        return
+    assert len(messages) == number + 1
+    assert messages[-1] == b"last"
+    assert took == pytest.approx(4, abs=0.3)
+
+
+def test_12_4_bytes_cost_their_sender():
+    """A long message is heard when what was read before it is paid for, in whatever frames it comes."""
+    rules = ByteRules(RateRules(rate=10_000, burst=70_000))
+    for said in (frame(b"x" * 60_000), frame(b"x" * 30_000, fin=False) + frame(b"x" * 30_000, 0)):
+
+        async def flood(said=said) -> tuple[Heard, float]:
+            began = trio.current_time()
+            account = ByteLimiter(rules).account(None)
+            heard = await short_way([said, said, frame(b"\x03\xe8", 8)], account)
+            return heard, trio.current_time() - began
+
+        (messages, code), took = trio.run(flood, clock=trio.testing.MockClock(autojump_threshold=0))
+        assert (list(map(len, messages)), code) == ([60_000, 60_000], 1000)
+        assert took == pytest.approx(5.5, abs=1)
+
+
+def test_12_4_the_polled_way_pays_too():
+    """With a real socket: who is not asked to wait is heard at once, and who is, later, but wholly."""
+    rules = ByteRules(RateRules(rate=200_000, burst=70_000))
+    limiter = ByteLimiter(rules)
+
+    async def polled() -> Heard:
+        poller = Poller()
+        one, other = (trio.SocketStream(trio.socket.from_stdlib_socket(sock)) for sock in socketpair())
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(poller.run)
+                said = [
+                    frame(b"x" * 60_000),
+                    frame(b"y" * 60_000),
+                    frame(b"", 10) * 100,
+                    frame(b"\x03\xe8", 8),
+                ]
+                account = limiter.account("192.0.2.1")
+                heard = await hear_all(one, other, poller, feed_socket, said, account=account)
+                nursery.cancel_scope.cancel()
+        return heard
+
+    messages, code = trio.run(polled)
+    assert ([message[:1] for message in messages], code) == ([b"x", b"y"], 1000)
+    assert limiter.waits["BYTE_RATE"] > 0

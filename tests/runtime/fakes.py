@@ -16,6 +16,7 @@ from peershare.runtime.groups import Groups, GroupsRules
 
 GROUPS_RULES = GroupsRules(
     message_rate=RateRules(rate=50, burst=100),
+    signal_rate=RateRules(rate=100, burst=1000),
     groups_rate=None,
     grace=30,
     heartbeat=Heartbeat(30_000, 60_000),

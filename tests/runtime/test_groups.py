@@ -1224,3 +1224,34 @@ def test_too_many_are_away():
     assert world.cat.listen() == [
         ("user-left", {"userId": world.ann.id, "username": "Ann", "reason": "timeout"})
     ]
+
+
+def test_11_14_signals_have_an_allowance_of_their_own():
+    """Who joins a call of eight says 343 at once (simple-peer, eight addresses), and loses none."""
+    stage = Stage(attrs.evolve(SLOW, signal_rate=GROUPS_RULES.signal_rate))
+    ann, bob = Client(stage), Client(stage)
+    group = ann.create("Ann")
+    bob.join(group, "Bob")
+    ann.hear()
+    for _ in range(343):
+        ann.say("signal", to=bob.id, data=1)
+    assert (ann.hear(), len(bob.hear())) == ([], 343)
+    ann.say("ping")
+    assert ann.listen() == [("pong", {})]
+
+
+def test_11_14_too_many_signals():
+    """They are refused as messages are, leave those alone, and a resume buys no new ones."""
+    stage = Stage(attrs.evolve(GROUPS_RULES, signal_rate=RateRules(rate=2, burst=4)))
+    ann = Client(stage).hello()
+    ann.hear()
+    nobody = "00000000-0000-4000-8000-000000000000"
+    codes = [ann.say("signal", to=nobody, data=1).listen()[0][1]["code"] for _ in range(6)]
+    assert codes == ["USER_NOT_FOUND"] * 4 + ["RATE_LIMITED"] * 2
+    assert ann.caller.slowed == 2
+    assert ann.say("ping").listen() == [("pong", {})]
+    assert stage.groups.refused["SIGNAL_RATE"] == 2
+    ann.lose()
+    again = Client(stage).hello((ann.welcome, 0))
+    again.hear()
+    assert again.say("signal", to=nobody, data=1).listen()[0][1]["code"] == "RATE_LIMITED"

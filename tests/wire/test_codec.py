@@ -2,6 +2,7 @@
 
 import json
 import re
+import tracemalloc
 import unicodedata
 from contextlib import suppress
 from typing import Any, Literal
@@ -486,7 +487,7 @@ def test_a_signal_without_data():
         '\ufeff{"type":"ping","payload":{}}',
         b'{"type":"\xff"}',
         b'\xef\xbb\xbf{"type":"ping","payload":{}}',
-        b'{"type":"ping","payload":{"a":"\xed\xa0\x80"}}',
+        b'{"type":"create-group","payload":{"groupName":"\xed\xa0\x80","username":"a"}}',
         b"\x00",
     ],
     ids=ascii,
@@ -1236,3 +1237,30 @@ def test_what_only_python_takes_for_json(constant):
     with pytest.raises(InvalidMessage) as refused:
         decode(f'{{"type":"ping","payload":{{"x":1e999,"y":{constant}}}}}')
     assert refused.value.error == errors.invalid_json()
+
+
+@pytest.mark.parametrize("kind", ["ping", "create-group", "signal", "hello", "none"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[" + ",".join(["[" * 900 + "]" * 900] * 36) + ",1e999]",
+        "[" + ",".join(["1"] * 32_000) + ",1e999]",
+        "{" + ",".join(f'"{n:x}":1' for n in range(7000)) + "}",
+        "[" + ",".join(["{}"] * 21_000) + "]",
+    ],
+    ids=["nested", "numbers", "keys", "empty objects"],
+)
+@pytest.mark.parametrize("member", ["x", "groupName", "resume", "to"])
+def test_12_4_what_nobody_asks_for_is_not_made(kind, value, member):
+    """64 KiB of it, where it is ignored and where it is wrong: some 30 MB of objects, and up to 30 ms."""
+    text = f'{{"type":"{kind}","payload":{{"{member}":{value}}}}}'.encode()
+    with suppress(InvalidMessage):
+        decode(text)
+    tracemalloc.start()
+    try:
+        with suppress(InvalidMessage):
+            decode(text)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * len(text)

@@ -1,11 +1,13 @@
 """Our frames as a client reads them, and a client's masked bytes as we do, by wsproto's own code."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wsproto.frame_protocol import FrameProtocol, Opcode, XorMaskerSimple
+from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed, XorMaskerSimple
 
-from peershare.wire.frames import PING, FrameSplitter, close_frame, text_frame, unmasked
+from peershare.wire.frames import FRAMES_AT_ONCE, PING, FrameSplitter, close_frame, text_frame, unmasked
 from tests.support import frame as client_frame
 
 
@@ -100,3 +102,63 @@ def exceeds(splitter: FrameSplitter, data: bytes) -> bool:
     while piece:
         _, piece = splitter.split(b"")
     return splitter._closing
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_12_9_fragments_take_what_their_payload_takes(size):
+    """An unfinished message of 64 KiB in pieces of two bytes held 3 MB."""
+    splitter, text = FrameSplitter(1 << 16), b"x" * ((1 << 16) - size)
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    frames = b"".join(
+        client_frame(piece, 0 if number else 1, fin=False) for number, piece in enumerate(pieces)
+    )
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        assert all_of(splitter, frames) == ([], b"")
+        held = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert held < 80_000
+    assert all_of(splitter, client_frame(b"y", 0)) == ([text + b"y"], b"")
+
+
+def all_of(splitter: FrameSplitter, data: bytes) -> tuple[list[bytes], bytes]:
+    messages, piece = splitter.split(data)
+    while splitter.has_more:
+        more, piece = splitter.split(b"")
+        messages += more
+    return messages, piece
+
+
+def test_12_9_a_long_message_in_small_reads():
+    """Each byte is moved a few times, however many reads it takes; a mask's turn is kept over all of them."""
+    splitter, text = FrameSplitter(1 << 22), bytes(range(97, 123)) * (1 << 17)
+    frame = client_frame(text, mask=b"abcd")
+    messages = [one for at in range(0, len(frame), 1021) for one in splitter.split(frame[at : at + 1021])[0]]
+    assert messages == [text]
+
+
+@pytest.mark.parametrize("opcode", [0, 1, 2, 10])
+def test_12_8_one_call_looks_at_a_few_frames(opcode):
+    """Of each kind: the rest of a read waits for the next one."""
+    splitter = FrameSplitter(1 << 16)
+    splitter.split(client_frame(b"x", fin=False) if opcode == 0 else b"")
+    frames = 1000 * client_frame(b"", opcode, fin=opcode != 0)
+    looked = [len(splitter.split(frames)[0]), splitter.frames]
+    while splitter.has_more:
+        looked += [len(splitter.split(b"")[0]), splitter.frames]
+    assert max(looked) == FRAMES_AT_ONCE
+    assert sum(looked[1::2]) in (1000, 1001)
+
+
+def test_12_9_a_new_message_in_an_unfinished_one():
+    """trio-websocket has not seen that one, and hears of the fault by a frame with the same one."""
+    splitter = FrameSplitter(100)
+    messages, piece = splitter.split(client_frame(b"a", fin=False) + client_frame(b"b") + client_frame(b"c"))
+    assert messages == []
+    parser = FrameProtocol(client=False, extensions=[])
+    parser.receive_bytes(piece)
+    with pytest.raises(ParseFailed, match="CONTINUATION"):
+        list(parser.received_frames())
+    assert splitter.split(client_frame(b"d")) == ([], b"")
