@@ -159,6 +159,13 @@ def test_who_is_refused_may_try_again(invite, tmp_path):
         ann.press("Leave the group")
 
 
+def test_11_21_who_gets_another_name_hears_so(invite):
+    """The second Ann is another Ann here, and is told."""
+    ann, other = invite("Ann"), invite("Ann")
+    other.join(ann.make_group())
+    other.is_told("You are “Ann1” here: there is another Ann.")
+
+
 # --- the call ------------------------------------------------------------------------------------
 
 
@@ -245,6 +252,202 @@ def test_another_device_is_used_during_the_call(invite, launch):
     )
     assert chosen == ann.page.evaluate("JSON.parse(localStorage['peershare.devices']).camera")
     bob.sees("Ann")
+
+
+# Devices that can be pulled out and put back, in place of the browser's own, which can't.
+_PLUGS = """
+  const media = navigator.mediaDevices;
+  const list = media.enumerateDevices.bind(media);
+  const ask = media.getUserMedia.bind(media);
+  const away = new Set();
+  const live = [];
+  window.asked = [];  // what kinds of tracks, each time
+  media.enumerateDevices = async () => (await list()).filter(({ deviceId }) => !away.has(deviceId));
+  media.getUserMedia = async (wanted) => {
+    window.asked.push(Object.keys(wanted).join());
+    for (const { deviceId } of Object.values(wanted))
+      if (away.has(deviceId?.exact)) throw new OverconstrainedError("deviceId", "it is not there");
+    const stream = await ask(wanted);
+    live.push(...stream.getTracks());
+    return stream;
+  };
+  window.newest = (kind) => live.findLast((track) => track.kind === kind);
+  window.end = (track) => {
+    track.stop();
+    track.dispatchEvent(new Event("ended"));
+  };
+  window.pull = (id) => {
+    away.add(id);
+    for (const track of live)
+      if (track.readyState === "live" && track.getSettings().deviceId === id) window.end(track);
+    media.dispatchEvent(new Event("devicechange"));
+  };
+  window.put = (id) => {
+    away.delete(id);
+    media.dispatchEvent(new Event("devicechange"));
+  };
+  window.silence = (kind, muted) => {
+    const track = window.newest(kind);
+    Object.defineProperty(track, "muted", { value: muted, configurable: true });
+    track.dispatchEvent(new Event(muted ? "mute" : "unmute"));
+  };
+"""
+_USED = "(_, [kind, id]) => window.newest(kind).getSettings().deviceId === id"
+
+
+def test_11_23_a_headset_is_pulled_out_and_put_back(invite, launch):
+    """Microphone and speaker go to what is there, and back to what was chosen; each time it is said."""
+    headsets = launch(f"{FAKE_DEVICES},device-count=3", without=(FAKE_DEVICES,))
+    ann, bob = invite("Ann", browser=headsets), invite("Bob")
+    ann.context.add_init_script(_PLUGS)
+    together(ann, bob)
+    ann.press("Settings")
+    dialog = ann.page.get_by_role("dialog")
+    chosen = {}
+    for what in ("Microphone", "Speaker"):
+        pick = dialog.get_by_label(what, exact=True)
+        pick.select_option(index=2)
+        chosen[what] = pick.input_value()
+    ann.press("Close")
+    sound = ann.tile("Bob").locator("video")
+    ann.until(sound, _USED, ["audio", chosen["Microphone"]])
+    ann.until(sound, "(video, id) => video.sinkId === id", chosen["Speaker"])
+
+    for device in chosen.values():
+        ann.page.evaluate("(id) => pull(id)", device)
+    ann.is_told("is gone. The microphone is now")
+    ann.is_told("is gone: sound comes from elsewhere.")
+    ann.until(sound, "(video) => video.sinkId === ''")
+    ann.until(sound, "() => window.newest('audio').readyState === 'live'")
+    expect(bob.tile("Ann").get_by_text("muted")).to_be_hidden()
+    assert bob.hears("Ann")
+
+    for device in chosen.values():
+        ann.page.evaluate("(id) => put(id)", device)
+    ann.until(sound, _USED, ["audio", chosen["Microphone"]])
+    ann.until(sound, "(video, id) => video.sinkId === id", chosen["Speaker"])
+    ann.is_told("The microphone is now")
+    ann.is_told("Sound comes from")
+    assert bob.hears("Ann")
+
+
+def test_11_23_a_choice_comes_back_with_its_device(invite, launch):
+    """What was chosen at another desk is not forgotten: of all that were, the last that is there is used."""
+    cameras = launch(f"{FAKE_DEVICES},device-count=3", without=(FAKE_DEVICES,))
+    ann = invite("Ann", browser=cameras)
+    ann.context.add_init_script(_PLUGS)
+    ann.name_group("Friends")
+    pick = ann.page.get_by_label("Camera", exact=True)
+    expect(pick).to_be_enabled()
+    ids = [option.get_attribute("value") for option in pick.locator("option").all()]
+    home, desk = ids[1], ids[3]  # the second is one for depth
+    pick.select_option(home)
+    pick.select_option(desk)
+    ann.until(pick, _USED, ["video", desk])
+    ann.page.evaluate("(id) => pull(id)", desk)
+    ann.until(pick, _USED, ["video", home])
+    expect(pick).to_have_value(home)
+    ann.page.evaluate("(id) => put(id)", desk)
+    ann.until(pick, _USED, ["video", desk])
+    expect(pick).to_have_value(desk)
+
+
+def test_11_23_a_phone_call_takes_the_microphone(invite):
+    """As iOS does: both sides see it, it is said, and to unmute opens another microphone if need be."""
+    ann, bob = invite("Ann"), invite("Bob")
+    ann.context.add_init_script(_PLUGS)
+    together(ann, bob)
+    ann.page.evaluate("silence('audio', true)")
+    ann.is_told("Your system has muted the microphone")
+    expect(bob.tile("Ann").get_by_text("muted")).to_be_visible()
+    ann.page.evaluate("silence('audio', false)")
+    ann.is_told("Your microphone is on again.")
+    expect(bob.tile("Ann").get_by_text("muted")).to_be_hidden()
+
+    ann.page.evaluate("silence('audio', true)")
+    asked = ann.page.evaluate("asked.length")
+    ann.press("Unmute")
+    ann.until(ann.page.locator("body"), "(_, before) => window.asked.length > before", asked)
+    expect(bob.tile("Ann").get_by_text("muted")).to_be_hidden()
+    assert bob.hears("Ann")
+
+    ann.page.evaluate("silence('video', true)")
+    ann.is_told("Your system has stopped the camera")
+    expect(bob.tile("Ann")).to_have_class(re.compile(r"\bdark\b"))
+    ann.press("Turn camera on")
+    bob.sees("Ann")
+
+
+def test_11_23_a_permission_is_taken_back_in_the_call(invite):
+    """It is said, the others see it, and when it is given again the camera is back by itself."""
+    ann, bob = invite("Ann"), invite("Bob")
+    ann.context.add_init_script(_PLUGS)
+    ann.context.add_init_script("""
+      window.permissions = { camera: new EventTarget(), microphone: new EventTarget() };
+      navigator.permissions.query = async ({ name }) => window.permissions[name];
+      window.permit = (name, state) => {
+        Object.assign(window.permissions[name], { state }).dispatchEvent(new Event("change"));
+      };
+    """)
+    together(ann, bob)
+    ann.page.evaluate("permit('camera', 'denied')")
+    ann.is_told("You have not allowed the camera.")
+    expect(bob.tile("Ann")).to_have_class(re.compile(r"\bdark\b"))
+    assert ann.page.evaluate("window.newest('video').readyState") == "ended"
+    ann.page.evaluate("permit('camera', 'granted')")
+    bob.sees("Ann")
+
+
+def test_11_24_the_cameras_button_while_a_screen_is_shared(invite):
+    """It does not say that a camera is on that nobody sees."""
+    ann = invite("Ann")
+    ann.make_group()
+    ann.call()
+    ann.press("Share your screen")
+    expect(ann.button("Turn camera off")).to_have_count(0)
+    ann.press("Not seen while you share: turn camera off")
+    ann.press("Turn camera on, for after sharing")
+    ann.press("Stop sharing")
+    expect(ann.button("Turn camera off")).to_be_visible()
+
+
+@crowded
+def test_11_24_picture_in_picture_keeps_nobody_who_is_gone(invite):
+    """It goes on with somebody else who is seen, and ends where there is nobody."""
+    ann, bob, cleo = (invite(name) for name in ("Ann", "Bob", "Cleo"))
+    together(ann, bob, cleo)
+    ann.tile("Bob").locator("button.pin").click(force=True)
+    ann.press("Picture in picture")
+    body = ann.page.locator("body")
+    small = "(_, name) => document.pictureInPictureElement?.closest('figure')?.ariaLabel?.startsWith(name)"
+    ann.until(body, small, "Bob")
+    bob.press("Leave the call")
+    ann.until(body, small, "Cleo")
+    ann.is_told("Picture in picture shows somebody else now.")
+    cleo.press("Turn camera off")
+    ann.until(body, "() => document.pictureInPictureElement === null")
+    ann.is_told("Picture in picture has ended.")
+
+
+def test_11_24_back_asks_before_it_ends_a_call(invite):
+    """To stay is to stay; to leave is to be in the group, from which the next step back leads."""
+    ann, bob = invite("Ann"), invite("Bob")
+    link = together(ann, bob)
+    for _ in range(2):
+        ann.page.go_back()
+        expect(ann.page.get_by_role("heading", name="Leave the call?")).to_be_visible()
+        ann.press("Stay")
+        ann.sees("Bob")
+    ann.page.go_back()
+    ann.page.get_by_role("dialog").get_by_role("button", name="Leave the call").click()
+    ann.is_in_group()
+    assert ann.page.url == link
+    bob.is_alone()
+    ann.call()  # and once more, with the button
+    ann.press("Leave the call")
+    ann.is_in_group()
+    ann.page.go_back()
+    expect(ann.page).to_have_url(f"{ann.site}/")
 
 
 def test_one_leaves_the_call_and_the_group(invite):
@@ -445,6 +648,87 @@ def test_a_ring_reaches_whoever_does_something_else(invite):
     expect(bob.button("Accept")).to_be_visible()
     expect(link).to_be_focused()
     bob.is_told("Ann is calling in “Friends”")
+
+
+def test_11_22_a_ring_after_a_reload(invite):
+    """It is said that it is silent, before it rings and while it does; any touch ends that."""
+    ann, bob = invite("Ann"), invite("Bob")
+    bob.context.add_init_script("""
+      // As browsers do it, but that what a test evaluates is no touch.
+      let touched = false;
+      addEventListener("pointerdown", () => { touched = true; }, true);
+      window.AudioContext = class extends AudioContext {
+        get state() { return touched ? super.state : "suspended"; }
+        async resume() {
+          if (!touched) return new Promise(() => {});
+          await super.resume();
+        }
+      };
+      window.notes = 0;
+      const start = OscillatorNode.prototype.start;
+      OscillatorNode.prototype.start = function (...all) {
+        window.notes += 1;
+        return start.apply(this, all);
+      };
+    """)
+    bob.join(ann.make_group())
+    silent = bob.page.get_by_text("Your browser lets no ring be heard")
+    expect(silent).to_have_count(0)
+    bob.page.reload()
+    expect(silent).to_be_visible()
+    ann.ring("Bob")
+    card = bob.page.get_by_role("alertdialog")
+    expect(card.get_by_text("Your browser lets no ring be heard")).to_be_visible()
+    assert bob.page.evaluate("window.notes") == 0
+    bob.page.mouse.click(5, 600)  # nothing is there
+    bob.until(card, "() => window.notes > 0")
+    expect(silent.filter(visible=True)).to_have_count(0)
+
+
+def test_11_22_who_does_something_else_is_shown_the_ring(invite):
+    """By the system, if one wants that: a click asks for it, and it is shown while nobody looks at the page."""
+    ann, bob = invite("Ann"), invite("Bob")
+    bob.context.add_init_script("""
+      window.shown = [];
+      window.asked = 0;
+      window.Notification = class {
+        static permission = "default";
+        static async requestPermission() {
+          window.asked += 1;
+          return (this.permission = "granted");
+        }
+        isOpen = true;
+        constructor(title, options) {
+          Object.assign(this, { title }, options);
+          window.shown.push(this);
+        }
+        close() { this.isOpen = false; }
+      };
+      Object.defineProperty(document, "hidden", { get: () => window.isHidden ?? false });
+    """)
+    bob.join(ann.make_group())
+    expect(bob.page.get_by_text("Shall your browser show who calls")).to_be_visible()
+    assert bob.page.evaluate("window.asked") == 0
+    bob.press("Show calls")
+    expect(bob.page.get_by_text("Shall your browser show who calls")).to_be_hidden()
+    assert bob.page.evaluate("window.asked") == 1
+    bob.page.evaluate("window.isHidden = true")
+    ann.ring("Bob")
+    bob.until(bob.page.locator("body"), "() => window.shown.length === 1")
+    assert bob.page.evaluate("[shown[0].title, shown[0].body, shown[0].isOpen]") == [
+        "Ann is calling",
+        "In “Friends”",
+        True,
+    ]
+    bob.press("Decline")
+    bob.until(bob.page.locator("body"), "() => !window.shown[0].isOpen")
+
+    bob.press("Settings")  # where one may think better of it
+    bob.page.get_by_label("Show who calls while the page is in the background").uncheck()
+    bob.press("Close")
+    ann.ring("Bob")
+    expect(bob.button("Accept")).to_be_visible()
+    assert bob.page.evaluate("window.shown.length") == 1
 
 
 def test_ring_and_decline(invite):
@@ -799,6 +1083,43 @@ def test_after_a_reload_a_browser_may_want_a_click(invite, launch):
     bob.page.reload()
     bob.press("Show picture, play sound")
     bob.sees("Ann")
+
+
+def test_11_21_the_same_link_in_two_tabs(invite):
+    """The second says that the group is open, and takes over if one likes: as the same member."""
+    ann, bob = invite("Ann"), invite("Bob")
+    link = together(ann, bob)
+    other = Person(ann.context, ann.site, "Ann")
+    other.page.goto(link)
+    expect(
+        other.page.get_by_text("This group is open in another tab of this browser, as “Ann”.")
+    ).to_be_visible()
+    other.press("Take over here")
+    other.sees("Bob")
+    why = "This group is open in another window"
+    expect(ann.page.get_by_role("main").get_by_text(why)).to_be_visible()
+    bob.sees("Ann")
+    expect(bob.page.get_by_role("heading", name="2 are here")).to_be_visible()
+    assert other.complaints == []
+
+
+def test_11_21_two_tabs_in_one_call(invite):
+    """Who wants to be there twice is told, and does not hear the own microphone."""
+    ann = invite("Ann")
+    ann.make_group()
+    ann.call()
+    other = Person(ann.context, ann.site, "Ann")
+    other.open_link(ann.page.url)
+    other.press("Join the call")
+    other.sees("Ann")
+    other.is_told("This group is open in another tab of this browser as well")
+    ann.is_told("This group is open in another tab of this browser as well")
+    ann.sees("Ann1")
+    for mine, name in ((ann, "Ann1"), (other, "Ann")):
+        mine.until(mine.tile(name).locator("video"), "(video) => video.muted")
+    ann.page.close()
+    other.is_alone()
+    assert other.complaints == []
 
 
 def test_a_second_window_takes_over(invite):

@@ -1,16 +1,17 @@
 // The page: which screen is shown, and the way from one to the next.
 
 import { callView } from "./call.js";
-import { BASE, announce, byId, fill, kept, toast } from "./dom.js";
+import { BASE, announce, byId, fill, h, kept, toast } from "./dom.js";
 import { groupView } from "./group.js";
 import { groupIdIn, landing } from "./landing.js";
 import { lobby } from "./lobby.js";
 import { Devices } from "./media.js";
 import { sentence, waiting } from "./notice.js";
 import { drawRings, endRings } from "./rings.js";
-import { Room, savedStay } from "./room.js";
+import { Room, keepStay, savedStay } from "./room.js";
+import { elsewhere, share } from "./tabs.js";
 
-/** @import {Door, LandingOptions, LobbyOptions, SavedStay, Screen} from "./types" */
+/** @import {Door, LandingOptions, LobbyOptions, Note, SavedStay, Screen} from "./types" */
 
 const GONE =
 	"There is no such group. It ended when its last member left, or the server was restarted. Make it anew, under the same link:";
@@ -24,6 +25,7 @@ const ownName = kept("localStorage", "peershare.name");
 let screen = null;
 /** @type {Room | null} */
 let room = null;
+let isUnguarding = false; // the entry of a call that has ended is being taken back
 let visit = 0; // counts where we have been: what was waited for may have come too late
 
 /** @param {Screen} next @param {string} title */
@@ -95,7 +97,12 @@ async function showLobby(id, group) {
 	}
 	const title = info?.name ?? "A group";
 	const about = info ? presence(info.memberCount, info.inCall) : "The server can't say who is here. Try all the same.";
-	enterThrough({ title, about, isNew: false, hasCall: info?.inCall > 0 }, (stay, name) => stay.enter(id, name));
+	const takeOver = (/** @type {SavedStay} */ saved) => {
+		keepStay(saved);
+		route();
+	};
+	const what = { title, about, isNew: false, hasCall: info?.inCall > 0 };
+	enterThrough(what, (stay, name) => stay.enter(id, name), elsewhere(id, takeOver));
 }
 
 /** @param {number} members @param {number} inCall */
@@ -105,8 +112,11 @@ function presence(members, inCall) {
 	return inCall ? `${here}, ${inCall === 1 ? "one" : inCall} in the call.` : `${here}.`;
 }
 
-/** @param {Door} what @param {(stay: Room, name: string) => Promise<void>} enter */
-function enterThrough(what, enter) {
+/**
+ * @param {Door} what @param {(stay: Room, name: string) => Promise<void>} enter
+ * @param {{element: HTMLElement, close: () => void}} [tabs] that have it open
+ */
+function enterThrough(what, enter, tabs) {
 	const here = visit;
 	/** @type {LobbyOptions["join"]} */
 	const join = async (name, { call }) => {
@@ -126,7 +136,12 @@ function enterThrough(what, enter) {
 		if (here !== visit) stay.leave();
 		else take(stay);
 	};
-	show(lobby({ devices, name: ownName.get() ?? "", join, ...what }), `${what.title} · PeerShare`);
+	const next = lobby({ devices, name: ownName.get() ?? "", join, notice: tabs?.element, ...what });
+	const close = () => {
+		next.close();
+		tabs?.close();
+	};
+	show({ ...next, close }, `${what.title} · PeerShare`);
 }
 
 /** @template T @param {Promise<T>} deed @returns {Promise<T>} */
@@ -140,11 +155,14 @@ function patiently(deed) {
 /** A stay, which is listened to from the beginning. @param {SavedStay} [saved] */
 function newRoom(saved) {
 	const stay = new Room(devices, saved);
-	stay.addEventListener("note", ({ detail: { text, kind } }) => {
-		if (kind === "quiet") announce(text);
-		else toast(text, kind);
-	});
+	stay.addEventListener("note", tell);
 	return stay;
+}
+
+/** @param {CustomEvent<Note>} event */
+function tell({ detail: { text, kind } }) {
+	if (kind === "quiet") announce(text);
+	else toast(text, kind);
 }
 
 /** After a reload: once the session is back, all is as it was. @param {Room} stay @param {string} id */
@@ -174,11 +192,13 @@ function take(stay) {
 
 	function draw() {
 		if (room !== stay) return;
-		if (stay.group) history.replaceState(null, "", `${BASE}group/${stay.group.id}`);
+		if (stay.group) history.replaceState(history.state, "", `${BASE}group/${stay.group.id}`);
+		if (stay.isInCall !== showsCall) guard(stay.isInCall);
 		if (showsCall === stay.isInCall) screen?.update?.();
 		else show(stay.isInCall ? callView(stay, { leaveCall }) : groupView(stay, { leave: () => leave() }), "");
 		showsCall = stay.isInCall;
 		drawRings(stay);
+		share(stay);
 		const [ringer] = stay.client.call.incoming.values();
 		document.title = ringer ? `${ringer.username} is calling` : `${stay.place?.name} · PeerShare`;
 	}
@@ -208,16 +228,66 @@ function goOut() {
 	visit += 1;
 	const stay = room;
 	room = null; // and so nothing of it is drawn any more
+	share(null);
 	stay?.leave();
 	endRings();
 }
 
+/**
+ * In a call there is an entry more in the browser's history, so that its button for going back leads out of the call, and
+ * not out of the page: and it asks.
+ * @param {boolean} isInCall
+ */
+function guard(isInCall) {
+	if (isUnguarding) return;
+	const isGuarded = history.state?.inCall === true; // also after a reload
+	if (isInCall && !isGuarded) history.pushState({ inCall: true }, "", location.href);
+	if (isInCall || !isGuarded) return;
+	closeDialog();
+	isUnguarding = true;
+	history.back();
+}
+
+const closeDialog = () => document.querySelector("dialog")?.close();
+
+/** @param {Room} stay */
+function askToLeave(stay) {
+	const dialog = h(
+		"dialog",
+		{ class: "leave", "aria-labelledby": "leave-title" },
+		h("h2", { id: "leave-title" }, "Leave the call?"),
+		h(
+			"form",
+			{ method: "dialog", class: "choices" },
+			h("button", { class: "primary", value: "stay" }, "Stay"),
+			h("button", { class: "danger", value: "leave" }, "Leave the call"),
+		),
+	);
+	dialog.addEventListener("close", () => {
+		dialog.remove();
+		if (room !== stay || !stay.isInCall) return;
+		if (dialog.returnValue === "leave") stay.leaveCall().catch(() => {});
+		else guard(true);
+	});
+	document.body.append(dialog);
+	dialog.showModal();
+}
+
 addEventListener("popstate", () => {
+	if (isUnguarding) {
+		isUnguarding = false;
+		return guard(room?.isInCall ?? false); // again, where the next call was faster
+	}
+	if (room && location.pathname.endsWith(room.place?.id ?? " ")) {
+		if (room.isInCall && !history.state?.inCall) askToLeave(room);
+		return;
+	}
 	// Away from a group by the browser's own button: that is leaving.
-	if (room && location.pathname.endsWith(room.place?.id ?? " ")) return;
+	closeDialog();
 	goOut();
 	route();
 });
+devices.addEventListener("note", tell);
 // The browser had put it aside: its connections are gone.
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 route();

@@ -1,7 +1,7 @@
 // The call: the tiles, and the people beside them.
 
 import { controls } from "./controls.js";
-import { h, hide, reconcile, say } from "./dom.js";
+import { announce, h, hide, reconcile, say } from "./dom.js";
 import { invitation, memberList } from "./group.js";
 import { LevelMeter } from "./media.js";
 import { connectionNotice } from "./notice.js";
@@ -34,6 +34,7 @@ export function callView(room, { leaveCall }) {
 	/** @type {Map<string, Tile>} */
 	const tiles = new Map();
 	let pinned = "";
+	let isMoving = false; // the picture in picture, to somebody else
 	let heard = 0;
 	const meter = new LevelMeter((level) => {
 		const was = Date.now() - heard < LINGERS;
@@ -109,7 +110,25 @@ export function callView(room, { leaveCall }) {
 			},
 		);
 		for (const id of [...tiles.keys()]) if (!shown.some((view) => view.id === id)) tiles.delete(id);
+		keepPip(shown);
 		arrange();
+	}
+
+	/** The small picture is of somebody who is seen, or there is none: no last frame stands there. @param {View[]} shown */
+	function keepPip(shown) {
+		const small = document.pictureInPictureElement;
+		if (!small || isMoving || small === tiles.get("me")?.video) return; // that is made small by the browser's own menu
+		const seen = shown.filter(({ video, state }) => video && !["failed", "ringing"].includes(state));
+		const videos = seen.flatMap(({ id, isMe }) => (isMe ? [] : (tiles.get(id)?.video ?? [])));
+		if (videos.some((video) => video === small)) return;
+		isMoving = true;
+		const next = videos.find(({ readyState }) => readyState > 0);
+		announce(next ? "Picture in picture shows somebody else now." : "Picture in picture has ended.");
+		const moved = next ? next.requestPictureInPicture() : Promise.reject();
+		moved
+			.catch(() => document.exitPictureInPicture())
+			.catch(() => {}) // closed meanwhile
+			.finally(() => (isMoving = false));
 	}
 
 	function update() {
@@ -204,7 +223,17 @@ function views(room, isSpeaking) {
 	const peers = room.peers.map(({ userId, stream, speaking, state, quality }) => {
 		const media = room.mediaOf(userId);
 		const [name, isHeard] = [room.nameOf(userId), speaking && media.audio];
-		return { id: userId, name, isMe: false, stream, ...media, speaking: isHeard, state, quality };
+		return {
+			id: userId,
+			name,
+			isMe: false,
+			isTwin: room.twins.has(userId),
+			stream,
+			...media,
+			speaking: isHeard,
+			state,
+			quality,
+		};
 	});
 	const { outgoing, participants } = client.call; // who accepts is in both for a moment
 	const rung = [...outgoing.keys()]

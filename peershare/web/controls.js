@@ -10,6 +10,12 @@ import { KEYS, settingsButton } from "./settings.js";
 /** What the label says is what comes next; with `aria-pressed`, it would be the opposite. @param {string | false} how */
 const look = (how) => `round ${how || ""}`;
 
+/** What the button for the camera says: a screen that is shared takes its place. @param {Devices} devices */
+function cameraLabel({ isCameraOff, screen }) {
+	if (screen) return isCameraOff ? "Turn camera on, for after sharing" : "Not seen while you share: turn camera off";
+	return isCameraOff ? "Turn camera on" : "Turn camera off";
+}
+
 /** @param {Devices} devices */
 export function deviceButtons(devices) {
 	const mic = iconButton("mic", "Mute", { onclick: () => devices.mute(!devices.isMuted) });
@@ -21,11 +27,9 @@ export function deviceButtons(devices) {
 		camera,
 		update() {
 			const muted = devices.isMuted;
-			const off = devices.isCameraOff;
+			const off = devices.isCameraOff || devices.screen !== null;
 			relabel(mic, muted ? "mic-off" : "mic", muted ? "Unmute" : "Mute", { class: look(muted && "off") });
-			relabel(camera, off ? "camera-off" : "camera", off ? "Turn camera on" : "Turn camera off", {
-				class: look(off && "off"),
-			});
+			relabel(camera, off ? "camera-off" : "camera", cameraLabel(devices), { class: look(off && "off") });
 		},
 	};
 }

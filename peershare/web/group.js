@@ -5,6 +5,7 @@ import { BASE, avatar, fill, h, hide, iconButton, reconcile, relabel, say, toast
 import { logo } from "./landing.js";
 import { NO_WEBRTC, canCall } from "./media.js";
 import { connectionNotice, doing } from "./notice.js";
+import { ringNotice } from "./rings.js";
 import { settingsButton } from "./settings.js";
 
 /** @import {Member, Room} from "./types" */
@@ -161,6 +162,7 @@ export function groupView(room, { leave }) {
 	const members = memberList(room);
 	const invite = invitation(room);
 	const notice = connectionNotice(room);
+	const rings = ringNotice();
 	const devices = deviceButtons(room.devices);
 	const out = iconButton("leave", "Leave the group", { class: "quiet wide", onclick: leave });
 	const call = callCard(room, [devices.mic, devices.camera, settingsButton(room.devices)]);
@@ -176,12 +178,16 @@ export function groupView(room, { leave }) {
 			{ class: "group" },
 			h("header", { class: "bar" }, logo("span"), out),
 			notice.element,
+			rings.element,
 			title,
 			h("div", { class: "two" }, h("div", { class: "column" }, call.element, members.element), invite.element),
 		),
 		focus: title,
 		update,
-		close: notice.close,
+		close() {
+			notice.close();
+			rings.close();
+		},
 	};
 }
 

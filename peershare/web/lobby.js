@@ -9,7 +9,7 @@ import { devicePickers } from "./settings.js";
 /** @import {LobbyOptions, Track} from "./types" */
 
 /** @param {LobbyOptions} options */
-export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
+export function lobby({ devices, title, about, name, isNew, hasCall, notice, join }) {
 	const video = h("video", {
 		class: "mirrored",
 		muted: true,
@@ -81,6 +81,7 @@ export function lobby({ devices, title, about, name, isNew, hasCall, join }) {
 		"main",
 		{ class: "lobby" },
 		h("header", { class: "bar" }, logo()),
+		notice,
 		h(
 			"div",
 			{ class: "two" },

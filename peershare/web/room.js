@@ -23,6 +23,9 @@ export function savedStay(groupId) {
 	return saved?.session?.groupId === groupId ? saved : null;
 }
 
+/** To go on with what another tab was in. @param {SavedStay} saved */
+export const keepStay = (saved) => stays.set(saved);
+
 /** What it fires: `RoomEvents` in types.d.ts. */
 export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarget) {
 	/** @type {Mesh | null} */
@@ -31,6 +34,8 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 	place = null;
 	/** Why the server, which does not know the group any more, does not open it again yet. */
 	lost = "";
+	/** Members who are other tabs of this browser. @type {Set<string>} */
+	twins = new Set();
 	/** The last call's end, by the server's clock. */
 	calledAt = 0;
 	/** The call as it was before the server forgot us: each connection goes on until there is another. @type {Mesh | null} */
@@ -392,9 +397,24 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		this.#note(`${ids.length === 1 ? this.nameOf(ids[0]) : ids.length} did not answer.`);
 	}
 
-	#save() {
+	/** What a reload needs, or another tab. @returns {SavedStay | null} */
+	get saved() {
 		const session = this.client.save();
-		if (session) stays.set({ session, inCall: this.#wasInCall || !!this.#joining || this.isInCall });
+		return session && { session, inCall: this.#wasInCall || !!this.#joining || this.isInCall };
+	}
+
+	#save() {
+		const { saved } = this;
+		if (saved) stays.set(saved);
+	}
+
+	/** Another tab of this browser is a member as well. Whether that is news. @param {string} userId */
+	meetTwin(userId) {
+		if (this.twins.has(userId)) return false;
+		this.twins.add(userId);
+		this.#note("This group is open in another tab of this browser as well: what comes from there is not played here.");
+		this.#changed();
+		return true;
 	}
 
 	/**

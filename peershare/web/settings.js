@@ -2,6 +2,8 @@
 
 import { byId, fill, h, icon, iconButton, kept } from "./dom.js";
 import { LevelMeter, canChooseSpeaker } from "./media.js";
+import { doing } from "./notice.js";
+import { canNotify, notifies, notifyOfRings } from "./rings.js";
 
 /** @import {Devices} from "./types" */
 
@@ -69,7 +71,8 @@ function offer(select, devices, what, kind) {
 		select.dataset.offered = JSON.stringify(offered);
 		fill(select, ...offered.map(([value, label]) => new Option(label, value)));
 	}
-	select.value = found.some((device) => device.deviceId === devices.choice[what]) ? devices.choice[what] : "";
+	const used = devices.preferred(what);
+	select.value = found.some((device) => device.deviceId === used) ? used : "";
 	select.disabled = found.length === 0;
 }
 
@@ -101,12 +104,26 @@ function showSettings(devices) {
 		checked: keysAreOn(),
 		onchange: () => keysKept.set(keys.checked),
 	});
+	/** @type {HTMLInputElement} */
+	const calls = h("input", {
+		type: "checkbox",
+		id: "calls",
+		checked: notifies(),
+		onchange: doing(() => notifyOfRings(calls.checked).finally(() => (calls.checked = notifies()))),
+	});
 	const rows = KEYS.map(([key, meaning]) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, meaning)));
 	const dialog = h(
 		"dialog",
 		{ class: "settings", "aria-labelledby": "settings-title" },
 		h("form", { method: "dialog", class: "bar" }, h("h2", { id: "settings-title" }, "Settings"), closeButton()),
 		pickers.element,
+		canNotify() &&
+			h(
+				"p",
+				{ class: "check" },
+				calls,
+				h("label", { htmlFor: "calls" }, "Show who calls while the page is in the background"),
+			),
 		h("h3", {}, "Keys"),
 		h("dl", { class: "keys" }, ...rows),
 		h("p", { class: "check" }, keys, h("label", { htmlFor: "keys" }, "Use these keys during a call")),

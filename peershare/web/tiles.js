@@ -119,7 +119,6 @@ export class Tile {
 			h("span", { class: "unseen" }, `Make ${view.name} large`),
 		);
 		this.#blocked = blocked;
-		this.video.muted = view.isMe;
 		this.route = () => view.isMe || route(this.video);
 		this.element = h(
 			"figure",
@@ -138,6 +137,7 @@ export class Tile {
 	/** @param {View} view */
 	update(view) {
 		const { element } = this;
+		this.video.muted = view.isMe || view.isTwin === true; // else one would hear oneself
 		if (this.video.srcObject !== view.stream) this.#play(view.stream);
 		this.video.classList.toggle("mirrored", view.isMe && !view.screen);
 		const { screen, speaking, isMe, audio } = view;

@@ -112,7 +112,15 @@ export type MeshEvents = {
 
 // --- the page ---
 
-export type Choice = { camera: string; microphone: string; speaker: string; muted: boolean; cameraOff: boolean };
+export type What = "camera" | "microphone" | "speaker";
+/** IDs of devices; `before`: those that were chosen earlier, the latest first. */
+export type Choice = Record<What, string> & {
+	muted: boolean;
+	cameraOff: boolean;
+	before: Partial<Record<What, string[]>>;
+};
+export type DeviceEvents = { change: {}; note: Note };
+export type Note = { text: string; kind: "" | "bad" | "quiet" };
 export type Place = { id: string; name: string };
 /** What a page may tell another over their data channel; the mesh's goodbye is not among it. */
 export type Told = { media?: Media; as?: string };
@@ -122,8 +130,25 @@ export type RoomEvents = {
 	change: {};
 	/** Only how the peers are has changed. */
 	stats: {};
-	note: { text: string; kind: "" | "bad" | "quiet" };
+	note: Note;
 	over: { text: string; again: boolean };
+};
+/** Between tabs: of a group, of the tab that has it open, and of the one that would take over. */
+export type TabMessage = {
+	/** Who has this group open? */
+	ask?: string;
+	/** This one is open in `tab`, as that member. */
+	here?: string;
+	tab?: string;
+	userId?: string;
+	name?: string;
+	/** No more in this one. */
+	gone?: string;
+	/** Let the tab `by` have it, who is then `given` what a reload would have. */
+	take?: string;
+	by?: string;
+	given?: string;
+	saved?: SavedStay;
 };
 /** `when`: what changes each second. */
 export type Notice = { text: string; when?: string; label?: string; act?: () => void };
@@ -147,6 +172,8 @@ export type View = Media & {
 	/** Whose avatar it has, if it is not the name's. */
 	face?: string;
 	isMe: boolean;
+	/** Whether it is oneself, in another tab of this browser. */
+	isTwin?: boolean;
 	stream: MediaStream | null;
 	speaking: boolean;
 	state: PeerState | "ringing";
@@ -179,6 +206,8 @@ export type LobbyOptions = Door & {
 	devices: Devices;
 	/** One's own. */
 	name: string;
+	/** Above all. */
+	notice?: HTMLElement | null;
 	/** Fails with a sentence. */
 	join: (name: string, options: { call: boolean }) => Promise<void>;
 };
