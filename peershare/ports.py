@@ -115,6 +115,10 @@ class Caller(Protocol):
         """It said more than it may: listen to it no faster than it may speak."""
         ...
 
+    def prove_return(self) -> None:
+        """It has resumed a session: it is no stranger at its address."""
+        ...
+
     def expect_restart(self) -> None:
         """When the server ends, the client is to come back to the next one."""
         ...

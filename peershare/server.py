@@ -30,7 +30,7 @@ from peershare.doors.poller import make_poller
 from peershare.doors.proxies import Proxies
 from peershare.doors.refusals import Refusals
 from peershare.doors.rest import RestRules, create_app
-from peershare.doors.signaling import PATHS, Signaling
+from peershare.doors.signaling import PATHS, Signaling, session_of
 from peershare.doors.sockets import Reception, SocketDoor, Visitor
 from peershare.doors.web_rest import WebRules, add_web
 from peershare.ids import new_group_id, new_resume_token, new_session_id
@@ -102,7 +102,7 @@ class Server:
         self._hosts = Hosts(settings.allowed_hosts, settings.host)
         refusals = Refusals(settings.trusted_proxies)
         proxies = Proxies(settings.trusted_proxies, refusals.ignore_forwarded)
-        turnstile = Turnstile(_address_rules(settings))
+        turnstile = Turnstile(_address_rules(settings), sessions.is_known)
         self.app = create_app(
             self._actor,
             hub,
@@ -153,6 +153,7 @@ class Server:
             _connection_rules(settings, _signaling_heartbeat(settings)),
             self._signal,
             self._origins,
+            session_of,
         )
         peerjs = SocketDoor(
             reception,

@@ -1,13 +1,20 @@
-"""A first visit: everybody behind one address opens a group's link at the same moment (issue 11.1)."""
+"""Everybody behind one address opens a group's link at once, or comes back at once (issues 11.1 and 11.2)."""
 
+import json
+import socket
 import ssl
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
-from tests.support import HANDSHAKE, RawClient, running
+from peershare.client import Connected, Lost, Recovered, SessionLost, open_session
+from peershare.errors import Ending
+from tests.chaos import Proxy
+from tests.doors.test_listener import read_until
+from tests.support import HANDSHAKE, RawClient, frame, reset, running
 from tests.test_tls import certificate, trusting
 
 FILES = [
@@ -81,3 +88,91 @@ async def test_11_1_everybody_opens_the_link_at_once(tmp_path, people, secure):
         assert wrong == []
         assert statuses.count(b"101") == people
         assert len(statuses) == people * (len(FILES) + 6)
+
+
+# --- coming back -------------------------------------------------------------------------------
+
+PEOPLE = 150
+
+
+def use_up(port: int) -> None:
+    """Open and close WebSockets until they are refused."""
+    for _ in range(1000):
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+            sock.sendall(HANDSHAKE)
+            if b" 429 " in sock.recv(1000):
+                return
+    pytest.fail("nobody was refused")
+
+
+def come_back(port: int, welcome: dict) -> socket.socket:
+    """A new connection, on which the client says at once that it resumes the session of a welcome."""
+    sock = socket.create_connection(("127.0.0.1", port), timeout=30)
+    session = {name: welcome[name] for name in ("sessionId", "resumeToken")}
+    hello = {"type": "hello", "payload": {"protocol": 2, "resume": {**session, "received": 0}}}
+    path = f"/ws?session={welcome['sessionId']}".encode()
+    sock.sendall(HANDSHAKE.replace(b"/ws", path) + frame(json.dumps(hello).encode()))
+    return sock
+
+
+@pytest.mark.parametrize("how", ["cut", "standing"])
+def test_11_2_an_office_comes_back(tmp_path, how):
+    """With the defaults, its rate used up, and its old connections cut or standing: each first try is let in.
+
+    A session that is made up lets nobody in.
+    """
+    with running(tmp_path, TRUSTED_PROXIES="none") as server, ExitStack() as stack:
+        people = [RawClient(server.port) for _ in range(PEOPLE)]
+        for person in people:
+            person.hear()
+        welcomes = [person.ask("hello", protocol=2)["payload"] for person in people]
+        use_up(server.port)
+        if how == "cut":
+            for person in people:
+                reset(person.sock)
+        back = [stack.enter_context(come_back(server.port, welcome)) for welcome in welcomes]
+        for sock in back:
+            assert read_until(sock, b'"resumed"').startswith(b"HTTP/1.1 101 ")
+        if how == "standing":
+            assert {person.close_code() for person in people} == {Ending.TAKEN_OVER.value.code}
+        use_up(server.port)
+        made_up = stack.enter_context(come_back(server.port, {"sessionId": "made-up", "resumeToken": "x"}))
+        assert read_until(made_up, b"\r\n").startswith(b"HTTP/1.1 429 ")
+
+
+async def member(url: str, happened: list[str], *, task_status: trio.TaskStatus[None]) -> None:
+    """One with a session, by our own client and its rule for coming back."""
+    async with open_session(url, patient=True) as session:
+        async for event in session:
+            match event:
+                case Connected():
+                    happened.append("connected")
+                    task_status.started()
+                case Lost():
+                    happened.append("lost")
+                case Recovered():
+                    happened.append("recovered")
+                case SessionLost():
+                    happened.append("session lost")
+
+
+async def test_11_2_an_office_loses_its_network_for_a_moment(tmp_path):
+    """All members of it are back as who they were, by the documented rule, though its rate was used up."""
+    with running(tmp_path, TRUSTED_PROXIES="none") as server, trio.fail_after(100):
+        people: list[list[str]] = [[] for _ in range(PEOPLE)]
+        async with trio.open_nursery() as nursery:
+            network = Proxy(server.port, seed=1)
+            port = await nursery.start(network.run)
+            for happened in people:
+                await nursery.start(member, f"ws://127.0.0.1:{port}/ws", happened)
+            await trio.to_thread.run_sync(use_up, server.port)
+            network.refusing = True
+            for link in list(network.links):
+                await link.cut()
+            await trio.sleep(1)
+            network.refusing = False
+            while not all("recovered" in happened for happened in people):  # noqa: ASYNC110
+                await trio.sleep(0.1)
+            nursery.cancel_scope.cancel()
+        assert all(happened == ["connected", "lost", "recovered"] for happened in people)
+        assert "session given up" not in server.log

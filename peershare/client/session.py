@@ -265,7 +265,8 @@ class Session:
     async def _connect(self, opened: Callable[[], None]) -> CannotConnect | None:
         """Hold one connection, as long as it lasts. Why there was none, if so."""
         try:
-            async with open_websocket(self._url) as websocket:
+            known = self._ledger.session
+            async with open_websocket(self._url, known.session_id if known else "") as websocket:
                 opened()
                 await self._stay(websocket)
         except CannotConnect as failure:

@@ -33,12 +33,16 @@ class CannotConnect(Exception):  # noqa: N818 - as the standard library's Connec
 
 
 @asynccontextmanager
-async def open_websocket(url: str) -> AsyncIterator[WebSocketConnection]:
+async def open_websocket(url: str, session_id: str = "") -> AsyncIterator[WebSocketConnection]:
     """A WebSocket for the length of the block, which closes it; what is open at its end is cut.
 
-    Raises CannotConnect.
+    `session_id`: of the session that is to be resumed on it, for which a server lets it past its limits by
+    address. Raises CannotConnect.
     """
     failure: CannotConnect | None = None
+    if session_id:
+        base, mark, fragment = url.partition("#")
+        url = f"{base}{'&' if '?' in base else '?'}session={session_id}{mark}{fragment}"
     try:
         address = _read_url(url)
     except ValueError as error:

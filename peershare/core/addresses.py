@@ -251,15 +251,67 @@ class HttpConnections:
 
 _HTTP = "http_connections_per_address"
 
+# In seconds: by when a WebSocket that was let in past its address's limits must have resumed its session, as
+# a client does with its first message; and how often a session lets one in.
+_PROOF = 10.0
+_AGAIN = 5.0
+# How many times as many WebSockets one address may have open while clients come back whose connections before
+# still stand, since nobody has found out yet that they are lost.
+_STANDING = 2
+
+
+@attrs.define(eq=False)
+class Stay:
+    """A WebSocket's stay: refused for `wait` seconds over the setting `limit`, or let in, where that is 0.
+
+    One that was let in past the limits has until `prove_until` to resume a session; for others that is never.
+    """
+
+    wait: float = 0.0
+    limit: str = ""
+    prove_until: float = math.inf
+    returning: "Returning | None" = None
+
+    def prove(self) -> None:
+        """Note that a session was resumed on it."""
+        if self.returning is not None and self.prove_until < math.inf:
+            self.prove_until = math.inf
+            self.returning.resumed += 1
+
+
+class Returning:
+    """WebSockets let in past their address's limits, so that those whose network has failed are back at once.
+
+    Each is for a session, of which there is one, as `is_known` tells, and lets in one every `_AGAIN` seconds.
+    Who knows no session's ID, which is a secret of its client's, neither gets past a limit nor uses it up.
+    """
+
+    def __init__(self, is_known: Callable[[str], bool]) -> None:
+        self.admitted = self.resumed = 0  # how many of them there were, and how many resumed a session
+        self._is_known = is_known
+        self._last: dict[str, float] = {}  # when each session let one in, the oldest first; recent ones alone
+
+    def admit(self, session_id: str, now: float) -> Stay | None:
+        """Let one in that has yet to prove that it resumes this session."""
+        while self._last and self._last[first := next(iter(self._last))] + _AGAIN <= now:
+            del self._last[first]
+        if session_id in self._last or not self._is_known(session_id):
+            return None
+        self._last[session_id] = now
+        self.admitted += 1
+        return Stay(prove_until=now + _PROOF, returning=self)
+
 
 class Turnstile:
     """What is granted to each address. For an address of None nothing is counted, and all is granted.
 
-    `refused` counts the refusals by the limit that was hit, under the name of its setting.
+    `refused` counts the refusals by the limit that was hit, under the name of its setting. `is_session` tells
+    whether there is a session of this ID.
     """
 
-    def __init__(self, rules: AddressRules) -> None:
+    def __init__(self, rules: AddressRules, is_session: Callable[[str], bool] = lambda _id: False) -> None:
         self.refused: Counter[str] = Counter()
+        self.returning = Returning(is_session)
         self._at_once = rules.connections_at_once
         self._connections = Allowances(rules.connection_rate)
         self._requests = Allowances(rules.request_rate)
@@ -273,19 +325,23 @@ class Turnstile:
         return len(self._open)
 
     @contextmanager
-    def stay(self, address: str | None, now: float) -> Iterator[float]:
-        """A WebSocket's stay, counted until the block is left. Gives 0.
+    def stay(self, address: str | None, now: float, *, session_id: str = "") -> Iterator[Stay]:
+        """A WebSocket's stay, counted until the block is left, unless it is refused.
 
-        If it is refused, it is not counted, and what is given is how many seconds to wait before another try.
+        `session_id`: of the session that its client says it comes back to, and may get past the limits for.
         """
         key = None if address is None else address_key(address)
-        wait = 0.0 if key is None else self._judge(key, now)
-        if key is None or wait:
-            yield wait
+        stay = Stay() if key is None else self._judge(key, now)
+        if key is not None and stay.wait and session_id and self._has_room(key, _STANDING):
+            stay = self.returning.admit(session_id, now) or stay
+        if stay.wait:
+            self._refuse(stay.limit, stay.wait)
+        if key is None or stay.wait:
+            yield stay
             return
         self._open[key] = self._open.get(key, 0) + 1
         try:
-            yield 0.0
+            yield stay
         finally:
             self._leave(key)
 
@@ -315,13 +371,14 @@ class Turnstile:
         wait = 0.0 if address is None else self._files.ask(address, now)
         return self._refuse("request_rate", wait) if wait else 0.0
 
-    def _judge(self, key: str, now: float) -> float:
+    def _judge(self, key: str, now: float) -> Stay:
         wait = self._connections.ask(key, now)
         if wait:
-            return self._refuse("connection_rate", wait)
-        if self._at_once and self._open.get(key, 0) >= self._at_once:
-            return self._refuse("connections_per_address", _LATER)
-        return 0.0
+            return Stay(wait, "connection_rate")
+        return Stay() if self._has_room(key) else Stay(_LATER, "connections_per_address")
+
+    def _has_room(self, key: str, times: int = 1) -> bool:
+        return not self._at_once or self._open.get(key, 0) < times * self._at_once
 
     def _refuse(self, limit: str, wait: float) -> float:
         self.refused[limit] += 1

@@ -158,6 +158,10 @@ class Sessions:
         self._sessions[session.id] = session
         return session
 
+    def is_known(self, session_id: str) -> bool:
+        """Tell whether there is such a session, here or away. Nobody but its client can know its ID."""
+        return session_id in self._sessions
+
     def resume(self, resume: Resume) -> Session | None:
         """The session, if there is one and the token is right, which from now on is another."""
         session = self._sessions.get(resume.session_id)

@@ -40,7 +40,6 @@ _REFUSAL_TIMEOUT = 2.0
 # at once: a flood shall cost a file descriptor for as short as can be.
 _FLOOD_TIMEOUT = 0.5
 _FLOOD_ANSWERS = 64
-_PER_ADDRESS = "CONNECTION_RATE, CONNECTIONS_PER_ADDRESS"
 
 
 @attrs.frozen
@@ -133,13 +132,15 @@ class Listener:
             await self._refuse_upgrade(stream, verdict, head, client)
             return
         door, upgrade = verdict
-        with self.turnstile.stay(client.counted, trio.current_time()) as wait:
-            if wait:
-                await self._refuse_upgrade(stream, too_many(wait, _PER_ADDRESS), head, client)
+        session_id = door.session_of(upgrade.query)
+        with self.turnstile.stay(client.counted, trio.current_time(), session_id=session_id) as stay:
+            if stay.wait:
+                refusal = too_many(stay.wait, stay.limit.upper())
+                await self._refuse_upgrade(stream, refusal, head, client)
             else:
                 place.leave()
                 stream.drop_head()
-                await door.serve(stream, upgrade, client)
+                await door.serve(stream, upgrade, client, stay)
 
     def _admit(self, head: Head, arrived_at: str) -> tuple[SocketDoor, Upgrade] | Refusal:
         if not self.hosts.allow(head.said("host"), arrived_at):

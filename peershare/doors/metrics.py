@@ -278,6 +278,17 @@ METRICS = (
         lambda sources: [((result,), count) for result, count in sources.groups.resumes.items()],
     ),
     Row(
+        "peershare_past_limits_total",
+        "counter",
+        ("outcome",),
+        "WebSockets let in past `CONNECTION_RATE` or `CONNECTIONS_PER_ADDRESS`, since they named a session "
+        "(`admitted`), and those of them that `resumed` it. Others are closed after 10 s.",
+        lambda sources: [
+            (("admitted",), sources.turnstile.returning.admitted),
+            (("resumed",), sources.turnstile.returning.resumed),
+        ],
+    ),
+    Row(
         "peershare_messages_total",
         "counter",
         ("door", "direction", "type"),

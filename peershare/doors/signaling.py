@@ -17,6 +17,12 @@ log = structlog.get_logger("peershare.signaling")
 PATHS = ("/", "/ws")
 
 
+def session_of(query: str) -> str:
+    """The session that a client names in its URL when it comes back: `?session=ID`."""
+    pairs = (part.partition("=") for part in query.split("&"))
+    return next((value.lower() for name, _, value in pairs if name == "session"), "")
+
+
 class Signaling(Paced):
     """The `Conversation` of one client with the hub, and the `Caller` that the hub's side sees."""
 
@@ -49,6 +55,9 @@ class Signaling(Paced):
             await self._actor.send(Leave(self.name, ending.value.left, is_final))
 
     # --- a Caller ---
+
+    def prove_return(self) -> None:
+        self._visitor.stay.prove()
 
     def expect_restart(self) -> None:
         self._visitor.connection.expects_restart = True

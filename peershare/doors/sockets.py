@@ -1,11 +1,12 @@
 """The way of a WebSocket through the house, whatever is talked about on it: handshake, stay, close."""
 
+import math
 from collections.abc import Callable
 
 import attrs
 import trio
 
-from peershare.core.addresses import ByteLimiter, ByteRules
+from peershare.core.addresses import ByteLimiter, ByteRules, Stay
 from peershare.doors.head import Upgrade
 from peershare.doors.origins import Origins
 from peershare.doors.poller import Poller
@@ -38,6 +39,7 @@ class Visitor:
     outbox: Outbox
     connection: Connection
     address: str | None
+    stay: Stay
 
 
 @attrs.define
@@ -56,17 +58,22 @@ class Reception:
 class SocketDoor:
     """Holds a conversation, which `converse` makes, with everyone who comes.
 
-    From pages of which `origins`, the listener asks; None: of any.
+    From pages of which `origins`, the listener asks; None: of any. `session_of` finds in an upgrade's query
+    the session that its client comes back to; "" where it names none.
     """
 
     reception: Reception
     rules: ConnectionRules
     converse: Callable[[Visitor], Conversation]
     origins: Origins | None = None
+    session_of: Callable[[str], str] = lambda _query: ""
     counts: DoorCounts = attrs.field(factory=DoorCounts)
 
-    async def serve(self, stream: ClientStream, upgrade: Upgrade, client: Client = UNKNOWN) -> None:
+    async def serve(
+        self, stream: ClientStream, upgrade: Upgrade, client: Client = UNKNOWN, stay: Stay | None = None
+    ) -> None:
         """One client, from its handshake to its close. If cancelled, the client hears 1001 if it can."""
+        stay = stay or Stay()
         name, roster = new_connection_id(), self.reception.roster
         connection = Connection(name, client.address, self.rules, roster, self.counts.round_trips.observe)
         outbox = Outbox(stream, self.rules.outbox, lambda: connection.end(Ending.TOO_SLOW))
@@ -75,7 +82,9 @@ class SocketDoor:
                 nursery.start_soon(outbox.run)
                 socket = await self._shake_hands(nursery, stream, outbox, upgrade, client)
                 if socket is not None:
-                    visitor = Visitor(name, upgrade, socket, outbox, connection, client.counted)
+                    if stay.prove_until < math.inf:
+                        nursery.start_soon(_expect_proof, stay, connection)
+                    visitor = Visitor(name, upgrade, socket, outbox, connection, client.counted, stay)
                     with self.counts.stay(connection, outbox):
                         await connection.run(nursery, socket, outbox, self.converse(visitor))
                 nursery.cancel_scope.cancel()
@@ -106,3 +115,10 @@ class SocketDoor:
             return None
         self.counts.handshakes.observe(trio.current_time() - began)
         return socket
+
+
+async def _expect_proof(stay: Stay, connection: Connection) -> None:
+    """End a connection that got past its address's limits, and resumes no session."""
+    await trio.sleep_until(stay.prove_until)
+    if stay.prove_until < math.inf:
+        connection.end(Ending.FULL)

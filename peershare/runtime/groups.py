@@ -302,6 +302,7 @@ class Groups:
         if session is None:
             self._answer(visit, self._resume_refusal(visit, wait, now), now, request_id)
             return
+        visit.caller.prove_return()
         self._displace(session)
         self._forget(visit.user_id, "disconnected", now)
         missed = self._sessions.missed(session, resume.received)

@@ -373,7 +373,10 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		this.retryAt = null;
 		this.#triedAt = performance.now();
 		this.#probeLater();
-		const socket = (this.#socket = new WebSocket(this.#url));
+		const url = new URL(this.#url);
+		// Who comes back is let in past the server's limits by address.
+		if (this.#session) url.searchParams.set("session", this.#session.sessionId);
+		const socket = (this.#socket = new WebSocket(url));
 		socket.onopen = () => this.#hello();
 		socket.onmessage = ({ data }) => this.#hear(JSON.parse(data));
 		socket.onclose = ({ code, reason }) => this.#lost(code, reason);

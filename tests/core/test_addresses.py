@@ -1,5 +1,6 @@
 """What is allowed to each address. Rates are powers of two, so that the times are exact."""
 
+import math
 from collections import Counter
 
 import pytest
@@ -132,7 +133,7 @@ def test_forgetting_makes_no_difference(asks):
 def stay(turnstile, address, now=100.0):
     """Come in; the wait, and what ends the stay."""
     staying = turnstile.stay(address, now)
-    return staying.__enter__(), lambda: staying.__exit__(None, None, None)
+    return staying.__enter__().wait, lambda: staying.__exit__(None, None, None)
 
 
 def test_connections_at_once():
@@ -154,8 +155,8 @@ def test_a_stay_that_fails():
     """It is no longer counted, and nothing of it is kept."""
     turnstile = Turnstile(AddressRules(connections_at_once=1))
     for _ in range(3):
-        with pytest.raises(RuntimeError), turnstile.stay(ANN, 100) as wait:  # noqa: PT012
-            assert wait == 0
+        with pytest.raises(RuntimeError), turnstile.stay(ANN, 100) as staying:  # noqa: PT012
+            assert staying.wait == 0
             raise RuntimeError
     assert len(turnstile) == 0
 
@@ -173,6 +174,89 @@ def test_new_connections():
     assert bob[0] == 0
     assert turnstile.refused == {"connection_rate": 2}
     assert len(turnstile) == 1
+
+
+class Office:
+    """People behind one address, whose WebSockets the turnstile lets in or not."""
+
+    def __init__(self, sessions=(), *, rate=RULES, at_once=0):
+        rules = AddressRules(connection_rate=rate, connections_at_once=at_once)
+        self.turnstile = Turnstile(rules, set(map(str, sessions)).__contains__)
+        self.open = []
+
+    def come(self, session=None, now=100.0):
+        """One more, who stays; None if it is refused."""
+        staying = self.turnstile.stay(ANN, now, session_id="" if session is None else str(session))
+        stay = staying.__enter__()
+        if stay.wait:
+            return None
+        self.open.append(staying)
+        return stay
+
+    def come_in(self, sessions, now=100.0):
+        """For each of these sessions; those who were let in."""
+        return [stay for session in sessions if (stay := self.come(session, now)) is not None]
+
+    def leave(self):
+        """All of them."""
+        for staying in self.open:
+            staying.__exit__(None, None, None)
+        self.open.clear()
+
+
+def test_11_2_those_who_come_back_get_past_the_limit():
+    """Each for its own session, however few of them have been able to say anything yet."""
+    office = Office(range(40))
+    stays = office.come_in(range(40))
+    assert [stay.prove_until for stay in stays] == [math.inf] * 4 + [110.0] * 36
+    for stay in stays:
+        stay.prove()
+        stay.prove()
+    assert {stay.prove_until for stay in stays} == {math.inf}
+    assert (office.turnstile.returning.admitted, office.turnstile.returning.resumed) == (36, 36)
+    assert not office.turnstile.refused
+
+
+def test_11_2_strangers_use_nothing_up():
+    """Who names no session, or none that there is, has only the rate of the address."""
+    office = Office(range(40))
+    assert len(office.come_in([None, "no-session"] * 20)) == 4
+    assert office.turnstile.refused == {"connection_rate": 36}
+    assert len(office.come_in(range(40))) == 40
+
+
+def test_11_2_a_session_lets_in_one_in_five_seconds():
+    """Whether it was resumed or not, and whether that one is still there."""
+    office = Office("s", rate=RateRules(rate=0.001, burst=1))
+    assert len(office.come_in(["s"] * 10)) == 2
+    office.leave()
+    assert office.come("s", 104.9) is None
+    office.come("s", 105).prove()
+    assert office.come("s", 109) is None
+    assert office.come("s", 110) is not None
+    assert (office.turnstile.returning.admitted, office.turnstile.returning.resumed) == (3, 1)
+
+
+def test_11_2_old_connections_still_stand():
+    """Nobody has found out that they are lost: the new ones stand beside them, up to twice the limit."""
+    office = Office(range(500), rate=None, at_once=200)
+    assert len(office.come_in(range(150))) == 150
+    assert len(office.come_in(range(150))) == 150
+    assert len(office.come_in(range(150, 500))) == 100
+    assert office.turnstile.refused == {"connections_per_address": 250}
+
+
+def test_11_2_nothing_is_kept():
+    """Of connections that are over, once the next one comes."""
+    office = Office(range(100))
+    for stay in office.come_in(range(100)):
+        stay.prove()
+    office.leave()
+    assert len(office.turnstile) == 0
+    assert len(office.come_in([None, 1], 200)) == 2
+    office.leave()
+    office.come_in([None] * 10 + [2], 200)
+    assert len(office.turnstile.returning._last) == 1
 
 
 def test_requests():

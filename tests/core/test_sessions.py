@@ -231,6 +231,16 @@ def test_a_session_begins(sessions):
     assert sessions.next_expiry() is None
 
 
+def test_11_2_a_session_is_known_until_it_ends(sessions):
+    """Here or away."""
+    ann = sessions.begin(ANN)
+    assert sessions.is_known(ann.id)
+    sessions.leave(ann, 100)
+    assert sessions.is_known(ann.id)
+    drained(sessions.expire(100 + GRACE))
+    assert not sessions.is_known(ann.id)
+
+
 def test_a_token_is_good_for_one_resume(sessions):
     """Each resume brings a new one, and the old ones lead nowhere from then on."""
     ann = sessions.begin(ANN)

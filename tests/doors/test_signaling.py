@@ -7,7 +7,9 @@ import pytest
 import structlog
 import trio
 
+from peershare.core.addresses import Returning
 from peershare.doors.head import Upgrade
+from peershare.doors.signaling import session_of
 from peershare.doors.streams import ClientStream
 from peershare.messages import Ping
 from tests.doors.house import House
@@ -40,13 +42,13 @@ def leftovers(house):
 class Guest:
     """A connection through the signaling door, on memory streams."""
 
-    def __init__(self, house, nursery):
+    def __init__(self, house, nursery, stay=None):
         self.near, self.far = trio.testing.memory_stream_pair()
         self._heard = b""
-        nursery.start_soon(self._serve, house)
+        nursery.start_soon(self._serve, house, stay)
 
-    async def _serve(self, house):
-        await house.signaling.serve(ClientStream(self.far), UPGRADE)
+    async def _serve(self, house, stay):
+        await house.signaling.serve(ClientStream(self.far), UPGRADE, stay=stay)
         await trio.aclose_forcefully(self.far)  # as the listener does
 
     async def hear(self, what):
@@ -104,6 +106,49 @@ async def test_a_handshake_that_nobody_reads(house, autojump_clock):
     assert trio.current_time() - began == 10
     assert len(house.roster) == 0
     await near.aclose()
+
+
+def past_limits():
+    """The stay of a connection that names a session, past the limits of its address."""
+    return Returning(lambda _: True).admit("a session", trio.current_time())
+
+
+@pytest.mark.parametrize("says", [[], [PING, CREATE], [HELLO], [RESUME.replace("token-2", "wrong"), HELLO]])
+async def test_11_2_who_was_let_in_to_resume_and_does_not(house, nursery, autojump_clock, says):
+    """Whatever it says: it is closed after 10 s, with the code of a server that is too full for it."""
+    began = trio.current_time()
+    guest = Guest(house, nursery, past_limits())
+    await guest.near.send_all(said(*says))
+    await guest.hear(struct.pack("!H", 4013))
+    assert trio.current_time() - began == 10
+
+
+async def test_11_2_who_was_let_in_to_resume_and_does(house, nursery, autojump_clock):
+    """It stays; its first connection did not have to prove anything."""
+    first = Guest(house, nursery)
+    await first.near.send_all(said(HELLO))
+    await first.hear(b'"welcome"')
+    stay = past_limits()
+    again = Guest(house, nursery, stay)
+    await again.near.send_all(said(RESUME))
+    await again.hear(b'"resumed"')
+    await trio.sleep(20)
+    await again.near.send_all(said(PING))
+    await again.hear(b'"pong"')
+    assert (stay.returning.admitted, stay.returning.resumed) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("query", "session_id"),
+    [
+        ("session=A-b", "a-b"),
+        ("x=1&session=a&session=b", "a"),
+        *((query, "") for query in ("", "session", "session=", "sessions=a", "&&=&")),
+    ],
+)
+def test_11_2_the_session_in_an_url(query, session_id):
+    """The first one that is named."""
+    assert session_of(query) == session_id
 
 
 async def test_no_ghost_wherever_it_is_cancelled(nursery, autojump_clock):

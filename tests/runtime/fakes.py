@@ -110,7 +110,7 @@ class FakeCaller:
         self.flushes = 0
         self.ended: list[Ending] = []
         self.slowed = 0
-        self.expects_restart = False
+        self.expects_restart = self.has_returned = False
         self._frames: list[bytes] = []
 
     def put(self, frame: bytes) -> bool:
@@ -133,6 +133,9 @@ class FakeCaller:
 
     def slow_down(self) -> None:
         self.slowed += 1
+
+    def prove_return(self) -> None:
+        self.has_returned = True
 
     def expect_restart(self) -> None:
         self.expects_restart = True

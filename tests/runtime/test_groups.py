@@ -774,6 +774,15 @@ def test_a_connection_that_was_taken_over(world, is_final):
     assert world.session_of(again).received == 1
 
 
+def test_11_2_who_resumes_is_no_stranger(world):
+    """The door is told so of a right token, of an online session too, and of nothing else."""
+    assert world.bob_again().caller.has_returned
+    wrong = Client(world.stage)
+    wrong.hello(({**world.bob.welcome, "resumeToken": "nonsense"}, 0))
+    assert not wrong.caller.has_returned
+    assert not Client(world.stage).hello().caller.has_returned
+
+
 def test_the_same_connection_can_not_take_itself_over(world):
     """A resume on it is a second hello."""
     world.bob.hello((world.bob.welcome, world.bob_heard))
