@@ -7,16 +7,8 @@ import pytest
 from bench.attack.__main__ import name_of, programs, title_of, verdict
 from bench.attack.harness import run_attack
 
-# Their faults are being mended.
-_NOT_YET = {"qr_codes"}
 
-
-def _case(module):
-    marks = [pytest.mark.xfail(strict=False)] if name_of(module) in _NOT_YET else []
-    return pytest.param(module, id=f"{module.NUMBER}-{name_of(module)}", marks=marks)
-
-
-@pytest.mark.parametrize("module", [_case(module) for module in programs()])
+@pytest.mark.parametrize("module", programs(), ids=lambda module: f"{module.NUMBER}-{name_of(module)}")
 def test_attack(module, tmp_path):
     """Nobody else is cut off or refused, memory is given back, and the program's own check holds."""
     report = run_attack(module, getattr(module, "SHORT", 2.0), tmp_path, form="short")

@@ -1,4 +1,4 @@
-"""Behind nginx, on one port, with the configuration that the README gives."""
+"""Behind a proxy, on one port, with the configurations of docs/proxies.md."""
 
 import json
 import re
@@ -7,13 +7,14 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urljoin
 
 import pytest
 
-from tests.doors.test_limits import attempt, headers_of, said, served, staying
+from tests.doors.test_limits import ask, attempt, headers_of, said, served, status, staying
 from tests.doors.test_listener import read_until
+from tests.doors.test_web_rest import link_in
 from tests.support import (
     HANDSHAKE,
     VECTORS,
@@ -22,56 +23,95 @@ from tests.support import (
     eventually,
     free_port,
     need,
+    running,
 )
 
-README = Path(__file__).parents[1] / "README.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "proxies.md"
+LANGUAGES = {"nginx": "nginx", "caddy": "caddyfile", "haproxy": "haproxy"}
+
+
+class Proxy:
+    """A proxy with its configuration from docs/proxies.md, which `change` may edit."""
+
+    def __init__(self, kind: str, server, tmp_path: Path, change=lambda text: text) -> None:
+        self.port = free_port()
+        [text] = re.findall(rf"```{LANGUAGES[kind]}\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
+        text = change(text).replace("127.0.0.1:3000", f"127.0.0.1:{server.port}")
+        text = text.replace("127.0.0.1:8080", f"127.0.0.1:{self.port}")
+        text = text.replace("http://localhost:8080", f"http://:{self.port}")  # whatever name is asked for
+        self._folder = tmp_path
+        self._command = getattr(self, f"_{kind}")(text)
+
+    def _nginx(self, text: str) -> list[str]:
+        folder = self._folder
+        file = folder / "nginx.conf"
+        file.write_text(f"""
+            daemon off; pid {folder}/nginx.pid; error_log {folder}/error.log;
+            events {{}}
+            http {{
+                access_log off;
+                client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+                fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+                {text}
+            }}
+        """)
+        return [installed("nginx", "nginx-light"), "-c", str(file), "-p", str(folder)]
+
+    def _caddy(self, text: str) -> list[str]:
+        file = self._folder / "Caddyfile"
+        # No administration's port, which another Caddy may have.
+        file.write_text("{\n\tadmin off\n}\n" + text)
+        return [installed("caddy", "caddy"), "run", "--config", str(file), "--adapter", "caddyfile"]
+
+    def _haproxy(self, text: str) -> list[str]:
+        file = self._folder / "haproxy.cfg"
+        file.write_text(text)
+        return [installed("haproxy", "haproxy"), "-db", "-f", str(file)]
+
+    def __enter__(self) -> int:
+        """The port it is at."""
+        env = {**environment(), "HOME": str(self._folder)}
+        with (self._folder / "proxy.log").open("wb") as log:
+            self._popen = subprocess.Popen(self._command, stdout=log, stderr=log, env=env, cwd=self._folder)
+        try:
+            eventually(self._listens)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self.port
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def __exit__(self, *_: object) -> None:
+        self._popen.terminate()
+        self._popen.wait(60)
+
+
+def installed(program: str, package: str) -> str:
+    found = shutil.which(program, path=environment()["PATH"] + ":/usr/sbin")
+    need(found, f"{program}: apt-get install {package}")
+    return found
+
+
+def nginx_before(server, tmp_path) -> Proxy:
+    return Proxy("nginx", server, tmp_path)
+
+
+@pytest.fixture(params=["nginx", "caddy", "haproxy"])
+def kind(request):
+    return request.param
 
 
 @pytest.fixture
-def proxy(server, tmp_path):
-    """nginx in front of the server; the port it is at."""
-    with nginx_before(server, tmp_path) as port:
+def proxy(kind, server, tmp_path):
+    """A proxy in front of the server; the port it is at."""
+    with Proxy(kind, server, tmp_path) as port:
         yield port
 
 
-@contextmanager
-def nginx_before(server, tmp_path):
-    """nginx with the README's configuration, until the block is left; the port it is at."""
-    nginx = shutil.which("nginx", path=environment()["PATH"] + ":/usr/sbin")
-    need(nginx, "nginx: apt-get install nginx-light")
-    port = free_port()
-    [config] = re.findall(r"```nginx\n(.*?)```", README.read_text(), re.DOTALL)
-    config = config.replace("127.0.0.1:3000", f"127.0.0.1:{server.port}")
-    config = re.sub(r"listen [^;]+;", f"listen 127.0.0.1:{port};", config)
-    whole = f"""
-        daemon off; pid {tmp_path}/nginx.pid; error_log {tmp_path}/error.log;
-        events {{}}
-        http {{
-            access_log off;
-            client_body_temp_path {tmp_path}/body; proxy_temp_path {tmp_path}/proxy;
-            fastcgi_temp_path {tmp_path}/f; uwsgi_temp_path {tmp_path}/u; scgi_temp_path {tmp_path}/s;
-            {config}
-        }}
-    """
-    file = tmp_path / "nginx.conf"
-    file.write_text(whole)
-    popen = subprocess.Popen([nginx, "-c", str(file), "-p", str(tmp_path)], stderr=subprocess.DEVNULL)
-    try:
-
-        def answers() -> bool:
-            try:
-                return urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health/live").status == 200
-            except OSError:
-                return False
-
-        eventually(answers, 30)
-        yield port
-    finally:
-        popen.terminate()
-        popen.wait(60)
-
-
-def test_vectors_and_rest_through_nginx(proxy):
+def test_vectors_and_rest(proxy):
     """Every conversation holds through it, on connections that it may have used for REST before."""
     need(VECTORS.is_dir(), "the vectors, in ../shared/vectors beside the project")
     for _ in range(20):
@@ -90,11 +130,11 @@ def test_vectors_and_rest_through_nginx(proxy):
     [{}, {"X_Forwarded_For": "192.0.2.1"}, {"Forwarded": "for=192.0.2.1"}, {"X_Real_IP": "192.0.2.1"}],
     ids=lambda claim: "".join(claim) or "nothing",
 )
-def test_the_forwarded_address_is_counted(tmp_path, claim):
-    """Clients of one nginx are told apart, and none can pass for another by what it sends."""
+def test_the_forwarded_address_is_counted(tmp_path, kind, claim):
+    """Clients of one proxy are told apart, and none can pass for another by what it sends."""
     with (
         served(tmp_path, CONNECTIONS_PER_ADDRESS=2, REQUEST_RATE=1) as server,
-        nginx_before(server, tmp_path) as port,
+        Proxy(kind, server, tmp_path) as port,
     ):
         with staying(port, *[said(**claim)] * 3, source="127.0.0.9") as statuses:
             assert statuses == [101, 101, 429]
@@ -107,7 +147,7 @@ def test_the_forwarded_address_is_counted(tmp_path, claim):
 
 
 def test_our_own_pages(proxy):
-    """Those that nginx serves may connect, though it is at a port that PeerShare knows nothing of."""
+    """Those that the proxy serves may connect, though it is at a port that PeerShare knows nothing of."""
     for origin, expected in ((f"http://localhost:{proxy}", 101), ("http://localhost:1", 403)):
         handshake = HANDSHAKE.replace(b"Host: test", b"Host: localhost:%d" % proxy)
         assert attempt(proxy, said(handshake, Origin=origin)) == expected
@@ -121,8 +161,8 @@ def test_it_is_not_https(proxy):
 
 
 def test_12_7_its_public_name(tmp_path):
-    """Behind nginx, PeerShare on loopback is asked by a name that must be listed: README's line for it."""
-    [name] = re.findall(r"\nALLOWED_HOSTS=(\S+) \.venv/bin/peershare serve\n", README.read_text())
+    """PeerShare on loopback is asked by a name that must be listed: docs/proxies.md has the line for it."""
+    [name] = re.findall(r"\nALLOWED_HOSTS=(\S+) \.venv/bin/peershare serve\n", DOCUMENT.read_text())
     with served(tmp_path, ALLOWED_HOSTS=name) as server, nginx_before(server, tmp_path) as port:
         for host, rest, upgrade in ((name, 200, 101), ("localhost", 200, 101), ("evil.example", 421, 421)):
             get = f"GET /api HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
@@ -133,3 +173,83 @@ def test_12_7_its_public_name(tmp_path):
         assert attempt(port, HANDSHAKE.replace(b"test", name.encode())) == 421
         eventually(lambda: "ALLOWED_HOSTS" in server.log)
         assert name in server.log
+
+
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/metrics/", "/metrics//", "/%6Detrics", "/./metrics", "/x/../metrics"]
+)
+def test_12_19_metrics_are_the_operators(proxy, path):
+    """However they are asked for, they are to be had at PeerShare's own port alone."""
+    answer = ask(proxy, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    assert b"peershare_" not in answer
+    assert status(answer) in {301, 400, 404}
+
+
+# What docs/proxies.md says to change, where the proxy leaves the path in place and where it removes it.
+BELOW = {
+    ("nginx", "kept"): [("location /", "location /meet/")],
+    ("nginx", "removed"): [
+        ("location /", "location /meet/"),
+        ("proxy_pass http://peershare;", "proxy_pass http://peershare/;"),
+        ('X-Forwarded-Prefix ""', "X-Forwarded-Prefix /meet"),
+    ],
+    ("caddy", "kept"): [
+        ("@private path /metrics /metrics/", "handle /meet/* {\n@private path /meet/metrics /meet/metrics/"),
+        ("\t}\n}", "\t}\n}\n}"),
+    ],
+    ("caddy", "removed"): [
+        ("@private path", "handle_path /meet/* {\n@private path"),
+        ("header_up -X-Forwarded-Prefix", "header_up X-Forwarded-Prefix /meet"),
+        ("\t}\n}", "\t}\n}\n}"),
+    ],
+    ("haproxy", "kept"): [
+        ("-m str /metrics /metrics/", "-m str /meet/metrics /meet/metrics/"),
+        ("default_backend peershare", "use_backend peershare if { path_beg /meet/ }"),
+    ],
+    ("haproxy", "removed"): [
+        ("-m str /metrics /metrics/", "-m str /meet/metrics /meet/metrics/"),
+        ("del-header X-Forwarded-Prefix", "set-header X-Forwarded-Prefix /meet"),
+        ("default_backend peershare", "use_backend peershare if { path_beg /meet/ }"),
+        ("server one", "http-request replace-path /meet(/.*) \\\\1\n    server one"),
+    ],
+}
+
+
+def below(kind: str, how: str):
+    def change(text: str) -> str:
+        for old, new in BELOW[kind, how]:
+            assert old in text
+            text = text.replace(old, new)
+        return text
+
+    return change
+
+
+@pytest.mark.parametrize("how", ["kept", "removed"])
+def test_11_7_below_a_path(tmp_path, kind, how):
+    """Page, files, interface, WebSockets, QR codes, broker: all by BASE_PATH, or by the proxy's word."""
+    settings = {"BASE_PATH": "/meet"} if how == "kept" else {}
+    with running(tmp_path, **settings) as server, Proxy(kind, server, tmp_path, below(kind, how)) as port:
+        root = f"http://localhost:{port}/meet/"
+        for page in (root, urljoin(root, "group/e150ce90-98ca-4aae-a28e-dff44eb07d0e")):
+            text = read(page)
+            links = set(re.findall(r'(?:src|href)="([^"]+)"', text))
+            assert len(links) > 5
+            for link in links:
+                assert read(urljoin(page, link))
+        with RawClient(port, "/meet/ws") as ann:
+            ann.hear()
+            group = ann.ask("create-group", groupName="Tea", username="ann")["payload"]["groupId"]
+            assert json.loads(read(f"{root}api/group/{group}"))["name"] == "Tea"
+            assert link_in(read(f"{root}api/group/{group}/qr.svg")) == f"{root}group/{group}"
+        assert len(read(f"{root}peerjs/id")) == 36
+        with RawClient(port, "/meet/peerjs?key=peerjs&id=ann&token=t") as peer:
+            assert peer.hear()["type"] == "OPEN"
+        assert attempt(port, b"GET /meet/metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") == 404
+
+
+def read(url: str) -> str:
+    request = urllib.request.Request(url, headers={"Accept": "text/html,*/*"})
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 200
+        return answer.read().decode()

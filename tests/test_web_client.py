@@ -88,6 +88,22 @@ def test_a_group_is_made_and_joined_by_its_link(invite):
     expect(bob.page.get_by_label("Your name")).to_have_value("Bob")
 
 
+def test_11_7_below_a_path(invite, tmp_path):
+    """Behind a proxy that shows it below one, the page loads, and all that it links to is there too."""
+    with running(tmp_path, BASE_PATH="/meet", ICE_SERVERS="") as server:
+        root = f"http://localhost:{server.port}/meet"
+        ann, bob = invite("Ann", root), invite("Bob", root)
+        link = ann.make_group()
+        assert link.startswith(f"{root}/group/")
+        assert ann.page.get_by_label("The group's link").input_value() == link
+        ann.until(ann.page.locator("img.qr"), "(code) => code.naturalWidth > 0")
+        bob.join(link)
+        expect(ann.member("Bob")).to_contain_text("here")
+        bob.press("Leave the group")
+        expect(bob.page).to_have_url(f"{root}/")
+        expect(bob.page.get_by_role("link", name="PeerShare")).to_have_attribute("href", "/meet/")
+
+
 def test_a_link_or_an_id_can_be_pasted(invite):
     """The landing page takes a whole link and a bare ID, and says what is wrong with anything else."""
     ann, bob = invite("Ann"), invite("Bob")

@@ -250,11 +250,11 @@ def below(base_path: str, path: str) -> str:
     """Name what is asked for: a path from our own root, without a slash at its end.
 
     `base_path` has a slash at both ends. A path that does not begin with it is left as it is: the proxy has
-    removed it already.
+    removed it already. One slash goes, not several: a proxy that keeps a path to itself may know no more.
     """
     if f"{path}/".startswith(base_path):
         path = path[len(base_path) - 1 :]
-    return path.rstrip("/") or "/"
+    return path.removesuffix("/") or "/"
 
 
 def judge_upgrade(head: Head) -> Upgrade | Refusal:

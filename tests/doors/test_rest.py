@@ -159,9 +159,9 @@ async def test_any_other_method(world):
     ],
 )
 async def test_11_11_a_slash_at_the_end(world, path, status):
-    """Gets the thing itself."""
-    for slashes in ("", "/", "//"):
-        assert (await world.client.get(path + slashes)).status_code == status
+    """Gets the thing itself; two do not, since a proxy that keeps /metrics to itself may not know them."""
+    for slashes, expected in (("", status), ("/", status), ("//", 404)):
+        assert (await world.client.get(path + slashes)).status_code == expected
 
 
 @pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example.com"], ids=["an empty label", "a long one"])
