@@ -134,4 +134,5 @@ def _value(name):
     owner = importlib.import_module(module)
     for part in classes:
         owner = getattr(owner, part)
-    return attrs.fields_dict(owner)[last].default if attrs.has(owner) else getattr(owner, last)
+    is_class = isinstance(owner, type) and attrs.has(owner)
+    return attrs.fields_dict(owner)[last].default if is_class else getattr(owner, last)
