@@ -52,18 +52,25 @@ def install_node_modules(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def test(session: nox.Session) -> None:
-    """All four rings of tests, with branch coverage. `-- -k word` runs some of them."""
+    """All tests, with branch coverage, on the first Python; units and one test of each way in on the others.
+
+    `-- -k word` runs some of them. What takes minutes has a session of its own: chaos, soak, attack.
+    """
     install(session, "test")
+    # Some tests alone may all be of one kind: then there is none of the other (pytest's exit code 5).
+    codes = [0, 5] if session.posargs else [0]
+    if session.python != PYTHONS[0]:
+        few = ["-m", "(unit or smoke) and not calls and not long"]
+        session.run("pytest", *session.posargs, "-n", "3", "--dist", "worksteal", *few, success_codes=codes)
+        return
     install_node_modules(session)
     session.env["COVERAGE_FILE"] = str(Path(session.create_tmp()) / "coverage")
     session.run("coverage", "erase")
     pytest = ["coverage", "run", "-m", "pytest", *session.posargs]
-    # Some tests alone may all be of one kind: then there is none of the other (pytest's exit code 5).
-    codes = [0, 5] if session.posargs else [0]
-    session.run(*pytest, "-n", "3", "--dist", "worksteal", "-m", "not calls", success_codes=codes)
-    if session.python == PYTHONS[0]:
-        # Calls in browsers have the machine for themselves. The page is the same for every Python.
-        session.run(*pytest, "-n", "2", "--dist", "loadgroup", "-m", "calls", success_codes=codes)
+    most = ["-m", "not calls and not long"]
+    session.run(*pytest, "-n", "3", "--dist", "worksteal", *most, success_codes=codes)
+    # Calls in browsers have the machine for themselves.
+    session.run(*pytest, "-n", "2", "--dist", "loadgroup", "-m", "calls", success_codes=codes)
     session.run("coverage", "combine", "-q")
     # Some tests alone cover little, and that is no failure.
     session.run("coverage", "report", *(["--fail-under=0"] if session.posargs else []))
@@ -122,7 +129,7 @@ def soak(session: nox.Session) -> None:
 
 
 def run_long(session: nox.Session, variable: str, seconds: int, test: str) -> None:
-    """A test that `nox -s test` runs for some seconds, for longer."""
+    """A test of minutes. Of chaos, `nox -s test` runs 15 seconds."""
     install(session, "test")
     wanted, *others = session.posargs or [str(seconds)]
     session.run("pytest", "-s", test, *others, env={variable: wanted})

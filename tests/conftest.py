@@ -10,6 +10,16 @@ settings.register_profile("peershare", deadline=None)
 settings.load_profile("peershare")
 
 
+# What has no sockets and no processes, by folder.
+_UNITS = {"core", "wire", "runtime"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name in _UNITS:
+            item.add_marker(pytest.mark.unit)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory) -> ServerProcess:
     """A server with default settings, for tests that leave no trace in it."""

@@ -25,21 +25,24 @@ _UNTIL = """async (element, value) => {
   }
 }"""
 
-_LOUDNESS = """async (video, settle) => {
-  await new Promise((resolve) => setTimeout(resolve, settle));
+# Whether a picture's sound becomes loud, or stays silent for longer than the fake microphone does: that beeps
+# once a second. Both are waited for.
+_SOUND = """async (video, loud) => {
   const context = new AudioContext();
   const analyser = context.createAnalyser();
   context.createMediaStreamSource(video.srcObject).connect(analyser);
   const samples = new Float32Array(analyser.fftSize);
-  const end = performance.now() + 5000;  // the fake microphone beeps once a second
-  let loudest = 0;
-  while (performance.now() < end && loudest < 0.01) {
+  const end = performance.now() + 20000;
+  let lastHeard = performance.now(), found = false;
+  while (!found && performance.now() < end) {
     await new Promise((resolve) => setTimeout(resolve, 20));
     analyser.getFloatTimeDomainData(samples);
-    loudest = Math.max(loudest, ...samples.map(Math.abs));
+    const isLoud = Math.max(...samples.map(Math.abs)) > 0.01;
+    if (isLoud) lastHeard = performance.now();
+    found = loud ? isLoud : performance.now() > lastHeard + 2500;
   }
   await context.close();
-  return loudest;
+  return found;
 }"""
 
 _DECODED = """async () => {
@@ -149,10 +152,13 @@ class Person:
             track = video.evaluate("(video) => video.srcObject.getVideoTracks()[0].id")
             assert self.decoded()[track] > 0
 
-    def hears(self, name: str, settle: int = 0) -> bool:
-        """Whether anything is heard of somebody within some seconds; `settle`: ms for what is under way."""
-        loudest: float = self.tile(name).locator("video").evaluate(_LOUDNESS, settle)
-        return loudest > 0.01
+    def hears(self, name: str) -> None:
+        """Somebody is heard, soon."""
+        assert self.tile(name).locator("video").evaluate(_SOUND, True), f"{name} is not heard"  # noqa: FBT003
+
+    def hears_nothing_of(self, name: str) -> None:
+        """Somebody falls silent, soon."""
+        assert self.tile(name).locator("video").evaluate(_SOUND, False), f"{name} is heard"  # noqa: FBT003
 
     def is_told(self, text: str) -> None:
         """It is said in a corner, and to who does not look."""

@@ -93,6 +93,7 @@ def test_tls_of_its_own(tmp_path):
         assert "Traceback" not in server.log.read_text()
 
 
+@pytest.mark.smoke
 def test_rest_and_vectors(server):
     """REST is on Hypercorn's port, every conversation holds on WS_PORT, and both know the same groups."""
     need(VECTORS.is_dir(), "the vectors, in ../shared/vectors beside the project")

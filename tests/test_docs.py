@@ -48,6 +48,27 @@ def _anchors(text):
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def _sources():
+    ours = [generate.ROOT / "noxfile.py", generate.ROOT / "pyproject.toml"]
+    for folder in ("peershare", "tests", "bench", "docs"):
+        ours += (
+            file for kind in ("py", "js", "html") for file in (generate.ROOT / folder).rglob(f"*.{kind}")
+        )
+    return [file for file in ours if "node_modules" not in file.parts]
+
+
+def test_11_29_documents_that_are_cited_are_there():
+    """Whoever reads a test or a comment finds what it refers to in the repository, spelled like that."""
+    cited = {
+        (file.name, document)
+        for file in _sources()
+        for document in re.findall(r"(?<![\w/.*\"-])(?:docs/|bench/)?[\w-]+\.md\b", file.read_text("utf-8"))
+    }
+    places = [generate.ROOT, generate.ROOT / "docs", generate.ROOT / "bench"]
+    missing = [one for one in cited if not any((place / one[1]).exists() for place in places)]
+    assert missing == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_json_examples_are_json(document):
     """Every example that calls itself JSON parses."""

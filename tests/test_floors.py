@@ -1,4 +1,4 @@
-"""Who may import whom: DESIGN.md, section 2.
+"""Which file may import which: docs/design.md, "Floors".
 
 A file imports only from floors below its own and from its own room. Rooms on one floor never import each
 other; where one stands on another after all, that is a floor between two floors (the doors, for example,
@@ -90,7 +90,7 @@ ONE_FILE_ONLY = {
     "trio_websocket": {"peershare.client.session", "peershare.client.websocket", "peershare.doors.websocket"},
 }
 
-# No clock, no random, no JSON, no logging, no I/O: ids and times come in (DESIGN.md, section 1).
+# No clock, random, JSON, logging, I/O: ids and times come in (docs/design.md, "The way of the data").
 NOT_IN_CORE = {
     "asyncio", "datetime", "io", "json", "logging", "os", "pathlib", "random", "secrets", "select", "socket",
     "ssl", "subprocess", "sys", "threading", "time", "uuid",

@@ -53,6 +53,7 @@ def run(python, *arguments, **options):
     )
 
 
+@pytest.mark.smoke
 def test_11_28_the_client_needs_no_server(client_only):
     """Neither the library nor `peershare connect` imports a package of the server's."""
     code = "import sys, peershare.client, peershare.console; print(*sys.modules)"

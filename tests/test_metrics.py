@@ -31,6 +31,7 @@ def closed(by: str, code: object) -> str:
     return f'peershare_connections_closed_total{{by="{by}",code="{code}",door="signaling"}}'
 
 
+@pytest.mark.smoke
 def test_what_happens_is_counted(server):
     """Connections, their ends, limits, heartbeats and the event loop's lag."""
     ann, bob, group = pair(server.port)

@@ -34,6 +34,7 @@ def broker_stats(port):
     return json.loads(get(port, "/api/stats")[1])["broker"]
 
 
+@pytest.mark.smoke
 def test_two_peers_on_two_ports(server):
     """They find each other, whichever port each came by; what is early waits, and no `src` is forged."""
     with peer(server.port, "ann") as ann:

@@ -53,6 +53,7 @@ class Foreign:
         return self.hear()
 
 
+@pytest.mark.smoke
 def test_two_people_meet_and_ring_each_other(server):
     """The whole way, driven by a foreign client: create, join, see each other, ring, answer, leave."""
     with (

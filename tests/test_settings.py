@@ -365,6 +365,7 @@ def test_an_unknown_option(tmp_path):
     assert "--nope" in result.stderr
 
 
+@pytest.mark.smoke
 def test_settings_are_shown(tmp_path):
     """Each with its value, its unit and its meaning."""
     (tmp_path / ".env").write_text("MAX_CONNECTIONS=77\n")

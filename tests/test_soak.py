@@ -1,6 +1,6 @@
 """The server through the traffic of its days: people come, talk, are lost, come back, and go.
 
-SOAK_SECONDS says for how long. `nox -s soak` takes ten minutes.
+SOAK_SECONDS says for how long. `nox -s soak` takes ten minutes; `nox -s test` leaves it out.
 """
 
 import json
@@ -36,7 +36,7 @@ HOSTS, VISITORS = 10, 60
 CUT_EVERY = 0.3  # s
 GRACE, LATE = 30.0, 5.0  # s; the first is the server's default
 
-pytestmark = pytest.mark.timeout(SECONDS + WARM + 300)
+pytestmark = [pytest.mark.timeout(SECONDS + WARM + 300), pytest.mark.long]
 
 
 @attrs.define(eq=False)

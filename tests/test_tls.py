@@ -115,6 +115,7 @@ def server(tmp_path, tls):
         yield process
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("port", ["port", "ws_port"])
 def test_wss(server, tls, port):
     """Two members meet over it, and a long message arrives whole."""

@@ -29,6 +29,7 @@ def ask(port, path, method="GET", **headers):
         return answer
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("port", ["port", "ws_port"])
 def test_the_page(server, port):
     """It is on both ports, by its address, by a link, and instead of what is not there."""

@@ -191,15 +191,16 @@ def test_two_then_four_in_a_call(invite):
     people = [invite(name) for name in ("Ann", "Bob", "Cleo", "Dev")]
     ann, bob, cleo, dev = people
     link = together(ann, bob)
-    assert ann.hears("Bob")
-    assert bob.hears("Ann")
+    ann.hears("Bob")
+    bob.hears("Ann")
     for late in (cleo, dev):
         late.open_link(link)
         late.press("Join the call")
     for person in people:
         others = [other.name for other in people if other is not person]
         person.sees(*others)
-        assert all(map(person.hears, others))
+        for other in others:
+            person.hears(other)
     expect(ann.member("Dev")).to_contain_text("in the call")
 
 
@@ -210,7 +211,7 @@ def test_mute_and_camera_off_are_seen(invite):
     ann.page.evaluate("connections.forEach((pc) => pc.onnegotiationneeded = () => window.negotiated = true)")
     ann.press("Mute")
     expect(bob.tile("Ann").get_by_text("muted")).to_be_attached()
-    assert not bob.hears("Ann", settle=500)
+    bob.hears_nothing_of("Ann")
     ann.press("Turn camera off")
     expect(bob.tile("Ann")).to_have_class(re.compile(r"\bdark\b"))
     for mine in (ann.tile("You"), ann.member("Ann")):
@@ -220,7 +221,7 @@ def test_mute_and_camera_off_are_seen(invite):
     ann.press("Turn camera on")
     expect(bob.tile("Ann")).not_to_have_class(re.compile(r"\bdark\b"))
     bob.sees("Ann")
-    assert bob.hears("Ann")
+    bob.hears("Ann")
     assert ann.page.evaluate("window.negotiated") is None
 
 
@@ -1225,7 +1226,7 @@ def test_no_device(invite, launch):
     expect(bob.page.get_by_text("There is no camera or microphone here.")).to_be_visible()
     bob.press("Join the call")
     bob.sees("Ann")
-    assert bob.hears("Ann")
+    bob.hears("Ann")
     expect(ann.tile("Bob").get_by_text("muted")).to_be_attached()
 
 

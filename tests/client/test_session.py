@@ -67,6 +67,7 @@ async def until(session, kind):
     raise AssertionError(f"it ended before: {session.over}")
 
 
+@pytest.mark.smoke
 async def test_two_talk(url):
     """Answers come to who asked, events in order, and leaving is heard as leaving."""
     async with open_session(url) as ann:

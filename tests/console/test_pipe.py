@@ -35,6 +35,7 @@ def talk(server_or_port, said: str) -> tuple[int, list[dict], str]:
     return process.returncode, [json.loads(line) for line in out.splitlines()], complaints
 
 
+@pytest.mark.smoke
 def test_a_script(server):
     """Each line is a message, all are answered before it ends, and it ends in order."""
     said = 'create-group groupName=Team username="Ann Other"\n\n{"type":"ping","payload":{}}\nleave-group'

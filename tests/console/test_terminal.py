@@ -89,6 +89,7 @@ def test_a_signal_ends_it(server):
         assert child.has_ended()
 
 
+@pytest.mark.smoke
 def test_what_is_said_and_heard(server):
     """What was typed stands above the prompt, and what was heard; what is wrong is said at once."""
     with terminal(server.port) as child:

@@ -1,4 +1,4 @@
-"""PROTOCOL.md, section 3, as conversations."""
+"""The messages of docs/protocol.md, as conversations."""
 
 import pytest
 

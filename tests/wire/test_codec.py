@@ -1,4 +1,4 @@
-"""PROTOCOL.md, sections 2 to 4, on the wire: which texts are messages, and which text a message is."""
+"""Texts that are messages, and the text of a message: docs/protocol.md, from "The envelope" on."""
 
 import json
 import re
@@ -147,7 +147,7 @@ def plain(message):
 
 
 def camel(name):
-    """The name of a member, spelled as PROTOCOL.md spells it."""
+    """The name of a member, spelled as docs/protocol.md spells it."""
     return "from" if name == "sender" else re.sub("_(.)", lambda match: match[1].upper(), name)
 
 

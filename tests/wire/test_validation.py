@@ -1,4 +1,4 @@
-"""PROTOCOL.md, section 4: what a field may hold, and how a refusal is told."""
+"""The rules of fields, and how a refusal is told: docs/protocol.md, "What a field may hold" and "Errors"."""
 
 import sys
 import unicodedata
