@@ -13,11 +13,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Queue
 from threading import Thread
 from typing import ClassVar, Self
 
 import pytest
-from websockets.sync.server import serve
+import trio
+from attrs import define
+from websockets.sync.server import serve as serve_websockets
+
+from peershare.server import Server
+from peershare.settings import Configured, settings_from
+from peershare.settings import options as setting_options
 
 SHARED = Path(__file__).parents[2] / "shared"
 VECTORS = SHARED / "vectors"
@@ -103,6 +110,60 @@ def running(tmp_path: Path, **settings: object) -> Iterator[ServerProcess]:
                 popen.kill()
                 popen.wait()
         popen.stdout.close()
+
+
+@define
+class LocalServer:
+    """A server in a thread of this process: as a `ServerProcess`, but for its log, memory and signals."""
+
+    port: int
+    ws_port: int
+
+
+@contextmanager
+def serving(**settings: object) -> Iterator[LocalServer]:
+    """A server with these settings in this process, until the block is left.
+
+    A process of its own takes a second of CPU time to start. Tests that don't look into it don't need one.
+    """
+    ours = {"HOST": "127.0.0.1", "PORT": 0, "WS_PORT": 0, "ENVIRONMENT": "test", "ALLOWED_HOSTS": "*"}
+    settings = {**ours, **settings}
+    options = [
+        f"--{name.lower().replace('_', '-')}={value}"
+        for name, value in settings.items()
+        if value != ""  # as an empty variable: not set
+    ]
+    with Configured("serve", params=setting_options()).make_context("serve", options) as context:
+        server = Server(settings_from(context.params))
+    opened: Queue = Queue()
+    stop = trio.Event()
+
+    async def serve() -> None:
+        ports = [int(settings["PORT"]), *([int(settings["WS_PORT"])] if settings["WS_PORT"] else [])]
+        async with server.open(ports) as open_ports:
+            token = trio.lowlevel.current_trio_token()
+            opened.put((token, [*open_ports, 0]))
+            await stop.wait()
+
+    def run() -> None:
+        try:
+            trio.run(serve)
+        except BaseException as error:
+            opened.put(error)
+            raise
+
+    thread = Thread(target=run)
+    thread.start()
+    found = opened.get(timeout=60)
+    if isinstance(found, BaseException):
+        raise found
+    token, ports = found
+    try:
+        yield LocalServer(*ports[:2])
+    finally:
+        trio.from_thread.run_sync(stop.set, trio_token=token)
+        thread.join(60)
+        assert not thread.is_alive(), "the server did not end"
 
 
 HANDSHAKE = (
@@ -229,7 +290,7 @@ class RawClient:
 @contextmanager
 def closing_server(code: int, reason: str) -> Iterator[int]:
     """The port of a server that takes each WebSocket, and closes it with this code."""
-    with serve(lambda websocket: websocket.close(code, reason), "127.0.0.1", 0) as server:
+    with serve_websockets(lambda websocket: websocket.close(code, reason), "127.0.0.1", 0) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield server.socket.getsockname()[1]
         server.shutdown()

@@ -15,7 +15,7 @@ import pytest
 
 from tests.doors.test_guard import SECURITY
 from tests.doors.test_listener import read_all, read_answer, read_until
-from tests.support import HANDSHAKE, RawClient, eventually, frame, free_port, need, running
+from tests.support import HANDSHAKE, RawClient, eventually, frame, free_port, need, running, serving
 from tests.test_tls import certificate, trusting
 
 ANN, BOB, PROXY = "127.0.0.9", "127.0.0.10", "127.0.0.1"
@@ -72,10 +72,10 @@ def staying(port: int, *requests: bytes, source: str = ANN):
         yield statuses
 
 
-@contextmanager
-def served(tmp_path, **settings):
-    with running(tmp_path, **{"TRUSTED_PROXIES": PROXY, "WS_PORT": 0, **settings}) as server:
-        yield server
+def served(tmp_path=None, **settings):
+    """A server that trusts one proxy: in a process of its own, with a log, where it gets a directory."""
+    settings = {"TRUSTED_PROXIES": PROXY, "WS_PORT": 0, **settings}
+    return running(tmp_path, **settings) if tmp_path else serving(**settings)
 
 
 @pytest.fixture(scope="module")
@@ -158,10 +158,10 @@ def test_who_claims_to_be_others_to_a_proxy(server):
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", HANDSHAKE[:-1]])
-def test_who_says_nothing_is_closed_for_who_does(tmp_path, sent):
+def test_who_says_nothing_is_closed_for_who_does(sent):
     """Slow handshakes are bounded, and keep nobody else of their address out: the oldest goes first."""
     limits = {"HTTP_CONNECTIONS_PER_ADDRESS": 40, "HANDSHAKE_TIMEOUT": 60}
-    with served(tmp_path, **limits) as server, ExitStack() as stack:
+    with served(**limits) as server, ExitStack() as stack:
         silent = [stack.enter_context(connect(server.port)) for _ in range(40)]
         for sock in silent:
             sock.sendall(sent)
@@ -174,9 +174,9 @@ def test_who_says_nothing_is_closed_for_who_does(tmp_path, sent):
 
 
 @pytest.mark.parametrize("how", ["reset", "fault", "cut", "http"])
-def test_however_a_connection_ends(tmp_path, how):
+def test_however_a_connection_ends(how):
     """It is released."""
-    with served(tmp_path, CONNECTIONS_PER_ADDRESS=1, CONNECTION_RATE=0) as server:
+    with served(CONNECTIONS_PER_ADDRESS=1, CONNECTION_RATE=0) as server:
         for _ in range(5):
 
             def one() -> bool:
@@ -196,11 +196,11 @@ def test_however_a_connection_ends(tmp_path, how):
             eventually(one)
 
 
-def test_no_limits(tmp_path):
+def test_no_limits():
     """With 0, nothing is counted."""
     zeros = dict.fromkeys(("CONNECTIONS_PER_ADDRESS", "CONNECTION_RATE", "REQUEST_RATE"), 0)
     zeros["HTTP_CONNECTIONS_PER_ADDRESS"] = 0
-    with served(tmp_path, **zeros) as server, staying(server.port, *[HANDSHAKE] * 250) as statuses:
+    with served(**zeros) as server, staying(server.port, *[HANDSHAKE] * 250) as statuses:
         assert set(statuses) == {101}
         assert {attempt(server.port, said(GET, Connection="close")) for _ in range(150)} == {200}
 
@@ -247,7 +247,7 @@ def closed(sock: socket.socket) -> bool:
 def test_too_many_over_tls(tmp_path):
     """They are just closed: to hear why, they would have to be let in."""
     tls = certificate(tmp_path, "first")
-    with served(tmp_path, HTTP_CONNECTIONS_PER_ADDRESS=1, **tls) as server, connect(server.port) as first:
+    with served(HTTP_CONNECTIONS_PER_ADDRESS=1, **tls) as server, connect(server.port) as first:
         context = trusting(tls)
         with context.wrap_socket(first, server_hostname="127.0.0.1") as secure:
             secure.sendall(HANDSHAKE)
@@ -272,9 +272,9 @@ def test_who_is_logged(tmp_path):
 # --- REST --------------------------------------------------------------------------------------
 
 
-def test_too_many_requests(tmp_path):
+def test_too_many_requests():
     """They are answered with 429, on a connection that is kept alive; and others are not."""
-    with served(tmp_path, REQUEST_RATE=2) as server:
+    with served(REQUEST_RATE=2) as server:
         with connect(server.port) as sock:
             statuses = []
             for _ in range(50):
@@ -295,7 +295,7 @@ def refused(client: RawClient, message_type: str, **payload: object) -> str:
     return error["message"]
 
 
-def test_each_limit_is_counted(tmp_path):
+def test_each_limit_is_counted():
     """On /metrics under its setting's name, whoever meets it; and `welcome` says what /api/limits does."""
     few = ("MESSAGE_RATE", "GROUPS_PER_HOUR", "MAX_GROUP_SIZE", "MAX_GROUPS", "REQUEST_RATE")
     limits = dict.fromkeys(few, 1) | {"CONNECTION_RATE": 4, "CONNECTIONS_PER_ADDRESS": 2}
@@ -305,7 +305,7 @@ def test_each_limit_is_counted(tmp_path):
         "BYTE_RATE": 20_000,
         "ADDRESS_BYTE_RATE": 4000,
     }
-    with served(tmp_path, MESSAGE_BURST=4, SIGNAL_BURST=4, **limits) as server:
+    with served(MESSAGE_BURST=4, SIGNAL_BURST=4, **limits) as server:
         ann, bob = RawClient(server.port, source=ANN), RawClient(server.port, source=BOB)
         ann.hear()
         bob.hear()
@@ -398,9 +398,9 @@ def test_origins(server, origin, path, expected):
         (b"/ws", {}, 403),
     ],
 )
-def test_stricter_origins(tmp_path, path, headers, expected):
+def test_stricter_origins(path, headers, expected):
     """PEERJS_CORS is the broker's list, and REQUIRE_ORIGIN keeps programs out."""
-    with served(tmp_path, PEERJS_CORS="https://app.example.com", REQUIRE_ORIGIN="true") as server:
+    with served(PEERJS_CORS="https://app.example.com", REQUIRE_ORIGIN="true") as server:
         assert attempt(server.port, said(HANDSHAKE.replace(b"/ws", path), **headers)) == expected
 
 
@@ -416,21 +416,21 @@ def test_stricter_origins(tmp_path, path, headers, expected):
         ("production", "http://localhost:5173", 403),
     ],
 )
-def test_11_5_origins_in_development(tmp_path, environment, origin, expected):
+def test_11_5_origins_in_development(environment, origin, expected):
     """Any port of localhost, for WebSockets and for REST alike; nowhere else."""
-    with served(tmp_path, ENVIRONMENT=environment) as server:
+    with served(ENVIRONMENT=environment) as server:
         assert attempt(server.port, said(Origin=origin)) == expected
         answer = ask(server.port, said(GET, Origin=origin, Connection="close"))
         allowed = headers_of(answer).get("Access-Control-Allow-Origin")
         assert allowed == (origin if expected == 101 else None)
 
 
-def test_11_5_applications(tmp_path):
+def test_11_5_applications():
     """The origins of applications, named, for WebSockets and for REST, on signaling and at the broker."""
     origins = ["file://", "null", "capacitor://localhost", "app://Viewer", "chrome-extension://abc"]
     listed = ",".join(origins)
     id_page = GET.replace(b"/api/health/live", b"/peerjs/id")
-    with served(tmp_path, ALLOWED_ORIGINS=listed, PEERJS_CORS=listed) as server:
+    with served(ALLOWED_ORIGINS=listed, PEERJS_CORS=listed) as server:
         for origin, expected in (*((origin, 101) for origin in origins), ("app://other", 403)):
             broker = HANDSHAKE.replace(b"/ws", b"/peerjs?key=peerjs&id=a&token=b")
             for request in (HANDSHAKE, broker):
@@ -513,9 +513,9 @@ def test_11_4_refusals_over_http(tmp_path):
         assert len(lines) <= 12
 
 
-def test_11_4_a_page_can_ask(tmp_path):
+def test_11_4_a_page_can_ask():
     """By POST to the WebSocket's own address: 403 says that its origin is refused, 426 that it is not."""
-    with served(tmp_path, ALLOWED_ORIGINS="https://app.example.com") as server:
+    with served(ALLOWED_ORIGINS="https://app.example.com") as server:
         for origin, expected in (
             ("https://app.example.com", 426),
             ("http://test", 426),
@@ -554,10 +554,10 @@ SOCKETS = [b"/ws", b"/", b"/peerjs?key=peerjs&id=a&token=b"]
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_12_7_a_name_that_was_rebound(tmp_path, is_first):
+def test_12_7_a_name_that_was_rebound(is_first):
     """A stranger's page whose name leads to this machine reads nothing and opens nothing, on either port."""
     settings = {"ENVIRONMENT": "production", "HOST": "127.0.0.1", "ALLOWED_HOSTS": "", "WS_PORT": free_port()}
-    with served(tmp_path, **settings) as server:
+    with served(**settings) as server:
         for port in (server.port, server.ws_port):
             host = REBOUND % port
             for path in PAGES + SOCKETS:
@@ -582,19 +582,19 @@ def test_12_7_a_name_that_was_rebound(tmp_path, is_first):
         assert attempt(server.port, b"GET /api/health/live HTTP/1.0\r\n\r\n", PROXY) == 200
 
 
-def test_12_7_where_others_can_reach_us(tmp_path):
+def test_12_7_where_others_can_reach_us():
     """Any name will do, unless some are listed; the address at which a request arrives is one of ours."""
-    with served(tmp_path, HOST="0.0.0.0", ALLOWED_HOSTS="") as server:
+    with served(HOST="0.0.0.0", ALLOWED_HOSTS="") as server:
         assert attempt(server.port, HANDSHAKE.replace(b"test", b"call.example.com")) == 101
         assert attempt(server.port, GET.replace(b"test", b"call.example.com")) == 200
-    with served(tmp_path, HOST="0.0.0.0", ALLOWED_HOSTS="*.example.com") as server:
+    with served(HOST="0.0.0.0", ALLOWED_HOSTS="*.example.com") as server:
         for host, expected in ((b"call.example.com", 101), (b"127.0.0.1", 101), (b"evil.example", 421)):
             assert attempt(server.port, HANDSHAKE.replace(b"test", host)) == expected
 
 
-def test_12_7_a_forwarded_host_is_not_looked_at(tmp_path):
+def test_12_7_a_forwarded_host_is_not_looked_at():
     """Not even a trusted proxy's: it passes on `Host` itself, and a client's own header could get past it."""
-    with served(tmp_path, ALLOWED_HOSTS="call.example.com") as server:
+    with served(ALLOWED_HOSTS="call.example.com") as server:
         for request, expected in ((GET, 200), (HANDSHAKE, 101)):
             ours = request.replace(b"test", b"call.example.com")
             assert attempt(server.port, said(ours, X_Forwarded_Host="evil.example"), PROXY) == expected
@@ -633,10 +633,10 @@ def test_security_headers(server, request_, expected):
         assert "Strict-Transport-Security" not in headers
 
 
-def test_security_headers_of_the_limits(tmp_path):
+def test_security_headers_of_the_limits():
     """A server that is full, and one that has heard too much."""
     with (
-        served(tmp_path, MAX_CONNECTIONS=2, CONNECTIONS_PER_ADDRESS=1) as server,
+        served(MAX_CONNECTIONS=2, CONNECTIONS_PER_ADDRESS=1) as server,
         connect(server.port) as first,
         connect(server.port, BOB) as second,
     ):
@@ -662,7 +662,7 @@ def test_https_is_to_stay(server, request_):
 def test_https_of_our_own(tmp_path):
     """It is to stay as well."""
     tls = certificate(tmp_path, "first")
-    with served(tmp_path, **tls) as server:
+    with served(**tls) as server:
         for request in (GET, HANDSHAKE.replace(b"/ws", b"/nope"), b"GET / HTTP/1.1\r\n\r\n"):
             with (
                 connect(server.port) as plain,
