@@ -554,10 +554,10 @@ SOCKETS = [b"/ws", b"/", b"/peerjs?key=peerjs&id=a&token=b"]
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-def test_12_7_a_name_that_was_rebound(is_first):
+def test_12_7_a_name_that_was_rebound(tmp_path, is_first):
     """A stranger's page whose name leads to this machine reads nothing and opens nothing, on either port."""
     settings = {"ENVIRONMENT": "production", "HOST": "127.0.0.1", "ALLOWED_HOSTS": "", "WS_PORT": free_port()}
-    with served(**settings) as server:
+    with served(tmp_path, **settings) as server:
         for port in (server.port, server.ws_port):
             host = REBOUND % port
             for path in PAGES + SOCKETS:
