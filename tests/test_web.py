@@ -12,7 +12,7 @@ import pytest
 
 import peershare
 from tests.browser import launcher, node_module
-from tests.doors.test_web_rest import HTML, code_of, drawn
+from tests.doors.test_web_rest import HTML, link_in
 from tests.support import RawClient, need, running
 
 SOURCES = Path(peershare.__file__).parent / "web"
@@ -142,9 +142,9 @@ def test_a_link_as_a_picture(server):
         picture = ask(server.port, path)
         assert (picture.status, picture.headers["Content-Type"]) == (200, "image/svg+xml")
         expected = f"http://127.0.0.1:{server.port}/group/{group}"
-        assert drawn(picture.body.decode()) == code_of(expected)
+        assert link_in(picture.body.decode()) == expected
         picture = ask(server.port, path, Host="call.example.com", X_Forwarded_Proto="https")
-        assert drawn(picture.body.decode()) == code_of(f"https://call.example.com/group/{group}")
+        assert link_in(picture.body.decode()) == f"https://call.example.com/group/{group}"
 
 
 def test_a_call(tmp_path):

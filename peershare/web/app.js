@@ -1,7 +1,7 @@
 // The page: which screen is shown, and the way from one to the next.
 
 import { callView } from "./call.js";
-import { BASE, announce, byId, fill, h, kept, toast } from "./dom.js";
+import { BASE, announce, byId, fill, h, inText, kept, toast } from "./dom.js";
 import { groupView } from "./group.js";
 import { groupIdIn, landing } from "./landing.js";
 import { lobby } from "./lobby.js";
@@ -95,21 +95,34 @@ async function showLobby(id, group) {
 		};
 		return showLanding({ message: GONE, create });
 	}
+	const isFull = info?.inCall > 0 && (await callIsFull(info.inCall));
+	if (here !== visit) return;
 	const title = info?.name ?? "A group";
-	const about = info ? presence(info.memberCount, info.inCall) : "The server can't say who is here. Try all the same.";
+	const about = info
+		? presence(info.memberCount, info.inCall, isFull)
+		: "The server can't say who is here. Try all the same.";
 	const takeOver = (/** @type {SavedStay} */ saved) => {
 		keepStay(saved);
 		route();
 	};
-	const what = { title, about, isNew: false, hasCall: info?.inCall > 0 };
+	const what = { title, about, isNew: false, hasCall: info?.inCall > 0 && !isFull, isFull };
 	enterThrough(what, (stay, name) => stay.enter(id, name), elsewhere(id, takeOver));
 }
 
-/** @param {number} members @param {number} inCall */
-function presence(members, inCall) {
+/** @param {number} inCall */
+async function callIsFull(inCall) {
+	const answer = await fetch(`${BASE}api/limits`).catch(() => null);
+	const { callSize = 0 } = answer?.ok ? await answer.json() : {};
+	return callSize > 0 && inCall >= callSize; // 0 is no limit
+}
+
+/** @param {number} members @param {number} inCall @param {boolean} isFull */
+function presence(members, inCall, isFull) {
 	if (members === 0) return "Nobody is here at the moment.";
 	const here = members === 1 ? "One person is here" : `${members} people are here`;
-	return inCall ? `${here}, ${inCall === 1 ? "one" : inCall} in the call.` : `${here}.`;
+	if (!inCall) return `${here}.`;
+	const full = isFull ? " It is full: you can see who is in it, and join when somebody leaves." : "";
+	return `${here}, ${inCall === 1 ? "one" : inCall} in the call.${full}`;
 }
 
 /**
@@ -141,8 +154,11 @@ function enterThrough(what, enter, tabs) {
 		next.close();
 		tabs?.close();
 	};
-	show({ ...next, close }, `${what.title} · PeerShare`);
+	show({ ...next, close }, titleOf(what.title));
 }
+
+/** @param {string} [group] */
+const titleOf = (group = "") => `${inText(group)} · PeerShare`;
 
 /** @template T @param {Promise<T>} deed @returns {Promise<T>} */
 function patiently(deed) {
@@ -200,7 +216,7 @@ function take(stay) {
 		drawRings(stay);
 		share(stay);
 		const [ringer] = stay.client.call.incoming.values();
-		document.title = ringer ? `${ringer.username} is calling` : `${stay.place?.name} · PeerShare`;
+		document.title = ringer ? `${inText(ringer.username)} is calling` : titleOf(stay.place?.name);
 	}
 
 	const leaveCall = () => stay.leaveCall().catch(() => {}); // out of it already
@@ -220,7 +236,7 @@ function take(stay) {
 		route();
 	});
 	draw();
-	announce(`You are in ${stay.place?.name}.`);
+	announce(`You are in ${inText(stay.place?.name ?? "")}.`);
 }
 
 /** Leave the group that we are in, if so. */

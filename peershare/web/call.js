@@ -20,7 +20,7 @@ const MAX_RUNG = 8;
 export function callView(room, { leaveCall }) {
 	const stage = h("div", { class: "stage" });
 	const alone = h("p", { class: "hint" });
-	const title = h("h1", { tabindex: "-1" });
+	const title = h("h1", { tabindex: "-1", dir: "auto" });
 	const members = memberList(room);
 	const invite = invitation(room);
 	const notice = connectionNotice(room);
@@ -35,6 +35,7 @@ export function callView(room, { leaveCall }) {
 	const tiles = new Map();
 	let pinned = "";
 	let isMoving = false; // the picture in picture, to somebody else
+	let isPanelOpen = innerWidth >= 900 && room.client.call.participants.size <= 1;
 	let heard = 0;
 	const meter = new LevelMeter((level) => {
 		const was = Date.now() - heard < LINGERS;
@@ -44,7 +45,7 @@ export function callView(room, { leaveCall }) {
 
 	function togglePanel() {
 		if (panel.contains(document.activeElement)) bar.people.focus();
-		panel.hidden = !panel.hidden;
+		isPanelOpen = !isPanelOpen;
 		update();
 	}
 
@@ -55,7 +56,7 @@ export function callView(room, { leaveCall }) {
 		for (const { video } of tiles.values()) video.play().catch(() => {}); // another picture comes meanwhile
 	});
 
-	const theatre = h("div", { class: "theatre" }, stage, alone, play);
+	const theatre = h("div", { class: "theatre" }, stage, play);
 
 	/** @param {string} id */
 	function pin(id) {
@@ -109,6 +110,8 @@ export function callView(room, { leaveCall }) {
 				return tile;
 			},
 		);
+		const own = tiles.get("me")?.element;
+		if (own !== alone.parentElement) own?.append(alone);
 		for (const id of [...tiles.keys()]) if (!shown.some((view) => view.id === id)) tiles.delete(id);
 		keepPip(shown);
 		arrange();
@@ -133,6 +136,9 @@ export function callView(room, { leaveCall }) {
 
 	function update() {
 		say(title, room.place?.name ?? "");
+		const isShown = isPanelOpen && room.group !== null; // of a group that is lost, there is nothing to show
+		if (!isShown && panel.contains(document.activeElement)) title.focus();
+		panel.hidden = !isShown;
 		const isAlone = room.peers.length + room.client.call.outgoing.size === 0;
 		say(alone, isAlone ? "You are the only one in the call. Ring somebody, or send the link." : "");
 		meter.listen(room.devices.isMuted ? null : room.devices.audio);
@@ -156,7 +162,6 @@ export function callView(room, { leaveCall }) {
 	addEventListener("keydown", onKey);
 	room.devices.addEventListener("change", update);
 	room.addEventListener("stats", drawTiles);
-	panel.hidden = innerWidth < 900 || room.client.call.participants.size > 1;
 	update();
 	return {
 		element: h(
@@ -174,6 +179,7 @@ export function callView(room, { leaveCall }) {
 			room.devices.removeEventListener("change", update);
 			room.removeEventListener("stats", drawTiles);
 			meter.stop();
+			bar.close();
 			notice.close();
 			awake.abort();
 			if (document.pictureInPictureElement) document.exitPictureInPicture().catch(() => {});

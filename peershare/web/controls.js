@@ -7,8 +7,8 @@ import { KEYS, settingsButton } from "./settings.js";
 
 /** @import {CallActions, Devices, Room} from "./types" */
 
-/** What the label says is what comes next; with `aria-pressed`, it would be the opposite. @param {string | false} how */
-const look = (how) => `round ${how || ""}`;
+/** What the label says is what comes next; with `aria-pressed`, it would be the opposite. @param {string | false} how @param {string} [more] */
+const look = (how, more = "") => `round ${how || ""} ${more}`;
 
 /** What the button for the camera says: a screen that is shared takes its place. @param {Devices} devices */
 function cameraLabel({ isCameraOff, screen }) {
@@ -64,11 +64,23 @@ export function controls(room, panel, { leaveCall, togglePanel, pip }) {
 			class: look(sharing && "on"),
 		});
 		people.setAttribute("aria-expanded", String(!panel.hidden));
+		people.disabled = room.group === null;
+		const isSmall = document.pictureInPictureElement !== null;
+		relabel(small, "pip", isSmall ? "Close picture in picture" : "Picture in picture", {
+			class: look(isSmall && "on", "rare"),
+		});
+		const isFull = document.fullscreenElement !== null;
+		relabel(full, "full", isFull ? "Leave full screen" : "Full screen", { class: look(isFull && "on", "rare") });
 	}
+	// Both end in other ways as well: by Escape, by a window's own button.
+	const living = new AbortController();
+	for (const type of ["fullscreenchange", "enterpictureinpicture", "leavepictureinpicture"])
+		document.addEventListener(type, update, { signal: living.signal });
 	return {
 		element: h("div", { class: "controls toolbar", role: "group", "aria-label": "Call" }, ...buttons),
 		people,
 		update,
+		close: () => living.abort(),
 		/** @param {string} key */
 		press: (key) => buttons.find((it) => !it.hidden && it.getAttribute("aria-keyshortcuts") === key)?.click(),
 	};

@@ -159,14 +159,27 @@ export function toast(text, kind = "") {
 	setTimeout(() => note.remove(), TOAST_SECONDS * 1000);
 }
 
+// Written from right to left, or said to be.
+const TURNS = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\u{10800}-\u{10fff}\u{1e800}-\u{1efff}\p{Bidi_C}]/u;
+
+/**
+ * A name for a sentence, whose order it does not change (Unicode UAX #9: an isolate, in which no other is left open).
+ * @param {string} name
+ */
+export const inText = (name) => (TURNS.test(name) ? `\u2068${name.replace(/\p{Bidi_C}/gu, "")}\u2069` : name);
+
+const letters = new Intl.Segmenter(undefined, { granularity: "grapheme" });
+
+/** The first letter, or what is seen as one: an emoji may have many code points. @param {string} [word] */
+const initial = (word = "") => [...letters.segment(word)][0]?.segment ?? "";
+
 /** The letters and the colour that stand for somebody. @param {string} name */
 export function avatar(name) {
 	const words = name.trim().split(/\s+/u);
-	const last = words.length > 1 ? words.at(-1) : "";
-	const letters = [words[0], last].map((word) => [...(word ?? "")][0] ?? "").join("");
+	const initials = initial(words[0]) + (words.length > 1 ? initial(words.at(-1)) : "");
 	let sum = 0;
 	for (const letter of name) sum = (sum * 31 + (letter.codePointAt(0) ?? 0)) % 360;
-	const element = h("span", { class: "avatar", "aria-hidden": "true" }, letters.toLocaleUpperCase());
+	const element = h("span", { class: "avatar", "aria-hidden": "true" }, initials.toLocaleUpperCase());
 	element.style.setProperty("--hue", String(sum));
 	return element;
 }

@@ -1,7 +1,7 @@
 // The group: who is here, who is in the call, whom to ring, and the link that brings others in.
 
 import { deviceButtons } from "./controls.js";
-import { BASE, avatar, fill, h, hide, iconButton, reconcile, relabel, say, toast } from "./dom.js";
+import { BASE, avatar, fill, h, hide, iconButton, inText, reconcile, relabel, say, toast } from "./dom.js";
 import { logo } from "./landing.js";
 import { NO_WEBRTC, canCall } from "./media.js";
 import { connectionNotice, doing } from "./notice.js";
@@ -50,7 +50,7 @@ function canBeRung(room, member) {
 /** A member in the list. */
 class Row {
 	#room;
-	#name = h("span", { class: "name" });
+	#name = h("span", { class: "name", dir: "auto" });
 	#what = h("span", { class: "what" });
 	#ring;
 
@@ -69,7 +69,7 @@ class Row {
 	update(member) {
 		const room = this.#room;
 		const isMe = member.id === room.group?.me.id;
-		say(this.#name, isMe ? `${member.username} (you)` : member.username);
+		say(this.#name, isMe ? `${inText(member.username)} (you)` : member.username);
 		const [state, words] = describe(room, member);
 		say(this.#what, words);
 		this.element.dataset.state = state;
@@ -130,7 +130,11 @@ export function invitation(room) {
 
 	async function shareLink() {
 		try {
-			await navigator.share({ title: room.place?.name, text: `Join “${room.place?.name}”`, url: room.link });
+			await navigator.share({
+				title: room.place?.name,
+				text: `Join “${inText(room.place?.name ?? "")}”`,
+				url: room.link,
+			});
 		} catch (error) {
 			if (!(error instanceof Error) || error.name !== "AbortError") throw error; // else it was thought better of
 		}
@@ -158,7 +162,7 @@ export function invitation(room) {
 
 /** @param {Room} room @param {{leave: () => void}} actions */
 export function groupView(room, { leave }) {
-	const title = h("h1", { tabindex: "-1" });
+	const title = h("h1", { tabindex: "-1", dir: "auto" });
 	const members = memberList(room);
 	const invite = invitation(room);
 	const notice = connectionNotice(room);
@@ -195,7 +199,7 @@ export function groupView(room, { leave }) {
 function callCard(room, buttons) {
 	const who = h("div", { class: "faces" });
 	const words = h("p", {});
-	const join = iconButton("camera", "", { class: "primary", onclick: doing(() => room.joinCall()) });
+	const join = iconButton("phone", "", { class: "primary", onclick: doing(() => room.joinCall()) });
 	const missed = h("p", { class: "missed", role: "status" });
 
 	function update() {
@@ -203,12 +207,12 @@ function callCard(room, buttons) {
 		const ids = [...client.call.participants.keys()].filter((id) => id !== client.userId);
 		const names = ids.map((id) => room.nameOf(id));
 		const isFull = ids.length >= (client.limits.callSize ?? Infinity);
-		say(words, canCall() ? tellCall(names, isFull) : NO_WEBRTC);
+		say(words, canCall() ? tellCall(names.map(inText), isFull) : NO_WEBRTC);
 		if (who.dataset.ids !== ids.join()) {
 			who.dataset.ids = ids.join();
 			fill(who, ...names.map(avatar));
 		}
-		relabel(join, ids.length ? "phone" : "camera", ids.length ? "Join the call" : "Start a call", {
+		relabel(join, "phone", ids.length ? "Join the call" : "Start a call", {
 			disabled: isFull || !room.isOnline || !canCall(),
 		});
 		say(missed, tellMissed(room));
@@ -232,7 +236,7 @@ function tellMissed(room) {
 	);
 	if (!last || last.endedAt < calledAt) return "";
 	const when = new Date(last.endedAt).toLocaleTimeString([], { timeStyle: "short" });
-	return `Missed call from ${room.nameOf(last.from)} at ${when}`;
+	return `Missed call from ${inText(room.nameOf(last.from))} at ${when}`;
 }
 
 /** @param {string[]} names @param {boolean} isFull */

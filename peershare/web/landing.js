@@ -39,8 +39,21 @@ export function field(label, properties) {
 
 /** @param {LandingOptions} options */
 export function landing({ name, group = "", create, join, message = "" }) {
-	const who = field("Your name", { id: "name", value: name, maxLength: 50, autocomplete: "name", placeholder: "Ann" });
-	const what = field("Name of the group", { id: "group", value: group, maxLength: 100, placeholder: "Friends" });
+	const who = field("Your name", {
+		id: "name",
+		value: name,
+		maxLength: 50,
+		autocomplete: "name",
+		placeholder: "Ann",
+		dir: "auto",
+	});
+	const what = field("Name of the group", {
+		id: "group",
+		value: group,
+		maxLength: 100,
+		placeholder: "Friends",
+		dir: "auto",
+	});
 	const where = field("Link or ID of a group", { id: "link", inputMode: "url", placeholder: "https://…/group/…" });
 
 	/** @param {SubmitEvent} event */

@@ -9,7 +9,7 @@ import { devicePickers } from "./settings.js";
 /** @import {LobbyOptions, Track} from "./types" */
 
 /** @param {LobbyOptions} options */
-export function lobby({ devices, title, about, name, isNew, hasCall, notice, join }) {
+export function lobby({ devices, title, about, name, isNew, hasCall, isFull, notice, join }) {
 	const video = h("video", {
 		class: "mirrored",
 		muted: true,
@@ -18,10 +18,16 @@ export function lobby({ devices, title, about, name, isNew, hasCall, notice, joi
 		"aria-label": "Your camera's picture",
 	});
 	const nobody = h("p", { class: "nobody" });
-	const heading = h("h1", { tabindex: "-1" }, title); // has the focus: no key that is still held shall join
+	const controls = h("div", { class: "controls" });
+	const preview = h("div", { class: "preview" }, video, nobody, controls);
+	// As it is sent: a phone's camera is upright.
+	const reshape = () => preview.style.setProperty("--ratio", String(video.videoWidth / video.videoHeight || 16 / 9));
+	video.addEventListener("resize", reshape);
+	const heading = h("h1", { tabindex: "-1", dir: "auto" }, title); // has the focus: no key that is still held shall join
 	const buttons = deviceButtons(devices);
+	controls.append(buttons.mic, buttons.camera);
 	const pickers = devicePickers(devices, canCall() ? "You can join all the same, to listen and watch." : "");
-	const who = field("Your name", { id: "name", value: name, maxLength: 50, autocomplete: "name" });
+	const who = field("Your name", { id: "name", value: name, maxLength: 50, autocomplete: "name", dir: "auto" });
 	const wrong = h("p", { class: "wrong", role: "alert" });
 	const joinCall = h(
 		"button",
@@ -31,7 +37,7 @@ export function lobby({ devices, title, about, name, isNew, hasCall, notice, joi
 	const joinGroup = h("button", {}, isNew ? "Make the group" : "Join the group");
 	joinCall.className = hasCall ? "primary" : "secondary";
 	joinGroup.className = hasCall ? "secondary" : "primary";
-	const choices = hasCall ? [joinCall, joinGroup] : [joinGroup, joinCall];
+	const choices = hasCall ? [joinCall, joinGroup] : isFull ? [joinGroup] : [joinGroup, joinCall];
 
 	/** @type {Track} */
 	let shown = null;
@@ -85,7 +91,7 @@ export function lobby({ devices, title, about, name, isNew, hasCall, notice, joi
 		h(
 			"div",
 			{ class: "two" },
-			h("div", { class: "preview" }, video, nobody, h("div", { class: "controls" }, buttons.mic, buttons.camera)),
+			preview,
 			h(
 				"form",
 				{ class: "card", onsubmit: onSubmit, noValidate: true },

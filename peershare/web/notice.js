@@ -1,6 +1,6 @@
 // What is said where something did not go well: with a deed, with the connection to the server.
 
-import { h, hide, say, toast } from "./dom.js";
+import { h, hide, inText, say, toast } from "./dom.js";
 import { logo } from "./landing.js";
 import { Refused } from "./peershare.js";
 
@@ -78,7 +78,7 @@ function tell({ client, place, lost, isInCall }, comeBack) {
 		return { text, when: ` Next try in ${duration(wait)}.`, label: "Try now", act: () => client.retryNow() };
 	}
 	if (!lost) return null;
-	const text = `The server has forgotten “${place?.name}”, and does not open it again yet: ${lost} It is tried again by itself.`;
+	const text = `The server has forgotten “${inText(place?.name ?? "")}”, and does not open it again yet: ${lost} It is tried again by itself.`;
 	return { text, label: "Try now", act: comeBack };
 }
 

@@ -1,6 +1,6 @@
 // Who rings us: a card above everything else, the bell, and what the system shows while the page is in the background.
 
-import { announce, avatar, byId, h, hide, iconButton, kept, reconcile, say } from "./dom.js";
+import { announce, avatar, byId, h, hide, iconButton, inText, kept, reconcile, say } from "./dom.js";
 import { Bell, canCall } from "./media.js";
 import { doing } from "./notice.js";
 
@@ -36,7 +36,7 @@ function notify(from, username, group) {
 		icon: new URL("favicon.svg", import.meta.url).href,
 		requireInteraction: true,
 	};
-	const notification = new Notification(`${username} is calling`, options);
+	const notification = new Notification(`${inText(username)} is calling`, options);
 	notification.onclick = () => {
 		focus(); // of the window
 		notification.close();
@@ -108,7 +108,7 @@ export function endRings() {
 
 /** @param {Room} room @param {string} from @param {string} username */
 function ringCard(room, from, username) {
-	const words = `${username} is calling in “${room.place?.name}”`;
+	const words = `${inText(username)} is calling in “${inText(room.place?.name ?? "")}”`;
 	const accept = doing(() => room.joinCall());
 	const decline = doing(() => room.client.declineRing(from));
 	const silence = h("p", { class: "silence" });

@@ -1,6 +1,6 @@
 // One stay in a group: the connection to the server, the call with its peers, and what survives a reload.
 
-import { BASE, kept } from "./dom.js";
+import { BASE, inText, kept } from "./dom.js";
 import { NO_WEBRTC, canCall } from "./media.js";
 import { Mesh } from "./mesh.js";
 import { sentence } from "./notice.js";
@@ -140,7 +140,8 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 	/** @param {Group} group */
 	#arrive({ me }) {
 		const wanted = this.#username;
-		if (me.username !== wanted) this.#note(`You are “${me.username}” here: there is another ${wanted}.`);
+		if (me.username !== wanted)
+			this.#note(`You are “${inText(me.username)}” here: there is another ${inText(wanted)}.`);
 		this.lost = "";
 		this.#changed();
 	}
@@ -378,23 +379,23 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 
 	/** @param {Member} member @param {string} what */
 	#tellMember({ username }, what) {
-		this.#note(`${username} has ${what} the group.`, "quiet");
+		this.#note(`${inText(username)} has ${what} the group.`, "quiet");
 	}
 
 	/** @param {EndedRing} ring */
 	#tellRing({ from, to, outcome }) {
 		const { userId } = this.client;
-		if (from === userId && outcome === "declined") this.#note(`${this.nameOf(to)} declined.`);
+		if (from === userId && outcome === "declined") this.#note(`${inText(this.nameOf(to))} declined.`);
 		if (from === userId && outcome === "missed" && this.#unanswered.push(to) === 1)
 			setTimeout(() => this.#tellUnanswered(), TOGETHER);
 		if (to === userId && (outcome === "missed" || outcome === "cancelled"))
-			this.#note(`You missed a call from ${this.nameOf(from)}.`);
+			this.#note(`You missed a call from ${inText(this.nameOf(from))}.`);
 	}
 
 	/** All of one ring to everyone in one sentence. */
 	#tellUnanswered() {
 		const ids = this.#unanswered.splice(0);
-		this.#note(`${ids.length === 1 ? this.nameOf(ids[0]) : ids.length} did not answer.`);
+		this.#note(`${ids.length === 1 ? inText(this.nameOf(ids[0])) : ids.length} did not answer.`);
 	}
 
 	/** What a reload needs, or another tab. @returns {SavedStay | null} */

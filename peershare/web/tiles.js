@@ -1,6 +1,6 @@
 // The pictures of a call: what one shows, and where each has its place.
 
-import { avatar, h, icon, draw, say, set } from "./dom.js";
+import { avatar, h, icon, draw, inText, say, set, toast } from "./dom.js";
 
 /** @import {Quality, Rect, TileActions, View} from "./types" */
 
@@ -44,28 +44,26 @@ function fit(width, height, tallest) {
 }
 
 /**
- * One large, the others in a strip beside it, or below where the window is tall.
+ * One large, the others beside it, or below where the window is tall: in what a wide picture leaves free there.
  * @param {number} count @param {number} large which one @param {number} width @param {number} height @returns {Rect[]}
  */
 export function spotlight(count, large, width, height) {
 	const others = count - 1;
 	if (others === 0) return [{ x: 0, y: 0, width, height }];
 	const isWide = width > height;
-	const strip = isWide ? Math.min(240, width * 0.22) : Math.min(150, height * 0.2);
-	const along = isWide ? height : width;
-	const step = Math.min((along + GAP) / others, (isWide ? strip / WIDEST : strip * WIDEST) + GAP);
-	const start = (along - others * step + GAP) / 2;
-	let nth = 0;
-	return Array.from({ length: count }, (_, at) => {
-		if (at === large)
-			return isWide
-				? { x: 0, y: 0, width: width - strip - GAP, height }
-				: { x: 0, y: 0, width, height: height - strip - GAP };
-		const offset = start + nth++ * step;
-		return isWide
-			? { x: width - strip, y: offset, width: strip, height: step - GAP }
-			: { x: offset, y: height - strip, width: step - GAP, height: strip };
+	const free = (isWide ? width - height * WIDEST : height - width / WIDEST) - GAP;
+	const least = (isWide ? Math.min(240, width * 0.22) : Math.min(150, height * 0.2)) * (others > 4 ? 1.5 : 1);
+	const strip = Math.max(least, Math.min(free, isWide ? width * 0.4 : height / 2));
+	const rects = isWide ? grid(others, strip, height) : grid(others, width, strip);
+	const [x, y] = isWide ? [width - strip, 0] : [0, height - strip];
+	for (const rect of rects) Object.assign(rect, { x: rect.x + x, y: rect.y + y });
+	rects.splice(large, 0, {
+		x: 0,
+		y: 0,
+		width: width - (isWide ? strip + GAP : 0),
+		height: height - (isWide ? 0 : strip + GAP),
 	});
+	return rects;
 }
 
 /**
@@ -88,13 +86,14 @@ const STATES = {
 	failed: "No connection",
 	ringing: "Ringing…",
 };
+const NO_PICTURE = "Waiting for the picture…";
 const BARS = { good: "bars-3", fair: "bars-2", poor: "bars-1", unknown: "bars-3" };
 const LEVELS = { good: "Good connection", fair: "Fair connection", poor: "Poor connection", unknown: "Connection" };
 
 /** One participant's picture. `pin` is called to make it large, `retry` to connect anew. */
 export class Tile {
 	video = h("video", { autoplay: true, playsInline: true });
-	#name = h("span", { class: "name" });
+	#name = h("span", { class: "name", dir: "auto" });
 	#mute = h("span", { class: "muted" }, icon("mic-off"), h("span", { class: "unseen" }, "muted"));
 	#state = h("p", { class: "state" });
 	#retry;
@@ -102,12 +101,17 @@ export class Tile {
 	#words = h("span", { class: "words" });
 	#quality = h(
 		"button",
-		{ type: "button", class: "quality", onclick: () => this.#words.classList.toggle("shown") },
+		{
+			type: "button",
+			class: "quality",
+			onclick: () => toast(`${inText(this.#name.textContent ?? "")}: ${this.#words.textContent}`),
+		},
 		this.#bars,
 		this.#words,
 	);
 	#pin;
 	#blocked;
+	#view;
 
 	/** @param {View} view @param {TileActions} actions */
 	constructor(view, { pin, retry, route, blocked }) {
@@ -119,6 +123,9 @@ export class Tile {
 			h("span", { class: "unseen" }, `Make ${view.name} large`),
 		);
 		this.#blocked = blocked;
+		// Its first frame has come, or it has nothing to show any more.
+		for (const type of ["loadeddata", "emptied"]) this.video.addEventListener(type, () => this.update(this.#view));
+		this.#view = view;
 		this.route = () => view.isMe || route(this.video);
 		this.element = h(
 			"figure",
@@ -137,19 +144,22 @@ export class Tile {
 	/** @param {View} view */
 	update(view) {
 		const { element } = this;
+		this.#view = view;
 		this.video.muted = view.isMe || view.isTwin === true; // else one would hear oneself
 		if (this.video.srcObject !== view.stream) this.#play(view.stream);
 		this.video.classList.toggle("mirrored", view.isMe && !view.screen);
 		const { screen, speaking, isMe, audio } = view;
-		for (const [name, is] of Object.entries({ screen, speaking, dark: !view.video, me: isMe }))
+		const isWaiting = view.video && this.video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA;
+		for (const [name, is] of Object.entries({ screen, speaking, dark: !view.video || isWaiting, me: isMe }))
 			element.classList.toggle(name, is);
 		element.dataset.state = view.state;
-		const whose = screen ? (isMe ? "Your screen" : `${view.name}'s screen`) : view.name;
+		const whose = screen ? (isMe ? "Your screen" : `${inText(view.name)}'s screen`) : view.name;
 		say(this.#name, whose);
-		const words = [whose, !audio && "muted", speaking && "speaking", STATES[view.state]];
+		const state = STATES[view.state] || (isWaiting ? NO_PICTURE : "");
+		const words = [whose, !audio && "muted", speaking && "speaking", state];
 		element.setAttribute("aria-label", words.filter(Boolean).join(", "));
 		this.#mute.hidden = view.audio || view.state === "ringing";
-		say(this.#state, STATES[view.state]);
+		say(this.#state, state);
 		this.#retry.hidden = view.state !== "failed";
 		this.#showQuality(view);
 	}
@@ -164,9 +174,10 @@ export class Tile {
 	/** @param {Rect} rect @param {boolean} isPinned */
 	place(rect, isPinned) {
 		for (const [side, size] of Object.entries(rect))
-			this.element.style.setProperty(`--${side}`, `${Math.round(size)}px`);
+			this.element.style.setProperty(`--${side}`, `${Math.floor(size)}px`);
 		this.#pin.setAttribute("aria-pressed", String(isPinned));
 		this.element.classList.toggle("small", rect.width < 200);
+		this.element.classList.toggle("tiny", rect.width < 130 || rect.height < 90);
 	}
 
 	/** @param {View} view */
@@ -186,7 +197,11 @@ export class Tile {
 /** @param {Quality} quality */
 function inWords({ level, roundTrip, loss, bitrate, resolution }) {
 	if (level === "unknown") return LEVELS[level];
-	const figures = [`${Math.round(roundTrip * 1000)} ms there and back`, `${(loss * 100).toFixed(1)} % lost`];
-	const received = [`${(bitrate / 1e6).toFixed(1)} Mbit/s`, resolution].filter(Boolean);
-	return `${LEVELS[level]}: ${[...figures, ...received].join(", ")}`;
+	const time = roundTrip < 1 ? `${round(roundTrip * 1000)} ms` : `${round(roundTrip)} s`;
+	const rate = bitrate < 1e6 ? `${round(bitrate / 1000)} kbit/s` : `${round(bitrate / 1e6)} Mbit/s`;
+	const figures = [`${time} there and back`, `${round(loss * 100)} % lost`, rate, resolution];
+	return `${LEVELS[level]}: ${figures.filter(Boolean).join(", ")}`;
 }
+
+/** As much as one wants to read of a figure that changes each second. @param {number} figure */
+const round = (figure) => Number(figure.toPrecision(2));

@@ -199,8 +199,10 @@ export type Door = {
 	about: string;
 	/** Whether it is only to be made. */
 	isNew: boolean;
-	/** Whether a call runs in it. */
+	/** Whether a call runs in it that one can join. */
 	hasCall: boolean;
+	/** Whether one runs that nobody else can join. */
+	isFull?: boolean;
 };
 export type LobbyOptions = Door & {
 	devices: Devices;
