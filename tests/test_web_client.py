@@ -703,7 +703,7 @@ def test_11_22_a_ring_after_a_reload(invite):
 
 
 def test_11_22_who_does_something_else_is_shown_the_ring(invite):
-    """By the system, if one wants that: a click asks for it, and it is shown while nobody looks at the page."""
+    """By the system, if one wants that: a click asks for it, and it is shown while nobody looks."""
     ann, bob = invite("Ann"), invite("Bob")
     bob.context.add_init_script("""
       window.shown = [];
@@ -952,6 +952,29 @@ def test_11_17_a_call_does_not_lie_while_the_server_has_no_group(invite, tmp_pat
         assert bob.page.url == ann.page.url == link
 
 
+def test_11_17_who_leaves_while_the_server_is_away(invite, tmp_path):
+    """Is gone at once, from the pictures and from the list; and the server hears it when it is back."""
+    with (
+        running(tmp_path, ICE_SERVERS="") as server,
+        closing(BadNetwork(server.port)) as network,
+    ):
+        ann, bob = (invite(name, f"http://localhost:{network.port}") for name in ("Ann", "Bob"))
+        together(ann, bob)
+        with network.down():
+            for person in (ann, bob):
+                expect(person.page.get_by_text("Reconnecting:")).to_be_visible()
+            bob.press("Leave the call")
+            ann.is_alone()
+            expect(ann.member("Bob")).not_to_contain_text("in the call")
+        for person in (ann, bob):
+            expect(person.page.get_by_text("Reconnecting:")).to_be_hidden()
+        expect(bob.page.get_by_text("Ann is in a call.")).to_be_visible()
+        ann.is_alone()
+        bob.call()
+        ann.sees("Bob")
+        bob.sees("Ann")
+
+
 def test_nobody_is_obeyed_over_a_data_channel(invite):
     """What a page says from browser to browser is about itself: nobody is led elsewhere by it."""
     ann, bob = invite("Ann"), invite("Bob")
@@ -1082,8 +1105,12 @@ def test_back_leaves_the_group(invite):
     expect(ann.member("Bob")).to_have_count(0)
 
 
-def test_after_a_reload_a_browser_may_want_a_click(invite, launch):
-    """Where it plays nothing that nobody asked for, and there are no devices that would change its mind."""
+@pytest.mark.parametrize("where", ["the button", "anywhere"])
+def test_after_a_reload_a_browser_may_want_a_click(invite, launch, where):
+    """Where it plays nothing that nobody asked for, and there are no devices that would change its mind.
+
+    The touch of anything will do (issue 11.22).
+    """
     strict = launch(without=(FAKE_DEVICES, AUTOPLAY))
     ann, bob = invite("Ann"), invite("Bob", browser=strict)
     # What a test evaluates in a page counts as a click for the browser itself.
@@ -1098,8 +1125,14 @@ def test_after_a_reload_a_browser_may_want_a_click(invite, launch):
     """)
     together(ann, bob, silent=(bob,))
     bob.page.reload()
-    bob.press("Show picture, play sound")
+    play = bob.button("Show picture, play sound")
+    expect(play).to_be_visible()
+    if where == "anywhere":
+        bob.page.get_by_role("heading", name="Friends").click()
+    else:
+        play.click()
     bob.sees("Ann")
+    expect(play).to_be_hidden()
 
 
 def test_11_21_the_same_link_in_two_tabs(invite):

@@ -135,6 +135,8 @@ function enterThrough(what, enter, tabs) {
 	const join = async (name, { call }) => {
 		ownName.set(name);
 		const stay = newRoom();
+		let why = ""; // the server's own reason, if it ends this
+		stay.addEventListener("over", ({ detail }) => (why = detail.text));
 		try {
 			await patiently(enter(stay, name));
 			if (here === visit && call) await stay.joinCall();
@@ -143,7 +145,7 @@ function enterThrough(what, enter, tabs) {
 				toast(sentence(error), "bad"); // in the group, but not in its call
 			else {
 				stay.leave();
-				throw new Error(sentence(error));
+				throw new Error(why || sentence(error));
 			}
 		}
 		if (here !== visit) stay.leave();

@@ -49,12 +49,15 @@ export function callView(room, { leaveCall }) {
 		update();
 	}
 
-	/** Browsers wait for a click before they play what nobody asked for, as after a reload. */
+	/** Browsers wait for a touch before they play what nobody asked for, as after a reload; any will do. */
 	const play = h("button", { type: "button", class: "primary play", hidden: true }, "Show picture, play sound");
-	play.addEventListener("click", () => {
+	const touches = ["click", "pointerup", "touchend", "keydown"];
+	const unblock = () => {
+		if (play.hidden) return;
 		hide(play, true, title);
-		for (const { video } of tiles.values()) video.play().catch(() => {}); // another picture comes meanwhile
-	});
+		for (const tile of tiles.values()) tile.play(); // if it was not the right kind of touch, the button is back
+	};
+	for (const touch of touches) addEventListener(touch, unblock, { capture: true, passive: true });
 
 	const theatre = h("div", { class: "theatre" }, stage, play);
 
@@ -176,6 +179,7 @@ export function callView(room, { leaveCall }) {
 		close() {
 			resizing.disconnect();
 			removeEventListener("keydown", onKey);
+			for (const touch of touches) removeEventListener(touch, unblock, { capture: true });
 			room.devices.removeEventListener("change", update);
 			room.removeEventListener("stats", drawTiles);
 			meter.stop();

@@ -82,7 +82,7 @@ function describe(room, member) {
 	const { call } = room.client;
 	if (call.outgoing.has(member.id)) return ["ringing", "ringing…"];
 	if (member.status === "away") return ["away", "away, may come back"];
-	if (call.participants.has(member.id)) return ["call", "in the call"];
+	if (room.takesPart(member.id)) return ["call", "in the call"];
 	const last = call.recent.findLast((ring) => ring.from === room.client.userId && ring.to === member.id);
 	const isNew = last && room.client.serverNow() - last.endedAt < OUTCOME_SECONDS * 1000;
 	if (isNew && last.outcome === "declined") return ["no", "declined"];

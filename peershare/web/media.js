@@ -193,7 +193,12 @@ export class Devices extends /** @type {new () => Target<DeviceEvents>} */ (Even
 	/** @param {MediaStreamTrack} track */
 	#show(track) {
 		this.screen = track;
-		track.addEventListener("ended", () => track === this.screen && this.stopScreen(), { once: true });
+		const end = () => {
+			if (track !== this.screen) return; // it was us
+			this.stopScreen();
+			this.#note("Your screen is not shared any more.");
+		};
+		track.addEventListener("ended", end, { once: true });
 		this.#changed();
 	}
 

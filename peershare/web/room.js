@@ -118,6 +118,13 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		return userId === this.client.userId ? "You" : (this.#names.get(userId) ?? "Somebody");
 	}
 
+	/** Whether somebody is in the call, as far as we know: who said goodbye is not. @param {string} userId */
+	takesPart(userId) {
+		const { call, inCall } = this.client;
+		const isMissed = this.mesh !== null && inCall && userId !== this.client.userId && !this.mesh.peers.has(userId);
+		return call.participants.has(userId) && !isMissed;
+	}
+
 	/** @param {string} userId @returns {Media} */
 	mediaOf(userId) {
 		return this.#media.get(userId) ?? { audio: true, video: true, screen: false };
@@ -206,11 +213,8 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 
 	// --- the call that outlives its group ---
 
-	/** Into the group that we were in; if the server does not know it any more, it is opened again under its ID. */
-	async comeBack() {
-		const { place } = this;
-		if (!place) return;
-		clearTimeout(this.#trying);
+	/** Into the group that we were in; if the server does not know it any more, it is opened again under its ID. @param {Place} place */
+	async #enterAgain(place) {
 		const wasInCall = this.isInCall;
 		try {
 			await this.enter(place.id, this.#username);
@@ -227,9 +231,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 			await this.create(name, this.#username, id);
 			this.#note(`The server had forgotten “${name}”. It is open again.`);
 		} catch (error) {
-			// Somebody else may open it, or there is room later.
 			this.lost = sentence(error);
-			this.#trying = setTimeout(() => this.comeBack().catch(() => {}), TRY_EVERY);
 			this.#changed();
 			throw error;
 		}
@@ -350,13 +352,20 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		const wasHere = this.place !== null;
 		this.place = { id, name };
 		if (!wasHere) return this.#over("", true); // another page was, long ago: no camera is on before it is seen
+		await this.comeBack();
+	}
+
+	/** Try to be where we were; now, and again if need be. */
+	async comeBack() {
+		clearTimeout(this.#trying);
 		try {
-			await this.comeBack();
+			if (this.place) await this.#enterAgain(this.place);
 		} catch (error) {
-			const isPending = this.lost || (error instanceof Refused && error.code === "SESSION_NOT_FOUND"); // once more
-			if (this.client.state === "closed" || (isPending && !this.group)) return;
-			if (this.group)
-				this.#note(sentence(error), "bad"); // in it, but not in its call
+			const code = error instanceof Refused ? error.code : "";
+			if (this.client.state === "closed" || code === "SESSION_NOT_FOUND") return; // it ends, or begins again
+			if (this.group) return this.#note(sentence(error), "bad"); // in it, but not in its call
+			// Somebody else may open it, or there is room later.
+			if (this.lost || code === "ANSWER_LOST") this.#trying = setTimeout(() => this.comeBack(), TRY_EVERY);
 			else this.#over(sentence(error), true);
 		}
 	}

@@ -146,7 +146,7 @@ export class Tile {
 		const { element } = this;
 		this.#view = view;
 		this.video.muted = view.isMe || view.isTwin === true; // else one would hear oneself
-		if (this.video.srcObject !== view.stream) this.#play(view.stream);
+		if (this.video.srcObject !== view.stream) this.#show(view.stream);
 		this.video.classList.toggle("mirrored", view.isMe && !view.screen);
 		const { screen, speaking, isMe, audio } = view;
 		const isWaiting = view.video && this.video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA;
@@ -165,10 +165,17 @@ export class Tile {
 	}
 
 	/** @param {MediaStream | null} stream */
-	#play(stream) {
+	#show(stream) {
 		this.video.srcObject = stream;
 		this.route();
-		if (stream) this.video.play().catch((error) => error.name === "NotAllowedError" && this.#blocked());
+		this.play();
+	}
+
+	/** Where the browser lets it. */
+	play() {
+		if (!this.video.srcObject) return;
+		// Of another picture that comes meanwhile nothing is to be said.
+		this.video.play().catch((error) => error.name === "NotAllowedError" && this.#blocked());
 	}
 
 	/** @param {Rect} rect @param {boolean} isPinned */
