@@ -14,6 +14,7 @@ import trio
 
 from peershare.doors.http import HttpRules, protect_hypercorn
 from peershare.logs import configure_logs
+from peershare.output import unblock
 from peershare.runtime.clock import UptimeClock
 from peershare.server import CannotListen, Server, spare_garbage_collector
 from peershare.settings import Settings, read_settings
@@ -33,9 +34,14 @@ def _settings() -> Settings:
     return settings
 
 
+unblock("stderr")
 _SETTINGS = _settings()
 configure_logs(_SETTINGS.level, json=_SETTINGS.environment == "production")
-logging.getLogger("hypercorn.error").propagate = False  # Hypercorn has given it a handler of its own
+_HYPERCORN = logging.getLogger("hypercorn.error")
+_HYPERCORN.propagate = False  # Hypercorn has given it a handler of its own, for the stream that was there
+for _handler in _HYPERCORN.handlers:
+    if isinstance(_handler, logging.StreamHandler) and _handler.stream is sys.__stderr__:
+        _handler.setStream(sys.stderr)
 _SERVER = Server(_SETTINGS)
 # Hypercorn starts Trio once it has loaded this module. Time away counts against nobody here either.
 trio.run = partial(trio.run, clock=UptimeClock())  # type: ignore[assignment]

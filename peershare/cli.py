@@ -3,12 +3,15 @@
 `pip install peershare` brings no web server, so that module is imported when one of its commands is wanted.
 """
 
+import errno
+import os
 import sys
 from typing import Any
 
 import click
 
 from peershare import __version__
+from peershare.output import unblock
 
 _OF_THE_SERVER = ("serve", "settings")
 
@@ -64,13 +67,27 @@ def connect(url: str) -> None:
         raise click.ClickException(failure)
 
 
+# What stdout may say where it is a file on a full disk, or a pipe whose reader has gone.
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE}
+
+
 def main() -> None:
     """The program. What a person got wrong is one line on stderr: exit status 2, or 1 for a port."""
+    unblock("stderr")
     try:
         code = peershare.main(standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except click.Abort:
         code = 130
     except click.ClickException as error:
         click.echo(f"peershare: {error.format_message()}", err=True)
         code = error.exit_code
+    except OSError as error:
+        if error.errno not in _UNWRITABLE or error.filename is not None:
+            raise
+        if error.errno != errno.EPIPE:
+            click.echo(f"peershare: stdout: {error.strerror}", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python would still write at its end
+        code = 1
     sys.exit(code)

@@ -1,5 +1,7 @@
 """Logs: coloured lines for people in development, a JSON object a line in production; both to stderr.
 
+There `peershare.output` sees to it that a line that nobody reads keeps nobody waiting.
+
 The libraries' own loggers (Hypercorn, Quart, trio) come out in the same form.
 """
 
@@ -10,6 +12,8 @@ from io import StringIO
 from typing import Any, TextIO
 
 import structlog
+
+from peershare.output import Output
 
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
@@ -35,11 +39,18 @@ def configure_logs(level: str, *, json: bool) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_renderers(json=json)],
         )
     )
+    if isinstance(sys.stderr, Output):
+        sys.stderr.tell_dropped = lambda lines: f"{handler.format(_dropped(lines))}\n"
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
     # It would tell of every read and write, with the addresses that a signal may hold.
     logging.getLogger("trio-websocket").setLevel(logging.WARNING)
+
+
+def _dropped(lines: int) -> logging.LogRecord:
+    text = "%d lines of the log were dropped, since nobody read them"
+    return logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (lines,), None)
 
 
 def _renderers(*, json: bool) -> list[Any]:

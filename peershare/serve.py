@@ -14,6 +14,7 @@ from rich.table import Table
 
 from peershare import __version__
 from peershare.logs import configure_logs
+from peershare.output import unblock
 from peershare.runtime.clock import UptimeClock
 from peershare.server import CannotListen, Server, spare_garbage_collector
 from peershare.settings import Configured, Settings, about, options, settings_from
@@ -26,6 +27,7 @@ _SIGNALS = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal,
 @click.command(cls=Configured, params=options())
 def serve(**values: Any) -> None:
     """Run the server, until Ctrl-C or SIGTERM."""
+    unblock("stdout")
     settings = settings_from(values)
     configure_logs(settings.level, json=settings.environment == "production")
     _raise_file_limit()

@@ -81,19 +81,19 @@ def environment(**settings: object) -> dict[str, str]:
 
 
 @contextmanager
-def running(tmp_path: Path, **settings: object) -> Iterator[ServerProcess]:
-    """`peershare serve` with these settings, until the block is left."""
+def running(tmp_path: Path, stderr: int | None = None, **settings: object) -> Iterator[ServerProcess]:
+    """`peershare serve` with these settings, until the block is left. It logs to a file, or to `stderr`."""
     ws_port = settings.setdefault("WS_PORT", free_port())
     # Requests of tests name whatever host they like.
     settings = {"HOST": "127.0.0.1", "PORT": 0, "ENVIRONMENT": "test", "ALLOWED_HOSTS": "*", **settings}
     log = tmp_path / "server.log"
-    with log.open("w") as stderr:
+    with log.open("w") as file:
         popen = subprocess.Popen(
             [sys.executable, "-m", "peershare", "serve"],
             env=environment(**settings),
             cwd=tmp_path,
             stdout=subprocess.PIPE,
-            stderr=stderr,
+            stderr=file if stderr is None else stderr,
             text=True,
         )
     try:

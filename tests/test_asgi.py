@@ -26,13 +26,13 @@ class Hypercorn:
 
 
 @contextmanager
-def hypercorn(tmp_path, *options, **settings):
-    """Hypercorn's own command, until the block is left."""
+def hypercorn(tmp_path, *options, output=None, **settings):
+    """Hypercorn's own command, until the block is left. Its log is a file, or goes to `output`."""
     port, ws_port = free_port(), free_port()
     ours = {"HOST": "127.0.0.1", "WS_PORT": ws_port, "ENVIRONMENT": "test", "ALLOWED_HOSTS": "*"}
     settings = {**ours, **settings}
     log = tmp_path / "hypercorn.log"
-    with log.open("w") as output:
+    with log.open("w") as file:
         popen = subprocess.Popen(
             [
                 sys.executable,
@@ -47,8 +47,8 @@ def hypercorn(tmp_path, *options, **settings):
             ],
             env=environment(**settings),
             cwd=tmp_path,
-            stdout=output,
-            stderr=output,
+            stdout=file if output is None else output,
+            stderr=file if output is None else output,
         )
     try:
         yield Hypercorn(popen, port, ws_port, log)

@@ -19,6 +19,7 @@ FLOORS = [
     {"peershare": set()},
     {"peershare.messages": {"attrs"}},
     {"peershare.ids": set(), "peershare.errors": {"attrs"}, "peershare.invisible": set()},
+    {"peershare.output": set()},
     {"peershare.names": {"wcwidth"}},
     # 1: core decides, wire reads and writes.
     {"peershare.core": {"attrs"}, "peershare.wire": {"attrs", "cattrs", "msgspec"}},

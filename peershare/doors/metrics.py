@@ -49,6 +49,7 @@ class Sources:
     turnstile: Turnstile
     refusals: Refusals
     bytes_read: ByteLimiter
+    dropped_lines: Callable[[], int] = lambda: 0
     lag: Durations = attrs.field(
         factory=lambda: Durations(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
     )
@@ -369,6 +370,14 @@ METRICS = (
         (),
         "Messages that were given up because too many waited.",
         _broker(lambda stats: stats.evicted),
+    ),
+    Row(
+        "peershare_log_lines_dropped_total",
+        "counter",
+        (),
+        "Lines of the log that were dropped: the reader of stderr stands still or has gone, or its disk is "
+        "full.",
+        _one(lambda sources: sources.dropped_lines()),
     ),
     Row(
         "peershare_event_loop_lag_seconds",
