@@ -24,7 +24,7 @@ FLOORS = [
     # 1: core decides, wire reads and writes.
     {"peershare.core": {"attrs"}, "peershare.wire": {"attrs", "cattrs", "msgspec"}},
     # Beside all that serves: a client of it.
-    {"peershare.client": {"attrs", "trio", "trio_websocket", "wsproto"}},
+    {"peershare.client": {"attrs", "h11", "trio", "trio_websocket", "wsproto"}},
     # And on the client, what people and scripts talk with.
     {"peershare.console": {"attrs", "prompt_toolkit", "trio"}},
     # 2: what runtime and doors need of each other.
@@ -83,7 +83,7 @@ FLOORS = [
 ONE_FILE_ONLY = {
     "cattrs": {"peershare.wire.client_codec", "peershare.wire.codec"},
     "dotenv": {"peershare.settings"},
-    "h11": {"peershare.doors.head"},
+    "h11": {"peershare.client.websocket", "peershare.doors.head"},
     "hypercorn": {"peershare.doors.http"},
     "msgspec": {"peershare.wire.client_codec", "peershare.wire.codec", "peershare.wire.peerjs"},
     "prometheus_client": {"peershare.doors.metrics"},

@@ -1,5 +1,15 @@
 """A client of PeerShare for Trio: one session that is lost and comes back by itself. docs/client.md.
 
+Whatever a server sends ends in one of these:
+
+    PeerShareError
+    ├── CannotConnect   there is no server, or it does not let us in
+    ├── SessionOver     the session has ended for good
+    ├── CannotSay       what was to be said can't be said (a ValueError as well)
+    ├── Refused         the server's answer to `ask` was an error
+    └── AnswerLost      the answer to `ask` was lost with the connection
+
+errors      These.
 session     One connection after another, and the tasks around it. `open_session` is the way in.
 websocket   One connection, and why there is none.
 answers     Who asked, and waits.
@@ -7,7 +17,14 @@ events      What the program hears, and where it waits: pure, no I/O.
 ledger      What both sides have counted, and what is to be said again: pure as well.
 """
 
-from peershare.client.answers import AnswerLost, Refused
+from peershare.client.errors import (
+    AnswerLost,
+    CannotConnect,
+    CannotSay,
+    PeerShareError,
+    Refused,
+    SessionOver,
+)
 from peershare.client.events import (
     Connected,
     Event,
@@ -18,8 +35,7 @@ from peershare.client.events import (
     SessionLost,
 )
 from peershare.client.ledger import full_jitter
-from peershare.client.session import CannotSay, Session, SessionOver, open_session
-from peershare.client.websocket import CannotConnect
+from peershare.client.session import Session, open_session
 from peershare.wire.client_codec import Heard, Unknown
 
 __all__ = [
@@ -32,6 +48,7 @@ __all__ = [
     "Heard",
     "Lost",
     "Missed",
+    "PeerShareError",
     "Recovered",
     "Refused",
     "Session",

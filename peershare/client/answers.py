@@ -2,20 +2,9 @@
 
 import trio
 
+from peershare.client.errors import AnswerLost, Refused
 from peershare.messages import Error, ServerMessage
 from peershare.wire.client_codec import Heard, Unknown
-
-
-class Refused(Exception):  # noqa: N818 - by the server, whose Error it carries
-    """The answer to `ask` was an error."""
-
-    def __init__(self, error: Error) -> None:
-        super().__init__(f"{error.code}: {error.message}")
-        self.error = error
-
-
-class AnswerLost(Exception):  # noqa: N818 - an outcome
-    """The answer to `ask` got lost with the connection, and what was asked may have been done."""
 
 
 class Answer:

@@ -17,7 +17,9 @@ MAX_UNCONFIRMED = 256
 # After so many messages each side learns how many have arrived.
 CONFIRM_EVERY = 50
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0  # seconds
+_FIRST_WAIT = 0.5  # seconds
+_LEAST_GRACE, _LONGEST_GRACE = 1.0, 3600.0  # seconds
+DEFAULT_GRACE = 30.0  # seconds, until a server has said how long it remembers a session
 
 _COME_BACK = {ending.value.code: ending.value.come_back for ending in Ending}
 
@@ -29,9 +31,22 @@ def comes_back(code: int) -> bool:
     return _COME_BACK.get(code, code in (1005, 1012, 1013, 1014))
 
 
-def full_jitter(attempt: int, random: Callable[[float, float], float] = uniform) -> float:
+def longest_wait(grace: float, away: float) -> float:
+    """In seconds: the longest between two attempts, `away` seconds after the connection was lost.
+
+    While the session lives, no network that works for 3 s may be missed: a twelfth of its grace. After that
+    there is nothing to be saved, and a third.
+    """
+    return grace / 12 if away < grace else grace / 3
+
+
+def full_jitter(
+    attempt: int,
+    longest: float = DEFAULT_GRACE / 3,
+    random: Callable[[float, float], float] = uniform,
+) -> float:
     """How many seconds to wait before this attempt, the first of which is number 0."""
-    return random(0, min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(attempt, 16)))
+    return random(0, min(longest, _FIRST_WAIT * 2 ** min(attempt, 16)))
 
 
 @attrs.define
@@ -61,6 +76,12 @@ class Ledger:
         self.sent += 1
         self.unconfirmed.append(text)
         return self.sent
+
+    @property
+    def grace(self) -> float:
+        """In seconds: how long the server remembers the session, as it says; within reason."""
+        told = self.session.grace_seconds if self.session is not None else DEFAULT_GRACE
+        return min(max(told, _LEAST_GRACE), _LONGEST_GRACE)
 
     @property
     def is_full(self) -> bool:

@@ -13,10 +13,11 @@ from itertools import count
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 
-from peershare.client.answers import Answer, AnswerLost, Asked
+from peershare.client.answers import Answer, Asked
+from peershare.client.errors import AnswerLost, CannotConnect, CannotSay, SessionOver
 from peershare.client.events import Backlog, Connected, Event, Happening, Lost, Recovered, SessionLost
-from peershare.client.ledger import Ledger, comes_back, full_jitter
-from peershare.client.websocket import CONNECT_TIMEOUT, MAX_MESSAGE, CannotConnect, open_websocket
+from peershare.client.ledger import Ledger, comes_back, full_jitter, longest_wait
+from peershare.client.websocket import LONGEST_PAUSE, MAX_MESSAGE, STEP_TIMEOUT, open_websocket
 from peershare.core.limits import GRANTED, Allowance, RateRules
 from peershare.errors import Ending, ErrorCode
 from peershare.messages import (
@@ -45,35 +46,28 @@ _ACK_INTERVAL = 10.0
 # After so many messages we ask whether they have arrived, at most.
 _ASK_EVERY = 25
 _LEAST_WINDOW = 2  # a message, and what asks whether it has arrived
-# In seconds: how long a pong may take, at most and at least; between them, half of the server's own interval.
+# In seconds: how long a pong may take, at most and at least; between them, half of the server's own interval
+# or a sixth of the grace.
 _PATIENCE, _LEAST_PATIENCE = 10.0, 2.0
+# In seconds, at least: for a step of coming back while the session lives. What was lost on the way is waited
+# for no longer, so that there is an attempt 2.5 s after a network has begun to work, at the latest.
+_LEAST_STEP = 1.5
 # In seconds: who was connected for so long waits for the next connection as for a first one.
 _SETTLED = 5.0
 _AGAIN = Ending.DRAINING.value.code  # what a side says that will be back
 _OURS = "#"  # what the requestIds of what we ask begin with
 
 
-class CannotSay(ValueError):  # noqa: N818 - as CannotConnect
-    """It was not said: it is over the server's `messageSize`, or has a requestId of the session's own."""
-
-
-class SessionOver(Exception):  # noqa: N818 - an outcome
-    """The session has ended for good, with this close code."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(f"closed with {code} {reason}".rstrip())
-        self.code = code
-
-
 @asynccontextmanager
 async def open_session(
-    url: str, *, wait: Callable[[int], float] = full_jitter, patient: bool = False
+    url: str, *, wait: Callable[[int], float] | None = None, patient: bool = False
 ) -> AsyncIterator["Session"]:
     """A session with the server at `url` (ws:// or wss://), for the length of the block.
 
     Leaving the block leaves the group and closes with 1000, within 2 seconds; so does cancelling it. `wait`
-    gives the seconds to wait before an attempt to come back, the first of which is number 0. Raises
-    CannotConnect where there is no connection at first, unless it is `patient` and another try may go well.
+    gives the seconds from one attempt to come back to the next, the first of which is number 0; without it,
+    they are random, as docs/sessions.md has it. Raises CannotConnect where there is no connection at first,
+    unless it is `patient` and another try may go well.
     """
     session = Session(url, wait, patient=patient)
     failure: BaseException | None = None
@@ -99,7 +93,7 @@ class Session:
     Up to 1,024 events wait to be taken. Of more, the oldest are gone, and a `Missed` says how many.
     """
 
-    def __init__(self, url: str, wait: Callable[[int], float], *, patient: bool) -> None:
+    def __init__(self, url: str, wait: Callable[[int], float] | None, *, patient: bool) -> None:
         self.user_id = UserId("")
         self.group_id: GroupId | None = None
         self.over: SessionOver | None = None
@@ -112,6 +106,9 @@ class Session:
         self._pace = _pace({})
         self._window = _LEAST_WINDOW  # how many messages that are not confirmed a connection carries
         self._opened_at = math.inf
+        self._began_at = 0.0  # when the attempt did that led to the connection of the moment
+        self._lost_at = -math.inf  # when there was a connection last
+        self._took = 0.0  # seconds, from the last good attempt's beginning to its session
         self._asides: list[str] = []  # what is said about the session, and not in it
         self._changed = trio.lowlevel.ParkingLot()  # the ledger
         self._websocket: WebSocketConnection | None = None
@@ -242,18 +239,36 @@ class Session:
                 task_status.started(None)
 
         while self.over is None:
+            self._began_at = trio.current_time()
             self._opened_at = math.inf
             failure = await self._connect(opened)
+            since = self._began_at if self._opened_at == math.inf else trio.current_time()
             if trio.current_time() - self._opened_at > _SETTLED:
                 attempt = 0
             if failure is not None and is_first and not (self._patient and self.over is None):
                 task_status.started(failure)
                 return
             if self.over is None:
-                pause, self._pause = self._pause, 0.0
-                await trio.sleep(pause + self._wait(attempt))
+                await self._wait_for(attempt, since)
                 attempt += 1
         self._finish(self.over)
+
+    async def _wait_for(self, attempt: int, since: float) -> None:
+        """Wait from the loss of the connection, or the attempt before this; and for what the server asks."""
+        pause, self._pause = self._pause, 0.0
+        grace, now = self._ledger.grace, trio.current_time()
+        away = now - self._lost_at
+        if away < grace:
+            pause = min(pause, grace / 3)  # who waits for longer may be given up
+        wait = full_jitter(attempt, longest_wait(grace, away)) if self._wait is None else self._wait(attempt)
+        await trio.sleep_until(max(now, since + wait) + pause)
+
+    @property
+    def _step_timeout(self) -> float:
+        """In seconds, for each step until there is a session. A slow network gets more, by its last time."""
+        if trio.current_time() - self._lost_at > self._ledger.grace:
+            return STEP_TIMEOUT
+        return min(STEP_TIMEOUT, max(_LEAST_STEP, 2 * self._took))
 
     def _finish(self, over: SessionOver) -> None:
         """There is no connection any more, and there will be none."""
@@ -264,16 +279,20 @@ class Session:
 
     async def _connect(self, opened: Callable[[], None]) -> CannotConnect | None:
         """Hold one connection, as long as it lasts. Why there was none, if so."""
+        is_open = False
         try:
             known = self._ledger.session
-            async with open_websocket(self._url, known.session_id if known else "") as websocket:
+            session_id = known.session_id if known else ""
+            async with open_websocket(self._url, session_id, self._step_timeout) as websocket:
+                is_open = True
                 opened()
                 await self._stay(websocket)
         except CannotConnect as failure:
-            self._pause = failure.retry_after
-            if failure.is_final:
-                self.over = SessionOver(1006, str(failure))
-            return failure
+            if not is_open:
+                self._pause = failure.retry_after
+                if failure.is_final:
+                    self.over = SessionOver(1006, str(failure))
+                return failure
         if self.over is None:
             self._tell(Lost())
         return None
@@ -289,6 +308,8 @@ class Session:
                 await self._read(websocket)
                 nursery.cancel_scope.cancel()
         finally:
+            if self._is_open:
+                self._lost_at = trio.current_time()
             self._websocket, self._is_open = None, False
 
     async def _read(self, websocket: WebSocketConnection) -> None:
@@ -330,7 +351,7 @@ class Session:
             case Resumed():
                 self._resume(message)
             case ServerDraining(reconnect_in_ms):
-                self._pause = reconnect_in_ms / 1000
+                self._pause = _pause_of(reconnect_in_ms)
             case Error() if not self._is_open:
                 return self._begin_anew(message)
             case _:
@@ -364,7 +385,7 @@ class Session:
     def _begin_anew(self, error: Error) -> bool:
         """We are not taken for the one that we were. Whether to say hello again, as somebody new."""
         if error.code == ErrorCode.RATE_LIMITED:
-            self._pause = (error.details or {}).get("retryAfterMs", 0) / 1000
+            self._pause = _pause_of((error.details or {}).get("retryAfterMs"))
         elif error.code != ErrorCode.SESSION_NOT_FOUND:
             self.over = SessionOver(1002, error.message)  # it knows of no sessions
         else:
@@ -397,6 +418,7 @@ class Session:
     def _open(self) -> None:
         self._is_open = True
         self._opened_at = trio.current_time()
+        self._took = self._opened_at - self._began_at
         self._changed.unpark_all()
 
     # --- the tasks beside the reader ---
@@ -429,16 +451,18 @@ class Session:
     async def _watch(self, connection: trio.CancelScope, websocket: WebSocketConnection) -> None:
         """A server that does not answer in time is dead. We must find out long before it gives us up."""
         with suppress(ConnectionClosed):
-            with trio.move_on_after(CONNECT_TIMEOUT):
+            with trio.move_on_after(self._step_timeout):
                 while not self._is_open:
                     await self._changed.park()
             while self._is_open and self._ledger.session is not None:
-                interval = self._ledger.session.heartbeat.interval_ms / 1000
-                with trio.move_on_after(max(_LEAST_PATIENCE, min(_PATIENCE, interval / 2))) as waiting:
+                interval = min(max(self._ledger.session.heartbeat.interval_ms, 0), 3_600_000) / 1000
+                # Half dead, and noticed in half of the grace: the rest is for coming back.
+                patience = min(_PATIENCE, interval / 2, self._ledger.grace / 6)
+                with trio.move_on_after(max(_LEAST_PATIENCE, patience)) as waiting:
                     await websocket.ping()
                 if waiting.cancelled_caught:
                     break
-                await trio.sleep(interval / 2)
+                await trio.sleep(min(max(_LEAST_PATIENCE, interval) / 2, self._ledger.grace / 3))
             connection.cancel()
 
     async def _acknowledge(self) -> None:
@@ -453,7 +477,17 @@ class Session:
             self._changed.unpark_all()
 
 
+# Whatever numbers a server says, they are within reason here.
+
+
+def _pause_of(ms: object) -> float:
+    """In seconds."""
+    return min(max(ms, 0), 1000 * LONGEST_PAUSE) / 1000 if isinstance(ms, int | float) else 0.0
+
+
 def _pace(limits: dict[str, int]) -> Allowance:
     """With room for messages that the network delays, and then delivers at once."""
     burst = max(1, limits.get("messageBurst", 100) // 2)
-    return Allowance(RateRules(limits.get("messageRate", 50) * 0.8, burst))
+    return Allowance(
+        RateRules(min(max(1, limits.get("messageRate", 50)), 1_000_000) * 0.8, min(burst, 1_000_000))
+    )

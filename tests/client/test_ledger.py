@@ -1,8 +1,17 @@
 """What a client knows of its session: counts, and what is to be said again."""
 
+import math
+
 import pytest
 
-from peershare.client.ledger import CONFIRM_EVERY, MAX_UNCONFIRMED, Ledger, comes_back, full_jitter
+from peershare.client.ledger import (
+    CONFIRM_EVERY,
+    MAX_UNCONFIRMED,
+    Ledger,
+    comes_back,
+    full_jitter,
+    longest_wait,
+)
 from peershare.errors import Ending
 from peershare.messages import Heartbeat, Hello, Resume, Resumed, Welcome
 
@@ -115,7 +124,21 @@ def test_codes_that_are_not_in_the_table(code, back):
 
 
 def test_full_jitter():
-    """Between nothing and a bound that doubles from half a second to thirty."""
-    bounds = [full_jitter(attempt, lambda low, high: high if low == 0 else -1) for attempt in range(9)]
-    assert bounds == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
-    assert full_jitter(10_000) <= 30
+    """Between nothing and a bound that doubles from half a second to a third of the usual grace."""
+    bounds = [full_jitter(attempt, random=lambda low, high: high if low == 0 else -1) for attempt in range(8)]
+    assert bounds == [0.5, 1, 2, 4, 8, 10, 10, 10]
+    assert full_jitter(10_000) <= 10
+
+
+@pytest.mark.parametrize("grace", [3, 30, 120])
+def test_12_18_the_longest_wait(grace):
+    """A third of the grace, and much less while the session may still be there."""
+    assert longest_wait(grace, away=0) == longest_wait(grace, away=grace - 0.1) == grace / 12
+    assert longest_wait(grace, away=grace) == longest_wait(grace, away=math.inf) == grace / 3
+
+
+@pytest.mark.parametrize(("told", "grace"), [(30, 30), (0, 1), (-5, 1), (math.inf, 3600), (10**400, 3600)])
+def test_the_grace_that_a_server_tells(told, grace):
+    """Is believed, within reason."""
+    assert Ledger(Welcome(2, "session", "token", told, Heartbeat(1, 2), {})).grace == grace
+    assert Ledger().grace == 30
