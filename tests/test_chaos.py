@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections import defaultdict
 from contextlib import suppress
+from functools import partial
 
 import attrs
 import pytest
@@ -28,7 +29,7 @@ from peershare.messages import (
     UserLeft,
     Username,
 )
-from tests.chaos import Proxy
+from tests.chaos import Proxy, outlive
 from tests.support import resident, running
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "15"))
@@ -273,3 +274,25 @@ def test_who_stays_away_is_given_up(tmp_path):
 
     with running(tmp_path, SESSION_GRACE=2) as server:
         assert 2 <= trio.run(away, server.port) < 7
+
+
+SEEDS = int(os.environ.get("HARSH_SEEDS", "1"))
+# In the long form, as it is by default. A shorter grace is as hard: the path is there for as long.
+HARSH = (
+    {"sessions": 100, "grace": 30.0, "rounds": 3}
+    if SEEDS > 1
+    else {"sessions": 30, "grace": 12.0, "rounds": 1}
+)
+
+
+@pytest.mark.timeout(SEEDS * 120)
+@pytest.mark.parametrize("seed", range(1, SEEDS + 1))
+def test_12_18_a_path_that_is_there_for_three_seconds(tmp_path, seed):
+    """Resets, ends after exactly N bytes, one-way holes, server stops: within the grace nobody is lost."""
+    settings = {"SESSION_GRACE": HARSH["grace"], "CONNECTION_RATE": 0, "GROUPS_PER_HOUR": 0}
+    with running(tmp_path, **settings) as server:
+        counts = trio.run(partial(outlive, server.port, server.popen.pid, **HARSH, seed=seed))
+        print(counts)  # noqa: T201
+        assert counts["lost"] == counts["silent"] == 0, counts
+        assert counts["resumes"] >= HARSH["sessions"] * HARSH["rounds"]
+        assert "Traceback" not in server.log

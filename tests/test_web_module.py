@@ -189,6 +189,35 @@ def test_a_lost_connection(page, network):
     assert heard["left"] == []
 
 
+@pytest.mark.parametrize("fault", ["down", "silent"])
+def test_12_18_how_often_it_is_tried(page, network, fault):
+    """At least every 2.5 s while the session is at stake, also where an attempt gets no answer."""
+    page.evaluate(
+        """async (port) => {
+        window.starts = [];
+        window.WebSocket = class extends WebSocket {
+            constructor(...all) {
+                super(...all);
+                starts.push(performance.now());
+            }
+        };
+        window.ann = new Person("Ann", { url: `ws://127.0.0.1:${port}/ws`, wait: undefined });
+        await ann.client.createGroup("Friends", "Ann");
+    }""",
+        network.port,
+    )
+    with getattr(network, fault)():
+        page.wait_for_function("() => starts.length > 5", timeout=30_000)
+    told = page.evaluate("""async () => {
+        const { recovered } = await ann.event("resumed");
+        const gaps = starts.slice(2).map((start, at) => start - starts[at + 1]);
+        return [recovered, gaps, ann.all("session-lost").length];
+    }""")
+    recovered, gaps, lost = told
+    assert (recovered, lost) == (True, 0)
+    assert max(gaps) < 4000  # 2.5 s, and a machine that has much to do
+
+
 def test_too_much_is_missed(page, network):
     """What can't be replayed is told as the difference that it made; an answer among it is lost."""
     page.evaluate(

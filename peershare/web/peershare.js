@@ -12,19 +12,23 @@ const CONFIRM_EVERY = 25; // messages, after which each side learns how many hav
 const WINDOW = 50; // that are not confirmed: what stalls on the way arrives in one moment
 const ACK_INTERVAL = 10_000; // ms, after which something new is acknowledged
 const PATIENCE = 10_000; // ms for a connection to open, and for a pong
+const LEAST_PATIENCE = 2_000; // the same where the session is at stake: what was lost on the way does not come
 const IMPATIENCE = 3_000; // the same where there is a reason to doubt the connection, or to try anew
 const PROBE_EVERY = 2_000; // ms, on average, while the server is away and somebody looks
 const TOUCHES_APART = 1_000; // ms: not each of many touches is an attempt
 const FIRST_WAIT = 500; // ms, a bound that doubles
-const LONGEST_WAIT = 30_000;
+const GRACE = 30_000; // ms for which the server remembers a session, until it has said so
 const RECENT_RINGS = 500; // of a whole group; the server remembers less
 const HELLO = "hello"; // its requestId; those of asks are numbers
 const AGAIN = 4000; // a close code that means: away, not gone
 
 const UNCOUNTED = new Set(["connection-established", "welcome", "resumed", "server-draining"]);
 
-/** A random time between 0 and a bound that doubles: "full jitter". @param {number} attempt the first is 0 */
-const fullJitter = (attempt) => Math.random() * Math.min(LONGEST_WAIT, FIRST_WAIT * 2 ** attempt);
+/**
+ * A random time between 0 and a bound that doubles: "full jitter". @param {number} attempt the first is 0
+ * @param {number} longest
+ */
+const fullJitter = (attempt, longest) => Math.random() * Math.min(longest, FIRST_WAIT * 2 ** attempt);
 
 /** Whether to connect again after this close code: docs/protocol.md. @param {number} code */
 const comesBack = (code) => (code >= 4000 ? code < 4500 : [1001, 1005, 1006, 1011, 1012, 1013, 1014].includes(code));
@@ -177,6 +181,9 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	#ownId = ""; // of this connection, which counts if no session is resumed on it
 	#isStale = false; // the call may be over: it is unless `call-state` follows
 	#attempt = 0;
+	#grace = GRACE;
+	#connectedAt = -Infinity; // when there was a session last
+	#took = 0; // ms, the last good attempt's until its session
 	#pause = 0; // ms that the server asked for before it went
 	#notBefore = 0; // ms since 1970: the end of that pause
 	#triedAt = -Infinity; // when the last attempt began
@@ -191,8 +198,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 
 	/**
 	 * @param {string | URL} [url] of the WebSocket. By default that of the server from which this module came.
-	 * @param {{saved?: Saved | null, wait?: (attempt: number) => number}} [options] `saved`: what `save()` gave before
-	 *   a reload. `wait`: how many ms to wait before an attempt to connect again, the first of which is 0.
+	 * @param {{saved?: Saved | null, wait?: (attempt: number, longest: number) => number}} [options] `saved`: what `save()` gave before
+	 *   a reload. `wait`: how many ms from one attempt to connect again to the next, the first of which is 0.
 	 */
 	constructor(url = new URL("../ws", import.meta.url), { saved = null, wait = fullJitter } = {}) {
 		super();
@@ -204,6 +211,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 			this.#session = { sessionId, resumeToken };
 			this.#remembered = group;
 			this.#isReloaded = true;
+			this.#connectedAt = performance.now();
 		}
 	}
 
@@ -380,7 +388,13 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		socket.onopen = () => this.#hello();
 		socket.onmessage = ({ data }) => this.#hear(JSON.parse(data));
 		socket.onclose = ({ code, reason }) => this.#lost(code, reason);
-		this.#expectWord(PATIENCE);
+		const patience = Math.max(LEAST_PATIENCE, 2 * this.#took);
+		this.#expectWord(this.#isAtStake ? Math.min(PATIENCE, patience) : PATIENCE);
+	}
+
+	/** Whether the server may still know the session. */
+	get #isAtStake() {
+		return performance.now() - this.#connectedAt < this.#grace;
 	}
 
 	#hello() {
@@ -395,8 +409,14 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	#lost(code, reason = "") {
 		this.#letGo();
 		if (!comesBack(code)) return this.#end(code, reason);
-		const wait = this.#pause + this.#wait(this.#attempt++);
-		this.#notBefore = Date.now() + this.#pause;
+		const now = performance.now();
+		if (this.#state === "online") this.#connectedAt = now;
+		// No network that works for 3 s may be missed while the session is at stake.
+		const longest = this.#isAtStake ? this.#grace / 12 : this.#grace / 3;
+		const pause = this.#isAtStake ? Math.min(this.#pause, this.#grace / 3) : this.#pause;
+		const since = Math.max(this.#connectedAt, this.#triedAt);
+		const wait = pause + Math.max(0, since + this.#wait(this.#attempt++, longest) - now);
+		this.#notBefore = Date.now() + pause;
 		this.#pause = 0;
 		this.retryAt = Date.now() + wait;
 		this.#later("retry", wait, () => this.#connect());
@@ -496,9 +516,10 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	#hear({ type, payload, requestId, timestamp }) {
 		// What was kept for us comes late, nothing comes early: the largest difference is the best.
 		this.#clockOffset = Math.max(this.#clockOffset, timestamp - Date.now());
-		this.#later("silence", this.#heartbeat / 2, () => {
+		// Half dead, and noticed in half of the grace: the rest is for coming back.
+		this.#later("silence", Math.min(this.#heartbeat / 2, this.#grace / 3), () => {
 			this.#ping();
-			this.#expectWord(PATIENCE);
+			this.#expectWord(Math.min(PATIENCE, Math.max(LEAST_PATIENCE, this.#grace / 6)));
 		});
 		if (!UNCOUNTED.has(type)) this.#ledger.received++;
 		if (this.#isStale && type !== "existing-peers" && type !== "call-state") this.#setCall({});
@@ -595,8 +616,9 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	// --- the session ---
 
 	/** @param {any} welcome */
-	#welcome({ sessionId, resumeToken, heartbeat, limits }) {
+	#welcome({ sessionId, resumeToken, graceSeconds, heartbeat, limits }) {
 		this.#session = { sessionId, resumeToken };
+		this.#grace = 1000 * graceSeconds;
 		this.#heartbeat = heartbeat.intervalMs;
 		this.limits = limits;
 		if (!this.#isResuming || this.#isReloaded) this.#pace = new Pace(limits); // no resume brings a new one
@@ -629,6 +651,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 
 	#goOnline() {
 		this.#attempt = 0;
+		this.#took = performance.now() - this.#triedAt;
 		this.#timers.ack = setInterval(() => this.#acknowledge(1), ACK_INTERVAL);
 		this.#setState("online");
 		if (document.hidden) this.#showVisibility(); // a resume counts as being looked at
