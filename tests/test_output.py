@@ -17,7 +17,7 @@ from tests.support import RawClient, environment, eventually, free_port, running
 from tests.test_asgi import hypercorn, is_up
 from tests.test_settings import run
 
-TALKATIVE = {"LOG_LEVEL": "debug", "MESSAGE_RATE": 100_000, "MESSAGE_BURST": 100_000}
+TALKATIVE = {"LOG_LEVEL": "debug", "MESSAGE_RATE": 100_000, "MESSAGE_BURST": 100_000, "BYTE_RATE": 0}
 
 
 def fetch(port: int, path: str) -> str:

@@ -195,7 +195,8 @@ async def test_a_server_that_is_full(nursery):
 async def test_who_takes_no_events(tmp_path):
     """It asks all the same, however many wait; the oldest of them are gone then, and it is told how many."""
     too_many = 2 * MAX_WAITING
-    with running(tmp_path, MESSAGE_RATE=100_000, MESSAGE_BURST=100_000) as server, trio.fail_after(30):
+    rates = dict.fromkeys(["MESSAGE_RATE", "MESSAGE_BURST", "SIGNAL_RATE", "SIGNAL_BURST"], 100_000)
+    with running(tmp_path, **rates) as server, trio.fail_after(30):
         url = f"ws://127.0.0.1:{server.port}/ws"
         async with open_session(url) as ann, open_session(url) as bob:
             group = await ann.ask(CreateGroup("Team", "ann"))
