@@ -35,7 +35,6 @@ from peershare.doors.sockets import Reception, SocketDoor, Visitor
 from peershare.doors.web_rest import WebRules, add_web
 from peershare.ids import new_group_id, new_resume_token, new_session_id
 from peershare.messages import Heartbeat
-from peershare.output import dropped_lines
 from peershare.runtime.actor import Actor
 from peershare.runtime.clock import ActorClock
 from peershare.runtime.connection import ConnectionRules
@@ -124,17 +123,7 @@ class Server:
         signaling, peerjs = self._socket_doors(settings)
         counts = {"signaling": signaling.counts, "peerjs": peerjs.counts}
         self._sources = Sources(
-            hub,
-            sessions,
-            broker,
-            groups,
-            peers,
-            counts,
-            self._roster,
-            turnstile,
-            refusals,
-            self._bytes_read,
-            dropped_lines,
+            hub, sessions, broker, groups, peers, counts, self._roster, turnstile, refusals, self._bytes_read
         )
         add_metrics(self.app, self._actor, self._sources, settings.metrics_token)
         self._listener = Listener(

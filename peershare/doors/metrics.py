@@ -29,6 +29,7 @@ from peershare.doors.head import REFUSAL_LABELS
 from peershare.doors.refusals import Refusals
 from peershare.errors import Ending
 from peershare.messages import ALL_CLIENT_TYPES, SERVER_TYPES, IdTaken, NotAdmitted, Open
+from peershare.output import dropped_lines
 from peershare.runtime.counts import DoorCounts, Durations
 from peershare.runtime.drain import Roster
 from peershare.runtime.groups import Groups
@@ -49,7 +50,6 @@ class Sources:
     turnstile: Turnstile
     refusals: Refusals
     bytes_read: ByteLimiter
-    dropped_lines: Callable[[], int] = lambda: 0
     lag: Durations = attrs.field(
         factory=lambda: Durations(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
     )
@@ -377,7 +377,7 @@ METRICS = (
         (),
         "Lines of the log that were dropped: the reader of stderr stands still or has gone, or its disk is "
         "full.",
-        _one(lambda sources: sources.dropped_lines()),
+        _one(lambda _sources: dropped_lines()),
     ),
     Row(
         "peershare_event_loop_lag_seconds",
