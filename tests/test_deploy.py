@@ -110,6 +110,17 @@ def test_11_28_the_caddyfile_as_it_is(tmp_path):
     assert [server["listen"] for server in servers.values()] == [[":443"]]
 
 
+def test_12_7_the_public_name_is_told():
+    """On loopback PeerShare answers to no name but those that it was told; and in a container neither."""
+    [name] = re.findall(
+        r"\necho ALLOWED_HOSTS=(\S+) > /etc/peershare.env", (ROOT / "docs/deploy.md").read_text()
+    )
+    assert f"{{$DOMAIN:{name}}}" in (DEPLOY / "Caddyfile").read_text()
+    compose = (DEPLOY / "compose.yaml").read_text()
+    [domain] = re.findall(r"\n      DOMAIN: (.*)", compose)
+    assert f"\n      ALLOWED_HOSTS: {domain}\n" in compose
+
+
 # --- systemd -----------------------------------------------------------------------------------
 
 
