@@ -284,7 +284,10 @@ def _connection_rules(settings: Settings, heartbeat: HeartbeatRules) -> Connecti
 
 def _sessions(settings: Settings) -> Sessions:
     rules = SessionRules(
-        settings.session_grace, settings.session_grace_background, max_away=settings.max_connections
+        settings.session_grace,
+        settings.session_grace_background,
+        max_away=settings.max_connections,
+        max_away_of_address=settings.connections_per_address,
     )
     return Sessions(rules, new_session_id, new_resume_token)
 
@@ -298,6 +301,7 @@ def _groups_rules(settings: Settings) -> GroupsRules:
         grace=settings.session_grace,
         heartbeat=Heartbeat(int(heartbeat.interval * 1000), int(heartbeat.timeout * 1000)),
         limits=limits_of(settings),
+        broadcast_rate=_rate(settings.broadcast_rate, seconds=1, burst=20 * settings.broadcast_rate),
     )
 
 

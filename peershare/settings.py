@@ -257,6 +257,14 @@ class Settings:
         unit="bytes/s",
         meaning="The same for all WebSockets from one address together; 32 times as much at once.",
     )
+    broadcast_rate: int = _setting(
+        5_000,
+        Whole(0, 10_000_000),
+        "BROADCAST_RATE",
+        unit="1/s",
+        meaning="Members who hear something by what one address says to a whole group: who joins a group of "
+        "100 takes 100. Twenty times as many at once. More are refused with RATE_LIMITED. 0: no limit.",
+    )
     groups_per_hour: int = _setting(
         30,
         Whole(0, 1_000_000),

@@ -57,6 +57,14 @@ def address_key(address: str) -> str:
     return address if found is None else str(found)
 
 
+def network_key(address: str) -> str:
+    """What addresses are compared as where they compete: of IPv6 the /48, which is what one site has."""
+    found = parse_address(address)
+    if isinstance(found, IPv6Address):
+        return f"{IPv6Address(int(found) >> 80 << 80)}/48"
+    return address if found is None else str(found)
+
+
 class Allowances:
     """An Allowance for each address. `rules` None: all is granted."""
 
@@ -68,14 +76,14 @@ class Allowances:
     def __len__(self) -> int:
         return len(self._by_key)
 
-    def ask(self, address: str, now: float) -> float:
-        """Take one, if there is one: 0. Otherwise how many seconds to wait for it."""
+    def ask(self, address: str, now: float, cost: float = 1) -> float:
+        """Take one, or as many as it costs, if there are so many: 0. Otherwise how many seconds to wait."""
         if self._rules is None:
             return 0.0
         allowance = self._find(address, now, self._rules)
-        if allowance.ask(now) is Verdict.GRANTED:
+        if allowance.ask(now, cost) is Verdict.GRANTED:
             return 0.0
-        return max(allowance.retry_after(now), _SHORTEST)  # rounding must not make it a 0
+        return max(allowance.retry_after(now, cost), _SHORTEST)  # rounding must not make it a 0
 
     def charge(self, address: str, cost: float, now: float) -> float:
         """Take so much, be it there or not. In how many seconds it will have been."""

@@ -213,20 +213,20 @@ class Calls:
         self._running += not call.participants
         self._participants += 1
         call.participants[me.user_id] = me
-        return tell(call.group.hearers(me.user_id), ParticipantJoined(me))
+        return tell(call.group.hearers(me.user_id), ParticipantJoined(me), call.group.id)
 
     def _change(self, call: Call, me: Participant) -> list[Effect]:
         """What is no news is not told."""
         if call.participants[me.user_id] == me:
             return []
         call.participants[me.user_id] = me
-        return tell(call.group.hearers(me.user_id), _media(me))
+        return tell(call.group.hearers(me.user_id), _media(me), call.group.id)
 
     def _exit(self, call: Call, user_id: UserId) -> list[Effect]:
         del call.participants[user_id]
         self._participants -= 1
         self._running -= not call.participants
-        return tell(call.group.hearers(user_id), ParticipantLeft(user_id))
+        return tell(call.group.hearers(user_id), ParticipantLeft(user_id), call.group.id)
 
     def _tidy(self, call: Call) -> None:
         if call.is_blank:

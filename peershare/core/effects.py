@@ -13,11 +13,15 @@ from peershare.messages import GroupId, ServerMessage, UserId
 
 @attrs.define  # not frozen: made for each message, in half the time
 class Delivery:
-    """A message and who gets it. `answers`: it is the one answer to the sender's message."""
+    """A message and who gets it. `answers`: it is the one answer to the sender's message.
+
+    `group`: it tells this group's members of one of them, and may go together with what else does.
+    """
 
     message: ServerMessage
     recipients: Sequence[UserId]
     answers: bool = False
+    group: GroupId | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen
@@ -41,6 +45,6 @@ def answer(user_id: UserId, message: ServerMessage) -> Delivery:
     return Delivery(message, (user_id,), answers=True)
 
 
-def tell(recipients: Sequence[UserId], message: ServerMessage) -> list[Effect]:
+def tell(recipients: Sequence[UserId], message: ServerMessage, group: GroupId | None = None) -> list[Effect]:
     """A delivery; none where there is nobody to hear it."""
-    return [Delivery(message, recipients)] if recipients else []
+    return [Delivery(message, recipients, group=group)] if recipients else []

@@ -31,7 +31,9 @@ from peershare.messages import (
     GroupMessage,
     GroupName,
     IncomingCallRequest,
+    JoinCall,
     JoinGroup,
+    LeaveCall,
     LeaveGroup,
     LeaveReason,
     MemberStatus,
@@ -40,8 +42,10 @@ from peershare.messages import (
     PeerJoined,
     Ping,
     Pong,
+    RingUp,
     Signal,
     SignalFrom,
+    UpdateMedia,
     UpdatePeerId,
     User,
     UserId,
@@ -186,6 +190,22 @@ class Hub:
         return GroupInfo(
             group.id, group.name, group.created_at / 1000, len(group), self._calls.size(group_id)
         )
+
+    def audience(self, user_id: UserId, message: GroupMessage) -> int:
+        """How many members a message is about or told to, those of a group that is left for it included.
+
+        0 where it is between two. A ring for everybody counts three times: each ends with a word to both.
+        """
+        sender = self._connected.get(user_id)
+        if sender is None or type(message) not in _TOLD_TO_ALL:
+            return 0
+        here = 0 if sender.group is None else len(sender.group)
+        if isinstance(message, RingUp):
+            return 3 * here if message.to is None else 0
+        if not isinstance(message, JoinGroup | CreateGroup) or message.group_id is None:
+            return here
+        group = self._groups.get(message.group_id)
+        return here if group is None or group is sender.group else here + len(group)
 
     def is_away(self, peer_id: PeerId) -> bool:
         """Whether a member that told this peer ID is away, so that nobody else shall have it."""
@@ -344,7 +364,7 @@ class Hub:
             return []
         group[user_id].away_until = away_until
         status: Literal["away", "online"] = "online" if away_until is None else "away"
-        return tell(group.hearers(user_id), MemberStatus(user_id, status, away_until))
+        return tell(group.hearers(user_id), MemberStatus(user_id, status, away_until), group.id)
 
     def _leave_current(self, sender: _Connected, now: float) -> list[Effect]:
         return [] if sender.group is None else self._leave(sender, sender.group, "left", now)
@@ -357,7 +377,8 @@ class Hub:
         self._member_count -= 1
         if len(group):
             others = group.other_ids(sender.user_id)
-            return [*effects, Delivery(UserLeft(member.user_id, member.username, reason), others)]
+            left = UserLeft(member.user_id, member.username, reason)
+            return [*effects, *tell(others, left, group.id)]
         if reason == "left":
             return [self._close(group, "left", now)]
         # Its member may only be reloading the page.
@@ -384,6 +405,11 @@ class Hub:
     }
 
 
+_TOLD_TO_ALL = frozenset(
+    {CreateGroup, JoinGroup, LeaveGroup, UpdatePeerId, JoinCall, LeaveCall, UpdateMedia, RingUp}
+)
+
+
 def _taken(group: Group, peer_id: PeerId, user_id: UserId) -> bool:
     holder = group.holder(peer_id)
     return holder is not None and holder.user_id != user_id
@@ -392,15 +418,15 @@ def _taken(group: Group, peer_id: PeerId, user_id: UserId) -> bool:
 def _user_joined(group: Group, member: Member) -> list[Effect]:
     """One that has a session is told of in two forms, but only where the others are of both kinds."""
     if not member.has_session:
-        return tell(group.other_ids(member.user_id), UserJoined(member.user))
+        return tell(group.other_ids(member.user_id), UserJoined(member.user), group.id)
     plain = [other.user_id for other in group.others(member.user_id) if not other.has_session]
     return [
-        *tell(group.hearers(member.user_id), UserJoined(member.user_for_sessions)),
-        *tell(plain, UserJoined(member.user)),
+        *tell(group.hearers(member.user_id), UserJoined(member.user_for_sessions), group.id),
+        *tell(plain, UserJoined(member.user), group.id),
     ]
 
 
 def _peer_joined(group: Group, member: Member) -> list[Effect]:
     if member.peer_id is None:
         return []
-    return tell(group.other_ids(member.user_id), PeerJoined(member.peer_id, member.username))
+    return tell(group.other_ids(member.user_id), PeerJoined(member.peer_id, member.username), group.id)

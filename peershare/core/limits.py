@@ -65,10 +65,10 @@ class Allowance:
         self._full_at = max(self._full_at, now) + cost / rules.rate
         return max(0.0, self._full_at - now - rules.burst / rules.rate)
 
-    def retry_after(self, now: float) -> float:
-        """In how many seconds there is one again."""
+    def retry_after(self, now: float, cost: float = 1) -> float:
+        """In how many seconds there is one again, or as many as it costs."""
         rules = self._rules
-        return max(0.0, self._full_at + 1 / rules.rate - rules.burst / rules.rate - now)
+        return max(0.0, self._full_at + (min(cost, rules.burst) - rules.burst) / rules.rate - now)
 
     def is_full(self, now: float) -> bool:
         """Whether it is as good as a new one."""

@@ -6,9 +6,11 @@ House rules: as in `core.hub`. What is kept for a client that missed it are fram
 import hmac
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import attrs
 
+from peershare.core.addresses import address_key, network_key
 from peershare.core.limits import Allowance
 from peershare.messages import Resume, ResumeToken, SessionId, UserId
 
@@ -21,13 +23,15 @@ _MAX_KEPT_BYTES = 256 << 10
 class SessionRules:
     """In seconds: how long a member outlives its connection, and how long where it is in the background.
 
-    `max_away` may be away at a time, and `max_replay_bytes` are kept for all sessions together.
+    `max_away` may be away at a time, `max_away_of_address` of one address (0: as many), and
+    `max_replay_bytes` are kept for all sessions together.
     """
 
     grace: float
     grace_background: float
     max_away: int = 10_000
     max_replay_bytes: int = 256 << 20
+    max_away_of_address: int = 0
 
 
 # What is kept is counted in steps of so many bytes, as begun: to be exact would cost each message.
@@ -110,6 +114,7 @@ class Session:
     """`received` counts the client's messages. `away_until`, by the core's clock; None while it is here.
 
     `allowance` and `signals`: what it may say, so that to come back buys no more; None until it is here.
+    `address`: from where it was last here; None where that is not counted.
     """
 
     id: SessionId
@@ -124,6 +129,7 @@ class Session:
     away_until: float | None = None
     allowance: Allowance | None = None
     signals: Allowance | None = None
+    address: str | None = None
     replay: Replay = attrs.field(factory=Replay)
 
 
@@ -152,6 +158,10 @@ class Sessions:
         self._tally = Tally(self._make_room)
         # In each, all wait for equally long: the order of insertion is the order of expiry.
         self._away: tuple[dict[SessionId, Session], dict[SessionId, Session]] = ({}, {})
+        # Those who are away, by address and by network: who has been so for longest is the first.
+        self._by_address: dict[str, dict[SessionId, Session]] = {}
+        self._by_network: dict[str, dict[SessionId, Session]] = {}
+        self._crowded: set[str] = set()  # addresses of which too many may be away
 
     def begin(self, user_id: UserId) -> Session:
         session = Session(self._new_id(), self._new_token(), user_id, replay=Replay(self._tally))
@@ -173,7 +183,7 @@ class Sessions:
         # A client that never got the new token comes with the one before.
         session.last_token = resume.resume_token
         session.token = self._new_token()
-        self._waiting_room(session).pop(session.id, None)
+        self._is_back(session)
         session.away_until = None
         session.in_background = False
         return session
@@ -198,11 +208,16 @@ class Sessions:
         rules = self._rules
         session.away_until = now + (rules.grace_background if session.in_background else rules.grace)
         self._waiting_room(session)[session.id] = session
+        network, address = _keys(session)
+        self._by_network.setdefault(network, {})[session.id] = session
+        self._by_address.setdefault(address, {})[session.id] = session
+        if rules.max_away_of_address and len(self._by_address[address]) > rules.max_away_of_address:
+            self._crowded.add(address)
         return session.away_until
 
     def end(self, session: Session) -> None:
         self._sessions.pop(session.id, None)
-        self._waiting_room(session).pop(session.id, None)
+        self._is_back(session)
         session.replay.drop()
 
     def next_expiry(self) -> float | None:
@@ -211,13 +226,31 @@ class Sessions:
         return None if first is None else first.away_until
 
     def expire(self, now: float) -> Iterator[Session]:
-        """End those who did not come back by now; and where too many are away, who would be the next."""
-        while (first := self._next_to_go()) is not None:
-            is_over = first.away_until is not None and first.away_until <= now
-            if not is_over and self.stats().away <= self._rules.max_away:
-                break
+        """End those who did not come back by now; and where too many are away, those of whom most are."""
+        while (first := self._next_to_go()) is not None and (first.away_until or 0) <= now:
             self.end(first)
             yield first
+        while self._crowded:
+            away = self._by_address.get(self._crowded.pop(), {})
+            for session in list(islice(away.values(), max(0, len(away) - self._rules.max_away_of_address))):
+                self.end(session)
+                yield session
+        yield from self._shed()
+
+    def _shed(self) -> Iterator[Session]:
+        """Where too many are away, end the oldest of the networks that have most: they lose half at most.
+
+        A hundredth more than need be, since to compare all networks takes milliseconds.
+        """
+        limit = self._rules.max_away
+        if self._away_count <= limit:
+            return
+        for network in sorted(self._by_network.values(), key=_most_first):
+            for session in list(islice(network.values(), (len(network) + 1) // 2)):
+                if self._away_count <= limit - limit // 100:
+                    return
+                self.end(session)
+                yield session
 
     def _next_to_go(self) -> Session | None:
         firsts = [next(iter(room.values())) for room in self._away if room]
@@ -235,12 +268,37 @@ class Sessions:
                 break
             session.replay.drop()
 
+    @property
+    def _away_count(self) -> int:
+        return sum(map(len, self._away))
+
     def stats(self) -> SessionStats:
-        away = sum(map(len, self._away))
+        away = self._away_count
         return SessionStats(len(self._sessions) - away, away, self._tally.bytes)
+
+    def _is_back(self, session: Session) -> None:
+        """Or gone for good: it is not away any more."""
+        if self._waiting_room(session).pop(session.id, None) is None:
+            return
+        for table, key in zip((self._by_network, self._by_address), _keys(session), strict=True):
+            del table[key][session.id]
+            if not table[key]:
+                del table[key]
 
     def _waiting_room(self, session: Session) -> dict[SessionId, Session]:
         return self._away[session.in_background]
+
+
+def _most_first(away: dict[SessionId, Session]) -> tuple[int, float]:
+    """The order in which networks lose: of those with as many, the one whose first expires next."""
+    return -len(away), next(iter(away.values())).away_until or 0
+
+
+def _keys(session: Session) -> tuple[str, str]:
+    """Of its network and its address."""
+    if session.address is None:
+        return session.id, session.id
+    return network_key(session.address), address_key(session.address)
 
 
 def _is_same(token: str, other: str) -> bool:

@@ -312,6 +312,13 @@ METRICS = (
         _one(lambda sources: sources.groups.broadcasts),
     ),
     Row(
+        "peershare_presence_gathered_total",
+        "counter",
+        (),
+        "Messages of large groups that waited, for 100 ms at most, to go to a member in one write.",
+        _one(lambda sources: sources.groups.gathered),
+    ),
+    Row(
         "peershare_limits_hit_total",
         "counter",
         ("limit",),

@@ -47,6 +47,7 @@ from peershare.messages import (
 from peershare.ports import Caller, Mailbox
 from peershare.runtime.actor import Handlers
 from peershare.runtime.counts import Durations
+from peershare.runtime.presence import PresenceGatherer
 from peershare.wire.codec import UNKNOWN_TYPE, encode
 from peershare.wire.frames import text_frame
 
@@ -58,6 +59,8 @@ _RESUMES = RateRules(rate=0.2, burst=5)
 _FAILED_RESUMES = RateRules(rate=2, burst=200)
 # After a restart everyone comes back, and not all in one moment: ms.
 _RECONNECT_WITHIN = 5000
+# A message to all of a group costs its sender one for each so many members, begun ones too.
+_MEMBERS_FOR_ONE = 20
 # To everyone else these are unknown types.
 _ONLY_IN_SESSIONS = frozenset(SESSION_TYPES.values()) - {Hello}
 # What a client says about its session rather than in it.
@@ -66,7 +69,10 @@ _NOT_COUNTED = frozenset({Hello, Ack})
 
 @attrs.frozen
 class GroupsRules:
-    """`grace`, in seconds; `heartbeat` and `limits` as a `Welcome` tells them."""
+    """`grace`, in seconds; `heartbeat` and `limits` as a `Welcome` tells them.
+
+    `broadcast_rate`: members that hear something by what one address says.
+    """
 
     message_rate: RateRules
     signal_rate: RateRules
@@ -74,6 +80,7 @@ class GroupsRules:
     grace: float
     heartbeat: Heartbeat
     limits: dict[str, int]
+    broadcast_rate: RateRules | None = None
 
 
 @attrs.define
@@ -138,6 +145,11 @@ class _Recorder:
         self._replay.put(frame)
         return self._mailbox is not None and self._mailbox.put(frame)
 
+    def put_together(self, frames: Sequence[bytes]) -> bool:
+        for frame in frames:
+            self._replay.put(frame)
+        return self._mailbox is not None and self._mailbox.put(b"".join(frames))
+
     def flush(self) -> None:
         if self._mailbox is not None:
             self._mailbox.flush()
@@ -162,6 +174,8 @@ class Groups:
         self._trace = trace  # asked once, since even a call that logs nothing costs
         self._creations = Allowances(rules.groups_rate)
         self._failed_resumes = Allowances(_FAILED_RESUMES)
+        self._broadcasts = Allowances(rules.broadcast_rate)
+        self._presence = PresenceGatherer()
         self._visits: dict[ConnectionId, _Visit] = {}
         self._connections: dict[SessionId, ConnectionId] = {}  # of the sessions that are online
         self._mailboxes: dict[UserId, Mailbox] = {}
@@ -174,15 +188,12 @@ class Groups:
         self.resumes = dict.fromkeys(("recovered", "not recovered", "not found", "throttled"), 0)
         self.refused = dict.fromkeys(
             (
-                "MESSAGE_RATE",
-                "SIGNAL_RATE",
-                "GROUPS_PER_HOUR",
-                "MAX_GROUP_SIZE",
-                "MAX_GROUPS",
-                "MAX_CALL_SIZE",
+                *("MESSAGE_RATE", "SIGNAL_RATE", "BROADCAST_RATE", "GROUPS_PER_HOUR"),
+                *("MAX_GROUP_SIZE", "MAX_GROUPS", "MAX_CALL_SIZE"),
             ),
             0,
         )
+        self.gathered = 0  # messages that waited to go together
         # Encoding for many, and putting it into their outboxes.
         self.broadcasts = Durations(0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05)
         self.handlers: Handlers = {
@@ -199,16 +210,22 @@ class Groups:
         }
 
     def next_expiry(self) -> float | None:
-        # Asked twice for each batch, and mostly neither has anything.
+        # Asked twice for each batch, and mostly none has anything.
         hub, sessions = self._hub.next_expiry(), self._sessions.next_expiry()
-        return hub if sessions is None else sessions if hub is None else min(hub, sessions)
+        expiry = hub if sessions is None else sessions if hub is None else min(hub, sessions)
+        presence = self._presence.next_expiry()
+        return presence if expiry is None else expiry if presence is None else min(expiry, presence)
 
     def sweep(self, now: float) -> None:
+        for user_id in self._presence.sweep(now):
+            self._release(user_id)
         self._give_up(now)
         self._take_effect(self._hub.sweep(now), now)
 
     def drain(self, now: float) -> None:
         """The server is about to end: each session is told when to come back, and is to hear DRAINING."""
+        for user_id in list(self._presence.waiting):
+            self._release(user_id)
         for visit in self._visits.values():
             if visit.session is not None:
                 visit.caller.expect_restart()
@@ -345,6 +362,7 @@ class Groups:
         visit.session, visit.user_id = session, session.user_id
         visit.allowance = session.allowance = session.allowance or visit.allowance
         visit.signals = session.signals = session.signals or visit.signals
+        session.address = visit.caller.address
         self._mailboxes[session.user_id] = _Recorder(session, visit.caller.mailbox)
         rules = self._rules
         welcome = Welcome(2, session.id, session.token, rules.grace, rules.heartbeat, rules.limits)
@@ -382,16 +400,24 @@ class Groups:
 
     def _refusal(self, visit: _Visit, message: ClientMessage | None, now: float) -> Error | None:
         """Why it may not say this now, if so. One that keeps on saying too much is closed."""
-        is_signal = type(message) is Signal
-        allowance = visit.signals if is_signal else visit.allowance
-        verdict = allowance.ask(now)
+        is_signal = type(message) is Signal  # most of what is said, and between two
+        allowance, limit = (visit.signals, "SIGNAL_RATE") if is_signal else (visit.allowance, "MESSAGE_RATE")
+        many = 0 if is_signal or message is None else self._hub.audience(visit.user_id, message)  # type: ignore[arg-type]
+        cost = -(-many // _MEMBERS_FOR_ONE) or 1
+        verdict, wait = allowance.ask(now, cost), 0.0
+        if verdict is not GRANTED:
+            wait = allowance.retry_after(now, cost)
+        elif many and visit.caller.address is not None:
+            wait = self._broadcasts.ask(visit.caller.address, now, many)
+            if wait:
+                verdict, limit = allowance.refuse(now), "BROADCAST_RATE"
         if verdict is GRANTED:
             return self._creation_refusal(visit, message, now) if type(message) is CreateGroup else None
-        self.refused["SIGNAL_RATE" if is_signal else "MESSAGE_RATE"] += 1
+        self.refused[limit] += 1
         visit.caller.slow_down()
         if verdict is Verdict.ABUSED:
             visit.caller.end(Ending.FLOODING)
-        return errors.rate_limited(errors.TOO_MANY_MESSAGES, allowance.retry_after(now))
+        return errors.rate_limited(errors.TOO_MANY_MESSAGES, wait)
 
     def _creation_refusal(self, visit: _Visit, message: CreateGroup, now: float) -> Error | None:
         if message.group_id is not None and self._hub.group_info(message.group_id) is not None:
@@ -405,6 +431,7 @@ class Groups:
 
     def _forget(self, user_id: UserId, reason: LeaveReason, now: float) -> None:
         self._mailboxes.pop(user_id, None)
+        self._presence.take(user_id)
         self._take_effect(self._hub.disconnect(user_id, reason, now), now)
 
     def _answer(self, visit: _Visit, error: Error, now: float, request_id: str | None) -> None:
@@ -415,14 +442,14 @@ class Groups:
         for effect in effects:
             match effect:
                 case Delivery():
-                    self._deliver(effect, timestamp, request_id if effect.answers else None)
+                    self._deliver(effect, now, timestamp, request_id if effect.answers else None)
                 case GroupOpened(group_id):
                     log.info("group opened", group=group_id)
                 case GroupClosed(group_id, lifetime, why):
                     log.info("group closed", group=group_id, why=why, seconds=round(lifetime, 3))
 
-    def _deliver(self, delivery: Delivery, timestamp: int, request_id: str | None) -> None:
-        """Encoded once, however many get it."""
+    def _deliver(self, delivery: Delivery, now: float, timestamp: int, request_id: str | None) -> None:
+        """Encoded once, however many get it. Nothing overtakes what waits to go together."""
         many = len(delivery.recipients)
         self.sent[type(delivery.message)] += many
         if delivery.answers and isinstance(delivery.message, Error):  # an error answers, and most don't
@@ -432,12 +459,28 @@ class Groups:
         if self._trace:
             what = type(delivery.message).__name__
             log.debug("out", message=what, size=len(frame), to=list(delivery.recipients))
+        if delivery.group is not None and self._presence.gathers(
+            delivery.group, delivery.recipients, frame, now
+        ):
+            self.gathered += many
+            return
+        waiting = self._presence.waiting
         for user_id in delivery.recipients:
+            if waiting and user_id in waiting:
+                self._release(user_id)
             mailbox = self._mailboxes.get(user_id)
             if mailbox is not None and mailbox.put(frame):
                 self.unflushed.append(mailbox)
         if began:
             self.broadcasts.observe(perf_counter() - began)
+
+    def _release(self, user_id: UserId) -> None:
+        """Send a member what waits to go together, in one piece."""
+        frames, mailbox = self._presence.take(user_id), self._mailboxes.get(user_id)
+        if not frames or mailbox is None:
+            return
+        if mailbox.put_together(frames) if isinstance(mailbox, _Recorder) else mailbox.put(b"".join(frames)):
+            self.unflushed.append(mailbox)
 
     def _count_error(self, error: Error) -> None:
         self.errors[error.code] += 1

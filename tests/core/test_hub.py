@@ -129,6 +129,18 @@ def test_create(script):
     )
 
 
+def test_12_12_whom_a_message_reaches(tea):
+    """All of the group that it is about, and of the one that is left for it; nobody if it is between two."""
+    hub, group = tea.hub, tea.hub.group_of(ann)
+    size = hub.group_info(group).members
+    assert hub.audience(ann, LeaveGroup(ann)) == size
+    assert hub.audience(ann, UpdatePeerId("p")) == size
+    assert hub.audience(ann, JoinGroup(group, "Ann")) == size
+    assert hub.audience(ann, JoinGroup("none", "Ann")) == size
+    assert hub.audience("nobody", JoinGroup(group, "Ann")) == 0
+    assert hub.audience(ann, Ping()) == 0
+
+
 def test_11_20_a_group_is_opened_again_under_its_id(tea):
     """A group that has ended is made anew under the ID that its members know, with the name of now."""
     tea.given((ann, LeaveGroup(ann)))

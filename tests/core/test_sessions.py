@@ -411,6 +411,85 @@ def test_too_many_are_away(few):
     assert few.resume(resume(cat)) is cat
 
 
+def parked(sessions, number, address, now=0):
+    """So many sessions of an address, all away."""
+    made = [sessions.begin(f"{address} {at}") for at in range(number)]
+    for session in made:
+        session.address = address
+        sessions.leave(session, now)
+    return made
+
+
+@pytest.fixture
+def bounded():
+    """A hundred may be away, twenty of one address."""
+    numbers = count(1)
+    return Sessions(
+        SessionRules(GRACE, BACKGROUND, max_away=100, max_away_of_address=20),
+        new_id=lambda: f"session-{next(numbers)}",
+        new_token=lambda: f"token-{next(numbers)}",
+    )
+
+
+def test_12_11_too_many_of_one_address_are_away(bounded):
+    """The one of it that has been away for longest is given up; of IPv6 a /64 is one address."""
+    ann = parked(bounded, 1, "192.0.2.1")
+    parked(bounded, 20, "2001:db8::1")
+    assert drained(bounded.expire(1)) == []
+    parked(bounded, 2, "2001:db8::ffff", now=1)
+    assert drained(bounded.expire(1)) == ["2001:db8::1 0", "2001:db8::1 1"]
+    assert bounded.stats().away == 21
+    assert bounded.resume(resume(ann[0])) is ann[0]
+
+
+def test_12_11_who_comes_back_makes_room(bounded):
+    """It is not counted any more, nor given up, also where it was the one too many."""
+    made = parked(bounded, 21, "192.0.2.1")
+    assert bounded.resume(resume(made[0])) is made[0]
+    assert drained(bounded.expire(1)) == []
+    parked(bounded, 1, "192.0.2.1")
+    assert drained(bounded.expire(1)) == ["192.0.2.1 1"]
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [[f"10.0.0.{n}" for n in range(5)], [f"2001:db8:7:{n}::1" for n in range(40)]],
+    ids=["some addresses", "many /64s of one /48"],
+)
+def test_12_11_the_network_that_has_most_loses_first(bounded, addresses):
+    """Whoever parks as many as there may be gives up its own; others keep theirs, however old they are."""
+    ann, bob = parked(bounded, 3, "192.0.2.1"), parked(bounded, 1, "2001:db8:1::1")
+    ended = []
+    for round_ in range(200):
+        parked(bounded, 1, addresses[round_ % len(addresses)], now=1)
+        ended += drained(bounded.expire(1))
+    assert ended
+    assert all(not user_id.startswith(("192.0.2.1", "2001:db8:1::1")) for user_id in ended)
+    assert bounded.stats().away <= 100
+    for session in (*ann, *bob):
+        assert bounded.resume(resume(session)) is session
+
+
+def test_12_11_those_who_are_not_counted_are_each_their_own(bounded):
+    """Where no address is known, none is taken for the same as another."""
+    parked(bounded, 99, None)
+    parked(bounded, 1, "192.0.2.1")
+    assert drained(bounded.expire(1)) == []
+    parked(bounded, 1, "192.0.2.1")
+    assert drained(bounded.expire(1))[0] == "192.0.2.1 0"
+
+
+def test_12_11_nothing_is_kept_of_those_who_are_not_away(bounded):
+    """Whether they came back, were given up or ended."""
+    made = parked(bounded, 10, "192.0.2.1") + parked(bounded, 130, "2001:db8::1")
+    drained(bounded.expire(1))
+    bounded.resume(resume(made[0]))
+    bounded.end(made[1])
+    drained(bounded.expire(GRACE))
+    assert (bounded._by_address, bounded._by_network, bounded._crowded) == ({}, {}, set())
+    assert bounded.stats().away == 0
+
+
 def test_too_much_is_kept(few):
     """Who keeps the most loses it, so that there is room again; its session goes on, and others recover."""
     ann, bob, cat = few.begin(ANN), few.begin(BOB), few.begin(CAT)

@@ -55,6 +55,7 @@ class Stage:
         groups, sessions = self.groups, self.groups._sessions
         return [
             *(groups._visits, groups._connections, groups._mailboxes, groups.unflushed),
+            *(groups._presence.waiting, sessions._by_address, sessions._by_network),
             *(self.hub._connected, self.hub._told, sessions._sessions, *sessions._away),
             *(self.hub._calls._calls, self.hub._calls._waiting, range(sessions.stats().replay_bytes)),
         ]

@@ -1222,6 +1222,22 @@ def test_a_failure_is_logged(stage):
     assert set(entry) == {"event", "log_level", "connection"}
 
 
+def test_12_11_a_session_is_counted_where_it_was_last():
+    """Who comes back from another address is counted there from then on."""
+    stage = Stage()
+    stage.groups._sessions._rules = SessionRules(GRACE, BACKGROUND, max_away_of_address=1)
+    ann, bob = Client(stage, "192.0.2.1").hello(), Client(stage, "192.0.2.1").hello()
+    ann.lose()
+    moved = Client(stage, "198.51.100.1").hello((ann.welcome, 0))
+    moved.lose()
+    bob.lose()
+    assert stage.groups._sessions.stats().away == 2
+    Client(stage, "198.51.100.1").hello().lose()
+    assert stage.groups._sessions.stats().away == 2
+    again = Client(stage).hello((bob.welcome, 0)).listen()
+    assert "resumed" in [kind for kind, _ in again]
+
+
 def test_too_many_are_away():
     """The one whose time would be over next is given up at once, and its group hears it as of any other."""
     stage = Stage()
