@@ -17,6 +17,8 @@ MAX_UNCONFIRMED = 256
 # After so many messages each side learns how many have arrived.
 CONFIRM_EVERY = 50
 
+_SIGNAL = '{"type":"signal"'  # as `encode_client` writes it
+
 _FIRST_WAIT = 0.5  # seconds
 _LEAST_GRACE, _LONGEST_GRACE = 1.0, 3600.0  # seconds
 DEFAULT_GRACE = 30.0  # seconds, until a server has said how long it remembers a session
@@ -90,6 +92,11 @@ class Ledger:
     @property
     def has_unwritten(self) -> bool:
         return self.written < len(self.unconfirmed)
+
+    @property
+    def is_signal_next(self) -> bool:
+        """Whether what is written next is a `signal`, which the server counts apart."""
+        return self.has_unwritten and self.unconfirmed[self.written].startswith(_SIGNAL)
 
     def next_unwritten(self) -> str:
         """What to write next, if there is anything. It counts as written."""

@@ -103,7 +103,7 @@ class Session:
         self._living = trio.CancelScope()  # its tasks
         self._ledger = Ledger()
         self._own_id = UserId("")  # of the connection, which counts if no session is resumed on it
-        self._pace = _pace({})
+        self._pace = self._signal_pace = _pace("message", {})
         self._window = _LEAST_WINDOW  # how many messages that are not confirmed a connection carries
         self._opened_at = math.inf
         self._began_at = 0.0  # when the attempt did that led to the connection of the moment
@@ -366,9 +366,12 @@ class Session:
         self._ledger.session = welcome
         if is_new:
             self.user_id = self._own_id
-            self._pace = _pace(welcome.limits)
+            self._pace = _pace("message", welcome.limits)
+            knows_signals = "signalRate" in welcome.limits  # an older server counts them as messages
+            self._signal_pace = _pace("signal", welcome.limits) if knows_signals else self._pace
             self._pace.ask(trio.current_time())  # for the hello
-            self._window = max(_LEAST_WINDOW, welcome.limits.get("messageBurst", 100) // 2)
+            least = min(welcome.limits.get(burst, 100) for burst in ("messageBurst", "signalBurst"))
+            self._window = max(_LEAST_WINDOW, least // 2)
             self._tell(Connected(self.user_id))
             self._open()
 
@@ -436,8 +439,10 @@ class Session:
 
     async def _keep_pace(self) -> None:
         """Below the server's rate: what it refuses counts as arrived, and would not be said again."""
-        while self._pace.ask(trio.current_time()) is not GRANTED:  # noqa: ASYNC110 - time is what it waits for
-            await trio.sleep(self._pace.retry_after(trio.current_time()))
+        is_signal = not self._asides and self._ledger.is_signal_next
+        pace = self._signal_pace if is_signal else self._pace
+        while pace.ask(trio.current_time()) is not GRANTED:  # noqa: ASYNC110 - time is what it waits for
+            await trio.sleep(pace.retry_after(trio.current_time()))
 
     @property
     def _has_text(self) -> bool:
@@ -485,9 +490,8 @@ def _pause_of(ms: object) -> float:
     return min(max(ms, 0), 1000 * LONGEST_PAUSE) / 1000 if isinstance(ms, int | float) else 0.0
 
 
-def _pace(limits: dict[str, int]) -> Allowance:
+def _pace(kind: str, limits: dict[str, int]) -> Allowance:
     """With room for messages that the network delays, and then delivers at once."""
-    burst = max(1, limits.get("messageBurst", 100) // 2)
-    return Allowance(
-        RateRules(min(max(1, limits.get("messageRate", 50)), 1_000_000) * 0.8, min(burst, 1_000_000))
-    )
+    burst = max(1, limits.get(f"{kind}Burst", 100) // 2)
+    rate = min(max(1, limits.get(f"{kind}Rate", 50)), 1_000_000)
+    return Allowance(RateRules(rate * 0.8, min(burst, 1_000_000)))

@@ -69,6 +69,11 @@ class Ledger {
 		return this.#written < Math.min(this.#unconfirmed.length, WINDOW);
 	}
 
+	/** Whether what is written next is a `signal`, which the server counts apart. */
+	get isSignalNext() {
+		return this.#unconfirmed[this.#written].text.startsWith('{"type":"signal"');
+	}
+
 	/** What to write next. It counts as written. */
 	next() {
 		return this.#unconfirmed[this.#written++].text;
@@ -110,7 +115,7 @@ class Ledger {
 }
 
 /**
- * Keeps below the server's message rate: a refused `signal` would be lost. Half of its burst and four fifths of its
+ * Keeps below one of the server's rates: a refused `signal` would be lost. Half of its burst and four fifths of its
  * rate leave room for delays.
  */
 class Pace {
@@ -118,10 +123,10 @@ class Pace {
 	#slack; // ms that one may be ahead
 	#due = 0;
 
-	/** @param {{messageRate?: number, messageBurst?: number}} limits */
-	constructor({ messageRate = 50, messageBurst = 100 }) {
-		this.#gap = 1250 / messageRate;
-		this.#slack = (this.#gap * messageBurst) / 2;
+	/** @param {number} [rate] @param {number} [burst] */
+	constructor(rate = 50, burst = 100) {
+		this.#gap = 1250 / rate;
+		this.#slack = (this.#gap * burst) / 2;
 	}
 
 	/** In how many ms one may speak. */
@@ -165,7 +170,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	#wait;
 	/** @type {WebSocket | null} */
 	#socket = null;
-	#pace = new Pace({});
+	#pace = new Pace();
+	#signalPace = this.#pace;
 	#ledger = new Ledger();
 	/** @type {{sessionId: string, resumeToken: string} | null} */
 	#session = null;
@@ -353,11 +359,18 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		this.#ask("ping").catch(() => {});
 	}
 
+	/** @param {Record<string, number>} limits */
+	#setPace({ messageRate, messageBurst, signalRate, signalBurst }) {
+		this.#pace = new Pace(messageRate, messageBurst);
+		// An older server counts signals as messages.
+		this.#signalPace = signalRate ? new Pace(signalRate, signalBurst) : this.#pace;
+	}
+
 	#flush() {
 		while (this.#state === "online" && this.#ledger.hasUnwritten) {
-			const wait = this.#pace.wait;
-			if (wait) return this.#later("pace", wait, () => this.#flush());
-			this.#pace.take();
+			const pace = this.#ledger.isSignalNext ? this.#signalPace : this.#pace;
+			if (pace.wait) return this.#later("pace", pace.wait, () => this.#flush());
+			pace.take();
 			this.#socket?.send(this.#ledger.next());
 		}
 	}
@@ -621,7 +634,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		this.#grace = 1000 * graceSeconds;
 		this.#heartbeat = heartbeat.intervalMs;
 		this.limits = limits;
-		if (!this.#isResuming || this.#isReloaded) this.#pace = new Pace(limits); // no resume brings a new one
+		if (!this.#isResuming || this.#isReloaded) this.#setPace(limits); // no resume brings a new one
 		if (this.#isResuming) return; // `resumed` follows
 		this.userId = this.#ownId;
 		const { groupId, groupName } = this.#remembered;

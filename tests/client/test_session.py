@@ -506,7 +506,7 @@ async def test_a_network_that_stalls_while_much_is_said(server, url):
 
 async def test_a_server_that_takes_few_messages_at_once(tmp_path, nursery):
     """A network that stalls delivers no more than those in one moment, so none is refused."""
-    with running(tmp_path, MESSAGE_RATE=20, MESSAGE_BURST=5) as server:
+    with running(tmp_path, MESSAGE_RATE=20, MESSAGE_BURST=5, SIGNAL_RATE=20, SIGNAL_BURST=5) as server:
         proxy = Proxy(server.port, seed=1)
         url = f"ws://127.0.0.1:{await nursery.start(proxy.run)}"
         async with open_session(url) as ann, open_session(f"ws://127.0.0.1:{server.port}") as bob:
@@ -518,6 +518,18 @@ async def test_a_server_that_takes_few_messages_at_once(tmp_path, nursery):
                 await ann.send(Signal(bob.user_id, number))
             assert [(await until(bob, SignalFrom)).data for _ in range(40)] == list(range(40))
         nursery.cancel_scope.cancel()
+
+
+async def test_11_14_signals_keep_a_pace_of_their_own(tmp_path):
+    """Where few messages may be said, a hundred signals go out at once all the same, and none is refused."""
+    with running(tmp_path, MESSAGE_RATE=1, MESSAGE_BURST=20) as server, trio.fail_after(60):
+        url = f"ws://127.0.0.1:{server.port}"
+        async with open_session(url) as ann, open_session(url) as bob:
+            group = await ann.ask(CreateGroup("Team", "ann"))
+            await bob.ask(JoinGroup(group.group_id, "bob"))
+            for number in range(117):
+                await ann.send(Signal(bob.user_id, number))
+            assert [(await until(bob, SignalFrom)).data for _ in range(117)] == list(range(117))
 
 
 async def test_a_server_that_takes_one_message_at_a_time(tmp_path):

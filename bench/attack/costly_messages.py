@@ -1,0 +1,67 @@
+"""Messages of 64 KiB that cost what they hold.
+
+Twenty-five connections, each below MESSAGE_RATE, send what is nested deeply, has thousands of numbers or of
+members, and is wrong as well. One took 8 to 30 ms, before it was counted: four connections took 99 % of a
+core.
+"""
+
+import itertools
+from collections import Counter
+
+import trio
+
+from bench.attack.harness import Report
+from bench.attack.tools import ATTACKERS, RefusedError, Target, WebSocket, frame, open_websocket
+
+NUMBER = "12.4"
+_CONNECTIONS, _RATE = 25, 40
+
+_DEEP = "[" + ",".join(["[" * 900 + "]" * 900] * 35) + ",1e999]"
+_LONG = "[" + ",".join(["1"] * 31_000) + ",1e999]"
+_WIDE = "{" + ",".join(f'"{number:x}":1' for number in range(7000)) + "}"
+_MESSAGES = [
+    frame(f'{{"type":"{kind}","payload":{{"{member}":{value}}}}}'.encode())
+    for kind, member in (
+        ("create-group", "groupName"),
+        ("create-group", "x"),
+        ("ping", "x"),
+        ("signal", "to"),
+    )
+    for value in (_DEEP, _LONG, _WIDE)
+]
+
+
+async def attack(target: Target, seconds: float) -> dict[str, int]:
+    counts = Counter[str]()
+    with trio.move_on_after(seconds):
+        async with trio.open_nursery() as nursery:
+            for number in range(_CONNECTIONS):
+                nursery.start_soon(_keep_on, target, number, counts)
+    return dict(counts)
+
+
+async def _keep_on(target: Target, number: int, counts: Counter[str]) -> None:
+    async with await open_websocket(target, ATTACKERS[number % 2]) as socket, trio.open_nursery() as nursery:
+        nursery.start_soon(_read, socket)
+        for message in itertools.cycle(_MESSAGES[number % len(_MESSAGES) :] + _MESSAGES):
+            try:
+                await socket.send(message)
+            except trio.BrokenResourceError:
+                counts["closed"] += 1
+                return
+            counts["sent"] += 1
+            await trio.sleep(1 / _RATE)
+
+
+async def _read(socket: WebSocket) -> None:
+    try:
+        while await socket.receive():
+            pass
+    except RefusedError:
+        pass
+
+
+def check(report: Report) -> None:
+    """They are read, though no faster than two addresses may be; and nobody is closed for that."""
+    assert report.counts["sent"] > _CONNECTIONS, report.counts
+    assert "closed" not in report.counts, report.counts
