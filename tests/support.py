@@ -131,7 +131,7 @@ def serving(**settings: object) -> Iterator[LocalServer]:
     options = [
         f"--{name.lower().replace('_', '-')}={value}"
         for name, value in settings.items()
-        if value != ""  # as an empty variable: not set
+        if value != "" or name == "ICE_SERVERS"  # as an empty variable: not set, but for that one
     ]
     with Configured("serve", params=setting_options()).make_context("serve", options) as context:
         server = Server(settings_from(context.params))
@@ -161,7 +161,7 @@ def serving(**settings: object) -> Iterator[LocalServer]:
     try:
         yield LocalServer(*ports[:2])
     finally:
-        trio.from_thread.run_sync(stop.set, trio_token=token)
+        token.run_sync_soon(stop.set)
         thread.join(60)
         assert not thread.is_alive(), "the server did not end"
 

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.support import RawClient, frame, pair, running
+from tests.support import RawClient, frame, free_port, pair, running, serving
 
 
 def peer(port, name, *, path="/", key="peerjs", token=None) -> RawClient:
@@ -105,10 +105,12 @@ def test_the_pages(server):
         assert get(port, "/peerjs/peers")[:2] == (401, "Unauthorized")
 
 
-def test_a_path_and_a_key(tmp_path):
+def test_a_path_and_a_key():
     """The key is in the pages' path, and in the socket's query; elsewhere there is nothing."""
     mine = {"path": "/myapp/", "key": "k"}
-    with running(tmp_path, PEERJS_PATH="/myapp", PEERJS_KEY="k", PEERJS_ALLOW_DISCOVERY="true") as server:
+    with serving(
+        WS_PORT=free_port(), PEERJS_PATH="/myapp", PEERJS_KEY="k", PEERJS_ALLOW_DISCOVERY="true"
+    ) as server:
         assert len(get(server.port, "/myapp/k/id")[1]) == 36
         assert json.loads(get(server.port, "/myapp")[1])["name"] == "PeerJS Server"
         for port in (server.port, server.ws_port):
@@ -122,9 +124,9 @@ def test_a_path_and_a_key(tmp_path):
         assert get(server.port, "/peerjs/id")[0] == 404
 
 
-def test_only_who_shares_a_group_is_reached(tmp_path):
+def test_only_who_shares_a_group_is_reached():
     """By the peer IDs that members have told; what waited is delivered as soon as they do."""
-    with running(tmp_path, PEERJS_SCOPE="group") as server:
+    with serving(PEERJS_SCOPE="group") as server:
         ann, bob, cat = (peer(server.port, name) for name in ("ann", "bob", "cat"))
         for client in (ann, bob, cat):
             assert client.hear() == {"type": "OPEN"}
@@ -166,9 +168,9 @@ def test_stats_limits_and_the_end(tmp_path):
         assert "Traceback" not in server.log
 
 
-def test_who_is_silent_for_too_long(tmp_path):
+def test_who_is_silent_for_too_long():
     """It was pinged, and is closed after PEERJS_ALIVE_TIMEOUT; who answers pings is not."""
-    with running(tmp_path, PEERJS_ALIVE_TIMEOUT=3000) as server:
+    with serving(PEERJS_ALIVE_TIMEOUT=3000) as server:
         silent, living = peer(server.port, "ann"), peer(server.port, "bob")
         assert silent.hear() == living.hear() == {"type": "OPEN"}
         for _ in range(2):

@@ -43,7 +43,7 @@ async def come_and_go(port: int, how: str, handshake: bytes, greeting: bytes) ->
 @pytest.mark.parametrize("how", ["close", "drop", "reset", "fault"])
 async def test_a_closed_connection_leaves_no_cycles(how, handshake, greeting):
     """The collector looks at old objects so seldom that what it alone could free would fill the memory."""
-    settings = Settings(host=("127.0.0.1",), port=0, ws_port=0, environment="test")
+    settings = Settings(host=("127.0.0.1",), port=0, ws_port=0, allowed_hosts=("*",), environment="test")
     with trio.fail_after(60):
         async with Server(settings).open([0]) as [port]:
             await come_and_go(port, how, handshake, greeting)

@@ -13,7 +13,7 @@ import pytest
 import peershare
 from tests.browser import launcher, node_module
 from tests.doors.test_web_rest import HTML, link_in
-from tests.support import RawClient, need, running
+from tests.support import RawClient, free_port, need, serving
 
 SOURCES = Path(peershare.__file__).parent / "web"
 SAME_PROGRAM = Path(__file__).parent / "pages" / "same_program.cjs"
@@ -110,18 +110,18 @@ def test_a_copy_that_is_good(server):
         assert (head.status, head.read(), head.headers["Content-Length"]) == (200, b"", str(len(body)))
 
 
-def test_limits_are_for_others(tmp_path):
+def test_limits_are_for_others():
     """However often the page is opened; the interface has its limit as before."""
-    with running(tmp_path, REQUEST_RATE=1) as server:
+    with serving(REQUEST_RATE=1) as server:
         by_proxy = {"X_Forwarded_For": "192.0.2.1"}
         assert {ask(server.port, "/group/x", **by_proxy).status for _ in range(10)} == {200}
         assert [ask(server.port, "/api/ice", **by_proxy).status for _ in range(21)] == [200] * 20 + [429]
         assert ask(server.port, "/web/index.html", **by_proxy).status == 200
 
 
-def test_a_path_of_its_own_for_the_broker(tmp_path):
+def test_a_path_of_its_own_for_the_broker():
     """Then `/` is the page's alone."""
-    with running(tmp_path, PEERJS_PATH="/myapp", ICE_SERVERS="") as server:
+    with serving(PEERJS_PATH="/myapp", ICE_SERVERS="") as server:
         assert b"<title>" in ask(server.port, "/").body
         assert json.loads(ask(server.port, "/myapp", Accept=HTML).body)["name"] == "PeerJS Server"
         assert json.loads(ask(server.port, "/api/ice").body) == {"iceServers": []}
@@ -147,9 +147,9 @@ def test_a_link_as_a_picture(server):
         assert link_in(picture.body.decode()) == f"https://call.example.com/group/{group}"
 
 
-def test_a_call(tmp_path):
+def test_a_call():
     """Two sessions and an old client: joined, rung, accepted and missed, on both ports."""
-    with running(tmp_path, RING_TIMEOUT=0.3, MAX_CALL_SIZE=2) as server:
+    with serving(WS_PORT=free_port(), RING_TIMEOUT=0.3, MAX_CALL_SIZE=2) as server:
         ann, bob, cat = (RawClient(port) for port in (server.port, server.ws_port, server.port))
         for client in (ann, bob, cat):
             client.hear()

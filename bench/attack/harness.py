@@ -167,15 +167,16 @@ async def _run(
     async with _talking(first, report) as others:
         target = await others.group_for(first)
         # What everyone needs is to be there before memory is measured.
-        await others.phase("warming", min(seconds, 2))
+        calm = 1 if form == "short" else 5  # seconds
+        await others.phase("warming", calm)
         report.phases.clear()
         report.metrics_before = await _metrics(first)
-        await others.phase("quiet", min(seconds, 5))
+        await others.phase("quiet", calm)
         report.memory_before = report.quiet.memory
         async with others.during("attacked"):
             report.counts = await _attack(module, target, seconds)
         async with others.during("after"):
-            await trio.sleep(min(seconds, 5))
+            await trio.sleep(calm)
             with trio.move_on_after(_SETTLING[form]):
                 while resident(first.pid) > report.memory_before + report.memory_slack:  # noqa: ASYNC110
                     await trio.sleep(0.25)

@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 from peershare import __version__
-from tests.support import HANDSHAKE, RawClient, eventually, frame, need, pair, reset, running
+from tests.support import (
+    HANDSHAKE,
+    RawClient,
+    eventually,
+    frame,
+    free_port,
+    need,
+    pair,
+    reset,
+    running,
+    serving,
+)
 
 
 @pytest.fixture(params=["port", "ws_port"])
@@ -191,16 +202,16 @@ def test_who_pipelines_and_goes_leaves_nothing_behind(tmp_path):
     [b"", b"GET /ws HTTP/1.1\r\nHost: x\r\n", HANDSHAKE[:-1]],
     ids=["nothing", "half a head", "all but its last byte"],
 )
-def test_a_client_that_does_not_finish_its_handshake(tmp_path, sent):
+def test_a_client_that_does_not_finish_its_handshake(sent):
     """It is dropped after HANDSHAKE_TIMEOUT."""
-    with running(tmp_path, HANDSHAKE_TIMEOUT=0.3) as server:
+    with serving(WS_PORT=free_port(), HANDSHAKE_TIMEOUT=0.3) as server:
         for port in (server.port, server.ws_port):
             assert exchange(port, sent) == b""
 
 
-def test_one_connection_too_many(tmp_path):
+def test_one_connection_too_many():
     """It is refused with a 503 before the upgrade, REST goes on, and there is room once one has left."""
-    with running(tmp_path, MAX_CONNECTIONS=2) as server:
+    with serving(WS_PORT=free_port(), MAX_CONNECTIONS=2) as server:
         with RawClient(server.port), RawClient(server.ws_port):
             for port in (server.port, server.ws_port):
                 answer = exchange(port, HANDSHAKE)
