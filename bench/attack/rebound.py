@@ -1,8 +1,8 @@
 """A stranger's page whose name was rebound to this machine.
 
 Its requests name a host of that stranger and come from a page of the same host, so that they passed as those
-of our own page: `/metrics` was read, groups were joined. Two addresses do that as fast as they may, by HTTP on
-kept-alive connections, by upgrades, and at the broker.
+of our own page: `/metrics` was read, groups were joined. Two addresses do that as fast as they may, by HTTP
+on kept-alive connections, by upgrades, and at the broker.
 """
 
 from collections import Counter
