@@ -12,7 +12,7 @@ wire        Turns text into messages and messages into frames, and says exactly 
 runtime     Moves. The actor task that alone touches the hub; a connection's nursery, outbox and
             heartbeat; the orderly end.
 doors       Let the world in: one listener, and behind it signaling (trio-websocket) and REST
-            (Quart-Trio on Hypercorn), which serves the web client in `web` too. `server` puts it all
+            (Quart-Trio on an HTTP server of ours), and the web client in `web`. `server` puts it all
             together, and nothing else does.
 client      The other end of the wire, for bots and tests; `console` makes it a program.
 

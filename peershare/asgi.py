@@ -1,6 +1,11 @@
 """For `hypercorn -k trio peershare.asgi:app`: Hypercorn owns the HTTP port, our listener has WS_PORT.
 
 One worker (`-w 1`, Hypercorn's default): the groups live in the process, and so does WS_PORT.
+
+Hypercorn accepts, speaks TLS where it is told to, runs the lifespan, and ends; requests are read and answered
+by our own HTTP server on its port too, since Hypercorn's answers for nothing that a rude client sends: one
+malformed handshake would end the worker. It has no place to put that in, so the one name is replaced by which
+its accept loop finds what serves a connection. tests/test_asgi.py holds it to that.
 """
 
 import logging
@@ -10,9 +15,12 @@ from functools import partial
 from typing import Any
 
 import click
+import hypercorn.trio.run
+import structlog
 import trio
 
-from peershare.doors.http import HttpRules, protect_hypercorn
+from peershare.doors.head import Refusal
+from peershare.doors.streams import ClientStream
 from peershare.logs import configure_logs
 from peershare.output import unblock
 from peershare.runtime.clock import UptimeClock
@@ -45,15 +53,49 @@ for _handler in _HYPERCORN.handlers:
 _SERVER = Server(_SETTINGS)
 # Hypercorn starts Trio once it has loaded this module. Time away counts against nobody here either.
 trio.run = partial(trio.run, clock=UptimeClock())  # type: ignore[assignment]
-protect_hypercorn(HttpRules(write_timeout=_SETTINGS.shutdown_timeout * 0.4))
+
+log = structlog.get_logger("peershare.asgi")
+
+_WRONG_PORT = Refusal(404, "Not Found", "WebSockets are served on WS_PORT, not on this port.", label="path")
+# How long a client that is refused may take to hear why, in seconds.
+_REFUSAL_TIMEOUT = 2.0
+
+
+async def _serve(_app: Any, _config: Any, _context: Any, _state: Any, stream: trio.abc.Stream) -> None:
+    """One connection that Hypercorn has accepted. Raises nothing but its cancellation."""
+    client = ClientStream(stream)
+    try:
+        if isinstance(stream, trio.SSLStream) and not await _shakes_hands(stream):
+            return
+        answer = await _SERVER.http.serve(client, lambda: None)
+        if answer is not None:
+            refusal = answer if isinstance(answer, Refusal) else _WRONG_PORT
+            with trio.move_on_after(_REFUSAL_TIMEOUT):
+                await client.send_all(refusal.encode(secure=client.secure))
+                await client.linger()
+    except* (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass  # the client has gone
+    except* Exception:
+        log.exception("a connection failed")
+    finally:
+        await trio.aclose_forcefully(client)
+
+
+async def _shakes_hands(tls: "trio.SSLStream[trio.SocketStream]") -> bool:
+    tls.context.set_alpn_protocols(["http/1.1"])  # Hypercorn offers HTTP/2, too
+    with trio.move_on_after(_SETTINGS.handshake_timeout):
+        await tls.do_handshake()
+        return True
+    return False
+
+
+hypercorn.trio.run.TCPServer = _serve  # type: ignore[attr-defined, assignment]
 
 
 async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """The ASGI application. What a request raises, Quart answers; the lifespan is ours."""
+    """The ASGI application, of which Hypercorn asks the lifespan alone."""
     if scope["type"] == "lifespan":
         await _live(receive, send)
-    else:
-        await _SERVER.app(scope, receive, send)  # type: ignore[arg-type]  # Hypercorn's types, spelled out
 
 
 async def _live(receive: Receive, send: Send) -> None:

@@ -7,7 +7,8 @@ The libraries' own loggers (Hypercorn, Quart, trio) come out in the same form.
 
 import logging
 import sys
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, MutableMapping
 from io import StringIO
 from typing import Any, TextIO
 
@@ -46,6 +47,32 @@ def configure_logs(level: str, *, json: bool) -> None:
     root.setLevel(number)
     # It would tell of every read and write, with the addresses that a signal may hold.
     logging.getLogger("trio-websocket").setLevel(logging.WARNING)
+    logging.getLogger("trio.serve_listeners").filters[:] = [NowAndThen()]
+
+
+class NowAndThen(logging.Filter):
+    """Out of files, Trio tries to accept ten times a second, and logs a traceback of its own loop each time.
+
+    One line a minute says so, and how many were left out.
+    """
+
+    _INTERVAL = 60.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._next = float("-inf")
+        self._left_out = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = self._clock()
+        if now < self._next:
+            self._left_out += 1
+            return False
+        record.msg = f"no connection can be accepted: {record.msg} (and {self._left_out} times before)"
+        record.exc_info = record.exc_text = None
+        self._next, self._left_out = now + self._INTERVAL, 0
+        return True
 
 
 def _dropped(lines: int) -> logging.LogRecord:

@@ -5,6 +5,8 @@ actor ⊃ connections ⊃ listeners.
 """
 
 import gc
+import resource
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from errno import EAFNOSUPPORT
@@ -17,7 +19,8 @@ from peershare.core.broker import Broker, BrokerRules
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
 from peershare.core.sessions import SessionRules, Sessions
-from peershare.doors.guard import add_admission, add_guard, add_hosts
+from peershare.doors.guard import Guard, add_admission, add_guard
+from peershare.doors.health import Health
 from peershare.doors.hosts import Hosts
 from peershare.doors.http import HttpDoor, HttpRules
 from peershare.doors.listener import Listener
@@ -25,7 +28,7 @@ from peershare.doors.metrics import Sources
 from peershare.doors.metrics_rest import add_metrics
 from peershare.doors.origins import Origins
 from peershare.doors.peerjs import Peerjs, claim_of
-from peershare.doors.peerjs_rest import PeerjsRestRules, add_peerjs
+from peershare.doors.peerjs_rest import PeerjsRestRules, add_peerjs, make_readers
 from peershare.doors.poller import make_poller
 from peershare.doors.proxies import Proxies
 from peershare.doors.refusals import Refusals
@@ -39,6 +42,7 @@ from peershare.runtime.actor import Actor
 from peershare.runtime.clock import ActorClock
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import Roster
+from peershare.runtime.garbage import collect_garbage
 from peershare.runtime.groups import Groups, GroupsRules
 from peershare.runtime.heartbeat import HeartbeatRules
 from peershare.runtime.lag import watch_lag
@@ -103,20 +107,18 @@ class Server:
         refusals = Refusals(settings.trusted_proxies)
         proxies = Proxies(settings.trusted_proxies, refusals.ignore_forwarded)
         turnstile = Turnstile(_address_rules(settings), sessions.is_known)
-        self.app = create_app(
-            self._actor,
-            hub,
-            broker,
-            _rest_rules(settings),
-            proxies=proxies,
-            is_draining=lambda: self._roster.draining,
-        )
-        add_web(self.app, WebRules(settings.ice_servers, settings.peerjs_path))
+        health = Health(self._actor, hub, lambda: self._roster.draining)
+        self.app = create_app(self._actor, hub, broker, _rest_rules(settings), proxies=proxies, health=health)
+        files = add_web(self.app, WebRules(settings.ice_servers, settings.peerjs_path))
         add_peerjs(self.app, self._actor, broker, _peerjs_rest_rules(settings))
-        add_guard(self.app, proxies, turnstile, limits_of(settings), refusals)
+        add_guard(self.app, proxies, limits_of(settings))
         add_admission(self.app, self._origins)
-        add_hosts(self.app, self._hosts, proxies, refusals)
-        self._http = HttpDoor(self.app, HttpRules())
+        readers_of = make_readers(settings.origins, _peerjs_rest_rules(settings))
+        guard = Guard(
+            proxies, turnstile, self._hosts, refusals, files, health, readers_of, settings.base_path
+        )
+        patience = settings.handshake_timeout
+        self.http = HttpDoor(self.app, guard, HttpRules(first_head=patience, body=patience))
         self._poller = make_poller()
         self._tls = tls_context(settings)
         self._bytes_read = ByteLimiter(byte_rules(settings))
@@ -128,7 +130,7 @@ class Server:
         add_metrics(self.app, self._actor, self._sources, settings.metrics_token)
         self._listener = Listener(
             {**dict.fromkeys(PATHS, signaling), f"{settings.peerjs_path}peerjs": peerjs},
-            self._http,
+            self.http,
             self._roster,
             settings.handshake_timeout,
             lambda: self._tls,
@@ -192,6 +194,11 @@ class Server:
         async with trio.open_nursery() as outer:
             outer.start_soon(self._actor.run)
             outer.start_soon(watch_lag, self._sources.lag.observe)
+            outer.start_soon(
+                collect_garbage,
+                lambda: len(self._roster) + self.http.connections,
+                self._sources.garbage.observe,
+            )
             if self._poller is not None:
                 outer.start_soon(self._poller.run)
             async with trio.open_nursery() as connections:
@@ -211,9 +218,8 @@ class Server:
                         await self._actor.ask(self._warn_sessions)
                         await self._roster.drain()
                         accepting.cancel_scope.cancel()
-                        await self._http.finish()
+                        await self.http.finish()
                     accepting.cancel_scope.cancel()
-                await self._http.abort()
                 connections.cancel_scope.cancel()
             outer.cancel_scope.cancel()
 
@@ -259,7 +265,7 @@ def spare_garbage_collector() -> None:
 
     A connection is some hundred objects, so with Python's thresholds a collection followed every other
     handshake, and the full ones walked over all modules as well. Now what exists is frozen, young objects are
-    collected in small portions, and old ones seldom: a closed connection leaves no cycles behind.
+    collected in small portions, and old ones by `collect_garbage`: never by themselves, in the midst of work.
     """
     gc.collect()
     gc.freeze()
@@ -338,7 +344,7 @@ def _address_rules(settings: Settings) -> AddressRules:
         ),
         http_rate=_rate(http, seconds=_REFILL, burst=http),
         http_at_once=http,
-        http_in_all=max(settings.max_connections, http),
+        http_in_all=min(max(settings.max_connections, http), _files() // 2),
     )
 
 
@@ -349,6 +355,12 @@ def byte_rules(settings: Settings) -> ByteRules:
         _rate(settings.byte_rate, seconds=1, burst=burst),
         _rate(settings.address_byte_rate, seconds=1, burst=_ADDRESS_BYTE_BURST * settings.address_byte_rate),
     )
+
+
+def _files() -> int:
+    """How many files the process may have open. Half of them are for WebSockets."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 def _rate(number: int, *, seconds: float, burst: float) -> RateRules | None:

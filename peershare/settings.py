@@ -457,7 +457,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
     if not settings.tls_cert:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(["http/1.1"])
     # No passphrase: an encrypted key is refused, where OpenSSL would ask on the terminal.
     context.load_cert_chain(settings.tls_cert, settings.tls_key, password=lambda: "")
     return context

@@ -44,18 +44,20 @@ FLOORS = [
         "peershare.doors.refusals": {"structlog", "trio"},
     },
     {
-        "peershare.doors.guard": {"quart", "quart_cors", "quart_trio", "trio"},
+        "peershare.doors.answers": {"attrs"},
         "peershare.doors.streams": {"trio"},
         "peershare.doors.metrics": {"attrs", "prometheus_client"},
         "peershare.doors.qr_code": {"trio", "zxingcpp"},
     },
     {
-        "peershare.doors.http": {"attrs", "h2", "hypercorn", "structlog", "trio"},
+        "peershare.doors.health": set(),
+        "peershare.doors.http": {"attrs", "h11", "structlog", "trio"},
+        "peershare.doors.web_rest": {"attrs", "quart", "quart_trio", "werkzeug"},
         "peershare.doors.websocket": {"trio", "trio_websocket", "wsproto"},
     },
+    {"peershare.doors.guard": {"attrs", "quart", "quart_cors", "quart_trio", "trio"}},
     {
         "peershare.doors.rest": {"attrs", "quart", "quart_cors", "quart_trio", "werkzeug"},
-        "peershare.doors.web_rest": {"attrs", "quart", "quart_trio", "werkzeug"},
         "peershare.doors.metrics_rest": {"quart", "quart_cors", "quart_trio"},
         "peershare.doors.peerjs_rest": {"attrs", "quart", "quart_cors", "quart_trio"},
         "peershare.doors.sockets": {"attrs", "trio"},
@@ -73,7 +75,7 @@ FLOORS = [
     # 6: the ways in.
     {
         "peershare.serve": {"attrs", "click", "rich", "structlog", "trio"},
-        "peershare.asgi": {"click", "trio"},
+        "peershare.asgi": {"click", "hypercorn", "structlog", "trio"},
     },
     {"peershare.cli": {"click"}},
     {"peershare.__main__": set()},
@@ -83,8 +85,8 @@ FLOORS = [
 ONE_FILE_ONLY = {
     "cattrs": {"peershare.wire.client_codec", "peershare.wire.codec"},
     "dotenv": {"peershare.settings"},
-    "h11": {"peershare.client.websocket", "peershare.doors.head"},
-    "hypercorn": {"peershare.doors.http"},
+    "h11": {"peershare.client.websocket", "peershare.doors.head", "peershare.doors.http"},
+    "hypercorn": {"peershare.asgi"},
     "msgspec": {"peershare.wire.client_codec", "peershare.wire.codec", "peershare.wire.peerjs"},
     "prometheus_client": {"peershare.doors.metrics"},
     "prompt_toolkit": {"peershare.console.terminal"},

@@ -1,10 +1,14 @@
 """Logs: what stands in them is text, whoever chose it."""
 
 import json
+import logging
+import re
 import subprocess
 import sys
 
 import pytest
+
+from peershare.logs import NowAndThen
 
 RUDE = "a\x1b[2Jx\r\n\u202e\ud800é"
 SAID = f"""
@@ -44,3 +48,27 @@ def test_json(logged):
     entries = [json.loads(line) for line in logged.splitlines()]
     assert [entry["event"] for entry in entries] == [RUDE] * 3
     assert entries[0]["peer"] == RUDE
+
+
+def test_12_20_out_of_files_is_said_once_a_minute():
+    """Without a traceback, and with how often it was left out."""
+    now = 100.0
+    some = NowAndThen(lambda: now)
+    logger = logging.getLogger("a test")
+    heard = []
+    for _ in range(700):
+        record = logger.makeRecord(
+            "a test",
+            logging.ERROR,
+            __file__,
+            1,
+            "accept returned %s",
+            ("EMFILE",),
+            (OSError, OSError(), None),
+        )
+        if some.filter(record):
+            heard.append((record.getMessage(), record.exc_info))
+        now += 0.1
+    first, second = heard
+    assert first == ("no connection can be accepted: accept returned EMFILE (and 0 times before)", None)
+    assert re.search(r"and (599|600|601) times before", second[0])

@@ -1,44 +1,95 @@
 """The guard before all HTTP requests: the host they name, their address's limit, their answer's headers."""
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from math import ceil
 from typing import Any
+from urllib.parse import unquote
 
+import attrs
 import trio
 from quart import Response, request
 from quart_cors import cors_exempt
 from quart_trio import QuartTrio
 
 from peershare.core.addresses import Turnstile
-from peershare.doors.head import MISDIRECTED, TOO_MANY_REQUESTS, Refusal, security_headers
-from peershare.doors.hosts import Hosts
-from peershare.doors.origins import Origins
+from peershare.doors.answers import Answer, Lines, answer_of, json_answer
+from peershare.doors.head import MISDIRECTED, TOO_MANY_REQUESTS, Head, below, security_headers
+from peershare.doors.health import Health
+from peershare.doors.hosts import Hosts, is_host
+from peershare.doors.http import Judged
+from peershare.doors.origins import Origins, Readers
 from peershare.doors.proxies import Client, Proxies
 from peershare.doors.refusals import Refusals
+from peershare.doors.web_rest import WebFiles
 
 _READABLE = {"Access-Control-Allow-Origin": "*"}
 
 Refused = tuple[dict[str, Any], int, dict[str, str]]
 
 
-def add_guard(
-    app: QuartTrio,
-    proxies: Proxies,
-    turnstile: Turnstile,
-    limits: Mapping[str, int],
-    refusals: Refusals,
-) -> None:
-    """Put the guard before all pages of the app, and the page that shows the limits behind it."""
-    _add_headers(app, lambda: client_of(proxies))
+@attrs.frozen
+class Guard:
+    """The `Front` of the app. Nothing here waits, but for the actor to tell how it is.
 
-    @app.before_request
-    async def not_too_fast() -> Refused | None:
-        client = client_of(proxies)
-        wait = turnstile.request(client.counted, trio.current_time())
-        if not wait:
-            return None
-        refusals.note(TOO_MANY_REQUESTS, client, request.headers.getlist, request.path)
-        return too_many(wait)
+    The page, its files and health cost a tenth of a request to the app, and have a limit of their own. Health
+    is never refused: a load balancer may share its address with anybody. Who asks too much for it is slowed.
+    `readers_of` tells of a path which pages may read what is there.
+    """
+
+    proxies: Proxies
+    turnstile: Turnstile
+    hosts: Hosts
+    refusals: Refusals
+    files: WebFiles
+    health: Health
+    readers_of: Callable[[str], Readers]
+    base_path: str = "/"
+
+    async def judge(self, head: Head, peer: str, arrived_at: str, *, secure: bool) -> Judged:
+        client = self.proxies.client(peer, head.said, secure=secure)
+        now, path, depth = trio.current_time(), unquote(head.path), head.path.count("/") - 1
+        if f"{path}/" != self.base_path:  # that one is sent to where the page's links are right
+            depth -= self.base_path.count("/") - 1 if path.startswith(self.base_path) else 0
+            path = below(self.base_path, path)
+        if not self.hosts.allow(head.said("host"), arrived_at):
+            self.refusals.note(MISDIRECTED, client, head.said, path)
+            return Judged(_MISDIRECTED, client.secure, slow_down=self.turnstile.file(client.counted, now) > 0)
+        if not all(map(is_host, head.said("host"))):
+            return Judged(_BAD_REQUEST, client.secure, slow_down=self.turnstile.file(client.counted, now) > 0)
+        readers = self.readers_of(path).lines(head.said("origin"))
+        if head.method in ("GET", "HEAD"):
+            if file := self.files.answer(path, depth, head.said):
+                wait = self.turnstile.file(client.counted, now)
+                if wait:
+                    return self._refusal(wait, client, head, readers)
+                return Judged(file, client.secure, more=readers if file.status == 404 else ())
+            if health := await self.health.answer(path):
+                wait = self.turnstile.file(client.counted, now)
+                return Judged(health, client.secure, slow_down=wait > 0, more=readers)
+        wait = self.turnstile.request(client.counted, now)
+        return self._refusal(wait, client, head, readers) if wait else Judged(None, client.secure)
+
+    def _refusal(self, wait: float, client: Client, head: Head, readers: Lines) -> Judged:
+        self.refusals.note(TOO_MANY_REQUESTS, client, head.said, head.path)
+        return Judged(_too_many(ceil(wait * 10)), client.secure, slow_down=True, more=readers)
+
+
+@lru_cache(1024)  # some hundred bytes each
+def _too_many(tenths: int) -> Answer:
+    """`tenths` of a second until there is one more."""
+    content = {"error": "Too many requests", "code": "RATE_LIMITED", "retryAfterMs": tenths * 100}
+    return json_answer(429, content, ("Retry-After", str(ceil(tenths / 10))))
+
+
+_MISDIRECTED = answer_of(MISDIRECTED)
+# A `Host` that nothing can have (RFC 9112, section 3.2).
+_BAD_REQUEST = json_answer(400, {"error": "Bad request", "code": "BAD_REQUEST"})
+
+
+def add_guard(app: QuartTrio, proxies: Proxies, limits: Mapping[str, int]) -> None:
+    """Give the app's answers their headers, and it the page that shows the limits."""
+    _add_headers(app, lambda: client_of(proxies))
 
     @app.get("/api/limits")
     async def show_limits() -> dict[str, int]:
@@ -80,40 +131,3 @@ def add_admission(app: QuartTrio, origins: Origins) -> None:
             answer = {"error": "This is the address of a WebSocket", "code": "UPGRADE_REQUIRED"}
             return answer, 426, {"Upgrade": "websocket", **_READABLE}
         return {"error": refusal.text, "code": "ORIGIN_REFUSED"}, refusal.status, _READABLE
-
-
-def add_hosts(app: QuartTrio, hosts: Hosts, proxies: Proxies, refusals: Refusals) -> None:
-    """Refuse requests that name another host than ours, before the app sees them: see `Hosts`."""
-    answer = app.asgi_app
-
-    async def guarded(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await answer(scope, receive, send)
-            return
-
-        def headers(name: str) -> list[str]:
-            wanted = name.encode("ascii")
-            return [value.decode("latin-1").strip() for key, value in scope["headers"] if key == wanted]
-
-        if hosts.allow(headers("host"), (scope.get("server") or ("",))[0]):
-            await answer(scope, receive, send)
-            return
-        peer = (scope.get("client") or ("",))[0]
-        client = proxies.client(peer, headers, secure=scope["scheme"] == "https")
-        refusals.note(MISDIRECTED, client, headers, scope["path"])
-        await _send(MISDIRECTED, send, secure=client.secure)
-
-    app.asgi_app = guarded  # type: ignore[method-assign]
-
-
-async def _send(refusal: Refusal, send: Any, *, secure: bool) -> None:
-    body = f"{refusal.text}\n".encode()
-    headers = (
-        ("content-type", "text/plain; charset=utf-8"),
-        ("content-length", str(len(body))),
-        *refusal.headers,
-        *security_headers(secure=secure),
-    )
-    raw = [(name.lower().encode("ascii"), value.encode("ascii")) for name, value in headers]
-    await send({"type": "http.response.start", "status": refusal.status, "headers": raw})
-    await send({"type": "http.response.body", "body": body, "more_body": False})

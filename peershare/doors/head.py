@@ -87,6 +87,11 @@ def bad_request(text: str) -> Refusal:
     return Refusal(400, "Bad Request", text)
 
 
+def elsewhere(url: str) -> Refusal:
+    """Not for good: whoever runs the server may take its certificate away again."""
+    return Refusal(307, "Temporary Redirect", f"This port speaks HTTPS: {url}", (("Location", url),))
+
+
 def too_many(wait: float, limit: str = "") -> Refusal:
     """`wait` in seconds: when another try may go well. `limit` is the setting that was hit."""
     retry_after = (("Retry-After", str(ceil(wait))),)
@@ -128,6 +133,7 @@ WRONG_VERSION = Refusal(
     (("Sec-WebSocket-Version", "13"),),
     label="version",
 )
+NOT_TLS = Refusal(400, "Bad Request", "This port speaks HTTPS, and this was plain HTTP: use https://.")
 NO_HTTP2 = Refusal(505, "HTTP Version Not Supported", "HTTP/2 is not spoken on a plain connection.")
 
 
@@ -171,6 +177,11 @@ class Head:
         return "websocket" in self.tokens(b"upgrade")
 
     @property
+    def keeps_alive(self) -> bool:
+        """Whether another request may follow (RFC 9112, section 9.3); from HTTP/1.0 none does."""
+        return self.version == "1.1" and "close" not in self.tokens(b"connection")
+
+    @property
     def content_length(self) -> int:
         """Of the body, in bytes. h11 has seen to it that there is one number at most."""
         return next((int(size) for size in self.values(b"content-length")), 0)
@@ -186,28 +197,23 @@ class Head:
     def tokens(self, name: bytes) -> set[str]:
         return {token.strip().lower() for value in self.values(name) for token in value.split(",")}
 
-    def without(self, names: Iterable[bytes]) -> bytes:
-        """The head written anew, without some headers."""
-        lines = [f"{self.method} {self.target} HTTP/{self.version}".encode("ascii")]
-        for name, values in self.headers.items():
-            if name not in names:
-                lines += [name + b": " + value for value in values]
-        return b"\r\n".join(lines) + b"\r\n\r\n"
-
 
 class HeadParser:
-    """Takes a request's bytes as they come, until there is a verdict on its head."""
+    """Takes a request's bytes as they come, until there is a verdict on its head.
+
+    What follows, the body and the answer, is for `connection` to read and to write.
+    """
 
     def __init__(self) -> None:
-        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self.connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._fed = 0
 
     def feed(self, data: bytes) -> Head | Refusal | None:
         """The head once it is whole, a Refusal if it can be none, or None while more is needed."""
-        self._h11.receive_data(data)
+        self.connection.receive_data(data)
         self._fed += len(data)
         try:
-            event = self._h11.next_event()
+            event = self.connection.next_event()
         except h11.RemoteProtocolError as error:
             return TOO_LARGE if error.error_status_hint == 431 else bad_request("This is no HTTP request.")
         if not isinstance(event, h11.Request):
@@ -220,7 +226,7 @@ class HeadParser:
         for name, value in event.headers.raw_items():  # its own iterator is many times slower
             headers.setdefault(name.lower(), []).append(value)
         if b"transfer-encoding" in headers:
-            return LENGTH_REQUIRED  # without a length nobody but Hypercorn would know where the next begins
+            return LENGTH_REQUIRED  # who says it first is refused before it is read
         target = event.target.decode("ascii")
         if not _is_target(target):
             return bad_request("What is asked for is neither a path nor a URL.")
@@ -233,7 +239,7 @@ class HeadParser:
 
     def rest(self) -> bytes:
         """What came behind the head."""
-        return self._h11.trailing_data[0]
+        return self.connection.trailing_data[0]
 
 
 def _is_target(target: str) -> bool:

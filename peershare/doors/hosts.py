@@ -54,6 +54,12 @@ class Hosts:
         return address is not None and (address.is_loopback or address == parse_address(arrived_at))
 
 
+def is_host(host: str) -> bool:
+    """Whether a `Host` is one that something can have: no part of a name is empty or too long (RFC 1035)."""
+    found = HOST.fullmatch(host.lower())
+    return found is not None and all(0 < len(part) <= 63 for part in found[1].removesuffix(".").split("."))
+
+
 def _name_of(host: str) -> str | None:
     """The name or address without its port; None if it is none."""
     found = HOST.fullmatch(host.lower())

@@ -1,370 +1,304 @@
-"""Hypercorn, and nothing else of the project knows it: HTTP on a connection that the listener hands over.
+"""HTTP/1.1 on one connection, by h11's public interface: a request at a time, and one answer to each.
 
-House rules: Hypercorn is pinned, and what is taken from it beside `Config` is not its documented surface:
-`TCPServer`, `H2Protocol`, `TaskGroup`, `WorkerContext`, `wrap_app`, `parse_socket_addr`, the event `Updated`,
-and that `hypercorn.trio.run` finds `TCPServer` under that name. tests/doors/test_http.py holds it to that.
+A connection is in one of these states. Each has an end that is not the client's to choose, and in none but
+`asking` is anything held that others need:
 
-Every request's head is read and judged by us, not the first one alone. For a proxy may send an upgrade on
-a connection that it used for other requests before (nginx and Caddy keep theirs alive), and some
-malformed heads would end the process (non-ASCII `Connection`, seen in Hypercorn 0.18). It is the same with
-HTTP/2, where h2 has read the head.
+    reading the head   until it is whole, or `first_head` seconds are over, later `keep_alive`: closed
+    reading the body   until it is whole, or `body` seconds are over: closed
+    asking             the app, which has the whole request, and whose whole answer is taken from it
+    pausing            before who asks too much is refused, longer each time: at last it is closed
+    writing            until the kernel has taken the answer, or the time for its size is over: reset
+
+and then reading again, or closed, or handed back, where a WebSocket is wanted.
+
+House rules: every head is judged, not the first alone, since proxies send requests of several clients on one
+connection, and upgrades too. What came behind a request waits until that one is answered. Bodies have a
+length and a bound. h11 reads requests, and writes what the app answers; answers that are made beforehand are
+written as they are.
 """
 
-import logging
-import re
-import sys
-from collections.abc import Iterable
-from math import inf
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
+from urllib.parse import unquote
 
 import attrs
-import hypercorn.trio.run
+import h11
 import structlog
 import trio
-from h2.errors import ErrorCodes
-from h2.events import DataReceived, PriorityUpdated, RequestReceived, StreamReset
-from h2.events import Event as Http2Event
-from h2.settings import SettingCodes
-from hypercorn.config import Config
-from hypercorn.events import Event, Updated
-from hypercorn.protocol.h2 import H2Protocol
-from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
-from hypercorn.utils import parse_socket_addr, wrap_app
 
-from peershare.doors.head import MAX_HEAD, Head, Refusal
+from peershare.doors.answers import Answer, Lines, date_header, json_answer, phrase
+from peershare.doors.head import Head, HeadParser, Refusal
 from peershare.doors.streams import READ_SIZE, ClientStream
 
 log = structlog.get_logger("peershare.http")
 
-# A request in HTTP/2 whose method and path are these is safe for Hypercorn (RFC 9110, section 5.6.2).
-_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_PATH = re.compile(rb"/[\x21-\x7e]*")
-
-_WRONG_PORT = Refusal(404, "Not Found", "WebSockets are served on WS_PORT, not on this port.")
+# Requests that the app works on at once. More would be no faster, and a moment's worth of them would stand
+# before everybody else's turn. It is held for our own work alone: the request is there, the answer is kept.
+_ASKING_AT_ONCE = 4
+# In seconds: the n-th refusal on a connection waits for n times as long. And how many there are.
+_PAUSE = 0.2
+_REFUSALS = 10
+# How long who closes after us may take, in seconds.
+_LINGER = 2.0
+# Bytes. No request of ours has a body, and one that comes all the same is kept until it is whole.
+MAX_BODY = 16 * 1024
+_TOO_LONG = json_answer(413, {"error": "Request entity too large", "code": "REQUEST_ENTITY_TOO_LARGE"})
+_CLOSE = (b"connection", b"close")
+_FAILED = json_answer(500, {"error": "Internal server error", "code": "INTERNAL_ERROR"})
 
 
 @attrs.frozen
 class HttpRules:
-    """In seconds: how long a connection may idle between requests, and a client take to read an answer."""
+    """In seconds, and `min_rate` in bytes a second.
 
+    An answer of n bytes may take `patience + n / min_rate` to be taken by the client's side.
+    """
+
+    first_head: float = 10.0
     keep_alive: float = 5.0
-    write_timeout: float = 20.0
+    body: float = 10.0
+    patience: float = 5.0
+    min_rate: int = 4096
+
+
+@attrs.frozen
+class Judged:
+    """What is to be done about a request: `answer` it so, or ask the app, where there is none.
+
+    `secure`: whether it came over https. `slow_down`: whether it was too much. `more`: headers that depend on
+    who asks.
+    """
+
+    answer: Answer | None
+    secure: bool
+    slow_down: bool = False
+    more: Lines = ()
+
+
+class Front(Protocol):
+    """Judges requests before the app is asked."""
+
+    async def judge(self, head: Head, peer: str, arrived_at: str, *, secure: bool) -> Judged:
+        """A request with this head, from the address `peer` to ours. Waits for nobody's socket."""
+        ...
 
 
 class HttpDoor:
-    """Serves an ASGI app on connections, one call for each."""
+    """Serves an ASGI app on connections, one call of `serve` for each."""
 
-    def __init__(self, app: Any, rules: HttpRules) -> None:
-        self._rules = rules
-        self._config = _config()
-        self._app = wrap_app(app, self._config.wsgi_max_body_size, "asgi")
-        self._context = WorkerContext(None)
-        self._open: set[_Bounded] = set()
+    def __init__(self, app: Any, front: Front, rules: HttpRules) -> None:
+        self.app = app
+        self.front = front
+        self.rules = rules
+        self.finishing = False
+        self.asking = trio.Semaphore(_ASKING_AT_ONCE)
+        self._open: set[_Connection] = set()
         self._closed_one = trio.lowlevel.ParkingLot()
 
-    async def serve(self, stream: ClientStream, head: Head) -> bool:
-        """Answer requests, the first of which has this head, until the connection ends.
+    @property
+    def connections(self) -> int:
+        """How many are served."""
+        return len(self._open)
 
-        True if it has not ended: the request that is now in front wants a WebSocket. If cancelled, the
-        connection is closed.
+    async def serve(self, stream: ClientStream, got_one: Callable[[], None]) -> Head | Refusal | None:
+        """Answer requests until the connection is to be closed: None.
+
+        Or until one comes that is none (a Refusal), or one for a WebSocket: its head, behind which the
+        stream goes on. `got_one` is called for each head. Raises trio.BrokenResourceError if the client has
+        gone, or is too slow; the stream is to be closed then, and where this is cancelled.
         """
-        requests = _Requests(stream, self._rules, head)
-        await self._run(requests)
-        return requests.upgrade
-
-    async def serve_http2(self, stream: ClientStream) -> None:
-        """Answer requests on a TLS connection that agreed on HTTP/2, until it ends."""
-        await self._run(_Bounded(stream, self._rules))
+        connection = _Connection(self, stream, got_one)
+        self._open.add(connection)
+        try:
+            return await connection.run()
+        finally:
+            self._open.discard(connection)
+            self._closed_one.unpark_all()
 
     async def finish(self) -> None:
         """Let the requests that are being answered be the last, and wait until all connections are closed."""
-        await self._context.terminated.set()
+        self.finishing = True
+        for connection in self._open:
+            connection.idling.cancel()
         while self._open:
             await self._closed_one.park()
 
-    async def abort(self) -> None:
-        """Close what is still open, under Hypercorn's hands: cancelling alone would not reach its sends."""
-        for stream in list(self._open):
-            await stream.abort()
 
-    async def _run(self, stream: "_Bounded") -> None:
-        self._open.add(stream)
-        try:
-            await _converse(stream, self._app, self._config, self._context, ConnectionState({}))
-        finally:
-            self._open.discard(stream)
-            self._closed_one.unpark_all()
-
-
-def _config() -> Config:
-    config = Config()
-    config.errorlog = logging.getLogger("hypercorn.error")
-    config.accesslog = None
-    config.h11_max_incomplete_size = MAX_HEAD
-    # At a connection's thousandth request in HTTP/2, Hypercorn would close it without an answer to that one.
-    config.keep_alive_max_requests = sys.maxsize
-    config.include_server_header = False
-    return config
-
-
-def protect_hypercorn(rules: HttpRules) -> None:
-    """Where Hypercorn owns the port: give its connections what protects ours.
-
-    It offers no place for this, so its `TCPServer` is replaced in this process: without it, one
-    malformed handshake from anybody ends the worker.
-    """
-
-    def serve(app: Any, config: Any, context: Any, state: Any, stream: Any) -> Any:
-        return _serve_protected((app, config, context, state), stream, rules)
-
-    hypercorn.trio.run.TCPServer = serve  # type: ignore[attr-defined, assignment]
-
-
-async def _serve_protected(served: Any, stream: trio.abc.Stream, rules: HttpRules) -> None:
-    """One connection of Hypercorn's. Raises nothing but its cancellation."""
-    client = ClientStream(stream)
-    try:
-        if await _agrees_on_http2(stream, rules.keep_alive):
-            await _converse(_Bounded(client, rules), *served)
-        else:
-            requests = _Requests(client, rules)
-            await _converse(requests, *served)
-            if requests.upgrade:
-                await stream.send_all(_WRONG_PORT.encode(secure=client.secure))
-    except* (trio.BrokenResourceError, trio.ClosedResourceError):
-        pass  # the client has gone
-    except* Exception:
-        log.exception("a connection failed")
-    finally:
-        await trio.aclose_forcefully(client)
-
-
-async def _agrees_on_http2(stream: trio.abc.Stream, seconds: float) -> bool:
-    """Do the TLS handshake, where there is one to do. Raises trio.BrokenResourceError if it fails."""
-    if not isinstance(stream, trio.SSLStream):
-        return False
-    with trio.move_on_after(seconds) as patience:
-        await stream.do_handshake()
-    if patience.cancelled_caught:
-        raise trio.BrokenResourceError
-    return bool(stream.selected_alpn_protocol() == "h2")
-
-
-async def _converse(stream: "_Bounded", app: Any, config: Any, context: Any, state: Any) -> None:
-    """Let Hypercorn answer requests until the connection ends, or idles for too long."""
-    server = _Server if isinstance(stream, _Requests) else _Http2Server
-    with stream.idling:
-        await server(app, config, context, state, stream)  # type: ignore[arg-type]
-
-
-class _Server(TCPServer):
-    """Tells its stream whether a request is being answered: that one has the timer.
-
-    Hypercorn's own is cancelled where Quart ends a request's nursery. What is left of it waits for the end.
-    """
-
-    stream: "_Bounded"  # type: ignore[assignment]  # it asks for no more than a stream with a socket
-
-    async def protocol_send(self, event: Event) -> None:
-        if not isinstance(event, Updated):
-            await super().protocol_send(event)
-        elif event.idle:
-            self.stream.answered()
-        else:
-            self.stream.begun()
-
-    async def _idle_timeout(self) -> None:
-        await self.context.terminated.wait()
-        self.stream.finish()
-
-    async def _read_data(self) -> None:
-        await super()._read_data()
-        await self.idle_task.stop()
-
-
-class _Http2Server(_Server):
-    """The same for a connection that agreed on HTTP/2."""
-
-    async def run(self) -> None:
-        socket = self.stream.transport_stream.socket
-        try:
-            client = parse_socket_addr(socket.family, socket.getpeername())
-            server = parse_socket_addr(socket.family, socket.getsockname())
-            async with TaskGroup() as group:
-                state, send = ConnectionState(self.state), self.protocol_send
-                self.protocol = _Http2(  # type: ignore[assignment]  # no need to find out which it is
-                    self.app,
-                    self.config,
-                    self.context,
-                    group,
-                    state,
-                    ssl=True,
-                    client=client,
-                    server=server,
-                    send=send,
-                )
-                await self.protocol.initiate()
-                await self.idle_task.restart(group, self._idle_timeout)
-                await self._read_data()
-        except OSError:
-            pass  # the client has gone
-        finally:
-            await self._close()
-
-
-class _Http2(H2Protocol):
-    """HTTP/2 as Hypercorn speaks it, without the events that it would fail over."""
-
-    async def initiate(self, *args: Any, **kwargs: Any) -> None:
-        # A browser opens its WebSocket over HTTP/2 where a server says that it can (RFC 8441, section 3).
-        # Ours are behind HTTP/1.1.
-        self.connection.local_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 0
-        self.connection.local_settings.acknowledge()  # nothing has been said yet that could be answered
-        await super().initiate(*args, **kwargs)
-
-    async def _handle_events(self, events: list[Http2Event]) -> None:
-        for event in events:
-            match event:
-                case RequestReceived() if not _is_sound(event.headers):
-                    self.connection.reset_stream(event.stream_id, ErrorCodes.PROTOCOL_ERROR)
-                case DataReceived() if event.stream_id not in self.streams:  # has been answered already
-                    self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                case PriorityUpdated():
-                    pass  # may be ignored (RFC 9113, section 5.3.2), and would be kept for ever
-                case _:
-                    await super()._handle_events([event])
-            if isinstance(event, StreamReset):
-                await self.send(Updated(idle=self.idle))
-            await trio.lowlevel.checkpoint()  # a read may hold a thousand requests
-        await self._flush()
-
-
-def _is_sound(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Whether Hypercorn may see a request. h2 has seen to it that there is one of each of these at most."""
-    said = dict(headers)
-    method, path = said.get(b":method", b""), said.get(b":path", b"")
-    return method.upper() != b"CONNECT" and bool(_METHOD.fullmatch(method) and _PATH.fullmatch(path))
-
-
-class _Bounded(trio.abc.Stream):
-    """A client's stream as Hypercorn sees it, with an end to its patience.
-
-    In `idling` stands all that Hypercorn does on it. While no request is being answered, that has a deadline.
-    """
-
-    def __init__(self, stream: ClientStream, rules: HttpRules) -> None:
+class _Connection:
+    def __init__(self, door: HttpDoor, stream: ClientStream, got_one: Callable[[], None]) -> None:
+        self._door = door
+        self._rules = door.rules
         self._stream = stream
-        self._write_timeout = rules.write_timeout
-        self._keep_alive = rules.keep_alive
-        self.idling = trio.CancelScope(deadline=trio.current_time() + rules.keep_alive)
-        if isinstance(stream.below, trio.SSLStream):
-            # Hypercorn takes a stream that has these for a TLS one. The handshake has been done.
-            self.do_handshake = trio.lowlevel.checkpoint
-            self.selected_alpn_protocol = stream.below.selected_alpn_protocol
-            self.transport_stream = stream.below.transport_stream
-        else:
-            self.socket = stream.socket
+        self._got_one = got_one
+        self._refusals = 0
+        self.idling = trio.CancelScope()  # while a head is waited for
 
-    def begun(self) -> None:
-        """A request is being answered."""
-        self.idling.deadline = inf
+    async def run(self) -> Head | Refusal | None:
+        patience, rest = self._rules.first_head, b""
+        while not self._door.finishing:
+            request = HeadParser()
+            head = await self._read_head(request, rest, patience)
+            if head is None:
+                return None
+            self._got_one()
+            if isinstance(head, Refusal):
+                return head
+            if head.wants_websocket:
+                self._stream.unread(request.rest())
+                return head
+            if not await self._exchange(request.connection, head):
+                with trio.move_on_after(_LINGER):
+                    await self._stream.linger()
+                return None
+            patience, rest = self._rules.keep_alive, request.rest()
+        return None
 
-    def answered(self) -> None:
-        """None is any more. From now on another has the keep-alive time to come, whole."""
-        self.idling.deadline = trio.current_time() + self._keep_alive
+    async def _read_head(self, request: HeadParser, rest: bytes, patience: float) -> Head | Refusal | None:
+        """None if the client has closed, or its time is over."""
+        self.idling = trio.CancelScope(deadline=trio.current_time() + patience)
+        with self.idling:
+            return await read_head(self._stream, request, rest)
+        self.idling = trio.CancelScope()
+        with self.idling:
+            if not self._door.finishing:
+                await self._stream.wait_until_taken(self._rules.min_rate, self._rules.patience)
+        return None
 
-    def finish(self) -> None:
-        """What is being answered is the last."""
-        self._keep_alive = 0.0
-        if self.idling.deadline < inf:
-            self.idling.cancel()
+    async def _exchange(self, request: h11.Connection, head: Head) -> bool:
+        """Answer a request. Whether another may follow."""
+        stream = self._stream
+        judged = await self._door.front.judge(head, stream.address, stream.own_address, secure=stream.secure)
+        answer = judged.answer
+        if answer is None:
+            body = await self._read_body(request, head)
+            if isinstance(body, bytes):
+                return await self._answer_by_app(request, head, body, judged)
+            answer = body
+            if answer is None:
+                return False
+        keep = head.keeps_alive and not head.content_length and not self._door.finishing
+        if judged.slow_down:
+            await trio.sleep(_PAUSE * self._refusals)
+            self._refusals += 1
+            keep = keep and self._refusals < _REFUSALS
+        with_body = head.method != "HEAD"
+        await self._write(
+            answer.encode(secure=judged.secure, close=not keep, with_body=with_body, more=judged.more)
+        )
+        return keep
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self._stream.receive_some(max_bytes)
+    async def _read_body(self, request: h11.Connection, head: Head) -> bytes | Answer | None:
+        """The whole of it; or the answer to one that is too long; None if it doesn't come in time."""
+        if head.content_length > MAX_BODY:
+            return _TOO_LONG
+        body = bytearray()
+        with trio.move_on_after(self._rules.body):
+            while True:
+                if request.they_are_waiting_for_100_continue:
+                    await self._write(_sent(request, h11.InformationalResponse(status_code=100, headers=[])))
+                match request.next_event():
+                    case h11.Data(data=data):
+                        body += data
+                    case h11.EndOfMessage():
+                        return bytes(body)
+                    case h11.NEED_DATA:
+                        more = await self._stream.receive_some(READ_SIZE)
+                        if not more:
+                            return None
+                        request.receive_data(bytes(more))
+                    case _:
+                        return None
+        return None
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        # Hypercorn shields its sends, so that nobody but us can end one to a client that reads nothing.
-        with trio.move_on_after(self._write_timeout) as patience:
+    async def _answer_by_app(self, request: h11.Connection, head: Head, body: bytes, judged: Judged) -> bool:
+        last = [_CLOSE] if self._door.finishing else []
+        try:
+            async with self._door.asking:
+                response, content = await _ask(self._door.app, _scope(head, self._stream), body, *last)
+            data = _sent(request, response)
+            if head.method != "HEAD":
+                data += _sent(request, h11.Data(data=content))
+            data += _sent(request, h11.EndOfMessage())
+        except Exception:
+            log.exception("a request failed")
+            await self._write(
+                _FAILED.encode(secure=judged.secure, close=True, with_body=head.method != "HEAD")
+            )
+            return False
+        await self._write(data)
+        return request.our_state is h11.DONE
+
+    async def _write(self, data: bytes) -> None:
+        with trio.move_on_after(self._rules.patience + len(data) / self._rules.min_rate) as patience:
             await self._stream.send_all(data)
         if patience.cancelled_caught:
-            await self.abort()
+            self._stream.reset_on_close()
             raise trio.BrokenResourceError
 
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
 
-    async def abort(self) -> None:
-        await trio.aclose_forcefully(self._stream)
+async def _ask(
+    app: Any, scope: dict[str, Any], body: bytes, *more: tuple[bytes, bytes]
+) -> tuple[h11.Response, bytes]:
+    """The app's whole answer, with `more` headers.
 
-    async def aclose(self) -> None:
-        self.answered()  # whatever was going on, there is nobody to wait for it
-        await self._stream.aclose()
-
-
-class _Requests(_Bounded):
-    """HTTP/1: one request at a time, and none that Hypercorn may not see.
-
-    What comes behind a request stays in the stream until that one is answered, and is judged then. It
-    ends where a WebSocket is wanted.
+    It is kept until it is whole, so that the app waits for no client's socket; its size is the app's
+    business. The app may wait for a disconnect, which never comes.
     """
+    response: h11.Response | None = None
+    content = bytearray()
+    incoming: list[dict[str, Any]] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    def __init__(self, stream: ClientStream, rules: HttpRules, head: Head | None = None) -> None:
-        super().__init__(stream, rules)
-        self.upgrade = False
-        self._unread = 0  # bytes of the request that Hypercorn has not read yet
-        self._answered = trio.Event()
-        self._answered.set()
-        self._closed = False
-        if head is not None:
-            self._begin(head)
+    async def receive() -> dict[str, Any]:
+        if not incoming:
+            await trio.sleep_forever()
+        return incoming.pop()
 
-    def answered(self) -> None:
-        super().answered()
-        self._answered.set()
+    async def send(event: dict[str, Any]) -> None:
+        nonlocal response
+        if event["type"] == "http.response.start":
+            headers = [*event.get("headers", ()), *more, date_header()]
+            status = event["status"]
+            response = h11.Response(status_code=status, headers=headers, reason=phrase(status).encode())
+        elif event["type"] == "http.response.body":
+            content.extend(event.get("body", b""))
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if not self._unread and not await self._next_request():
-            return b""
-        data = await self._stream.receive_some(min(max_bytes or READ_SIZE, self._unread))
-        self._unread -= len(data)
-        return data
+    await app(scope, receive, send)
+    if response is None:
+        raise RuntimeError("the app has given no answer")
+    return response, bytes(content)
 
-    async def _next_request(self) -> bool:
-        """Wait for it, and whether Hypercorn may see it."""
-        verdict = await self._stream.read_head()
-        await self._answered.wait()
-        if self._closed:
-            raise trio.ClosedResourceError
-        match verdict:
-            case Refusal():
-                await self.send_all(verdict.encode(secure=self._stream.secure))
-            case Head(wants_websocket=True):
-                self.upgrade = True
-            case Head():
-                self._begin(verdict)
-                return True
-        return False
 
-    def _begin(self, head: Head) -> None:
-        self._unread = self._stream.head_size + head.content_length
-        self._answered = trio.Event()
-        self.begun()
+def _scope(head: Head, stream: ClientStream) -> dict[str, Any]:
+    """A request as ASGI has it (version 3.0, HTTP 2.3)."""
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": head.version,
+        "method": head.method,
+        "scheme": "https" if stream.secure else "http",
+        "path": unquote(head.path),
+        "raw_path": head.path.encode("ascii"),
+        "query_string": head.query.encode("ascii"),
+        "root_path": "",
+        "headers": [(name, value) for name, values in head.headers.items() for value in values],
+        "client": (stream.address, 0),
+        "server": (stream.own_address, None),
+        "extensions": {},
+    }
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        try:
-            await super().send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._give_up()  # there will be no answer to wait for
-            raise
 
-    def _give_up(self) -> None:
-        self._closed = True
-        self.answered()
+async def read_head(stream: ClientStream, request: HeadParser, rest: bytes = b"") -> Head | Refusal | None:
+    """Read a head, of which `rest` has come already; None if the client closes before. Give it a deadline."""
+    verdict = request.feed(rest) if rest else None
+    if verdict is not None:
+        await trio.lowlevel.checkpoint()  # who sends many requests at once lets others go between
+    while verdict is None:
+        data = await stream.receive_some(READ_SIZE)
+        if not data:
+            return None
+        verdict = request.feed(bytes(data))
+    return verdict
 
-    async def aclose(self) -> None:
-        self._give_up()
-        if not self.upgrade:
-            await super().aclose()
+
+def _sent(connection: h11.Connection, event: h11.Event) -> bytes:
+    return connection.send(event) or b""

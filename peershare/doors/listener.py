@@ -17,15 +17,19 @@ from peershare.doors.head import (
     FULL,
     MISDIRECTED,
     NOT_FOUND,
+    NOT_TLS,
     Head,
+    HeadParser,
     Refusal,
     Upgrade,
     below,
+    elsewhere,
     judge_upgrade,
     too_many,
 )
 from peershare.doors.hosts import Hosts
-from peershare.doors.http import HttpDoor
+from peershare.doors.http import HttpDoor, read_head
+from peershare.doors.origins import is_linkable
 from peershare.doors.proxies import Client, Proxies, nothing_said
 from peershare.doors.refusals import Refusals
 from peershare.doors.sockets import SocketDoor
@@ -63,22 +67,29 @@ class Listener:
     hosts: Hosts
     refusals: Refusals
     base_path: str = "/"
+    _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)
     _answers: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(_FLOOD_ANSWERS), init=False)
 
     async def serve(self, transport: trio.SocketStream) -> None:
         """One connection, from its accept to its close. Raises nothing but its cancellation."""
-        stream = ClientStream(self._wrapped(transport))
-        peer = self.proxies.client(stream.address, secure=stream.secure)
+        stream = ClientStream(transport)
+        context = self.tls()
+        peer = self.proxies.client(stream.address, secure=context is not None)
         place: HttpConnection | float = 0.0
         try:
             with trio.CancelScope() as crowded_out:
                 place = self.turnstile.arrive(peer.counted, trio.current_time(), crowded_out.cancel)
                 if not isinstance(place, HttpConnection):
-                    await self._turn_away(stream, place)
-                elif not isinstance(stream.below, trio.SSLStream) or await self._speaks_http1(
-                    stream, stream.below
-                ):
-                    await self._dispatch(stream, place)
+                    await self._turn_away(stream, place, secure=context is not None)
+                    return
+                if context is not None:
+                    if not await self._speaks_tls(stream, transport):
+                        return
+                    tls = trio.SSLStream(transport, context, server_side=True, https_compatible=True)
+                    stream = ClientStream(tls)
+                    if not await self._shakes_hands(tls):
+                        return
+                await self._dispatch(stream, place)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client has gone in the middle of something
         except* Exception:
@@ -88,41 +99,46 @@ class Listener:
                 place.leave()
             await trio.aclose_forcefully(stream)
 
-    def _wrapped(self, transport: trio.SocketStream) -> trio.abc.Stream:
-        context = self.tls()
-        if context is None:
-            return transport
-        return trio.SSLStream(transport, context, server_side=True, https_compatible=True)
+    async def _speaks_tls(self, stream: ClientStream, transport: trio.SocketStream) -> bool:
+        """Wait for the first byte. Who begins in plain HTTP is told what is spoken here."""
+        with trio.move_on_after(self.handshake_timeout):
+            if not (await transport.socket.recv(1, trio.socket.MSG_PEEK)).isalpha():
+                return True  # TLS, or nothing that could be answered: the handshake finds out
+            head = await read_head(stream, HeadParser())
+            log.debug("plain HTTP at a port that speaks TLS", address=stream.address)
+            await _refuse(stream, self._to_https(head, stream.own_address), secure=False)
+        return False
 
-    async def _speaks_http1(self, stream: ClientStream, tls: "trio.SSLStream[trio.SocketStream]") -> bool:
-        """Do the TLS handshake, and serve a client that wants HTTP/2. Whether it still wants anything."""
-        with trio.move_on_after(self.handshake_timeout) as patience:
+    def _to_https(self, head: Head | Refusal | None, arrived_at: str) -> Refusal:
+        if not isinstance(head, Head) or head.method not in ("GET", "HEAD") or head.wants_websocket:
+            return NOT_TLS
+        hosts = head.said("host")
+        if len(hosts) != 1 or not is_linkable(hosts[0]) or not self.hosts.allow(hosts, arrived_at):
+            return NOT_TLS
+        return elsewhere(f"https://{hosts[0]}{head.path}{'?' * bool(head.query)}{head.query}")
+
+    async def _shakes_hands(self, tls: "trio.SSLStream[trio.SocketStream]") -> bool:
+        """Do the TLS handshake, when its turn has come: a moment may bring hundreds of them.
+
+        Turns are for the work alone, of which each client's first message brings the most: who has had its
+        turn is waited for without it.
+        """
+        with trio.move_on_after(self.handshake_timeout):
+            async with self._turn:
+                await trio.lowlevel.checkpoint()
             await tls.do_handshake()
-        if patience.cancelled_caught:
-            return False
-        if tls.selected_alpn_protocol() == "h2":
-            await self.http.serve_http2(stream)
-            return False
-        return True
+            return True
+        return False
 
     async def _dispatch(self, stream: ClientStream, place: HttpConnection) -> None:
         """Requests, until the connection ends or becomes a WebSocket."""
-        while True:
-            head: Head | Refusal | None = None
-            with trio.move_on_after(self.handshake_timeout):
-                head = await stream.read_head()
-            place.touch()
-            match head:
-                case Head(wants_websocket=True):
-                    await self._upgrade(stream, head, place)
-                case Head():
-                    if await self.http.serve(stream, head):
-                        continue
-                case Refusal():
-                    client = self.proxies.client(stream.address, secure=stream.secure)
-                    self.refusals.note(head, client, nothing_said, "")
-                    await _refuse(stream, head, secure=stream.secure)
-            return
+        match await self.http.serve(stream, place.touch):
+            case Head() as head:
+                await self._upgrade(stream, head, place)
+            case Refusal() as refusal:
+                client = self.proxies.client(stream.address, secure=stream.secure)
+                self.refusals.note(refusal, client, nothing_said, "")
+                await _refuse(stream, refusal, secure=stream.secure)
 
     async def _upgrade(self, stream: ClientStream, head: Head, place: HttpConnection) -> None:
         """A WebSocket, until it is closed, or why there is none."""
@@ -139,7 +155,6 @@ class Listener:
                 await self._refuse_upgrade(stream, refusal, head, client)
             else:
                 place.leave()
-                stream.drop_head()
                 await door.serve(stream, upgrade, client, stay)
 
     def _admit(self, head: Head, arrived_at: str) -> tuple[SocketDoor, Upgrade] | Refusal:
@@ -165,11 +180,11 @@ class Listener:
         self.refusals.note(refusal, client, head.said, head.path, websocket=True)
         await _refuse(stream, refusal, secure=client.secure)
 
-    async def _turn_away(self, stream: ClientStream, wait: float) -> None:
+    async def _turn_away(self, stream: ClientStream, wait: float, *, secure: bool) -> None:
         """Who comes too often; one that must speak TLS first to be heard is just closed."""
         refusal = too_many(wait, "HTTP_CONNECTIONS_PER_ADDRESS")
-        self.refusals.note(refusal, Client(stream.address, None, stream.secure), nothing_said, "")
-        if stream.secure:
+        self.refusals.note(refusal, Client(stream.address, None, secure), nothing_said, "")
+        if secure:
             return
         try:
             self._answers.acquire_nowait()

@@ -53,6 +53,7 @@ class Sources:
     lag: Durations = attrs.field(
         factory=lambda: Durations(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
     )
+    garbage: Durations = attrs.field(factory=lambda: Durations(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1))
 
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -393,6 +394,13 @@ METRICS = (
         "How much too late a task woke that sleeps for half a second: what everybody waits for their turn. "
         "Up to 1 ms is the clock's.",
         _one(lambda sources: sources.lag),
+    ),
+    Row(
+        "peershare_garbage_pass_seconds",
+        "histogram",
+        (),
+        "CPU time of each pass over all objects, in an idle moment, in which nothing else runs.",
+        _one(lambda sources: sources.garbage),
     ),
 )
 

@@ -89,3 +89,21 @@ class Origins:
         # A host without a port is at the default one of its scheme, which a proxy may have changed.
         port = int(page[3] or default)
         return port == int(asked[2] or default) or port in self.own_ports
+
+
+class Readers:
+    """Pages that may read an answer (CORS, https://fetch.spec.whatwg.org/#cors-protocol)."""
+
+    def __init__(self, patterns: Sequence[re.Pattern[str]], *, credentials: bool) -> None:
+        self._patterns = patterns
+        self._credentials = credentials
+
+    def lines(self, origins: Sequence[str]) -> tuple[tuple[str, str], ...]:
+        """The headers for a request that has these values of `Origin`."""
+        if len(origins) != 1 or not any(pattern.match(origins[0]) for pattern in self._patterns):
+            return _VARY
+        credentials = (("Access-Control-Allow-Credentials", "true"),) if self._credentials else ()
+        return (("Access-Control-Allow-Origin", origins[0]), *credentials, *_VARY)
+
+
+_VARY = (("Vary", "Origin"),)

@@ -4,7 +4,7 @@ docs/peerjs.md has the addresses.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
@@ -13,7 +13,7 @@ from quart_cors import route_cors
 from quart_trio import QuartTrio
 
 from peershare.core.broker import Broker
-from peershare.doors.origins import origin_patterns
+from peershare.doors.origins import Readers, origin_patterns
 from peershare.ids import new_peer_id
 from peershare.runtime.actor import Actor
 
@@ -75,6 +75,13 @@ def _add_cors(app: QuartTrio, rules: PeerjsRestRules) -> None:
             return response
         is_preflight = request.method == "OPTIONS" and response.status_code != 429
         return await readable(Response("", status=204) if is_preflight else response)
+
+
+def make_readers(origins: Sequence[str], rules: PeerjsRestRules) -> Callable[[str], Readers]:
+    """Tell of a path which pages may read what is there: the broker's have a list of their own."""
+    app = Readers(origin_patterns(origins), credentials=True)
+    broker = Readers(origin_patterns(rules.cors) or [re.compile(".*")], credentials=False)
+    return lambda path: broker if _is_the_brokers(path, rules.path) else app
 
 
 def _is_the_brokers(path: str, mount: str) -> bool:

@@ -1,8 +1,7 @@
 """The REST interface: a Quart-Trio app that asks the actor."""
 
 import time
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -15,9 +14,11 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from peershare import __version__
 from peershare.core.broker import Broker
-from peershare.core.hub import GroupInfo, Hub, Stats
+from peershare.core.hub import GroupInfo, Hub
 from peershare.doors.guard import Refused, client_of, too_many
 from peershare.doors.head import below
+from peershare.doors.health import Health, iso, shown
+from peershare.doors.http import MAX_BODY
 from peershare.doors.origins import is_linkable, origin_patterns
 from peershare.doors.proxies import Proxies
 from peershare.doors.qr_code import QrCodes
@@ -26,8 +27,6 @@ from peershare.runtime.actor import Actor
 from peershare.wire.validation import RULES, issues_of
 
 Answer = tuple[dict[str, Any], int]
-
-_MAX_BODY = 64 * 1024  # bytes; no request of the interface has a body
 
 
 @attrs.frozen
@@ -45,16 +44,13 @@ def create_app(
     rules: RestRules,
     *,
     proxies: Proxies,
-    is_draining: Callable[[], bool],
+    health: Health,
 ) -> QuartTrio:
-    """The app, which asks the hub and the broker through their actor.
-
-    `is_draining` says whether the server's end has begun.
-    """
+    """The app, which asks the hub and the broker through their actor."""
     app = _App(rules.base_path)
-    app.config.update(MAX_CONTENT_LENGTH=_MAX_BODY, PROPAGATE_EXCEPTIONS=False)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROPAGATE_EXCEPTIONS=False)
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
-    _add_health(app, actor, is_draining, hub, broker)
+    _add_health(app, health, actor, hub, broker)
     _add_groups(app, actor, hub, proxies, rules.base_path)
     _add_errors(app)
 
@@ -121,36 +117,25 @@ class _Nowhere(MapAdapter):
         raise self._error
 
 
-def _add_health(
-    app: QuartTrio, actor: Actor, is_draining: Callable[[], bool], hub: Hub, broker: Broker
-) -> None:
-    began = time.monotonic()
-
-    def uptime() -> float:
-        return round(time.monotonic() - began, 3)
-
+def _add_health(app: QuartTrio, health: Health, actor: Actor, hub: Hub, broker: Broker) -> None:
     @app.get("/api/health")
-    async def health() -> dict[str, Any]:
-        stats = _shown(await actor.ask(hub.stats))
-        return {"status": "ok", "timestamp": _iso(time.time()), "uptime": uptime(), "stats": stats}
+    @app.get("/api/health/live")
+    @app.get("/api/health/ready")
+    async def show_health() -> Response:
+        answer = await health.answer(request.path)
+        if answer is None:
+            abort(404)
+        return Response(answer.body, answer.status, dict(answer.headers))
 
     @app.get("/api/stats")
     async def stats() -> dict[str, Any]:
         groups, peers = await actor.ask(lambda: (hub.stats(), broker.stats()))
         return {
-            **_shown(groups),
+            **shown(groups),
             "broker": attrs.asdict(peers),
-            "timestamp": _iso(time.time()),
-            "uptime": uptime(),
+            "timestamp": iso(time.time()),
+            "uptime": health.uptime,
         }
-
-    @app.get("/api/health/live")
-    async def live() -> dict[str, Any]:
-        return {"status": "alive"}
-
-    @app.get("/api/health/ready")
-    async def ready() -> Answer:
-        return ({"status": "draining"}, 503) if is_draining() else ({"status": "ready"}, 200)
 
 
 def _add_groups(app: QuartTrio, actor: Actor, hub: Hub, proxies: Proxies, base_path: str) -> None:
@@ -173,7 +158,7 @@ def _add_groups(app: QuartTrio, actor: Actor, hub: Hub, proxies: Proxies, base_p
         return {
             "id": info.id,
             "name": info.name,
-            "createdAt": _iso(info.created_at),
+            "createdAt": iso(info.created_at),
             "memberCount": info.members,
             "inCall": info.in_call,
             "exists": True,
@@ -202,13 +187,3 @@ def _add_errors(app: QuartTrio) -> None:
         if status >= 500:
             return {"error": "Internal server error", "code": "INTERNAL_ERROR"}, 500
         return {"error": error.name.capitalize(), "code": error.name.upper().replace(" ", "_")}, status
-
-
-def _shown(stats: Stats) -> dict[str, Any]:
-    average = round(stats.users / stats.groups, 2) if stats.groups else 0
-    return {"totalGroups": stats.groups, "totalUsers": stats.users, "averageGroupSize": average}
-
-
-def _iso(seconds: float) -> str:
-    """ISO 8601 in UTC, with milliseconds and Z, as JavaScript's `toISOString` has it."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -12,7 +12,7 @@ from peershare.doors.origins import Origins
 from peershare.doors.poller import Poller
 from peershare.doors.proxies import UNKNOWN, Client
 from peershare.doors.streams import ClientStream
-from peershare.doors.websocket import accept_websocket
+from peershare.doors.websocket import WebSocket, accept_websocket
 from peershare.errors import Ending
 from peershare.ids import new_connection_id
 from peershare.messages import ConnectionId
@@ -99,9 +99,10 @@ class SocketDoor:
     ) -> Socket | None:
         """None if the client took too long for it, or has gone."""
         reception, began = self.reception, trio.current_time()
+        socket: WebSocket | None = None
         try:
-            async with reception.handshakes:
-                with trio.fail_after(reception.handshake_timeout):
+            with trio.fail_after(reception.handshake_timeout):
+                async with reception.handshakes:  # for our own work: no client is waited for in here
                     socket = await accept_websocket(
                         nursery,
                         stream,
@@ -111,7 +112,10 @@ class SocketDoor:
                         account=reception.bytes_read.account(client.counted),
                         poller=reception.poller,
                     )
+                await outbox.flushed()
         except (trio.TooSlowError, trio.BrokenResourceError):
+            if socket is not None:
+                socket.abandon()
             return None
         self.counts.handshakes.observe(trio.current_time() - began)
         return socket

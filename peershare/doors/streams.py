@@ -1,11 +1,16 @@
 """The connection below everything: a Trio stream with bytes in front that were read already."""
 
+import fcntl
 import os
+import struct
+import sys
+import termios
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cached_property
 
 import trio
 
-from peershare.doors.head import Head, HeadParser, Refusal
 from peershare.doors.poller import Poller
 
 READ_SIZE = 1 << 16
@@ -20,7 +25,6 @@ class ClientStream(trio.abc.Stream):
 
     def __init__(self, below: trio.abc.Stream) -> None:
         self.below = below
-        self.head_size = 0  # of the request in front, in bytes, once `read_head` has read it
         self._front = b""
         # Asked for once: a call on each read and write costs. Once closed it is -1, never somebody else's.
         self._fd = below.socket.fileno() if isinstance(below, trio.SocketStream) else -1
@@ -33,15 +37,15 @@ class ClientStream(trio.abc.Stream):
         bottom = self.below.transport_stream if isinstance(self.below, trio.SSLStream) else self.below
         return bottom.socket if isinstance(bottom, trio.SocketStream) else None
 
-    @property
+    @cached_property
     def address(self) -> str:
-        """The client's IP address, for logs; empty where there is none or it has gone already."""
+        """The client's IP address; empty where there is none or it has gone already."""
         try:
             return str(self.socket.getpeername()[0]) if self.socket else ""
         except OSError:
             return ""
 
-    @property
+    @cached_property
     def own_address(self) -> str:
         """Our IP address at which it arrived; empty where there is none."""
         try:
@@ -54,31 +58,9 @@ class ClientStream(trio.abc.Stream):
         """Whether it speaks TLS."""
         return isinstance(self.below, trio.SSLStream)
 
-    async def read_head(self) -> Head | Refusal | None:
-        """The head of the request that comes next, which stays in front; None if the client closes first.
-
-        Give it a deadline. Raises trio.BrokenResourceError and trio.ClosedResourceError.
-        """
-        parser = HeadParser()
-        seen = b""
-        data: bytes | bytearray = self._front or await self.below.receive_some(READ_SIZE)
-        while data:
-            seen += data
-            verdict = parser.feed(bytes(data))
-            if verdict is not None:
-                rest = parser.rest()
-                if isinstance(verdict, Head) and "h2c" in verdict.tokens(b"upgrade"):
-                    # An offer that a server may ignore (RFC 9110, section 7.8). Hypercorn would take it.
-                    seen = verdict.without((b"upgrade", b"http2-settings")) + rest
-                self._front = seen
-                self.head_size = len(seen) - len(rest)
-                return verdict
-            data = await self.below.receive_some(READ_SIZE)
-        return None
-
-    def drop_head(self) -> None:
-        """Take away the head that `read_head` read; what came behind it stays in front."""
-        self._front = self._front[self.head_size :]
+    def unread(self, data: bytes) -> None:
+        """Put bytes in front that were read, and are for whoever reads next."""
+        self._front = data + self._front
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         if self._front:
@@ -133,7 +115,9 @@ class ClientStream(trio.abc.Stream):
             return 0  # nowhere to write at once; or full, or broken: the writer waits, or finds out
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self.below.send_all(data)
+        written = self.write_now(bytes(data)) if self._fd >= 0 else 0
+        if written < len(data):
+            await self.below.send_all(data[written:])
 
     async def wait_send_all_might_not_block(self) -> None:
         await self.below.wait_send_all_might_not_block()
@@ -142,6 +126,34 @@ class ClientStream(trio.abc.Stream):
         self.forget()
         self._fd = -1
         await self.below.aclose()
+
+    async def wait_until_taken(self, min_rate: float, seconds: float) -> None:
+        """Wait until the client's side has taken all that was sent, as long as that gets on.
+
+        Where it does not, at `min_rate` bytes a second over each `seconds`, the close will be a reset: else
+        the kernel would go on trying for minutes.
+        """
+        waiting = self._waiting_in_kernel()
+        while waiting:
+            await trio.sleep(seconds)
+            before, waiting = waiting, self._waiting_in_kernel()
+            if waiting > max(0, before - min_rate * seconds):
+                self.reset_on_close()
+                return
+
+    def _waiting_in_kernel(self) -> int:
+        """Bytes that were written and have not been acknowledged; 0 where nobody knows."""
+        try:
+            found = fcntl.ioctl(self.socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0") if self.socket else b""
+        except OSError:
+            return 0
+        return int.from_bytes(found, sys.byteorder)
+
+    def reset_on_close(self) -> None:
+        """Have the kernel forget what the client has not taken, when the connection is closed."""
+        if self.socket is not None:
+            with suppress(OSError):
+                self.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     async def linger(self) -> None:
         """Say that nothing more comes, and read until the client has closed as well. Give it a deadline.

@@ -1,22 +1,24 @@
 """The web client: its page, its files, and what it asks for over HTTP. docs/protocol.md.
 
-The files are read once, at the start. They are answered before anything else is asked, the guard included: a
-page is a dozen requests, and costs no more than telling that they are too many.
+The files are read once, at the start, and made into answers then. They are sent before the app is asked: a
+page is two dozen requests at once.
 """
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any
 
 import attrs
-from quart import Response, request
+from quart import Response
 from quart_trio import QuartTrio
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import HTTPException, NotFound
 
+from peershare.doors.answers import ANY_PAGE_MAY_READ, Answer, Lines, json_answer
 from peershare.doors.head import page_headers
+from peershare.doors.proxies import Headers
 
 # What is served; a file of any other kind is not. Python's own table goes by the machine that it is on.
 _KINDS = {
@@ -42,6 +44,8 @@ _ROBOTS = "User-agent: *\nDisallow: /api/\nDisallow: /metrics\n"
 _FOR_READERS = re.compile(rb"^[ \t]*(?://.*|/\*(?:[^*]|\*(?!/))*\*/[ \t]*$)?", re.MULTILINE)
 _STRIPPED = ("css", "html", "js")
 _INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
+_GROUP = re.compile("/group/[^/]+")
+_QUALITY = re.compile(r"\bq\s*=\s*([01](?:\.\d{0,3})?)", re.IGNORECASE)  # RFC 9110, section 12.4.2
 # Below these, a path that leads nowhere is a mistake of a program, and not of somebody with a browser.
 _NO_PAGES = (_FILES, "/api/", "/metrics/", "/ws/")
 
@@ -56,26 +60,84 @@ class WebRules:
 
 @attrs.frozen
 class _File:
-    content: bytes
-    kind: str
+    """`answer`, and what is answered to whoever has it already (RFC 9110, section 13.1.2)."""
+
     tag: str
+    answer: Answer
+    unchanged: Answer
 
 
-def add_web(app: QuartTrio, rules: WebRules, folder: Traversable = _OURS) -> None:
-    """Put the web client in `folder` before the app. Raises OSError or KeyError where it can't be read."""
-    found = dict(_read(folder))
-    pages = [_page_at(depth, found[_PAGE]) for depth in range(_DEEPEST + 1)]
-    headers = page_headers(_INLINE.findall(found[_PAGE].content))
+def _file(content: bytes, kind: str, tag: str, headers: Lines) -> _File:
+    # It may be kept, but is asked about each time: it may be a new version.
+    common = (("ETag", f'"{tag}"'), ("Cache-Control", "no-cache"), *headers)
+    answer = Answer(200, (("Content-Type", kind), *common), content)
+    return _File(tag, answer, Answer(304, common))
 
-    @app.before_request
-    async def answer() -> Response | None:
-        if request.method not in ("GET", "HEAD"):
+
+_NOT_FOUND = json_answer(404, {"error": "Not found", "code": "NOT_FOUND"})
+
+
+class WebFiles:
+    """The page and its files, each made into an answer once.
+
+    `is_routed` tells whether the app has something at a path. Raises OSError or KeyError where the folder
+    can't be read.
+    """
+
+    def __init__(
+        self, broker_path: str, is_routed: Callable[[str], bool], folder: Traversable = _OURS
+    ) -> None:
+        self._broker_path = broker_path
+        self._is_routed = is_routed
+        read = dict(_read(folder))
+        headers = page_headers(_INLINE.findall(read[_PAGE][0]))
+        self._files = {path: _file(*file, (*headers, ANY_PAGE_MAY_READ)) for path, file in read.items()}
+        content, kind, _ = read[_PAGE]
+        pages = [_page_at(depth, content) for depth in range(_DEEPEST + 1)]
+        headers = (*headers, ("Vary", "Accept"))
+        self._pages = [_file(page, kind, _tag(page), headers) for page in pages]
+        headers = (*headers, ("X-Robots-Tag", "noindex, nofollow"))
+        self._groups = [_file(page, kind, _tag(page), headers) for page in pages]
+
+    def answer(self, path: str, depth: int, said: Headers) -> Answer | None:
+        """What a GET or HEAD of this path, with these headers, gets; None if it is not about the page.
+
+        `depth`: below how many folders a browser takes the path to be, which goes by a slash at its end, too.
+        """
+        if path.startswith(_FILES):
+            file = self._files.get(path.removeprefix(_FILES))
+            if file is None:
+                return _NOT_FOUND
+        elif depth <= _DEEPEST and self._is_for_people(path, said):
+            file = (self._groups if path.startswith("/group/") else self._pages)[depth]
+        else:
             return None
-        file = found.get(request.path.removeprefix(_FILES)) if request.path.startswith(_FILES) else None
-        if file is None and _is_for_people(rules.broker_path):
-            depth = request.scope["raw_path"].count(b"/") - 1
-            file = pages[depth] if depth <= _DEEPEST else None
-        return None if file is None else await _shown(file, headers)
+        return file.unchanged if _has_it(said("if-none-match"), file.tag) else file.answer
+
+    def _is_for_people(self, path: str, said: Headers) -> bool:
+        """Whether the page is at this path.
+
+        The broker tells at its own path what it is, to all but those who ask for HTML. A browser gets the
+        page where nothing else is.
+        """
+        if _GROUP.fullmatch(path):
+            return True
+        broker = self._broker_path
+        if path == "/":
+            return broker != "/" or _accepts_html(said("accept"))
+        reserved = (*_NO_PAGES, broker) if broker != "/" else _NO_PAGES
+        is_reserved = f"{path}/".startswith(reserved)
+        has_extension = "." in path.rpartition("/")[2]
+        return (
+            not is_reserved
+            and not has_extension
+            and _accepts_html(said("accept"))
+            and not self._is_routed(path)
+        )
+
+
+def add_web(app: QuartTrio, rules: WebRules, folder: Traversable = _OURS) -> WebFiles:
+    """Add to the app what the page asks for. The page itself, which is answered before the app is asked."""
 
     @app.get("/robots.txt")
     async def robots() -> Response:
@@ -85,9 +147,40 @@ def add_web(app: QuartTrio, rules: WebRules, folder: Traversable = _OURS) -> Non
     async def ice() -> dict[str, Any]:
         return {"iceServers": [{"urls": list(rules.ice_servers)}] if rules.ice_servers else []}
 
+    routes = app.url_map.bind("")
 
-def _read(folder: Traversable, path: str = "") -> Iterator[tuple[str, _File]]:
-    """The files of the folder and those below it, by their paths."""
+    def is_routed(path: str) -> bool:
+        try:
+            routes.match(path, "GET")
+        except NotFound:
+            return False
+        except HTTPException:
+            pass  # to another method, or with a slash more
+        return True
+
+    return WebFiles(rules.broker_path, is_routed, folder)
+
+
+def _has_it(tags: Sequence[str], tag: str) -> bool:
+    known = [item.strip().removeprefix("W/") for value in tags for item in value.split(",")]
+    return f'"{tag}"' in known or "*" in known
+
+
+def _accepts_html(values: Sequence[str]) -> bool:
+    """Whether HTML is named: a browser does that for a page, while programs take anything."""
+    return any(_names_html(item) for value in values for item in value.split(","))
+
+
+def _names_html(item: str) -> bool:
+    kind, _, parameters = item.partition(";")
+    if kind.strip().lower() not in ("text/html", "application/xhtml+xml"):
+        return False
+    quality = _QUALITY.search(parameters)
+    return quality is None or float(quality[1]) > 0
+
+
+def _read(folder: Traversable, path: str = "") -> Iterator[tuple[str, tuple[bytes, str, str]]]:
+    """The files of the folder and those below it, by their paths: content, kind and tag."""
     for entry in folder.iterdir():
         extension = entry.name.rpartition(".")[2]
         kind = _KINDS.get(extension)
@@ -97,52 +190,13 @@ def _read(folder: Traversable, path: str = "") -> Iterator[tuple[str, _File]]:
             content = entry.read_bytes()
             if extension in _STRIPPED:
                 content = _FOR_READERS.sub(lambda found: b"\n" * found[0].count(b"\n"), content)
-            yield path + entry.name, _File(content, kind, _tag(content))
+            yield path + entry.name, (content, kind, _tag(content))
 
 
 def _tag(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def _page_at(depth: int, page: _File) -> _File:
+def _page_at(depth: int, page: bytes) -> bytes:
     """The page with links that are right for a path below so many folders, wherever a proxy shows us."""
-    content = page.content.replace(b'"/web/', b'"' + b"../" * depth + b"web/")
-    return attrs.evolve(page, content=content, tag=_tag(content))
-
-
-def _is_for_people(broker_path: str) -> bool:
-    """Whether the answer to this request is the page.
-
-    The broker tells at its own path what it is, to all but those who ask for HTML.
-    """
-    path = request.path
-    if re.fullmatch("/group/[^/]+", path):
-        return True
-    if path == "/":
-        return broker_path != "/" or _accepts_html()
-    leads_nowhere = isinstance(request.routing_exception, NotFound)
-    reserved = (*_NO_PAGES, broker_path) if broker_path != "/" else _NO_PAGES
-    is_reserved = f"{path}/".startswith(reserved)
-    has_extension = "." in path.rpartition("/")[2]
-    return leads_nowhere and not is_reserved and not has_extension and _accepts_html()
-
-
-def _accepts_html() -> bool:
-    """Whether HTML is named: a browser does that for a page, while programs take anything."""
-    named = ("text/html", "application/xhtml+xml")
-    return any(kind in named and quality > 0 for kind, quality in request.accept_mimetypes)
-
-
-async def _shown(file: _File, headers: Iterable[tuple[str, str]]) -> Response:
-    """As new, or that it is what the browser has already (RFC 9110, section 13.1.2)."""
-    response = Response(file.content, content_type=file.kind)
-    response.set_etag(file.tag)
-    response.headers.update(headers)
-    if request.path.startswith("/group/"):
-        response.headers["X-Robots-Tag"] = "noindex, nofollow"
-    response.headers["Cache-Control"] = "no-cache"  # kept, but asked about each time: it may be a new version
-    if request.path.startswith(_FILES):
-        response.headers["Access-Control-Allow-Origin"] = "*"  # any page may import them
-    else:
-        response.vary.add("Accept")
-    return await response.make_conditional(request)
+    return page.replace(b'"/web/', b'"' + b"../" * depth + b"web/")

@@ -52,11 +52,11 @@ async def accept_websocket(
     account: ByteAccount = FREE,
     poller: Poller | None = None,
 ) -> "WebSocket":
-    """Do the handshake; trio-websocket's reader goes on in `nursery`. Give it a deadline.
+    """Do the handshake; trio-websocket's reader goes on in `nursery`.
 
-    `outbox.run` must be running, or the transport must write at once. `max_message_size` in bytes. `account`
-    pays for what is read.
-    Raises trio.BrokenResourceError if the client has gone.
+    It waits for nothing but its turn: the request has been read, and the answer is put into `outbox`, whose
+    `run` must be running. `max_message_size` in bytes. `account` pays for what is read. Raises
+    trio.BrokenResourceError if the client has gone.
     """
     below = _Below(stream, outbox, upgrade, max_message_size, account=account, poller=poller)
     try:
@@ -117,6 +117,10 @@ class WebSocket:
         code = int(closed.reason.code)
         ending = Ending.CLOSED if self._below.fault is None else _FAULTS[code]
         return SocketClosed(ending, code, closed.reason.reason or "")
+
+    def abandon(self) -> None:
+        """Forget a connection that nobody listened to, and whose stream is closed elsewhere."""
+        self._below.stop()
 
     async def close(self, code: int, reason: str) -> None:
         self._below.splitter.close()
@@ -317,6 +321,11 @@ class _Below(trio.abc.Stream):
         self._handed_over.unpark_all()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self.websocket is None and not self._done:
+            # The answer to the handshake. Who reads nothing must not hold up the handshakes of others.
+            self._outbox.put_control(bytes(data))
+            await trio.lowlevel.checkpoint()
+            return
         if data[0] == _CLOSE_OPCODE:
             self._answered = int.from_bytes(data[2:4])
             self._seal()

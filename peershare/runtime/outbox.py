@@ -115,6 +115,10 @@ class Outbox:
         if not self._broken:
             self._append(data)
             self.flush()
+        await self.flushed()
+
+    async def flushed(self) -> None:
+        """Wait until all is written. Raises trio.BrokenResourceError if the connection is."""
         while len(self) and not self._broken:
             await self._changed.park()
         if self._broken:

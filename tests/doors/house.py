@@ -1,6 +1,7 @@
 """What is behind the doors, all of it real, and the doors themselves, without a listener."""
 
 from itertools import count
+from urllib.parse import quote
 
 import trio
 
@@ -8,12 +9,15 @@ from peershare.core.addresses import AddressRules, Turnstile
 from peershare.core.broker import Broker, BrokerRules
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
-from peershare.doors.guard import add_admission
+from peershare.doors.guard import Guard, add_admission
+from peershare.doors.head import Head
+from peershare.doors.health import Health
+from peershare.doors.hosts import Hosts
 from peershare.doors.metrics import Sources
 from peershare.doors.metrics_rest import add_metrics
 from peershare.doors.origins import Origins
 from peershare.doors.peerjs import Peerjs, claim_of
-from peershare.doors.peerjs_rest import PeerjsRestRules, add_peerjs
+from peershare.doors.peerjs_rest import PeerjsRestRules, add_peerjs, make_readers
 from peershare.doors.proxies import Proxies
 from peershare.doors.refusals import Refusals
 from peershare.doors.rest import RestRules, create_app
@@ -56,6 +60,7 @@ class House:
         self.actor = Actor(clock, groups, peers)
         self.roster = Roster(10)
         self.draining = False
+        self.refusals = Refusals()
         reception = Reception(self.roster, 1000, 10, poller=None)
         self.signaling = SocketDoor(
             reception,
@@ -70,25 +75,71 @@ class House:
         doors = {"signaling": self.signaling.counts, "peerjs": self.peerjs.counts}
         self.sources = Sources(
             *(self.hub, self.sessions, self.broker, groups, peers, doors, self.roster),
-            *(Turnstile(AddressRules()), Refusals(), reception.bytes_read),
+            *(Turnstile(AddressRules()), self.refusals, reception.bytes_read),
         )
 
-    def app(self, origins=(), peerjs=None, metrics_token="", ice_servers=(), base_path="/", **web):
+    def app(
+        self,
+        origins=(),
+        peerjs=None,
+        metrics_token="",
+        ice_servers=(),
+        base_path="/",
+        *,
+        turnstile=None,
+        **web,
+    ):
+        """The app, and before it the guard, as the HTTP server asks it."""
+        proxies, health = Proxies(["127.0.0.1"]), Health(self.actor, self.hub, lambda: self.draining)
+        rules = peerjs or PeerjsRestRules("/", allow_discovery=False, cors=())
         app = create_app(
             self.actor,
             self.hub,
             self.broker,
             RestRules(list(origins), 3001, "test", base_path),
-            proxies=Proxies(["127.0.0.1"]),
-            is_draining=lambda: self.draining,
+            proxies=proxies,
+            health=health,
         )
-        add_web(app, WebRules(ice_servers, peerjs.path if peerjs else "/"), **web)
-        add_peerjs(
-            app, self.actor, self.broker, peerjs or PeerjsRestRules("/", allow_discovery=False, cors=())
-        )
+        files = add_web(app, WebRules(ice_servers, rules.path), **web)
+        add_peerjs(app, self.actor, self.broker, rules)
         add_admission(app, Origins(list(origins), {3000}))
         add_metrics(app, self.actor, self.sources, metrics_token)
+        guard = Guard(
+            proxies,
+            Turnstile(AddressRules()) if turnstile is None else turnstile,
+            Hosts(["*"]),
+            self.refusals,
+            files,
+            health,
+            make_readers(origins, rules),
+            base_path,
+        )
+        app.asgi_app = behind(guard, app.asgi_app)
         return app
 
     async def members(self) -> int:
         return (await self.actor.ask(self.hub.stats)).users
+
+
+def behind(guard, app):
+    """What Quart's test client asks in place of the app: the guard first, as on a connection."""
+
+    async def guarded(scope, receive, send):
+        headers = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name.lower(), []).append(value)
+        target = quote(scope["path"]) + ("?" + scope["query_string"].decode()) * bool(scope["query_string"])
+        head = Head(scope["method"], target, scope["http_version"], headers)
+        peer = (scope.get("client") or ("",))[0]
+        judged = await guard.judge(head, peer, "", secure=scope["scheme"] == "https")
+        if judged.answer is None:
+            await app(scope, receive, send)
+            return
+        answer = judged.answer.encode(secure=judged.secure, more=judged.more)
+        lines, _, body = answer.partition(b"\r\n\r\n")
+        first, *lines = lines.split(b"\r\n")
+        raw = [tuple(line.split(b": ", 1)) for line in lines if not line.startswith(b"Date: ")]
+        await send({"type": "http.response.start", "status": int(first.split(b" ")[1]), "headers": raw})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    return guarded

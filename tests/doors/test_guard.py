@@ -8,7 +8,6 @@ from peershare.core.addresses import AddressRules, Turnstile
 from peershare.core.limits import RateRules
 from peershare.doors.guard import add_guard
 from peershare.doors.proxies import Proxies
-from peershare.doors.refusals import Refusals
 from tests.doors.house import House
 
 SECURITY = {
@@ -27,9 +26,8 @@ class World:
     def __init__(self) -> None:
         self.house = House()
         self.turnstile = Turnstile(AddressRules(request_rate=RateRules(rate=0.001, burst=3)))
-        app = self.house.app(["https://*.wild.example"])
-        self.refusals = Refusals()
-        add_guard(app, Proxies(["127.0.0.1"]), self.turnstile, LIMITS, self.refusals)
+        app = self.house.app(["https://*.wild.example"], turnstile=self.turnstile)
+        add_guard(app, Proxies(["127.0.0.1"]), LIMITS)
 
         @app.get("/own")
         async def own():
@@ -63,7 +61,7 @@ async def use_up(world, address="192.0.2.1", **headers) -> list[int]:
 async def test_too_many_requests(world):
     """They are a 429 that says when to come back; nobody else hears it."""
     assert await use_up(world) == [200, 200, 200, 429]
-    response = await world.get("/api/health/live")
+    response = await world.get("/api/ice")
     assert response.status_code == 429
     answer = await response.get_json()
     assert (answer["error"], answer["code"]) == ("Too many requests", "RATE_LIMITED")

@@ -201,12 +201,6 @@ def test_a_refusal_on_the_wire():
     )
 
 
-def test_a_head_without_some_headers():
-    """The rest is as it was."""
-    head = parsed(b"GET /a HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nAccept: \xe9\r\n\r\n")
-    assert head.without([b"upgrade"]) == b"GET /a HTTP/1.1\r\nhost: x\r\naccept: \xe9\r\n\r\n"
-
-
 @given(st.binary(max_size=200), st.integers(0, 5))
 def test_any_bytes(data, cut):
     """They are a head, a refusal or not enough yet, and nothing is raised."""

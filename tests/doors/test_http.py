@@ -1,25 +1,20 @@
-"""The contract with Hypercorn: what we take from it that is not its documented surface does what we need."""
+"""The HTTP server, over real sockets, with an app and a front of the test's own."""
 
-import inspect
-
-import hypercorn.trio.run
 import pytest
 import trio
-from hypercorn.events import Updated
-from hypercorn.protocol.h2 import H2Protocol
-from hypercorn.trio.tcp_server import TCPServer
+from structlog.testing import capture_logs
 
-from peershare.doors.head import Head
-from peershare.doors.http import HttpDoor, HttpRules, protect_hypercorn
+from peershare.doors.answers import json_answer
+from peershare.doors.head import Head, Refusal
+from peershare.doors.http import MAX_BODY, HttpDoor, HttpRules, Judged
 from peershare.doors.streams import ClientStream
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
+UPGRADE = b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n"
 
 
 async def echo(scope, receive, send) -> None:
     """An app that answers with the request's path and body."""
-    if scope["type"] != "http":
-        raise RuntimeError("not for this app")
     body = b""
     more = True
     while more:
@@ -28,17 +23,33 @@ async def echo(scope, receive, send) -> None:
         more = event.get("more_body", False)
     if scope["path"] == "/bug":
         raise RuntimeError("a bug")
+    if scope["path"] == "/silent":
+        return
     answer = scope["path"].encode() + b" " + body + scope["path"].count("big") * bytes(1 << 24)
     headers = [(b"content-length", str(len(answer)).encode())]
+    if scope["path"] == "/split":
+        headers.append((b"x-said", b"a\r\nset-cookie: b"))
+    if scope["path"] == "/chunks":
+        headers = []
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": answer})
+    for part in (answer[:1], answer[1:]):
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body"})
 
 
-async def serve(transport: trio.SocketStream, door: HttpDoor) -> bool:
-    stream = ClientStream(transport)
-    head = await stream.read_head()
-    assert isinstance(head, Head)
-    return await door.serve(stream, head)
+class Front:
+    """Has one answer beforehand, and finds one request too much."""
+
+    async def judge(self, head, peer, arrived_at, *, secure):
+        if head.path == "/made":
+            return Judged(json_answer(200, "made"), secure=False)
+        if head.path == "/refused":
+            return Judged(json_answer(429, "refused"), secure=False, slow_down=True)
+        return Judged(None, secure=False)
+
+
+def make(app=echo, **rules) -> HttpDoor:
+    return HttpDoor(app, Front(), HttpRules(**rules))
 
 
 async def connected() -> tuple[trio.SocketStream, trio.SocketStream]:
@@ -50,142 +61,250 @@ async def connected() -> tuple[trio.SocketStream, trio.SocketStream]:
 
 async def read_all(client: trio.SocketStream) -> bytes:
     received = b""
-    async for data in client:
-        received += data
+    try:
+        async for data in client:
+            received += data
+    except trio.BrokenResourceError:
+        received += b"(reset)"
     return received
 
 
-async def test_what_is_taken_is_there():
-    """The names and signatures that doors/http.py builds on."""
-    assert hypercorn.trio.run.TCPServer is TCPServer
-    names = ["self", "app", "config", "context", "state", "stream"]
-    assert list(inspect.signature(TCPServer.__init__).parameters) == names
-    assert inspect.iscoroutinefunction(TCPServer.protocol_send)
-    assert inspect.iscoroutinefunction(TCPServer._read_data)
-    assert inspect.iscoroutinefunction(TCPServer._idle_timeout)
-    assert list(Updated.__dataclass_fields__) == ["idle"]
-    names = ["app", "config", "context", "task_group", "connection_state", "ssl", "client", "server", "send"]
-    assert list(inspect.signature(H2Protocol.__init__).parameters) == ["self", *names]
-    assert inspect.iscoroutinefunction(H2Protocol.initiate)
-    assert inspect.iscoroutinefunction(H2Protocol._handle_events)
+class Served:
+    """A connection that is served: `say` something, `read_all`, and `outcome` is what the door returned."""
 
+    def __init__(self, door, client, transport):
+        self.door, self.client, self.outcome, self.heads = door, client, "not yet", 0
+        self._transport = transport
+        self.done = trio.Event()
 
-async def test_requests_on_one_connection(nursery):
-    """One after the other, with bodies, pipelined; and the call returns as soon as the client closes."""
-    with trio.fail_after(30):
-        client, transport = await connected()
-        async with client, trio.open_nursery() as serving:
-            serving.start_soon(serve, transport, HttpDoor(echo, HttpRules()))
-            post = b"POST /post HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
-            await client.send_all(REQUEST + post + REQUEST)
-            received = b""
-            while received.count(b"/x ") < 2:
-                received += await client.receive_some()
-            assert b"/post hello" in received
-            began = trio.current_time()
-            await client.send_eof()
-            await read_all(client)
-        assert trio.current_time() - began < 1
+    async def run(self):
+        stream = ClientStream(self._transport)
+        try:
+            self.outcome = await self.door.serve(stream, self._got_one)
+        except trio.BrokenResourceError:
+            self.outcome = "broken"
+        self.done.set()
+        await trio.aclose_forcefully(stream)
 
+    def _got_one(self):
+        self.heads += 1
 
-async def test_an_upgrade_is_handed_back():
-    """Behind a request that is still being answered as well; the connection stays open."""
-    upgrade = b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n"
-    client, transport = await connected()
-    with trio.fail_after(30):
-        async with client, transport:
-            await client.send_all(REQUEST + upgrade)
-            assert await serve(transport, HttpDoor(echo, HttpRules())) is True
-            assert b"/x " in await client.receive_some()
-            await transport.send_all(b"still open")
-            assert await client.receive_some() == b"still open"
+    async def ask(self, data) -> bytes:
+        await self.client.send_all(data)
+        return await read_all(self.client)
 
-
-async def test_an_idle_connection_is_closed():
-    """After the keep-alive time."""
-    client, transport = await connected()
-    with trio.fail_after(30):
-        async with client:
-            await client.send_all(REQUEST)
-            assert await serve(transport, HttpDoor(echo, HttpRules(keep_alive=0.1))) is False
-            assert b"/x " in await read_all(client)
-
-
-async def test_a_client_that_reads_nothing_is_closed():
-    """After the write timeout, though Hypercorn shields its sends."""
-    client, transport = await connected()
-    with trio.fail_after(30):
-        async with client:
-            await client.send_all(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert await serve(transport, HttpDoor(echo, HttpRules(write_timeout=0.2))) is False
-
-
-async def test_an_end_with_a_client_that_reads_nothing():
-    """`finish` waits for it, `abort` does not."""
-    client, transport = await connected()
-    door = HttpDoor(echo, HttpRules())
-    with trio.fail_after(30):
-        async with client, trio.open_nursery() as serving:
-            serving.start_soon(serve, transport, door)
-            await client.send_all(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
-            await client.receive_some()
-            with trio.move_on_after(0.3) as patience:
-                await door.finish()
-            assert patience.cancelled_caught
-            await door.abort()
-        await door.finish()
-
-
-async def test_an_idle_connection_does_not_hold_up_the_end():
-    """It is closed at once."""
-    client, transport = await connected()
-    door = HttpDoor(echo, HttpRules(keep_alive=60))
-    with trio.fail_after(30):
-        async with client, trio.open_nursery() as serving:
-            serving.start_soon(serve, transport, door)
-            await client.send_all(REQUEST)
-            received = b""
-            while b"/x " not in received:
-                received += await client.receive_some()
-            await door.finish()
-
-
-async def test_a_bug_in_the_app(caplog):
-    """It is a 500, logged once, and no other connection hears of it."""
-    client, transport = await connected()
-    with trio.fail_after(30):
-        async with client, trio.open_nursery() as serving:
-            serving.start_soon(serve, transport, HttpDoor(echo, HttpRules(keep_alive=0.1)))
-            await client.send_all(b"GET /bug HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert (await read_all(client)).startswith(b"HTTP/1.1 500 ")
-    assert len(caplog.records) == 1
-    assert "a bug" in caplog.text
+    async def hear(self, wanted, count=1) -> bytes:
+        received = b""
+        while received.count(wanted) < count:
+            data = await self.client.receive_some()
+            assert data, received
+            received += data
+        return received
 
 
 @pytest.fixture
-def protected(monkeypatch):
-    """What Hypercorn's own listener would call."""
-    monkeypatch.setattr(hypercorn.trio.run, "TCPServer", hypercorn.trio.run.TCPServer)
-    protect_hypercorn(HttpRules(keep_alive=0.2))
-    return hypercorn.trio.run.TCPServer
+async def serve(nursery):
+    clients = []
+
+    async def served(door=None):
+        client, transport = await connected()
+        clients.append(client)
+        connection = Served(door or make(), client, transport)
+        nursery.start_soon(connection.run)
+        return connection
+
+    yield served
+    for client in clients:
+        await trio.aclose_forcefully(client)
+    nursery.cancel_scope.cancel()
+
+
+async def test_requests_on_one_connection(serve):
+    """One after the other, with bodies, pipelined; and it returns as soon as the client closes."""
+    connection = await serve()
+    post = b"POST /post HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+    await connection.client.send_all(REQUEST + post + REQUEST.replace(b"/x", b"/made") + REQUEST)
+    received = await connection.hear(b"/x ", 2)
+    assert received.index(b"/x ") < received.index(b"/post hello") < received.index(b"made")
+    assert received.count(b"HTTP/1.1 200 OK\r\n") == received.count(b"Date: ") == 4
+    await connection.client.send_eof()
+    assert await read_all(connection.client) == b""
+    assert connection.outcome is None
+    assert connection.heads == 4
+
+
+async def test_bytes_one_by_one(serve):
+    """They make the same request."""
+    connection = await serve()
+    for byte in b"POST /post HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello":
+        await connection.client.send_all(bytes([byte]))
+    assert (await read_all(connection.client)).endswith(b"/post hello")
+
+
+@pytest.mark.parametrize("between", [b"", REQUEST, REQUEST.replace(b"/x", b"/made")])
+async def test_an_upgrade_is_handed_back(serve, between):
+    """Behind a request that is still being answered as well; the connection stays open."""
+    connection = await serve()
+    await connection.client.send_all(between + UPGRADE + b"frames")
+    if between:
+        await connection.hear(b"/x " if b"/x" in between else b"made")
+    await connection.done.wait()
+    assert isinstance(connection.outcome, Head)
+    assert connection.outcome.path == "/ws"
 
 
 @pytest.mark.parametrize(
-    ("sent", "answer"),
+    ("request_", "status"),
     [
-        (REQUEST, b"HTTP/1.1 200 "),
-        (b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: \xff\r\n\r\n", b"HTTP/1.1 404 "),
-        (b"junk\r\n\r\n", b"HTTP/1.1 400 "),
-        (b"GET / HT", b""),
+        (b"junk\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/3.7\r\nHost: x\r\n\r\n", 505),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", 431),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
     ],
-    ids=["a request", "an upgrade that would end Hypercorn", "junk", "half a head"],
 )
-async def test_hypercorn_protected(protected, sent, answer):
-    """Its connections get the same protection, and raise nothing."""
-    door = HttpDoor(echo, HttpRules(keep_alive=0.2))
-    client, transport = await connected()
-    with trio.fail_after(30):
-        async with client, trio.open_nursery() as serving:
-            serving.start_soon(protected, door._app, door._config, door._context, {}, transport)
-            await client.send_all(sent)
-            assert (await read_all(client)).startswith(answer)
+@pytest.mark.parametrize("before", [b"", REQUEST])
+async def test_what_is_no_request(serve, before, request_, status):
+    """It is handed back as a refusal, the first on a connection or a later one."""
+    connection = await serve()
+    await connection.client.send_all(before + request_)
+    await connection.done.wait()
+    assert isinstance(connection.outcome, Refusal)
+    assert connection.outcome.status == status
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /x HTTP/1.0\r\n\r\n",
+        b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /made HTTP/1.1\r\nHost: x\r\nConnection: Close\r\n\r\n",
+        b"GET /made HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        b"POST /made HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nunread...",
+        b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY + 1) + bytes(MAX_BODY + 1),
+        b"GET /bug HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+)
+async def test_the_last_answer(serve, request_):
+    """Whoever asks for the end, or leaves a body unread, hears that it is the end, and no reset cuts it."""
+    connection = await serve()
+    answer = await connection.ask(request_)
+    assert answer.lower().count(b"\r\nconnection: close\r\n") == 1
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"reset" not in answer
+
+
+async def test_head(serve):
+    """The head of what a GET gets, and no body, whoever answers."""
+    for path in (b"/x", b"/made", b"/refused"):
+        heads = []
+        for method in (b"GET", b"HEAD"):
+            connection = await serve()
+            request = b"%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % (method, path)
+            answer = await connection.ask(request)
+            heads.append(
+                [line for line in answer.partition(b"\r\n\r\n")[0].split(b"\r\n") if b"Date" not in line]
+            )
+        assert answer.endswith(b"\r\n\r\n")
+        assert heads[0] == heads[1]
+
+
+async def test_expect(serve):
+    """Who waits to be told may send its body; who has a body that is too long is not told to."""
+    connection = await serve()
+    await connection.client.send_all(
+        b"POST /x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
+    )
+    assert (await connection.hear(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+    await connection.client.send_all(b"hello")
+    assert b"/x hello" in await connection.hear(b"hello")
+    await connection.client.send_all(
+        b"POST /x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 99999999\r\n\r\n"
+    )
+    assert (await read_all(connection.client)).startswith(b"HTTP/1.1 413 ")
+
+
+async def test_an_answer_without_a_length(serve):
+    """It goes out in chunks, as HTTP/1.1 has it."""
+    connection = await serve()
+    answer = await connection.ask(REQUEST.replace(b"/x", b"/chunks")[:-2] + b"Connection: close\r\n\r\n")
+    assert answer.endswith(b"\r\n\r\n8\r\n/chunks \r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("path", [b"/bug", b"/split", b"/silent"])
+async def test_a_fault_of_the_app(serve, path):
+    """It is a 500, logged once; a header that would be two is one, too. No other connection hears of it."""
+    connection = await serve()
+    with capture_logs() as logs:
+        answer = await connection.ask(REQUEST.replace(b"/x", path))
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"cookie" not in answer
+    assert [entry["event"] for entry in logs] == ["a request failed"]
+
+
+async def test_an_end_with_a_client_that_reads_nothing(serve):
+    """`finish` waits for it, and is done once it is cut off."""
+    door = make(patience=1, min_rate=1 << 30)
+    connection = await serve(door)
+    await connection.client.send_all(REQUEST.replace(b"/x", b"/big"))
+    await connection.client.receive_some(1)
+    await door.finish()
+    assert connection.outcome == "broken"
+
+
+@pytest.mark.parametrize("sent", [b"", REQUEST, b"GET / HT"])
+async def test_an_idle_connection_does_not_hold_up_the_end(serve, sent):
+    """It is closed at once; what is asked then is the last."""
+    door = make(first_head=600, keep_alive=600)
+    connection = await serve(door)
+    await connection.client.send_all(sent)
+    if sent == REQUEST:
+        await connection.hear(b"/x ")
+    else:
+        await trio.sleep(0.05)
+    await door.finish()
+    assert await read_all(connection.client) == b""
+    assert (await (await serve(door)).ask(b"")) == b""
+
+
+async def test_who_is_answered_when_the_end_comes(serve):
+    """It hears its whole answer, and that it is the last."""
+    asked, go_on = trio.Event(), trio.Event()
+
+    async def slow(scope, receive, send):
+        asked.set()
+        await go_on.wait()
+        await echo(scope, receive, send)
+
+    door = make(slow)
+    connection = await serve(door)
+    await connection.client.send_all(REQUEST + REQUEST)
+    await asked.wait()
+    async with trio.open_nursery() as finishing:
+        finishing.start_soon(door.finish)
+        await trio.testing.wait_all_tasks_blocked()
+        go_on.set()
+        answer = await read_all(connection.client)
+    assert answer.count(b"/x ") == 1
+
+
+async def test_12_10_who_goes_on_when_refused(serve):
+    """Each refusal takes longer, and the tenth is the last."""
+    connection = await serve()
+    began = trio.current_time()
+    answer = await connection.ask(REQUEST.replace(b"/x", b"/refused") * 100)
+    assert answer.count(b"HTTP/1.1 429 ") == 10
+    assert answer.lower().count(b"connection: close") == 1
+    assert trio.current_time() - began > 8
+
+
+async def test_12_3_no_answer_waits_while_the_app_is_held(serve):
+    """The app is done with a request before its answer is written: who reads nothing holds no place of it."""
+    door = make(patience=600)
+    stuck = [await serve(door) for _ in range(8)]
+    for connection in stuck:
+        await connection.client.send_all(REQUEST.replace(b"/x", b"/big") * 2)
+        await connection.client.receive_some(1)
+    await trio.sleep(0.2)
+    assert door.asking.value == 4
+    assert b"/x " in await (await serve(door)).ask(REQUEST[:-2] + b"Connection: close\r\n\r\n")

@@ -1,6 +1,7 @@
 """The listener, over real sockets: what a connection may be, and what each is told."""
 
 import json
+import resource
 import socket
 import time
 import urllib.request
@@ -195,6 +196,28 @@ def test_who_pipelines_and_goes_leaves_nothing_behind(tmp_path):
             reset(sock)
         eventually(lambda: len(list(files.iterdir())) <= before, 30)
         assert "rror" not in server.log
+
+
+def test_12_20_out_of_files(tmp_path):
+    """It is one line in the log, and when there are files again, whoever waited is answered."""
+    request = b"GET /api/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+    with running(tmp_path) as server, ExitStack() as open_sockets:
+        files = Path(f"/proc/{server.popen.pid}/fd")
+        need(files.exists(), "/proc, to look at the server's files: run this on Linux")
+        limit = len(list(files.iterdir())) + 5
+        resource.prlimit(server.popen.pid, resource.RLIMIT_NOFILE, (limit, limit))
+        crowd = [
+            open_sockets.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+            for _ in range(10)
+        ]
+        eventually(lambda: "no connection can be accepted" in server.log)
+        crowd[9].sendall(request)
+        time.sleep(1)  # ten more attempts
+        for sock in crowd[:9]:
+            sock.close()
+        assert b"alive" in read_answer(crowd[9])
+        assert server.log.count("no connection can be accepted") == 1
+        assert "Traceback" not in server.log
 
 
 @pytest.mark.parametrize(

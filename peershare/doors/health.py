@@ -1,0 +1,56 @@
+"""How the server is: for load balancers, which ask often, and for people."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from peershare.core.hub import Hub, Stats
+from peershare.doors.answers import Answer, json_answer
+from peershare.runtime.actor import Actor
+
+_LIVE = json_answer(200, {"status": "alive"})
+_READY = json_answer(200, {"status": "ready"})
+_DRAINING = json_answer(503, {"status": "draining"})
+
+
+class Health:
+    """`is_draining` says whether the server's end has begun."""
+
+    def __init__(self, actor: Actor, hub: Hub, is_draining: Callable[[], bool]) -> None:
+        self._actor = actor
+        self._hub = hub
+        self._is_draining = is_draining
+        self._began = time.monotonic()
+
+    @property
+    def uptime(self) -> float:
+        """In seconds."""
+        return round(time.monotonic() - self._began, 3)
+
+    async def answer(self, path: str) -> Answer | None:
+        """What is at a path; None where it is none of these."""
+        match path:
+            case "/api/health/live":
+                return _LIVE
+            case "/api/health/ready":
+                return _DRAINING if self._is_draining() else _READY
+            case "/api/health":
+                # The actor tells it, so that this one is silent where nothing works any more.
+                stats = shown(await self._actor.ask(self._hub.stats))
+                now = iso(time.time())
+                return json_answer(
+                    200, {"status": "ok", "timestamp": now, "uptime": self.uptime, "stats": stats}
+                )
+            case _:
+                return None
+
+
+def shown(stats: Stats) -> dict[str, Any]:
+    average = round(stats.users / stats.groups, 2) if stats.groups else 0
+    return {"totalGroups": stats.groups, "totalUsers": stats.users, "averageGroupSize": average}
+
+
+def iso(seconds: float) -> str:
+    """ISO 8601 in UTC, with milliseconds and Z, as JavaScript's `toISOString` has it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
