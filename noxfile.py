@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -86,9 +87,13 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[:1])
 def types(session: nox.Session) -> None:
-    """mypy --strict."""
+    """mypy --strict, over the package, and over what docs/client.md tells others to write."""
     install(session, "lint")
     session.run("mypy")
+    example = Path(session.create_tmp()) / "example.py"
+    [code] = re.findall(r"```python\n(.*?)```", Path("docs/client.md").read_text("utf-8"), re.DOTALL)
+    example.write_text(code, "utf-8")
+    session.run("mypy", "--strict", str(example))
 
 
 @nox.session(python=False)
