@@ -337,7 +337,7 @@ def test_11_23_a_headset_is_pulled_out_and_put_back(invite, launch):
     ann.until(sound, "(video) => video.sinkId === ''")
     ann.until(sound, "() => window.newest('audio').readyState === 'live'")
     expect(bob.tile("Ann").get_by_text("muted")).to_be_hidden()
-    assert bob.hears("Ann")
+    bob.hears("Ann")
 
     for device in chosen.values():
         ann.page.evaluate("(id) => put(id)", device)
@@ -345,7 +345,7 @@ def test_11_23_a_headset_is_pulled_out_and_put_back(invite, launch):
     ann.until(sound, "(video, id) => video.sinkId === id", chosen["Speaker"])
     ann.is_told("The microphone is now")
     ann.is_told("Sound comes from")
-    assert bob.hears("Ann")
+    bob.hears("Ann")
 
 
 def test_11_23_a_choice_comes_back_with_its_device(invite, launch):
@@ -386,7 +386,7 @@ def test_11_23_a_phone_call_takes_the_microphone(invite):
     ann.press("Unmute")
     ann.until(ann.page.locator("body"), "(_, before) => window.asked.length > before", asked)
     expect(bob.tile("Ann").get_by_text("muted")).to_be_hidden()
-    assert bob.hears("Ann")
+    bob.hears("Ann")
 
     ann.page.evaluate("silence('video', true)")
     ann.is_told("Your system has stopped the camera")
@@ -674,6 +674,7 @@ def test_11_22_a_ring_after_a_reload(invite):
       // As browsers do it, but that what a test evaluates is no touch.
       let touched = false;
       addEventListener("pointerdown", () => { touched = true; }, true);
+      Object.defineProperty(navigator.userActivation, "hasBeenActive", { get: () => touched });
       window.AudioContext = class extends AudioContext {
         get state() { return touched ? super.state : "suspended"; }
         async resume() {

@@ -210,7 +210,8 @@ function take(stay) {
 
 	function draw() {
 		if (room !== stay) return;
-		if (stay.group) history.replaceState(history.state, "", `${BASE}group/${stay.group.id}`);
+		const path = stay.group && `${BASE}group/${stay.group.id}`;
+		if (path && path !== location.pathname) history.replaceState(history.state, "", path); // browsers count these
 		if (stay.isInCall !== showsCall) guard(stay.isInCall);
 		if (showsCall === stay.isInCall) screen?.update?.();
 		else show(stay.isInCall ? callView(stay, { leaveCall }) : groupView(stay, { leave: () => leave() }), "");

@@ -21,7 +21,7 @@ const FAULTS = {
 };
 const WHAT = /** @type {const} */ ({ audio: "microphone", video: "camera" });
 const LISTED = /** @type {const} */ ({ camera: "videoinput", microphone: "audioinput", speaker: "audiooutput" });
-const STARTS_WITHIN = 500; // ms: a context that may run, does
+const STARTS_WITHIN = 2_000; // ms: a context that may run, does
 const REMEMBERED = 8; // devices of each kind that were chosen: a desk's, a bag's, a friend's
 
 /** @param {string} fault @param {string} what */
@@ -464,27 +464,31 @@ export class Bell extends EventTarget {
 			});
 	}
 
-	/** Find out whether it would be heard, without a sound. */
+	/** Find out whether it would be heard, without a sound. Whoever has touched the page is not told to. */
 	prepare() {
 		const context = (this.#context ??= this.#newContext());
 		context.resume().catch(() => {});
 		clearTimeout(this.#trial);
-		this.#trial = setTimeout(() => this.#judge(context.state === "running"), STARTS_WITHIN);
+		if (navigator.userActivation?.hasBeenActive) this.#tell(false);
+		else this.#trial = setTimeout(() => this.#tell(context.state !== "running"), STARTS_WITHIN);
 	}
 
 	#newContext() {
 		const context = new AudioContext();
-		context.addEventListener("statechange", () => context.state === "running" && this.#judge(true));
+		context.addEventListener("statechange", () => {
+			if (context.state !== "running") return;
+			this.#tell(false);
+			if (this.#timer) this.#chime();
+			else context.suspend();
+		});
 		return context;
 	}
 
-	/** @param {boolean} isHeard */
-	#judge(isHeard) {
+	/** @param {boolean} isSilent */
+	#tell(isSilent) {
 		clearTimeout(this.#trial);
-		if (this.#timer) this.#chime();
-		else if (isHeard) this.#context?.suspend();
-		if (this.isSilent !== isHeard) return;
-		this.isSilent = !isHeard;
+		if (isSilent === this.isSilent) return;
+		this.isSilent = isSilent;
 		this.dispatchEvent(new Event("change"));
 	}
 
@@ -499,7 +503,7 @@ export class Bell extends EventTarget {
 			notes.forEach((pitch, at) => tone(context, pitch, context.currentTime + at * 0.25, loud ? 0.2 : 0.05));
 		};
 		this.#timer = setInterval(this.#chime, loud ? 2000 : 3000);
-		this.prepare();
+		this.prepare(); // and as soon as it runs, it is heard
 	}
 
 	stop() {
