@@ -4,13 +4,14 @@ House rules:
 
 - It never awaits a peer, a database or anything else outside: a frame goes into an outbox or not at all.
 - A bug in a handler is one traceback, and nothing more: the next command finds everything in order.
-- It takes a few hundred commands at a time, then lets the others run.
+- It takes a few hundred commands at a time, and no more than two milliseconds; then it lets the others run.
 
 What the commands mean is known to its sides: `groups` for the hub, `peers` for the broker.
 """
 
 from collections.abc import Callable, Mapping
 from math import inf
+from time import perf_counter
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -29,8 +30,10 @@ Handlers = Mapping[type, Callable[[Any, float], None]]
 
 # Commands that wait. When it is full the readers wait, and with them their clients.
 _QUEUE_SIZE = 1024
-# Commands between two checkpoints: about a millisecond's work.
+# Commands between two checkpoints: about a millisecond's work, where they are ordinary ones.
 _BATCH = 300
+# In seconds: where they are not. Looked at after so many commands, since to look costs as well.
+_TURN, _LOOK = 0.002, 16
 # How long a side is left in peace after a sweep that failed, in seconds: it may ask for another at once.
 _RESPITE = 1.0
 
@@ -115,11 +118,13 @@ class Actor:
                 command = await self._next_command()
                 now = self._clock()
                 self._sweep(now)
-                taken = 0
+                taken, until = 0, perf_counter() + _TURN
                 while command is not None:
                     self._carry_out(command, now)
                     taken += 1
-                    command = self._waiting_command() if taken < _BATCH else None
+                    if taken == _BATCH or (taken % _LOOK == 0 and perf_counter() > until):
+                        break
+                    command = self._waiting_command()
                 self._flush()
 
     async def _next_command(self) -> object | None:

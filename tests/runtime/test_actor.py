@@ -1,5 +1,6 @@
 """The actor: commands in, frames out, and bugs that stay where they are."""
 
+from time import perf_counter
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -273,4 +274,26 @@ async def test_readers_wait_while_the_queue_is_full(nursery, autojump_clock):
     nursery.start_soon(actor.run)
     await settle()
     assert len(questions) == 1024
+    nursery.cancel_scope.cancel()
+
+
+async def test_12_8_it_gives_way(nursery):
+    """Commands that take a while don't keep the others from their turn, however many wait."""
+    done, turns = [], set()
+
+    def busy() -> None:
+        until = perf_counter() + 0.001
+        while perf_counter() < until:
+            pass
+        done.append(None)
+
+    actor = Actor(trio.current_time)
+    for _ in range(200):
+        actor.send_now(Ask(busy))
+    nursery.start_soon(actor.run)
+    with trio.fail_after(10):
+        while len(done) < 200:
+            await trio.lowlevel.checkpoint()
+            turns.add(len(done))
+    assert len(turns) > 8
     nursery.cancel_scope.cancel()
