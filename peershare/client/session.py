@@ -6,9 +6,11 @@ program that asks and takes no events has its answers all the same.
 """
 
 import math
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from itertools import count
+from statistics import median_low
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
@@ -108,7 +110,8 @@ class Session:
         self._opened_at = math.inf
         self._began_at = 0.0  # when the attempt did that led to the connection of the moment
         self._lost_at = -math.inf  # when there was a connection last
-        self._took = 0.0  # seconds, from the last good attempt's beginning to its session
+        # In seconds, from the beginning of each of the last attempts to its session.
+        self._took: deque[float] = deque([0.0], maxlen=3)
         self._asides: list[str] = []  # what is said about the session, and not in it
         self._changed = trio.lowlevel.ParkingLot()  # the ledger
         self._websocket: WebSocketConnection | None = None
@@ -209,7 +212,9 @@ class Session:
     async def _say_goodbye(self) -> None:
         """Leave the group and close for good; where a connection is lost over it, on the next one."""
         if self.group_id is not None:
-            await self._say(encode_client(LeaveGroup(self.user_id)))
+            # Its answer may come before the close or not. It is no event: what is heard is always the same.
+            request_id = f"{_OURS}leave"
+            await self._say(encode_client(LeaveGroup(self.user_id), request_id), request_id, Answer())
         tried: WebSocketConnection | None = None
         while self.over is None:
             websocket = self._websocket
@@ -265,10 +270,13 @@ class Session:
 
     @property
     def _step_timeout(self) -> float:
-        """In seconds, for each step until there is a session. A slow network gets more, by its last time."""
+        """In seconds, for each step until there is a session. More where it usually takes more.
+
+        Once may have been while the server stood still, and counts for nothing.
+        """
         if trio.current_time() - self._lost_at > self._ledger.grace:
             return STEP_TIMEOUT
-        return min(STEP_TIMEOUT, max(_LEAST_STEP, 2 * self._took))
+        return min(STEP_TIMEOUT, max(_LEAST_STEP, median_low(self._took)))
 
     def _finish(self, over: SessionOver) -> None:
         """There is no connection any more, and there will be none."""
@@ -421,7 +429,7 @@ class Session:
     def _open(self) -> None:
         self._is_open = True
         self._opened_at = trio.current_time()
-        self._took = self._opened_at - self._began_at
+        self._took.append(self._opened_at - self._began_at)
         self._changed.unpark_all()
 
     # --- the tasks beside the reader ---
