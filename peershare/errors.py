@@ -84,6 +84,10 @@ CONCURRENT_LIMIT = NotAdmitted("Server has reached its concurrent user limit")
 LONG_PARAMETERS = NotAdmitted("An id, token, or key is longer than 100 characters")
 
 
+def long_message(max_size: int) -> NotAdmitted:
+    return NotAdmitted(f"A message is longer than {max_size} bytes, and was dropped")
+
+
 @attrs.frozen
 class End:
     """One way a connection ends.

@@ -512,6 +512,8 @@ class IdTaken:
 
 @attrs.frozen
 class NotAdmitted:
+    """An ERROR: a claim was refused, or a message that is too long."""
+
     msg: str
 
 

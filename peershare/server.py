@@ -65,6 +65,9 @@ _BURST_OF_REQUESTS = 20
 _FILES_PER_REQUEST = 10
 # HTTP_CONNECTIONS_PER_ADDRESS new connections are granted in so many seconds, after as many at once.
 _REFILL = 20
+# A message to the broker that is longer than PEERJS_MAX_MESSAGE_SIZE is read past up to so many times that.
+# npm's peer passes 1,000 kB on, so who comes from there may send as much.
+_READ_PAST = 16
 # In seconds of PEERJS_RATE: who calls a whole group sends a few hundred candidates in one go.
 _BURST = 5
 # In seconds of BYTE_RATE: some times what joining the largest call takes. In seconds of ADDRESS_BYTE_RATE: an
@@ -152,18 +155,20 @@ class Server:
         )
         signaling = SocketDoor(
             reception,
-            _connection_rules(settings, _signaling_heartbeat(settings)),
+            _connection_rules(settings, _signaling_heartbeat(settings), settings.max_message_size),
             self._signal,
             self._origins,
             session_of,
         )
         peerjs = SocketDoor(
             reception,
-            _connection_rules(settings, _peerjs_heartbeat(settings)),
+            _connection_rules(settings, _peerjs_heartbeat(settings), settings.peerjs_max_message_size),
             self._broker,
             Origins(settings.peerjs_cors, self._ports, settings.require_origin, "PEERJS_CORS")
             if settings.peerjs_cors
             else None,
+            max_message_size=settings.peerjs_max_message_size,
+            max_skipped=_READ_PAST * settings.peerjs_max_message_size,
         )
         return signaling, peerjs
 
@@ -283,9 +288,13 @@ def _peerjs_heartbeat(settings: Settings) -> HeartbeatRules:
     return HeartbeatRules(min(settings.ws_heartbeat_interval / 1000, timeout / 2), timeout)
 
 
-def _connection_rules(settings: Settings, heartbeat: HeartbeatRules) -> ConnectionRules:
+def _connection_rules(
+    settings: Settings, heartbeat: HeartbeatRules, max_message_size: int
+) -> ConnectionRules:
     close_timeout = min(_CLOSE_TIMEOUT, settings.shutdown_timeout * _CLOSE_SHARE)
-    return ConnectionRules(heartbeat, OutboxRules(), close_timeout)
+    # Some of the longest messages at one moment are no sign of a slow reader.
+    outbox = OutboxRules(max_bytes=max(OutboxRules().max_bytes, 4 * max_message_size))
+    return ConnectionRules(heartbeat, outbox, close_timeout)
 
 
 def _sessions(settings: Settings) -> Sessions:
@@ -350,7 +359,8 @@ def _address_rules(settings: Settings) -> AddressRules:
 
 def byte_rules(settings: Settings) -> ByteRules:
     """The longest message that there may be fits into a burst, with what came before it."""
-    burst = max(_BYTE_BURST * settings.byte_rate, 2 * settings.max_message_size)
+    longest = max(settings.max_message_size, settings.peerjs_max_message_size)
+    burst = max(_BYTE_BURST * settings.byte_rate, 2 * longest)
     return ByteRules(
         _rate(settings.byte_rate, seconds=1, burst=burst),
         _rate(settings.address_byte_rate, seconds=1, burst=_ADDRESS_BYTE_BURST * settings.address_byte_rate),
@@ -374,6 +384,7 @@ def _broker_rules(settings: Settings) -> BrokerRules:
         settings.peerjs_concurrent_limit,
         settings.peerjs_expire_timeout / 1000,
         RateRules(settings.peerjs_rate, burst=_BURST * settings.peerjs_rate),
+        max_message_size=settings.peerjs_max_message_size,
     )
 
 

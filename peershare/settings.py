@@ -364,6 +364,14 @@ class Settings:
         meaning="Whom a client of the broker reaches: `open`, everybody; `group`, only those who share a "
         "group with it, by the peer IDs that members have told.",
     )
+    peerjs_max_message_size: int = _setting(
+        262_144,
+        Whole(1024, 1 << 24),
+        "PEERJS_MAX_MESSAGE_SIZE",
+        unit="bytes",
+        meaning="A longer message to the broker is dropped, which its sender hears as an ERROR. One of more "
+        "than 16 times as much closes its connection with 1009.",
+    )
     peerjs_rate: int = _setting(
         200,
         Whole(1, 1_000_000),

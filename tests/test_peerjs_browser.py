@@ -190,6 +190,26 @@ def test_nobody_there(join):
     assert client.events("error") == ["peer-unavailable"]
 
 
+def test_11_13_metadata(join):
+    """100 kB pass; of 300 kB the caller hears an error that says so, and what it has goes on."""
+    ann, bob = connected(join, "meta-ann", "meta-bob")
+    bob.do("peer.on('connection', (other) => received.push(other.metadata.length))")
+    ann.do("void peer.connect('meta-bob', {metadata: 'x'.repeat(100_000)})")
+    assert bob.do("until(() => received[0])") == 100_000
+    assert ann.events("error") == []
+
+    ann.do("peer.on('error', (error) => received.push(error.message))")
+    ann.do("void peer.connect('meta-bob', {metadata: 'x'.repeat(300_000)})")
+    assert ann.event("error")["what"] == "server-error"
+    assert ann.do("until(() => received[0])") == "A message is longer than 262144 bytes, and was dropped"
+    # PeerJS itself ends its connection to the server over any ERROR, and can come back.
+    ann.event("disconnected")
+    ann.do("peer.reconnect()")
+    ann.opened(2)
+    ann.do("connection.send('still here')")
+    assert bob.do("until(() => received[1])") == "still here"
+
+
 # --- the first PeerJS ----------------------------------------------------------------------------
 
 

@@ -38,6 +38,7 @@ _LOOK_INTERVAL = 0.1
 
 # What waits for one destination. An offer and its candidates are some twenty messages and 10 KiB.
 _MAX_WAITING = 64
+_MAX_WAITING_BYTES = 256 << 10  # of text
 _MAX_DESTINATIONS = 10_000
 # What waits of one address, and in all, in bytes of memory. An office of 150 has each of them call somebody
 # who is not there, with 20 candidates; the last bound is what a small machine can spare.
@@ -65,14 +66,14 @@ _WAITS_FOR_ITS_DESTINATION = frozenset({"OFFER", "ANSWER", "CANDIDATE"})
 class BrokerRules:
     """`expire_timeout`, in seconds: how long a message waits for its destination.
 
-    `max_waiting_bytes`: of texts that wait for one destination; not less than one message may have.
+    `max_message_size`, in bytes: as many may wait for one destination at least.
     """
 
     key: str
     concurrent_limit: int
     expire_timeout: float
     rate: RateRules
-    max_waiting_bytes: int = 256 << 10
+    max_message_size: int = 256 << 10
 
 
 @attrs.frozen
@@ -224,6 +225,7 @@ class Broker:
         self._address_rate = RateRules(
             rules.rate.rate * _CLIENTS_OF_AN_ADDRESS, rules.rate.burst * _CLIENTS_OF_AN_ADDRESS
         )
+        self._max_waiting_bytes = max(_MAX_WAITING_BYTES, rules.max_message_size)
         self._queues: dict[PeerId, _Queue] = {}
         # A heap of when something of a queue may expire; of queues that are gone as well.
         self._due: list[tuple[float, int, _Queue]] = []
@@ -304,6 +306,15 @@ class Broker:
             # Where those two could not reach each other a moment ago, the earlier messages go first.
             return [*self._deliver_waiting(target.id), send] if self._queues else [send]
         return self._wait(_Waiting(peer, peer.account, relayed, size, now)) if waits else _NOTHING
+
+    def too_long(self, connection: ConnectionId, size: int, now: float) -> Sequence[Effect]:
+        """A message was longer than it may be, and is dropped. It had `size` bytes or more, and they cost."""
+        peer = self._current.get(connection)
+        if peer is None:
+            return _NOTHING
+        refusal = self._charge(peer, 1 + size // _PART, now)
+        error = Send(connection, errors.long_message(self._rules.max_message_size))
+        return [*self.alive(connection), error if refusal is None else refusal]
 
     # --- time ---
 
@@ -464,7 +475,7 @@ class Broker:
 
     def _evict(self, queue: _Queue, account: _Account) -> Iterator[_Waiting]:
         """Take out the oldest, until all bounds are kept again."""
-        while len(queue.messages) > _MAX_WAITING or queue.size > self._rules.max_waiting_bytes:
+        while len(queue.messages) > _MAX_WAITING or queue.size > self._max_waiting_bytes:
             yield self._take(queue.messages[0])
         while account.size > _MAX_ADDRESS_WAITING:
             yield self._take(next(iter(account.waiting)))

@@ -131,6 +131,7 @@ def _limits(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
     yield ("MAX_CONNECTIONS",), sources.roster.turned_away
     yield ("PEERJS_CONCURRENT_LIMIT",), sources.peers.dropped[Ending.FULL]
     yield ("PEERJS_RATE",), sources.peers.dropped[Ending.FLOODING]
+    yield ("PEERJS_MAX_MESSAGE_SIZE",), sources.peers.too_long
     for limit in _AT_THE_TURNSTILE:
         yield (limit,), sources.turnstile.refused[limit.lower()]
     for limit, count in (*sources.groups.refused.items(), *sources.bytes_read.waits.items()):

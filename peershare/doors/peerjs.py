@@ -13,8 +13,8 @@ from peershare.errors import Ending
 from peershare.messages import PeerId
 from peershare.ports import Line
 from peershare.runtime.actor import Actor
-from peershare.runtime.peers import Alive, Connect, Disconnect, Transmit
-from peershare.wire.frames import PING
+from peershare.runtime.peers import Alive, Connect, Disconnect, Transmit, TransmitTooLong
+from peershare.wire.frames import PING, TooLong
 from peershare.wire.peerjs import decode
 
 log = structlog.get_logger("peershare.peerjs")
@@ -56,7 +56,9 @@ class Peerjs(Paced):
                 await self._actor.send(Alive(self._probed.name))
         await self._admitted.wait()
 
-    def command(self, text: bytes) -> Transmit:
+    def command(self, text: bytes) -> Transmit | TransmitTooLong:
+        if isinstance(text, TooLong):
+            return TransmitTooLong(self.name, text.size)
         message = decode(text)
         if self._trace:
             what = message.type if message is not None else "HEARTBEAT or nothing"

@@ -59,7 +59,8 @@ class SocketDoor:
     """Holds a conversation, which `converse` makes, with everyone who comes.
 
     From pages of which `origins`, the listener asks; None: of any. `session_of` finds in an upgrade's query
-    the session that its client comes back to; "" where it names none.
+    the session that its client comes back to; "" where it names none. `max_message_size` in bytes, if it is
+    not the reception's; a longer message is dropped if it has up to `max_skipped`, or ends its connection.
     """
 
     reception: Reception
@@ -67,6 +68,8 @@ class SocketDoor:
     converse: Callable[[Visitor], Conversation]
     origins: Origins | None = None
     session_of: Callable[[str], str] = lambda _query: ""
+    max_message_size: int | None = None
+    max_skipped: int = 0
     counts: DoorCounts = attrs.field(factory=DoorCounts)
 
     async def serve(
@@ -108,7 +111,8 @@ class SocketDoor:
                         stream,
                         outbox,
                         upgrade,
-                        reception.max_message_size,
+                        self.max_message_size or reception.max_message_size,
+                        max_skipped=self.max_skipped,
                         account=reception.bytes_read.account(client.counted),
                         poller=reception.poller,
                     )

@@ -49,16 +49,19 @@ async def accept_websocket(
     upgrade: Upgrade,
     max_message_size: int,
     *,
+    max_skipped: int = 0,
     account: ByteAccount = FREE,
     poller: Poller | None = None,
 ) -> "WebSocket":
     """Do the handshake; trio-websocket's reader goes on in `nursery`.
 
     It waits for nothing but its turn: the request has been read, and the answer is put into `outbox`, whose
-    `run` must be running. `max_message_size` in bytes. `account` pays for what is read. Raises
-    trio.BrokenResourceError if the client has gone.
+    `run` must be running. `max_message_size` in bytes; of a message that is longer, up to `max_skipped`, a
+    `TooLong` is heard. `account` pays for what is read. Raises trio.BrokenResourceError if the client has
+    gone.
     """
-    below = _Below(stream, outbox, upgrade, max_message_size, account=account, poller=poller)
+    splitter = FrameSplitter(max_message_size, max_skipped)
+    below = _Below(stream, outbox, upgrade, splitter, account=account, poller=poller)
     try:
         reading: Any = _Reading(nursery)
         request = await wrap_server_stream(reading, below, max_message_size=max_message_size)
@@ -155,7 +158,7 @@ class _Below(trio.abc.Stream):
         stream: ClientStream,
         outbox: Outbox,
         upgrade: Upgrade,
-        max_message_size: int,
+        splitter: FrameSplitter,
         *,
         account: ByteAccount,
         poller: Poller | None,
@@ -163,7 +166,7 @@ class _Below(trio.abc.Stream):
         self.stream = stream
         self.last_heard = trio.current_time()
         self.signs = trio.lowlevel.ParkingLot()  # who waits for a sign of life
-        self.splitter = FrameSplitter(max_message_size)
+        self.splitter = splitter
         self.websocket: WebSocketConnection | None = None
         self._outbox = outbox
         self._poller = poller

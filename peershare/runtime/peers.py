@@ -51,6 +51,14 @@ class Transmit:
 
 
 @attrs.define
+class TransmitTooLong:
+    """What a client said was longer than it may be, and had `size` bytes or more."""
+
+    connection: ConnectionId
+    size: int
+
+
+@attrs.define
 class Alive:
     """Something arrived from a connection that was probed."""
 
@@ -75,12 +83,14 @@ class Peers:
         self.sent: dict[str | type, int] = dict.fromkeys(
             [*get_args(RelayedType), Open, IdTaken, NotAdmitted], 0
         )
+        self.too_long = 0
         self.dropped: dict[Ending, int] = dict.fromkeys(Ending, 0)
         self._lost: Counter[str] = Counter()  # messages, and not told of in the log
         self._next_tell = -inf
         self.handlers: Handlers = {
             Connect: self._connect,
             Transmit: self._transmit,
+            TransmitTooLong: self._transmit_too_long,
             Alive: self._alive,
             Disconnect: self._disconnect,
         }
@@ -107,6 +117,11 @@ class Peers:
         self._take_effect(self._broker.handle(transmit.connection, message, now, transmit.size))
         if self._lost:
             self._tell_of_lost(now)
+
+    def _transmit_too_long(self, transmit: TransmitTooLong, now: float) -> None:
+        self.too_long += 1
+        log.info("message too long", connection=transmit.connection, size=transmit.size)
+        self._take_effect(self._broker.too_long(transmit.connection, transmit.size, now))
 
     def _alive(self, alive: Alive, now: float) -> None:
         self._take_effect(self._broker.alive(alive.connection))

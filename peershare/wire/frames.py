@@ -43,6 +43,18 @@ def unmasked(payload: bytes | bytearray, mask: bytes) -> bytes:
     return (int.from_bytes(payload, "little") ^ int.from_bytes(key[:size], "little")).to_bytes(size, "little")
 
 
+class TooLong(bytes):
+    """Stands among messages, empty, for one that was longer than it may be. It had `size` bytes or more."""
+
+    size: int
+
+    @classmethod
+    def of(cls, size: int) -> "TooLong":
+        found = cls()
+        found.size = size
+        return found
+
+
 class FrameSplitter:
     """Takes a client's bytes as they come, and says what goes which way.
 
@@ -52,7 +64,8 @@ class FrameSplitter:
     that is wrong in the same way, since trio-websocket has not seen its fragments.
 
     A message over `max_size` bytes is found, counted with all its fragments, as soon as a frame announces it.
-    From then on, as after `close`, only a close frame is let through.
+    Up to `max_skipped` bytes are read past: nothing of it is kept, and a `TooLong` stands in its place.
+    From one that is longer on, as after `close`, only a close frame is let through.
 
     One call looks at `FRAMES_AT_ONCE` frames at most, of which `frames` tells how many: a read of pongs has
     eleven thousand.
@@ -68,6 +81,7 @@ class FrameSplitter:
         "_left",
         "_mask",
         "_max_size",
+        "_max_skipped",
         "_message",
         "_over",
         "_passes",
@@ -75,10 +89,11 @@ class FrameSplitter:
         "too_big",
     )
 
-    def __init__(self, max_size: int) -> None:
+    def __init__(self, max_size: int, max_skipped: int = 0) -> None:
         self.too_big = False  # a message was, and all before it have been given out
         self.frames = 0  # that the last call looked at, a part of one as one
         self._max_size = max_size
+        self._max_skipped = max_skipped
         self._buffer = b""  # what is not looked at yet: at most a read, and the beginning of a frame's head
         self._at = 0  # what is before it in the buffer is done with
         self._left = 0  # bytes of the frame at hand that are still to come
@@ -135,7 +150,7 @@ class FrameSplitter:
                     piece = self._refuse(_NO_UTF8)
                     break
                 self._left = stop - at
-                piece = self._judge(first, second, size)
+                piece = self._judge(first, second, size, messages)
                 if piece:
                     break
                 if self._gathered is not None:
@@ -191,7 +206,7 @@ class FrameSplitter:
         self._left, self._passes, self._message = _ENDLESS, False, None
         return frame
 
-    def _judge(self, first: int, second: int, size: int) -> bytes:
+    def _judge(self, first: int, second: int, size: int, messages: list[bytes]) -> bytes:
         """Whether a frame is gathered, goes the long way or nowhere; or what goes there in its place."""
         opcode, is_final = first & 15, first >= 0x80
         is_control = opcode >= _CLOSE
@@ -210,21 +225,25 @@ class FrameSplitter:
             self._passes = opcode != _PONG  # it has shown that the client lives, which was all
         elif opcode != _CONTINUATION and self._fragments is not None:
             return self._refuse(_NO_CONTINUATION)
-        elif self._count(size, is_final=is_final):
+        elif self._count(size, messages, is_final=is_final):
             self._gathered = bytearray()
         self._over = self._over or opcode == _CLOSE
         return b""
 
-    def _count(self, size: int, *, is_final: bool) -> bool:
+    def _count(self, size: int, messages: list[bytes], *, is_final: bool) -> bool:
         """A frame of a message, unless that gets too big. An empty one counts as a byte, but for the last."""
-        total = (size or not is_final) + (self._fragments or 0)
+        before = self._fragments or 0
+        total = (size or not is_final) + before
         if total > self._max_size:
-            self.too_big = self._closing = True
             self._message = None
             self._passes = False
-            return False
+            if total > self._max_skipped:
+                self.too_big = self._closing = True
+                return False
+            if before <= self._max_size:
+                messages.append(TooLong.of(total))
         self._fragments = None if is_final else total
-        return True
+        return total <= self._max_size
 
 
 def _is_minimal(second: int, size: int) -> bool:

@@ -75,6 +75,11 @@ def nothing_much(connection, size=1):
     return lambda exchange: exchange.broker.handle(connection, None, exchange.now, size)
 
 
+def says_too_much(connection, size):
+    """A message that is longer than it may be."""
+    return lambda exchange: exchange.broker.too_long(connection, size, exchange.now)
+
+
 def lives(connection):
     """Something arrived from it."""
     return lambda exchange: exchange.broker.alive(connection)

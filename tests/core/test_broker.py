@@ -14,7 +14,7 @@ from peershare import errors
 from peershare.core.broker import Admit, BrokerStats, Drop, Lost, Probe, Send, Slow
 from peershare.core.limits import RateRules
 from peershare.errors import Ending
-from peershare.messages import Open
+from peershare.messages import NotAdmitted, Open
 from peershare.wire.peerjs import decode
 from tests.core.exchange import (
     RULES,
@@ -30,6 +30,7 @@ from tests.core.exchange import (
     nothing_much,
     refused,
     says,
+    says_too_much,
     taken,
 )
 
@@ -480,6 +481,35 @@ def test_leave_without_a_destination(exchange, dst):
     )
 
 
+def test_11_13_a_message_that_is_too_long(exchange):
+    """It is dropped, its sender hears how long it may be, and the connection stays. It shows life, too."""
+    error = NotAdmitted("A message is longer than 262144 bytes, and was dropped")
+    assert exchange >> says_too_much("ann-1", 300_000) << Send("ann-1", error)
+    exchange.given(intrudes("ann-2"))
+    assert exchange >> says_too_much("ann-1", 300_000) << taken("ann-2") << Send("ann-1", error)
+    assert exchange >> says("bob-1", "OFFER", "ann") << heard("ann-1", "OFFER", "bob")
+    assert exchange >> says_too_much("nobody-1", 300_000)
+
+
+def test_11_13_a_message_that_is_too_long_costs_as_much_as_another(limited):
+    """Who sends them all the time is heard more slowly, and hears no more of it."""
+    assert limited.answers(says_too_much("ann-1", 300_000)) != []
+    assert limited >> says_too_much("ann-1", 300_000) << Slow("ann-1")
+    assert limited >> says("bob-1", "OFFER", "ann") << heard("ann-1", "OFFER", "bob")
+
+
+def test_11_13_the_longest_message_can_wait():
+    """Where PEERJS_MAX_MESSAGE_SIZE is larger than what else waits for one destination, that is as large."""
+    exchange = Exchange(attrs.evolve(RULES, max_message_size=1 << 20)).given(claims("ann-1"))
+    assert (
+        exchange
+        >> says("ann-1", "OFFER", "dan", size=1 << 20)
+        >> claims("dan-1")
+        << admitted("dan-1")
+        << heard("dan-1", "OFFER", "ann")
+    )
+
+
 @pytest.mark.parametrize("type_", ["LEAVE", "EXPIRE"])
 def test_what_does_not_wait(exchange, type_):
     """What ends something is dropped where nobody is there to hear it."""
@@ -718,7 +748,7 @@ MESSAGE = 1 << 20  # bytes of text; four of them may wait of one address
 @pytest.fixture
 def addresses():
     """Ann and Al are in the office, Bob is at home. A destination may have as much as anybody."""
-    exchange = Exchange(attrs.evolve(RULES, max_waiting_bytes=1 << 30, concurrent_limit=100))
+    exchange = Exchange(attrs.evolve(RULES, max_message_size=1 << 30, concurrent_limit=100))
     return exchange.given(claims("ann-1", OFFICE), claims("al-1", OFFICE), claims("bob-1", HOME))
 
 

@@ -381,6 +381,21 @@ async def test_a_binary_frame(world, autojump_clock):
     assert ann.messages[1] == {"type": "OFFER", "src": "ann", "dst": "ann"}
 
 
+@pytest.mark.parametrize("opcode", [1, 2])
+async def test_11_13_a_message_that_is_too_long(world, autojump_clock, opcode):
+    """It is dropped with an ERROR that says so, and the connection stays; a far longer one ends it."""
+    world.house.peerjs = attrs.evolve(world.house.peerjs, max_skipped=16_000)
+    ann = await world.client(ANN)
+    await ann.send(text("OFFER", dst="ann", payload="x" * 1000), opcode=opcode)
+    await ann.say("OFFER", dst="ann", payload=1)
+    await settle()
+    assert ann.types == ["OPEN", "ERROR", "OFFER"]
+    assert ann.messages[1]["payload"]["msg"].endswith("bytes, and was dropped")
+    await ann.send(text("OFFER", dst="ann", payload="x" * 16_000), opcode=opcode)
+    await settle()
+    assert (ann.types[3:], ann.code, world.ids) == ([], TOO_BIG, [])
+
+
 async def test_a_message_that_is_too_big(world, autojump_clock):
     """It closes its connection, whose ID is free."""
     ann = await world.client(ANN)

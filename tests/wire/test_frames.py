@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed, XorMaskerSimple
 
-from peershare.wire.frames import FRAMES_AT_ONCE, PING, FrameSplitter, close_frame, text_frame, unmasked
+from peershare.wire.frames import (
+    FRAMES_AT_ONCE,
+    PING,
+    FrameSplitter,
+    TooLong,
+    close_frame,
+    text_frame,
+    unmasked,
+)
 from tests.support import frame as client_frame
 
 
@@ -162,3 +170,80 @@ def test_12_9_a_new_message_in_an_unfinished_one():
     with pytest.raises(ParseFailed, match="CONTINUATION"):
         list(parser.received_frames())
     assert splitter.split(client_frame(b"d")) == ([], b"")
+
+
+# --- messages that are too long ------------------------------------------------------------------
+
+
+def split_all(splitter, data, step):
+    """All messages of these bytes, as they come in such pieces; one that was too long is its size."""
+    found = []
+    for at in range(0, len(data), step):
+        messages, piece = splitter.split(data[at : at + step])
+        found += messages
+        while piece or splitter.has_more:
+            messages, piece = splitter.split(b"")
+            found += messages
+    return [message.size if isinstance(message, TooLong) else message for message in found]
+
+
+FRAGMENTED = client_frame(b"y" * 900, fin=False) + client_frame(b"y" * 900, 0, fin=False) * 3
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000, 1 << 20])
+@pytest.mark.parametrize(
+    ("too_long", "size"),
+    [
+        (client_frame(b"x" * 1001), 1001),
+        (client_frame(b"x" * 4000), 4000),
+        (client_frame(b"x" * 3000, 2), 3000),
+        (FRAGMENTED + client_frame(b"", 0), 1800),
+        (FRAGMENTED + client_frame(b"", 10) + client_frame(b"z", 0), 1800),
+        (client_frame(b"x" * 2000, fin=False) + client_frame(b"x" * 2000, 0), 2000),
+    ],
+    ids=["a byte more", "the most", "binary", "fragments", "a pong between", "long fragments"],
+)
+def test_11_13_a_message_that_is_too_long_is_read_past(too_long, size, step):
+    """It is told of once, in its place; those before and behind it are heard, of whatever frames they are."""
+    splitter = FrameSplitter(1000, 4000)
+    before, behind = client_frame(b"before"), client_frame(b"be", fin=False) + client_frame(b"hind", 0)
+    found = split_all(splitter, before + too_long + behind + too_long + before, step)
+    assert found == [b"before", size, b"behind", size, b"before"]
+    assert not splitter.too_big
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        client_frame(b"x" * 4001),
+        FRAGMENTED + client_frame(b"y" * 900, 0),
+        client_frame(b"x" * 2000, fin=False) + client_frame(b"x" * 2001, 0),
+    ],
+    ids=["one frame", "fragments", "long fragments"],
+)
+def test_11_13_what_is_longer_than_is_read_past(data):
+    """As before: from there on nothing is heard."""
+    splitter = FrameSplitter(1000, 4000)
+    found = split_all(splitter, client_frame(b"before") + data + client_frame(b"behind"), 64)
+    assert found[0] == b"before"
+    assert b"behind" not in found
+    assert splitter.too_big
+
+
+def test_11_13_nothing_is_kept_of_what_is_read_past():
+    """Neither of one long frame nor of fragments, while more of them come."""
+    for fragment in (client_frame(b"x" * (15 << 20)), client_frame(b"x" * 1000, fin=False)):
+        splitter = FrameSplitter(1 << 18, 16 << 20)
+        splitter.split(fragment[:5000])
+        more = fragment[5000:] if len(fragment) > 5000 else client_frame(b"x" * 1000, 0, fin=False) * 5000
+        pieces = [more[at : at + 65536] for at in range(0, len(more) - 65536, 65536)]
+        tracemalloc.start()
+        try:
+            for piece in pieces:
+                splitter.split(piece)
+                while splitter.has_more:
+                    splitter.split(b"")
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert kept < 200_000
