@@ -36,11 +36,11 @@ export function callView(room, { leaveCall }) {
 	let pinned = "";
 	let isMoving = false; // the picture in picture, to somebody else
 	let isPanelOpen = innerWidth >= 900 && room.client.call.participants.size <= 1;
-	let heard = 0;
+	let heard = -Infinity;
 	const meter = new LevelMeter((level) => {
-		const was = Date.now() - heard < LINGERS;
-		if (level > SPEAKING) heard = Date.now();
-		if (was !== Date.now() - heard < LINGERS) drawTiles();
+		const was = performance.now() - heard < LINGERS;
+		if (level > SPEAKING) heard = performance.now();
+		if (was !== performance.now() - heard < LINGERS) drawTiles();
 	});
 
 	function togglePanel() {
@@ -97,7 +97,7 @@ export function callView(room, { leaveCall }) {
 	}
 
 	function drawTiles() {
-		const shown = views(room, Date.now() - heard < LINGERS);
+		const shown = views(room, performance.now() - heard < LINGERS);
 		reconcile(
 			stage,
 			shown,

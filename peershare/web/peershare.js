@@ -191,7 +191,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	#connectedAt = -Infinity; // when there was a session last
 	#took = [0]; // ms, each of the last three attempts until its session
 	#pause = 0; // ms that the server asked for before it went
-	#notBefore = 0; // ms since 1970: the end of that pause
+	#notBefore = 0; // by performance.now(): the end of that pause
 	#triedAt = -Infinity; // when the last attempt began
 	#wasSilent = false; // a probe had no answer, so that the next that has one is news
 	#clockOffset = -Infinity; // ms by which the server's clock is ahead
@@ -431,7 +431,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		const pause = this.#isAtStake ? Math.min(this.#pause, this.#grace / 3) : this.#pause;
 		const since = Math.max(this.#connectedAt, this.#triedAt);
 		const wait = pause + Math.max(0, since + this.#wait(this.#attempt++, longest) - now);
-		this.#notBefore = Date.now() + pause;
+		this.#notBefore = performance.now() + pause;
 		this.#pause = 0;
 		this.retryAt = Date.now() + wait;
 		this.#later("retry", wait, () => this.#connect());
@@ -441,7 +441,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 
 	/** There is a reason to believe that the server can be reached again. What it asked for is kept to. */
 	#hurry() {
-		if (Date.now() >= this.#notBefore) this.retryNow();
+		if (performance.now() >= this.#notBefore) this.retryNow();
 	}
 
 	#touched() {
@@ -462,7 +462,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		if (this.#state !== "reconnecting") return;
 		this.#probeLater();
 		if (!answers) this.#wasSilent = true;
-		if (!answers || !this.#wasSilent || this.#isTrying || Date.now() < this.#notBefore) return;
+		if (!answers || !this.#wasSilent || this.#isTrying || performance.now() < this.#notBefore) return;
 		this.#wasSilent = false;
 		this.retryNow();
 	}
