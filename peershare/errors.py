@@ -116,6 +116,7 @@ class Ending(Enum):
     FAULT = End(1011, "internal error", come_back=True)
     DRAINING = End(4000, "server restarting", come_back=True)
     TOO_SLOW = End(4008, "reading too slowly", come_back=True)
+    STALLED = End(4010, "message did not arrive in time", come_back=True)
     HEARTBEAT_LOST = End(4009, "heartbeat lost", come_back=True, left="timeout")
     FULL = End(4013, "too many clients", come_back=True)
     FLOODING = End(4029, "too many messages", come_back=True)

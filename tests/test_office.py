@@ -67,6 +67,7 @@ async def visit(port: int, tls: ssl.SSLContext | None, group: str, statuses: lis
         await trio.sleep(2)  # they are members, all at once
 
 
+@pytest.mark.timeout(300)  # thousands of requests, of which a busy machine answers few a second
 @pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
 @pytest.mark.parametrize("people", [8, 30, 150], ids=["a family", "a class", "an office"])
 async def test_11_1_everybody_opens_the_link_at_once(tmp_path, people, secure):
@@ -80,7 +81,7 @@ async def test_11_1_everybody_opens_the_link_at_once(tmp_path, people, secure):
                 ann.hear()
                 group = ann.ask("create-group", groupName="Team", username="ann")["payload"]["groupId"]
         statuses: list[bytes] = []
-        with trio.fail_after(100):
+        with trio.fail_after(280):
             async with trio.open_nursery() as nursery:
                 for _ in range(people):
                     nursery.start_soon(partial(visit, server.port, context, group, statuses))

@@ -215,6 +215,7 @@ class HeadParser:
         try:
             event = self.connection.next_event()
         except h11.RemoteProtocolError as error:
+            error.__traceback__ = None  # it leads to a frame of h11's that leads back to the error
             return TOO_LARGE if error.error_status_hint == 431 else bad_request("This is no HTTP request.")
         if not isinstance(event, h11.Request):
             return None

@@ -98,6 +98,7 @@ class Listener:
             if isinstance(place, HttpConnection):
                 place.leave()
             await trio.aclose_forcefully(stream)
+            stream.forget_tls()
 
     async def _speaks_tls(self, stream: ClientStream, transport: trio.SocketStream) -> bool:
         """Wait for the first byte. Who begins in plain HTTP is told what is spoken here."""

@@ -155,6 +155,14 @@ class ClientStream(trio.abc.Stream):
             with suppress(OSError):
                 self.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, struct.pack("ii", 1, 0))
 
+    def forget_tls(self) -> None:
+        """Leave no cycle of objects, once nothing uses the closed stream any more.
+
+        Trio's SSLStream holds a method of its own, and so itself, with the buffers and OpenSSL's memory.
+        """
+        if isinstance(self.below, trio.SSLStream):
+            vars(self.below).clear()
+
     async def linger(self) -> None:
         """Say that nothing more comes, and read until the client has closed as well. Give it a deadline.
 

@@ -30,6 +30,10 @@ from peershare.wire.frames import FrameSplitter, close_frame
 # What trio-websocket finds wrong with what a client sends, by the close code that it gives it.
 _FAULTS = {ending.value.code: ending for ending in (Ending.PROTOCOL_ERROR, Ending.NOT_UTF8)}
 
+# A message has so many seconds, and as many more as it takes at so many bytes a second.
+_PATIENCE = 10.0
+_MIN_RATE = 4096
+
 _CLOSE_OPCODE, _PING_OPCODE = 0x88, 0x89
 
 # A client pings a few times a minute, and a ping costs as much as a message: no more of a flood is read.
@@ -106,13 +110,14 @@ class WebSocket:
     async def listen(self, audience: Audience) -> None:
         # Messages are heard in the poller's task or in trio-websocket's, never in both at a time. None goes
         # the long way: here only the end is waited for.
-        with trio.CancelScope() as too_big:
-            self._below.listen(audience, too_big)
+        with trio.CancelScope() as listened:
+            self._below.listen(audience, listened)
             try:
                 await self._websocket.get_message()
             except ConnectionClosed as closed:
                 raise self._goodbye(closed) from None
-        raise SocketClosed(Ending.TOO_BIG, Ending.TOO_BIG.value.code)
+        ending = Ending.STALLED if self._below.stalled else Ending.TOO_BIG
+        raise SocketClosed(ending, ending.value.code)
 
     def _goodbye(self, closed: ConnectionClosed) -> SocketClosed:
         if closed.reason is None or closed.reason.code == 1006:
@@ -173,7 +178,7 @@ class _Below(trio.abc.Stream):
         self._head = upgrade.canonical()
         self._listening = trio.Event()
         self._audience: Audience = _Nobody()
-        self._too_big = trio.CancelScope()
+        self._listened = trio.CancelScope()
         self._said_close = False
         self._answered = 0  # the code that trio-websocket closed with
         self._done = False
@@ -181,6 +186,9 @@ class _Below(trio.abc.Stream):
         self._account = account
         self._credit = _PREPAID
         self._paid_at = 0.0  # nothing is heard before
+        self.stalled = False
+        self._begun: float | None = None  # when the part of a message came that waits for the rest
+        self._message_time = _PATIENCE + max_message_size / _MIN_RATE
         self._batch: _Batch | None = None  # what the poller read and could not deal with
         self._handed_over = trio.lowlevel.ParkingLot()
 
@@ -194,10 +202,10 @@ class _Below(trio.abc.Stream):
         is_fault = closed is not None and closed.code in _FAULTS and closed.code != self._answered
         return closed if is_fault else None
 
-    def listen(self, audience: Audience, too_big: trio.CancelScope) -> None:
-        """Messages may come now. `too_big` is cancelled where one is, and all before it are heard."""
+    def listen(self, audience: Audience, listened: trio.CancelScope) -> None:
+        """Messages may come now. `listened` is cancelled where one can't be heard, and all before it are."""
         self._audience = audience
-        self._too_big = too_big
+        self._listened = listened
         self._listening.set()
 
     def hear_out(self) -> None:
@@ -229,7 +237,7 @@ class _Below(trio.abc.Stream):
             await self._pay()
             await self._hear(messages)
             if self.splitter.too_big:
-                self._too_big.cancel()
+                self._listened.cancel()
             if long_way:
                 if long_way[0] == _PING_OPCODE:
                     await self._wait_for_ping()
@@ -244,7 +252,23 @@ class _Below(trio.abc.Stream):
     def _split(self, data: bytes) -> _Batch:
         batch = self.splitter.split(data)
         self._credit -= len(data) + FRAME_COST * self.splitter.frames
+        if batch[0]:
+            self._begun = None
+        elif self.splitter.unfinished:
+            self._wait_for_rest()
         return batch
+
+    def _wait_for_rest(self) -> None:
+        """A frame or a message has come in part. It has to get on: looked at with each part that comes.
+
+        Where none comes any more, the heartbeat ends the connection.
+        """
+        now = trio.current_time()
+        if self._begun is None:
+            self._begun = now
+        elif now - self._begun > self._message_time:
+            self.stalled = True
+            self._listened.cancel()
 
     def _charge(self) -> bool:
         """Pay, and have some left. Whether that could be done at once."""
@@ -258,7 +282,10 @@ class _Below(trio.abc.Stream):
         if self._credit < 0:
             self._charge()
         if self._paid_at > trio.current_time():
+            began = trio.current_time()
             await trio.sleep_until(self._paid_at)
+            if self._begun is not None:
+                self._begun += trio.current_time() - began
             self.last_heard = trio.current_time()  # meanwhile it was we who did not listen
 
     async def _wait_for_ping(self) -> None:
@@ -303,6 +330,10 @@ class _Below(trio.abc.Stream):
         splitter = self.splitter
         messages, long_way = splitter.split(data)
         self._credit -= len(data) + FRAME_COST * splitter.frames
+        if messages:
+            self._begun = None
+        elif splitter.unfinished:
+            self._wait_for_rest()
         heard = 0
         is_paid = self._credit >= 0 or self._charge()
         if is_paid:

@@ -110,6 +110,11 @@ class FrameSplitter:
         """Whether there may be more in what was read: call `split` again, with no bytes."""
         return self.frames >= FRAMES_AT_ONCE
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether a frame, or a message of several, has begun and is not whole."""
+        return self._fragments is not None or 0 < self._left < _ENDLESS or self._at < len(self._buffer)
+
     def close(self) -> None:
         """We have said close: nothing matters any more but the client's."""
         self._closing = True
