@@ -3,7 +3,7 @@
 import json
 import socket
 import ssl
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 
@@ -54,17 +54,30 @@ async def visit(port: int, tls: ssl.SSLContext | None, group: str, statuses: lis
     paths += [f"/api/group/{group}", f"/api/group/{group}/qr.svg"]
 
     async def fetch(mine: list[str]) -> None:
-        async with await connected(port, tls) as stream:
-            for path in mine:
-                head = await ask(stream, f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
-                statuses.append(head[9:12])
+        while mine:
+            # As browsers do: what is not answered on a connection that had idled too long is asked again.
+            # On a busy machine all of these clients, which are one process, are late.
+            with suppress(trio.BrokenResourceError):
+                async with await connected(port, tls) as stream:
+                    while mine:
+                        request = f"GET {mine[0]} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+                        head = await ask(stream, request.encode())
+                        if head == b"closed":
+                            break
+                        statuses.append(head[9:12])
+                        del mine[0]
 
     async with trio.open_nursery() as nursery:
         for number in range(CONNECTIONS):
             nursery.start_soon(fetch, paths[number::CONNECTIONS])
-    async with await connected(port, tls) as stream:
-        statuses.append((await ask(stream, HANDSHAKE))[9:12])
-        await trio.sleep(2)  # they are members, all at once
+    status = b""
+    while not status:
+        with suppress(trio.BrokenResourceError):
+            async with await connected(port, tls) as stream:
+                status = (await ask(stream, HANDSHAKE))[9:12]
+                if status:
+                    statuses.append(status)
+                    await trio.sleep(2)  # they are members, all at once
 
 
 @pytest.mark.timeout(300)  # thousands of requests, of which a busy machine answers few a second
@@ -89,6 +102,7 @@ async def test_11_1_everybody_opens_the_link_at_once(tmp_path, people, secure):
         assert wrong == []
         assert statuses.count(b"101") == people
         assert len(statuses) == people * (len(FILES) + 6)
+        assert "refused" not in server.log
 
 
 # --- coming back -------------------------------------------------------------------------------

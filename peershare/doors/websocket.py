@@ -188,7 +188,7 @@ class _Below(trio.abc.Stream):
         self._paid_at = 0.0  # nothing is heard before
         self.stalled = False
         self._begun: float | None = None  # when the part of a message came that waits for the rest
-        self._message_time = _PATIENCE + max_message_size / _MIN_RATE
+        self._message_time = _PATIENCE + splitter.longest / _MIN_RATE
         self._batch: _Batch | None = None  # what the poller read and could not deal with
         self._handed_over = trio.lowlevel.ParkingLot()
 

@@ -111,6 +111,11 @@ class FrameSplitter:
         return self.frames >= FRAMES_AT_ONCE
 
     @property
+    def longest(self) -> int:
+        """The bytes of the longest message that is read to its end."""
+        return max(self._max_size, self._max_skipped)
+
+    @property
     def unfinished(self) -> bool:
         """Whether a frame, or a message of several, has begun and is not whole."""
         return self._fragments is not None or 0 < self._left < _ENDLESS or self._at < len(self._buffer)
