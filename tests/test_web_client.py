@@ -849,6 +849,9 @@ def test_a_second_reload_before_the_first_is_finished(invite):
     bob.sees("Ann")
 
 
+_HAS_ONE = "() => connections.filter((pc) => pc.connectionState === 'connected').length === 1"
+
+
 def test_the_server_is_restarted_under_a_call(invite, tmp_path):
     """The picture goes on, the page reconnects by itself, and the group is open again (issue 11.20)."""
     with ExitStack() as stack:
@@ -867,6 +870,7 @@ def test_the_server_is_restarted_under_a_call(invite, tmp_path):
         for person, other in ((ann, "Bob"), (bob, "Ann")):
             expect(person.member(other)).to_contain_text("in the call")
             expect(person.page.locator("figure.tile")).to_have_count(2)
+            person.until(person.page.locator("body"), _HAS_ONE)  # until then, the picture is the former one's
         ann.sees("Bob")
         bob.sees("Ann")
         assert bob.page.url == ann.page.url == link
@@ -889,6 +893,7 @@ def test_11_20_all_meet_where_the_group_was(invite, tmp_path):
             for person in (ann, bob, cleo):
                 expect(person.page.get_by_role("heading", name="4 are here")).to_be_visible()
             expect(cleo.page.get_by_text("Ann and Bob are in a call.")).to_be_visible()
+            ann.until(ann.page.locator("body"), _HAS_ONE)
             ann.sees("Bob")
             for person in people:
                 person.page.goto("about:blank")
