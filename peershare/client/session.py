@@ -54,6 +54,8 @@ _PATIENCE, _LEAST_PATIENCE = 10.0, 2.0
 # In seconds, at least: for a step of coming back while the session lives. What was lost on the way is waited
 # for no longer, so that there is an attempt 2.5 s after a network has begun to work, at the latest.
 _LEAST_STEP = 1.5
+# A step that began in a network that was away succeeds within this, by TCP's own second and third try.
+_LONGER_STEP = 4.0
 # In seconds: who was connected for so long waits for the next connection as for a first one.
 _SETTLED = 5.0
 _AGAIN = Ending.DRAINING.value.code  # what a side says that will be back
@@ -107,6 +109,7 @@ class Session:
         self._own_id = UserId("")  # of the connection, which counts if no session is resumed on it
         self._pace = self._signal_pace = _pace("message", {})
         self._window = _LEAST_WINDOW  # how many messages that are not confirmed a connection carries
+        self._attempt = 0  # how many there were in vain since it was settled
         self._opened_at = math.inf
         self._began_at = 0.0  # when the attempt did that led to the connection of the moment
         self._lost_at = -math.inf  # when there was a connection last
@@ -234,7 +237,6 @@ class Session:
             await self._live(task_status)
 
     async def _live(self, task_status: trio.TaskStatus[CannotConnect | None]) -> None:
-        attempt = 0
         is_first = True
 
         def opened() -> None:
@@ -249,13 +251,13 @@ class Session:
             failure = await self._connect(opened)
             since = self._began_at if self._opened_at == math.inf else trio.current_time()
             if trio.current_time() - self._opened_at > _SETTLED:
-                attempt = 0
+                self._attempt = 0
             if failure is not None and is_first and not (self._patient and self.over is None):
                 task_status.started(failure)
                 return
             if self.over is None:
-                await self._wait_for(attempt, since)
-                attempt += 1
+                await self._wait_for(self._attempt, since)
+                self._attempt += 1
         self._finish(self.over)
 
     async def _wait_for(self, attempt: int, since: float) -> None:
@@ -272,11 +274,14 @@ class Session:
     def _step_timeout(self) -> float:
         """In seconds, for each step until there is a session. More where it usually takes more.
 
-        Once may have been while the server stood still, and counts for nothing.
+        Once may have been while the server stood still, and counts for nothing. With each attempt in vain it
+        is half as much again: where all come back at once, a step takes a busy server longer than usual, and
+        who gives up and begins anew only makes it busier.
         """
         if trio.current_time() - self._lost_at > self._ledger.grace:
             return STEP_TIMEOUT
-        return min(STEP_TIMEOUT, max(_LEAST_STEP, median_low(self._took)))
+        patience = min(_LEAST_STEP * 1.5**self._attempt, _LONGER_STEP)
+        return min(STEP_TIMEOUT, max(patience, median_low(self._took)))
 
     def _finish(self, over: SessionOver) -> None:
         """There is no connection any more, and there will be none."""

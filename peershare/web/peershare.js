@@ -13,6 +13,7 @@ const WINDOW = 50; // that are not confirmed: what stalls on the way arrives in 
 const ACK_INTERVAL = 10_000; // ms, after which something new is acknowledged
 const PATIENCE = 10_000; // ms for a connection to open, and for a pong
 const LEAST_PATIENCE = 2_000; // the same where the session is at stake: what was lost on the way does not come
+const LONGER_PATIENCE = 4_000;
 const IMPATIENCE = 3_000; // the same where there is a reason to doubt the connection, or to try anew
 const PROBE_EVERY = 2_000; // ms, on average, while the server is away and somebody looks
 const TOUCHES_APART = 1_000; // ms: not each of many touches is an attempt
@@ -403,7 +404,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		socket.onclose = ({ code, reason }) => this.#lost(code, reason);
 		// Slow networks get more, by what it usually takes; once may have been while the server stood still.
 		const [first, usual = first] = this.#took.toSorted((one, other) => one - other);
-		const patience = Math.max(LEAST_PATIENCE, 2 * usual);
+		// And each attempt after one in vain: where all come back at once, who gives up makes a busy server busier.
+		const patience = Math.max(Math.min(LEAST_PATIENCE * 1.5 ** this.#attempt, LONGER_PATIENCE), 2 * usual);
 		this.#expectWord(this.#isAtStake ? Math.min(PATIENCE, patience) : PATIENCE);
 	}
 
