@@ -164,7 +164,7 @@ def test_11_9_plain_http_at_the_tls_port(tmp_path, tls, request_, status, said):
             assert answer.startswith(b"HTTP/1.1 %d " % status)
             answer += sock.recv(1000)
             assert said in answer
-        assert server.log.count("plain HTTP at a port that speaks TLS") == 1
+        eventually(lambda: server.log.count("plain HTTP at a port that speaks TLS") == 1)
         assert "rror" not in server.log
 
 
