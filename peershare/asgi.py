@@ -79,7 +79,6 @@ async def _serve(_app: Any, _config: Any, _context: Any, _state: Any, stream: tr
         log.exception("a connection failed")
     finally:
         await trio.aclose_forcefully(client)
-        client.forget_tls()
 
 
 async def _shakes_hands(tls: "trio.SSLStream[trio.SocketStream]") -> bool:
