@@ -11,6 +11,7 @@ from tests.browser import ALWAYS_ALLOWED, AUTOPLAY, FAKE_DEVICES, Chromium, laun
 from tests.chaos import BadNetwork
 from tests.people import Person
 from tests.support import RawClient, ServerProcess, running
+from tests.test_proxy import Proxy
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.calls]
 # A call of four takes all of two cores: with two of them at once, pictures would stand still.
@@ -1238,6 +1239,28 @@ def test_11_18_a_code_that_did_not_arrive(invite):
     with ann.page.expect_response("**/qr.svg"):
         ann.page.clock.fast_forward(10_000)
     ann.until(ann.page.locator(".qr"), "(code) => code.naturalWidth > 0")
+
+
+def test_11_4_the_page_says_that_its_address_is_refused(invite, tmp_path):
+    """Behind a proxy that hides the name that was asked for: in the preview, and after a reload."""
+
+    def forget_host(text: str) -> str:
+        return re.sub(r"proxy_set_header (X-Forwarded-)?Host [^;]+;", "", text)
+
+    refused = "The server refused this page's address, http://localhost:"
+    with running(tmp_path, ICE_SERVERS="") as server:
+        ann = invite("Ann", f"http://localhost:{server.port}")
+        link = ann.make_group()
+        saved = ann.page.evaluate("sessionStorage['peershare.session']")
+        with Proxy("nginx", server, tmp_path, forget_host) as port:
+            bob = invite("Bob", f"http://localhost:{port}")
+            bob.open_link(link.replace(str(server.port), str(port)))
+            bob.press("Join the group")
+            expect(bob.page.get_by_role("alert").filter(has_text=refused)).to_be_visible()
+            bob.page.evaluate("(saved) => sessionStorage.setItem('peershare.session', saved)", saved)
+            bob.page.reload()
+            expect(bob.page.get_by_role("status").filter(has_text=refused)).to_be_visible()
+            bob.complaints = [text for text in bob.complaints if "404" not in text]
 
 
 # --- what may be missing -------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import { groupView } from "./group.js";
 import { groupIdIn, landing } from "./landing.js";
 import { lobby } from "./lobby.js";
 import { Devices } from "./media.js";
-import { sentence, waiting } from "./notice.js";
+import { REFUSED, sentence, waiting } from "./notice.js";
 import { drawRings, endRings } from "./rings.js";
 import { Room, keepStay, savedStay } from "./room.js";
 import { elsewhere, share } from "./tabs.js";
@@ -138,7 +138,7 @@ function enterThrough(what, enter, tabs) {
 		let why = ""; // the server's own reason, if it ends this
 		stay.addEventListener("over", ({ detail }) => (why = detail.text));
 		try {
-			await patiently(enter(stay, name));
+			await patiently(stay, enter(stay, name));
 			if (here === visit && call) await stay.joinCall();
 		} catch (error) {
 			if (stay.group)
@@ -162,11 +162,12 @@ function enterThrough(what, enter, tabs) {
 /** @param {string} [group] */
 const titleOf = (group = "") => `${inText(group)} · PeerShare`;
 
-/** @template T @param {Promise<T>} deed @returns {Promise<T>} */
-function patiently(deed) {
-	const late = new Promise((_, reject) =>
-		setTimeout(() => reject(new Error("The server does not answer. Try again in a moment.")), PATIENCE),
-	);
+/** @template T @param {Room} stay @param {Promise<T>} deed @returns {Promise<T>} */
+function patiently({ client }, deed) {
+	const late = new Promise((_, reject) => {
+		setTimeout(() => reject(new Error("The server does not answer. Try again in a moment.")), PATIENCE);
+		client.addEventListener("state", () => client.isRefused && reject(new Error(REFUSED)));
+	});
 	return /** @type {Promise<T>} */ (Promise.race([deed, late]));
 }
 

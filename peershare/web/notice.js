@@ -15,6 +15,9 @@ const REFUSALS = /** @type {Record<string, string>} */ ({
 	RING_NOT_FOUND: "They have given up.",
 });
 
+/** The server is there, and takes no connection from here. */
+export const REFUSED = `The server refused this page's address, ${location.origin}. Whoever runs it can allow it; its log says how.`;
+
 /** What to tell about an error. @param {unknown} error */
 export function sentence(error) {
 	if (error instanceof DOMException) return `The browser refused (${error.name}).`;
@@ -73,7 +76,7 @@ function tell({ client, place, lost, isInCall }, comeBack) {
 	if (client.state === "reconnecting") {
 		const wait = client.retryAt ? client.retryAt - Date.now() : 0;
 		const more = isInCall ? " The call goes on." : "";
-		const text = `Reconnecting: the server can't be reached.${more}`;
+		const text = (client.isRefused ? REFUSED : "Reconnecting: the server can't be reached.") + more;
 		if (wait < 1000) return { text };
 		return { text, when: ` Next try in ${duration(wait)}.`, label: "Try now", act: () => client.retryNow() };
 	}

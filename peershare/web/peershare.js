@@ -164,6 +164,9 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	call = noCall();
 	/** @type {number | null} ms since 1970: when it will be tried again */
 	retryAt = null;
+	/** Whether the server refuses the address of this page, as far as it tells. */
+	isRefused = false;
+	#wasOpen = false; // the last connection
 
 	/** @type {State} */
 	#state = "connecting";
@@ -399,6 +402,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		// Who comes back is let in past the server's limits by address.
 		if (this.#session) url.searchParams.set("session", this.#session.sessionId);
 		const socket = (this.#socket = new WebSocket(url));
+		this.#wasOpen = false;
 		socket.onopen = () => this.#hello();
 		socket.onmessage = ({ data }) => this.#hear(JSON.parse(data));
 		socket.onclose = ({ code, reason }) => this.#lost(code, reason);
@@ -415,6 +419,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	}
 
 	#hello() {
+		this.#wasOpen = true;
+		this.isRefused = false;
 		this.#isResuming = this.#session !== null;
 		// A page that was reloaded has no state that what it missed could be added to: it asks for the whole.
 		const received = this.#isReloaded ? Number.MAX_SAFE_INTEGER : this.#ledger.received;
@@ -439,6 +445,19 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		this.#later("retry", wait, () => this.#connect());
 		this.#probeLater();
 		this.#setState("reconnecting");
+		if (!this.#wasOpen) this.#askWhy();
+	}
+
+	/** The browser says only that there is no connection; the server judges a POST alike (docs/protocol.md). */
+	async #askWhy() {
+		const url = new URL(this.#url);
+		url.protocol = url.protocol.replace("ws", "http");
+		const options = /** @type {const} */ ({ method: "POST", cache: "no-store", credentials: "omit" });
+		const answer = await fetch(url, { ...options, signal: AbortSignal.timeout(IMPATIENCE) }).catch(() => null);
+		const isRefused = answer?.status === 403 || answer?.status === 421;
+		if (this.#state !== "reconnecting" || isRefused === this.isRefused) return;
+		this.isRefused = isRefused;
+		this.#emit("state", { state: this.#state });
 	}
 
 	/** There is a reason to believe that the server can be reached again. What it asked for is kept to. */
