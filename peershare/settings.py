@@ -213,7 +213,8 @@ class Settings:
         "REQUEST_RATE",
         unit="1/s",
         meaning="REST requests from one address; twenty times as many at once. Of the page, its files and "
-        "health checks, ten times as many of both. More are answered with 429. 0: no limit.",
+        "health checks, ten times as many of both. More are answered with 429, health checks only later. "
+        "0: no limit.",
     )
     message_rate: int = _setting(
         50,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from contextlib import contextmanager
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import attrs
@@ -17,7 +18,8 @@ from packaging.version import Version
 
 from peershare.settings import Settings, about
 from tests.doors.test_limits import ask, attempt, said, served, status, staying
-from tests.support import HANDSHAKE, environment, eventually, free_port, need
+from tests.doors.test_web_rest import link_in
+from tests.support import HANDSHAKE, RawClient, environment, eventually, free_port, need
 from tests.test_install import PROJECT, closure
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +101,16 @@ def test_11_28_caddy_tells_clients_apart(tmp_path, claim):
         assert "192.0.2.1" not in server.log
 
 
+def test_11_28_caddy_lets_no_prefix_through(server, tmp_path):
+    """A client's own would stand in links."""
+    with caddy_before(server, tmp_path) as port, RawClient(server.port) as ann:
+        ann.hear()
+        group = ann.ask("create-group", groupName="Tea", username="ann")["payload"]["groupId"]
+        get = f"GET /api/group/{group}/qr.svg HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+        code = ask(port, said(to_caddy(get, port), X_Forwarded_Prefix="/evil"))
+        assert link_in(code.decode()) == f"http://localhost:{port}/group/{group}"
+
+
 def test_11_28_the_caddyfile_as_it_is(tmp_path):
     """With a domain, Caddy takes it as it stands, and would get a certificate for it."""
     caddy = shutil.which("caddy")
@@ -118,6 +130,18 @@ def test_12_7_the_public_name_is_told():
     assert f"{{$DOMAIN:{name}}}" in (DEPLOY / "Caddyfile").read_text()
     compose = (DEPLOY / "compose.yaml").read_text()
     assert re.search(r"\n      ALLOWED_HOSTS: \$\{DOMAIN[:}]", compose)
+
+
+def test_11_28_only_caddy_is_believed():
+    """Docker's own address in that network is not: strangers may come by it, and would not be counted."""
+    compose = (DEPLOY / "compose.yaml").read_text("utf-8")
+    [trusted] = re.findall(r"TRUSTED_PROXIES: (\S+)", compose)
+    caddy = re.findall(r"ipv[46]_address: (\S+)", compose)
+    assert trusted.split(",") == caddy
+    subnets = [ip_network(subnet) for subnet in re.findall(r"subnet: (\S+)", compose)]
+    for address, subnet in zip(map(ip_address, caddy), subnets, strict=True):
+        assert address in subnet
+        assert address not in (subnet[0], subnet[1])
 
 
 # --- systemd -----------------------------------------------------------------------------------

@@ -176,7 +176,11 @@ def test_12_7_its_public_name(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "path", ["/metrics", "/metrics/", "/metrics//", "/%6Detrics", "/./metrics", "/x/../metrics"]
+    "path",
+    [
+        *("/metrics", "/metrics/", "/metrics//", "//metrics", "/%2fmetrics"),
+        *("/%6Detrics", "/./metrics", "/x/../metrics"),
+    ],
 )
 def test_12_19_metrics_are_the_operators(proxy, path):
     """However they are asked for, they are to be had at PeerShare's own port alone."""
@@ -216,8 +220,10 @@ BELOW = {
 
 
 def below(kind: str, how: str):
+    """The path is left in place; or removed, and PeerShare knows it by BASE_PATH; or is told what it was."""
+
     def change(text: str) -> str:
-        for old, new in BELOW[kind, how]:
+        for old, new in BELOW[kind, "kept" if how == "kept" else "removed"]:
             assert old in text
             text = text.replace(old, new)
         return text
@@ -225,10 +231,10 @@ def below(kind: str, how: str):
     return change
 
 
-@pytest.mark.parametrize("how", ["kept", "removed"])
+@pytest.mark.parametrize("how", ["kept", "removed", "told"])
 def test_11_7_below_a_path(tmp_path, kind, how):
     """Page, files, interface, WebSockets, QR codes, broker: all by BASE_PATH, or by the proxy's word."""
-    settings = {"BASE_PATH": "/meet"} if how == "kept" else {}
+    settings = {} if how == "told" else {"BASE_PATH": "/meet"}
     with running(tmp_path, **settings) as server, Proxy(kind, server, tmp_path, below(kind, how)) as port:
         root = f"http://localhost:{port}/meet/"
         for page in (root, urljoin(root, "group/e150ce90-98ca-4aae-a28e-dff44eb07d0e")):
@@ -245,7 +251,9 @@ def test_11_7_below_a_path(tmp_path, kind, how):
         assert len(read(f"{root}peerjs/id")) == 36
         with RawClient(port, "/meet/peerjs?key=peerjs&id=ann&token=t") as peer:
             assert peer.hear()["type"] == "OPEN"
-        assert attempt(port, b"GET /meet/metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") == 404
+        for path in (b"/meet/metrics", b"/meet/meet/metrics", b"/meet//metrics"):
+            get = b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % path
+            assert b"peershare_" not in ask(port, get)
 
 
 def read(url: str) -> str:

@@ -423,7 +423,7 @@ def test_11_24_the_cameras_button_while_a_screen_is_shared(invite):
     ann.call()
     ann.press("Share your screen")
     expect(ann.button("Turn camera off")).to_have_count(0)
-    ann.press("Not seen while you share: turn camera off")
+    ann.press("Turn camera off (not shown while you share)")
     ann.press("Turn camera on, for after sharing")
     ann.press("Stop sharing")
     expect(ann.button("Turn camera off")).to_be_visible()
@@ -691,13 +691,13 @@ def test_11_22_a_ring_after_a_reload(invite):
       };
     """)
     bob.join(ann.make_group())
-    silent = bob.page.get_by_text("Your browser lets no ring be heard")
+    silent = bob.page.get_by_text("Your browser plays no sound")
     expect(silent).to_have_count(0)
     bob.page.reload()
     expect(silent).to_be_visible()
     ann.ring("Bob")
     card = bob.page.get_by_role("alertdialog")
-    expect(card.get_by_text("Your browser lets no ring be heard")).to_be_visible()
+    expect(card.get_by_text("Your browser plays no sound")).to_be_visible()
     assert bob.page.evaluate("window.notes") == 0
     bob.page.mouse.click(5, 600)  # nothing is there
     bob.until(card, "() => window.notes > 0")
@@ -726,10 +726,10 @@ def test_11_22_who_does_something_else_is_shown_the_ring(invite):
       Object.defineProperty(document, "hidden", { get: () => window.isHidden ?? false });
     """)
     bob.join(ann.make_group())
-    expect(bob.page.get_by_text("Shall your browser show who calls")).to_be_visible()
+    expect(bob.page.get_by_text("Show incoming calls while")).to_be_visible()
     assert bob.page.evaluate("window.asked") == 0
     bob.press("Show calls")
-    expect(bob.page.get_by_text("Shall your browser show who calls")).to_be_hidden()
+    expect(bob.page.get_by_text("Show incoming calls while")).to_be_hidden()
     assert bob.page.evaluate("window.asked") == 1
     bob.page.evaluate("window.isHidden = true")
     ann.ring("Bob")

@@ -70,6 +70,10 @@ class Guard:
         wait = self.turnstile.request(client.counted, now)
         return self._refusal(wait, client, head, readers) if wait else Judged(None, client.secure)
 
+    async def health_of(self, head: Head) -> Answer | None:
+        is_asked = head.method in ("GET", "HEAD")
+        return await self.health.answer(below(self.base_path, unquote(head.path))) if is_asked else None
+
     def _refusal(self, wait: float, client: Client, head: Head, readers: Lines) -> Judged:
         self.refusals.note(TOO_MANY_REQUESTS, client, head.said, head.path)
         return Judged(_too_many(ceil(wait * 10)), client.secure, slow_down=True, more=readers)

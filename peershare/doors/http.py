@@ -82,6 +82,10 @@ class Front(Protocol):
         """A request with this head, from the address `peer` to ours. Waits for nobody's socket."""
         ...
 
+    async def health_of(self, head: Head) -> Answer | None:
+        """The answer to a health check, which is never refused; None where it is another request."""
+        ...
+
 
 class HttpDoor:
     """Serves an ASGI app on connections, one call of `serve` for each."""

@@ -192,7 +192,18 @@ class Listener:
         except trio.WouldBlock:
             return
         try:
-            await _refuse(stream, refusal, secure=False, seconds=_FLOOD_TIMEOUT)
+            head, health = None, None
+            with trio.move_on_after(_FLOOD_TIMEOUT):
+                # A health check may come by a proxy that we don't know, and that opens a connection for each.
+                head = await read_head(stream, HeadParser())
+                health = await self.http.front.health_of(head) if isinstance(head, Head) else None
+            if isinstance(head, Head) and health is not None:
+                with trio.move_on_after(_FLOOD_TIMEOUT):
+                    answer = health.encode(secure=False, close=True, with_body=head.method != "HEAD")
+                    await stream.send_all(answer)
+                    await stream.linger()
+            else:
+                await _refuse(stream, refusal, secure=False, seconds=_FLOOD_TIMEOUT)
         finally:
             self._answers.release()
 

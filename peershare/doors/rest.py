@@ -70,6 +70,12 @@ def create_app(
         async def root() -> WerkzeugResponse:
             return redirect(rules.base_path, 308)  # the page's links are relative, and so go by the slash
 
+    @app.before_request
+    async def begins_with_one_slash() -> None:
+        # The router takes several for one, by which a path would get past a proxy that keeps it to itself.
+        if request.scope["path"].startswith("//"):
+            abort(404)
+
     @app.after_request
     async def never_stale(response: Response) -> Response:
         response.headers.setdefault("Cache-Control", "no-store")
@@ -88,14 +94,17 @@ class _App(QuartTrio):
     async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request. To whatever answers it, the path begins at our own root: see `below`.
 
-        In `raw_path` a slash at the end stays: relative links go by it.
+        In `raw_path` a slash at the end stays: relative links go by it. The metrics stay where they are, at
+        one path alone, so that a proxy which keeps a path to itself need not know several.
         """
         base_path = self._base_path
         if scope["type"] == "http" and scope["path"].startswith("/") and f"{scope['path']}/" != base_path:
-            raw_path = scope["raw_path"]
+            path, raw_path = below(base_path, scope["path"]), scope["raw_path"]
+            if path == "/metrics" and base_path != "/" and scope["path"].startswith(base_path):
+                path = scope["path"]
             if raw_path.startswith(base_path.encode("ascii")):
                 raw_path = raw_path[len(base_path) - 1 :]
-            scope = {**scope, "path": below(base_path, scope["path"]), "raw_path": raw_path}
+            scope = {**scope, "path": path, "raw_path": raw_path}
         await super().asgi_app(scope, receive, send)
 
     def create_url_adapter(self, request: Any) -> MapAdapter | None:

@@ -12,7 +12,7 @@ const look = (how, more = "") => `round ${how || ""} ${more}`;
 
 /** What the button for the camera says: a screen that is shared takes its place. @param {Devices} devices */
 function cameraLabel({ isCameraOff, screen }) {
-	if (screen) return isCameraOff ? "Turn camera on, for after sharing" : "Not seen while you share: turn camera off";
+	if (screen) return isCameraOff ? "Turn camera on, for after sharing" : "Turn camera off (not shown while you share)";
 	return isCameraOff ? "Turn camera on" : "Turn camera off";
 }
 

@@ -10,7 +10,7 @@ import { Refused } from "./peershare.js";
 const REFUSALS = /** @type {Record<string, string>} */ ({
 	GROUP_NOT_FOUND: "There is no such group any more.",
 	CALL_FULL: "The call is full. You can stay here, and join when somebody leaves.",
-	PEER_NOT_FOUND: "They can't be rung: they came with a program that knows no calls.",
+	PEER_NOT_FOUND: "They can't be rung: their program can't take calls.",
 	USER_NOT_FOUND: "They have just left.",
 	RING_NOT_FOUND: "They have given up.",
 });
@@ -81,7 +81,7 @@ function tell({ client, place, lost, isInCall }, comeBack) {
 		return { text, when: ` Next try in ${duration(wait)}.`, label: "Try now", act: () => client.retryNow() };
 	}
 	if (!lost) return null;
-	const text = `The server has forgotten “${inText(place?.name ?? "")}”, and does not open it again yet: ${lost} It is tried again by itself.`;
+	const text = `The server has forgotten “${inText(place?.name ?? "")}”, and does not open it again yet: ${lost} The page tries again by itself.`;
 	return { text, label: "Try now", act: comeBack };
 }
 

@@ -6,7 +6,7 @@ import { doing } from "./notice.js";
 
 /** @import {Room} from "./types" */
 
-const SILENT = "Your browser lets no ring be heard before you touch or click this page.";
+const SILENT = "Your browser plays no sound until you touch or click this page.";
 const bell = new Bell();
 const place = byId("rings");
 /** Whether it is wanted that the system shows rings: true, false, or not said. */
@@ -55,7 +55,7 @@ export function ringNotice() {
 
 	function update() {
 		const asks = canNotify() && Notification.permission === "default" && wish.get() === null;
-		const question = "Shall your browser show who calls while you do something else?";
+		const question = "Show incoming calls while you use other windows?";
 		say(text, bell.isSilent ? SILENT : asks ? question : "");
 		const heir = /** @type {HTMLElement | null} */ (document.querySelector("h1"));
 		if (element.contains(document.activeElement) && !asks) heir?.focus();

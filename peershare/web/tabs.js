@@ -58,7 +58,7 @@ export function elsewhere(id, take) {
 			element.hidden = false;
 			say(
 				text,
-				`This group is open in another tab of this browser, as “${name}”. In both of them, you would be there twice.`,
+				`This group is open in another tab of this browser, as “${name}”. If you join here too, you will be in the group twice.`,
 			);
 		}
 		if (gone === tab) element.hidden = true;

@@ -298,6 +298,16 @@ def test_11_3_health_is_never_refused():
         assert attempt(server.port, GET.replace(b"health/live", b"health/ready")) == 200
 
 
+def test_11_3_health_is_answered_where_connections_are_refused():
+    """A proxy that we don't know may open one for each check, and all its clients are counted as one."""
+    with served(HTTP_CONNECTIONS_PER_ADDRESS=5) as server:
+        checks = [b"/api/health/live", b"/api/health/ready", b"/api/health"]
+        statuses = [attempt(server.port, GET.replace(b"/api/health/live", path)) for path in checks * 10]
+        assert set(statuses) == {200}
+        others = [attempt(server.port, GET.replace(b"/api/health/live", b"/api")) for _ in range(10)]
+        assert 429 in others
+
+
 def test_12_10_the_page_has_a_limit_too():
     """An office never meets it (tests/test_office.py)."""
     with served(REQUEST_RATE=1) as server:

@@ -192,13 +192,28 @@ async def test_11_7_the_page_below_a_path(make, folder, path, link, in_front):
 async def test_11_7_everything_below_a_path(make):
     """The interface, the files, the broker; and the path itself leads to the page, with its slash."""
     world = make(base_path="/meet/")
-    for path in ("/api/health", "/api/ice", "/web/app.js", "/peerjs/id", "/metrics", "/"):
+    for path in ("/api/health", "/api/ice", "/web/app.js", "/peerjs/id", "/"):
         assert (await world.get(path)).status_code == 200
         assert (await world.get(f"/meet{path}")).status_code == 200
     response = await world.get("/meet", HTML)
     assert (response.status_code, response.headers["Location"]) == (308, "/meet/")
     assert await is_not_found(await world.get("/meetings"))
     assert await is_not_found(await world.get("/meet/meet/api/health"))
+
+
+async def test_12_19_metrics_are_at_one_path(make):
+    """A proxy that keeps it to itself need not know others."""
+    world = make(base_path="/meet/")
+    assert (await world.get("/metrics")).status_code == 200
+    for path in (
+        "/meet/metrics",
+        "/meet/metrics/",
+        "/meet/meet/metrics",
+        "/meet//metrics",
+        "//metrics",
+        "///metrics",
+    ):
+        assert (await world.get(path)).status_code == 404
 
 
 async def test_a_page_that_is_too_deep(make):
