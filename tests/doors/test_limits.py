@@ -364,7 +364,7 @@ def test_each_limit_is_counted():
         with connect(server.port, "127.0.0.13") as sock:
             sock.sendall(25 * REST)
             read_until(sock, b"HTTP/1.1 429")
-        assert 429 in [attempt(server.port, GET, "127.0.0.14") for _ in range(25)]
+        assert 429 in [attempt(server.port, REST, "127.0.0.14") for _ in range(25)]
         page = ask(server.port, GET.replace(b"api/health/live", b"metrics"), PROXY).decode()
         counted = dict(re.findall(r'peershare_limits_hit_total\{limit="(\w+)"\} (\S+)', page))
         assert [name for name in limits if not float(counted[name])] == []
