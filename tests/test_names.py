@@ -127,7 +127,7 @@ def test_11_10_where_a_name_is_cut(name, length, kept):
 
 
 def joined(*names: str) -> Group:
-    group = Group("group", "Tea", created_at=0)
+    group = Group("group", "Tea", created_at=0, opened_at=0)
     for number, name in enumerate(names):
         group.add(str(number), name, None)
     return group
@@ -153,7 +153,7 @@ def test_11_10_a_name_like_anothers_gets_a_number(taken, wanted, given):
 @given(st.lists(st.tuples(TEXT, st.booleans()), max_size=12), TEXT)
 def test_11_10_any_names(comers, last):
     """Each gets the lowest number that makes it unlike all others, within 50 characters. Leaving frees it."""
-    group = Group("group", "Tea", created_at=0)
+    group = Group("group", "Tea", created_at=0, opened_at=0)
     for number, (text, leaves) in enumerate([*comers, (last, False)]):
         try:
             name = RULES[Username].check(text)

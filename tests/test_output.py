@@ -84,7 +84,7 @@ def test_11_8_streams_that_are_of_no_use(tmp_path, redirected):
     command = f'exec "$0" -m peershare serve {redirected}'
     with subprocess.Popen(
         ["sh", "-c", command, sys.executable],
-        env=environment(HOST="127.0.0.1", PORT=port, WS_PORT=0, ENVIRONMENT="test"),
+        env=environment(HOST="127.0.0.1", PORT=port, WS_PORT=0, ENVIRONMENT="test", ALLOWED_HOSTS="*"),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

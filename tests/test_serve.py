@@ -163,7 +163,8 @@ def test_slow_readers_cost_no_more_than_their_outboxes(tmp_path):
         need(status.exists(), "/proc, to look at the server's memory: run this on Linux")
         return int(re.search(r"VmRSS:\s+(\d+)", status.read_text())[1]) * 1024
 
-    with running(tmp_path, MESSAGE_BURST=100_000) as server:
+    much = dict.fromkeys(("MESSAGE_BURST", "SIGNAL_BURST", "BYTE_RATE", "ADDRESS_BYTE_RATE"), 10_000_000)
+    with running(tmp_path, **much) as server:
         ann, bob, group = pair(server.port)
         slow = [RawClient(server.port) for _ in range(50)]
         for number, client in enumerate(slow):

@@ -215,7 +215,7 @@ def test_12_18_how_often_it_is_tried(page, network, fault):
     }""")
     recovered, gaps, lost = told
     assert (recovered, lost) == (True, 0)
-    assert max(gaps) < 4000  # 2.5 s, and a machine that has much to do
+    assert max(gaps) < 6000  # 2.5 s, or 4 s of patience after attempts in vain, on a machine that is busy
 
 
 def test_too_much_is_missed(page, network):

@@ -99,7 +99,7 @@ def test_11_1_any_file_may_be_refused(server, page, name):
     """The document says which, tries again by itself, and the page comes up as soon as it is there."""
     page.route(f"**/web/{name}", refuse)
     open_page(page, server)
-    expect(page.get_by_role("alert").filter(has_text=f"not complete: {name} did not arrive.")).to_be_visible()
+    expect(page.get_by_role("alert").filter(has_text=re.compile(f"not complete: .*{name}"))).to_be_visible()
     expect(page.get_by_role("link", name="Try again")).to_be_visible()
     expect(page.get_by_text(re.compile(r"Next try in \d+ seconds\."))).to_be_visible()
     mends(page)
@@ -126,7 +126,7 @@ def test_11_1_the_next_try_can_be_now(server, page):
     page.route("**/web/mesh.js", refuse)
     open_page(page, server)
     link = page.get_by_role("link", name="Try again")
-    expect(page.get_by_text("mesh.js did not arrive")).to_be_visible()
+    expect(page.get_by_text(re.compile("not complete: .*mesh.js"))).to_be_visible()
     page.unroute_all()
     link.click()
     comes_up(page)
@@ -154,7 +154,8 @@ def test_11_1_the_server_is_away(server, page):
     """The sentence stays: the browser's own page about it would try nothing."""
     page.route("**/web/mesh.js", lose)
     open_page(page, server)
-    expect(page.get_by_text("mesh.js did not arrive")).to_be_visible()
+    # On a slow machine the first try in vain has come meanwhile.
+    expect(page.get_by_text(re.compile("mesh.js did not arrive|server can't be reached"))).to_be_visible()
     page.route("**/*", lose)
     page.clock.fast_forward(3_000)
     expect(page.get_by_text("the server can't be reached")).to_be_visible()
@@ -166,7 +167,7 @@ def test_11_1_a_style_that_comes_late_loses_nothing(server, page):
     page.route("**/web/style.css", refuse)
     open_page(page, server)
     page.get_by_label("Your name").fill("Ann")
-    expect(page.get_by_text("style.css did not arrive")).to_be_visible()
+    expect(page.get_by_text(re.compile("not complete: .*style.css"))).to_be_visible()
     mends(page)
     expect(page.get_by_label("Your name")).to_have_value("Ann")
 

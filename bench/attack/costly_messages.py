@@ -14,6 +14,7 @@ from bench.attack.harness import Report
 from bench.attack.tools import ATTACKERS, RefusedError, Target, WebSocket, frame, open_websocket
 
 NUMBER = "12.4"
+MEMORY_SLACK = 32  # what is read and decoded at once, of 64 KiB each: the allocator keeps some of it
 _CONNECTIONS, _RATE = 25, 40
 
 _DEEP = "[" + ",".join(["[" * 900 + "]" * 900] * 35) + ",1e999]"

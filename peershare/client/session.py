@@ -268,7 +268,8 @@ class Session:
         if away < grace:
             pause = min(pause, grace / 3)  # who waits for longer may be given up
         wait = full_jitter(attempt, longest_wait(grace, away)) if self._wait is None else self._wait(attempt)
-        await trio.sleep_until(max(now, since + wait) + pause)
+        due = max(now, since + wait) + pause
+        await trio.sleep_until(min(due, now + grace / 3) if away < grace else due)
 
     @property
     def _step_timeout(self) -> float:

@@ -50,7 +50,7 @@ class Guard:
         client = self.proxies.client(peer, head.said, secure=secure)
         now, path, depth = trio.current_time(), unquote(head.path), head.path.count("/") - 1
         if f"{path}/" != self.base_path:  # that one is sent to where the page's links are right
-            depth -= self.base_path.count("/") - 1 if path.startswith(self.base_path) else 0
+            depth = max(0, depth - (self.base_path.count("/") - 1 if path.startswith(self.base_path) else 0))
             path = below(self.base_path, path)
         if not self.hosts.allow(head.said("host"), arrived_at):
             self.refusals.note(MISDIRECTED, client, head.said, path)

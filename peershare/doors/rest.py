@@ -49,6 +49,7 @@ def create_app(
     """The app, which asks the hub and the broker through their actor."""
     app = _App(rules.base_path)
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROPAGATE_EXCEPTIONS=False)
+    app.url_map.merge_slashes = False  # several would be another path to a proxy
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     _add_health(app, health, actor, hub, broker)
     _add_groups(app, actor, hub, proxies, rules.base_path)

@@ -14,6 +14,8 @@ import trio
 from peershare.doors.poller import Poller
 
 READ_SIZE = 1 << 16
+# Of what still comes when the last word is said: a client that sends in small pieces costs a wake for each.
+_LINGERING_READS = 64
 
 
 class ClientStream(trio.abc.Stream):
@@ -171,7 +173,9 @@ class ClientStream(trio.abc.Stream):
         try:
             if isinstance(self.below, trio.abc.HalfCloseableStream):
                 await self.below.send_eof()
-            while await self.below.receive_some(READ_SIZE):
-                pass
+            for _ in range(_LINGERING_READS):
+                if not await self.below.receive_some(READ_SIZE):
+                    return
+            self.reset_on_close()  # it goes on talking
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
             pass

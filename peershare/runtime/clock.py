@@ -6,7 +6,7 @@ for what people are shown, and nowhere else.
 
 from collections.abc import Callable
 from math import inf
-from time import perf_counter, time
+from time import perf_counter, thread_time, time
 
 import trio
 
@@ -20,13 +20,19 @@ class UptimeClock(trio.abc.Clock):
     Nobody is to blame for what the server did not hear while it was away. When it goes on, every deadline is
     as far off as it was. Trio tells this clock how long it is about to sleep, so a loop that wakes a second
     later than that was stopped. What is lost is known to within one sleep, and `watch_lag` sees to it
-    that all are short. `steady` need not count the time in which the machine is suspended.
+    that all are short. What the loop worked through in between is time, since a process that is stopped does
+    not work: so deadlines hold in an overload too. `steady` need not count the time in which the machine is
+    suspended.
     """
 
-    def __init__(self, steady: Callable[[], float] = perf_counter) -> None:
+    def __init__(
+        self, steady: Callable[[], float] = perf_counter, busy: Callable[[], float] = thread_time
+    ) -> None:
         self._steady = steady
+        self._busy = busy
         self._lost = 0.0
         self._expected = steady()  # when the loop should have been back
+        self._worked = busy()  # how much the loop had worked when it slept last
 
     def start_clock(self) -> None:
         self._expected = self._steady() - self._lost
@@ -34,13 +40,16 @@ class UptimeClock(trio.abc.Clock):
     def current_time(self) -> float:
         now = self._steady() - self._lost
         if now - self._expected > TOLERANCE:
-            self._lost += now - self._expected
-            now = self._expected
+            # A process that is stopped does not work: what it worked through was its own doing.
+            lost = max(0.0, now - self._expected - (self._busy() - self._worked))
+            self._lost += lost
+            now -= lost
         self._expected = now
         return now
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
         now = self.current_time()
+        self._worked = self._busy()
         self._expected = max(now, deadline)
         return deadline - now
 

@@ -165,7 +165,7 @@ def test_who_says_nothing_is_closed_for_who_does(sent):
         for sock in silent:
             sock.sendall(sent)
         # New ones are limited as well, to two a second.
-        eventually(lambda: attempt(server.port, GET) == 200)
+        eventually(lambda: attempt(server.port, REST) == 200)
         assert read_all(silent[0]) == b""
         silent[-1].settimeout(0.2)
         with pytest.raises(TimeoutError):
@@ -336,7 +336,7 @@ def test_each_limit_is_counted():
         "BYTE_RATE": 20_000,
         "ADDRESS_BYTE_RATE": 4000,
     }
-    with served(MESSAGE_BURST=4, SIGNAL_BURST=4, **limits) as server:
+    with served(MESSAGE_BURST=4, SIGNAL_BURST=4, PEERJS_MAX_MESSAGE_SIZE=65_536, **limits) as server:
         ann, bob = RawClient(server.port, source=ANN), RawClient(server.port, source=BOB)
         ann.hear()
         bob.hear()
@@ -355,7 +355,7 @@ def test_each_limit_is_counted():
         with RawClient(server.port, source="127.0.0.15") as eve, RawClient(server.port) as proxied:
             for client, size in ((eve, 60_000), (proxied, 60_000)):
                 client.hear()
-                for _ in range(4):
+                for _ in range(6):
                     client.say("ping", x="x" * size)
                     client.hear()
         with staying(server.port, *[HANDSHAKE] * 3, source="127.0.0.11") as statuses:

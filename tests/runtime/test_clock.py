@@ -28,8 +28,14 @@ def steady():
 
 
 @pytest.fixture
-def clock(steady):
-    return UptimeClock(steady)
+def working():
+    """How much the loop has worked, which the test says."""
+    return Steady()
+
+
+@pytest.fixture
+def clock(steady, working):
+    return UptimeClock(steady, working)
 
 
 @pytest.mark.parametrize("late", [0, 0.01, TOLERANCE - 0.01])
@@ -60,6 +66,18 @@ def test_12_13_stopped_at_work(clock, steady):
     clock.deadline_to_sleep_time(began - 3)  # what is overdue is no sleep
     steady.time += 0.5
     assert clock.current_time() == began + 0.5
+
+
+def test_12_13_a_long_step_is_time(clock, steady, working):
+    """A loop that works for long is not stopped: in an overload, deadlines go on."""
+    began = clock.current_time()
+    clock.deadline_to_sleep_time(began)
+    steady.time += 5
+    working.time += 5
+    assert clock.current_time() == began + 5
+    steady.time += 65 + 2
+    working.time += 2
+    assert clock.current_time() == began + 5 + 7  # as much as it has worked since it slept last
 
 
 def test_12_13_an_early_wake(clock, steady):
