@@ -210,3 +210,27 @@ def test_any_bytes(data, cut):
     if isinstance(head, Head):
         verdict = judge_upgrade(head)
         assert isinstance(verdict, Refusal) or verdict.canonical().isascii()
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(
+    ("head", "is_read"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a:\r\n" * 120 + b"\r\n", True),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"a:\r\n" * 130 + b"\r\n", False),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nAccept: " + b"a," * 1000 + b"\r\n\r\n", True),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nAccept: " + b"," * 1100 + b"\r\n\r\n", False),
+    ],
+    ids=["many lines", "too many lines", "a long list", "too long a list"],
+)
+def test_12_4_a_head_of_many_lines(head, is_read, at_once):
+    """It is counted before it is taken apart, however it comes; what is behind it is not counted with it."""
+    parser = HeadParser()
+    verdict = None
+    for part in [head] if at_once else [head[:9], head[9:]]:
+        verdict = parser.feed(part)
+    assert isinstance(verdict, Head) is is_read
+    if is_read and at_once:
+        assert isinstance(HeadParser().feed(head + b"\n" * 500), Head)
+    if not is_read:
+        assert verdict.status == 431
