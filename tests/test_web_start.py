@@ -71,7 +71,7 @@ def comes_up(page: Page) -> None:
     """By itself: the first screen is there, in its style, and no word of trouble."""
     expect(page.get_by_role("button", name="Make a group")).to_be_visible()
     expect(page.locator("#boot")).to_have_count(0)
-    assert page.locator(".landing .card").evaluate("(card) => getComputedStyle(card).borderRadius") == "16px"
+    expect(page.locator(".landing .card")).to_have_css("border-top-left-radius", "16px")
 
 
 def mends(page: Page) -> None:

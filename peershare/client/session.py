@@ -269,7 +269,9 @@ class Session:
             pause = min(pause, grace / 3)  # who waits for longer may be given up
         wait = full_jitter(attempt, longest_wait(grace, away)) if self._wait is None else self._wait(attempt)
         due = max(now, since + wait) + pause
-        await trio.sleep_until(min(due, now + grace / 3) if away < grace else due)
+        if self._wait is None and away < grace:
+            due = min(due, now + grace / 3)
+        await trio.sleep_until(due)
 
     @property
     def _step_timeout(self) -> float:
