@@ -53,9 +53,9 @@ def install_node_modules(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def test(session: nox.Session) -> None:
-    """All tests, with branch coverage, on the first Python; units and one test of each way in on the others.
+    """The tests, with branch coverage, on the first Python; units and one test of each way in on the others.
 
-    `-- -k word` runs some of them. What takes minutes has a session of its own: chaos, soak, attack.
+    `-- -k word` runs some of them. What takes minutes has a session of its own: calls, attack, chaos, soak.
     """
     install(session, "test")
     # Some tests alone may all be of one kind: then there is none of the other (pytest's exit code 5).
@@ -68,13 +68,19 @@ def test(session: nox.Session) -> None:
     session.env["COVERAGE_FILE"] = str(Path(session.create_tmp()) / "coverage")
     session.run("coverage", "erase")
     pytest = ["coverage", "run", "-m", "pytest", *session.posargs]
-    most = ["-m", "not calls and not long"]
+    most = ["-m", "not calls and not attack and not long"]
     session.run(*pytest, "-n", "3", "--dist", "worksteal", *most, success_codes=codes)
-    # Calls in browsers have the machine for themselves.
-    session.run(*pytest, "-n", "2", "--dist", "loadgroup", "-m", "calls", success_codes=codes)
     session.run("coverage", "combine", "-q")
     # Some tests alone cover little, and that is no failure.
     session.run("coverage", "report", *(["--fail-under=0"] if session.posargs else []))
+
+
+@nox.session(python=PYTHONS[:1])
+def calls(session: nox.Session) -> None:
+    """Calls in browsers, which have the machine for themselves: two at a time. `-- -k word` runs some."""
+    install(session, "test")
+    install_node_modules(session)
+    session.run("pytest", *session.posargs, "-n", "2", "--dist", "loadgroup", "-m", "calls")
 
 
 @nox.session(python=PYTHONS[:1])
@@ -214,6 +220,12 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[:1])
 def attack(session: nox.Session) -> None:
-    """How others fare while somebody attacks. `-- qr_codes 12.9` for some, `-- --seconds 30` for longer."""
+    """How others fare while somebody attacks. `-- qr_codes 12.9` for some, `-- --seconds 30` for longer.
+
+    `-- --short` says of each in seconds whether what is promised holds, but for times.
+    """
     install(session, "test")
+    if session.posargs == ["--short"]:
+        session.run("pytest", "-n", "2", "tests/test_attack.py")
+        return
     session.run("python", "-m", "bench.attack", "--work", session.create_tmp(), *session.posargs)

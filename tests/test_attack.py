@@ -1,4 +1,4 @@
-"""A short form of every attack program: what is promised and is no time. `nox -s attack` has the long one."""
+"""A short form of every attack program (`nox -s attack -- --short`): what is promised and is no time."""
 
 import re
 
@@ -8,6 +8,7 @@ from bench.attack.__main__ import name_of, programs, title_of, verdict
 from bench.attack.harness import run_attack
 
 
+@pytest.mark.attack
 @pytest.mark.parametrize("module", programs(), ids=lambda module: f"{module.NUMBER}-{name_of(module)}")
 def test_attack(module, tmp_path):
     """Nobody else is cut off or refused, memory is given back, and the program's own check holds."""
