@@ -80,7 +80,9 @@ def calls(session: nox.Session) -> None:
     """Calls in browsers, which have the machine for themselves: two at a time. `-- -k word` runs some."""
     install(session, "test")
     install_node_modules(session)
-    session.run("pytest", *session.posargs, "-n", "2", "--dist", "loadgroup", "-m", "calls")
+    # Once more, where one fails: pictures can stand still on a machine that has other things to do.
+    twice = ["--reruns", "1"]
+    session.run("pytest", *session.posargs, "-n", "2", "--dist", "loadgroup", "-m", "calls", *twice)
 
 
 @nox.session(python=PYTHONS[:1])
@@ -226,6 +228,6 @@ def attack(session: nox.Session) -> None:
     """
     install(session, "test")
     if session.posargs == ["--short"]:
-        session.run("pytest", "-n", "2", "tests/test_attack.py")
+        session.run("pytest", "-n", "2", "--reruns", "1", "tests/test_attack.py")
         return
     session.run("python", "-m", "bench.attack", "--work", session.create_tmp(), *session.posargs)
