@@ -16,7 +16,9 @@ from pathlib import Path
 
 import trio
 
-from peershare.doors.head import Head, Upgrade, judge_upgrade
+from peershare.doors import websocket
+from peershare.doors.head import Head, HeadParser, Upgrade, judge_upgrade
+from peershare.doors.http import read_head
 from peershare.doors.poller import Poller, make_poller
 from peershare.doors.streams import ClientStream
 from peershare.doors.websocket import accept_websocket
@@ -25,7 +27,7 @@ from peershare.runtime.connection import Connection, ConnectionRules
 from peershare.runtime.drain import Roster
 from peershare.runtime.heartbeat import HeartbeatRules
 from peershare.runtime.outbox import Outbox, OutboxRules
-from peershare.wire.frames import text_frame
+from peershare.wire.frames import FrameSplitter, text_frame, unmasked
 
 # Framing, pings, reserved bits, opcodes, fragments, UTF-8, closes, and automatic fragmentation. The others
 # are about speed (9) and compression (12, 13), which the server does not offer.
@@ -64,20 +66,44 @@ class Echo:
         pass
 
 
+class Splitter(FrameSplitter):
+    """Tells binary messages, which the server reads as UTF-8 all the same, from text."""
+
+    _is_binary = False
+
+    def _judge(self, first: int, second: int, size: int, messages: list[bytes]) -> bytes:
+        if first & 15 in (1, 2):
+            self._is_binary = first & 15 == 2
+        return super()._judge(first, second, size, messages)
+
+    def _finish(self, messages: list[bytes]) -> bytes:
+        if not self._is_binary:
+            return super()._finish(messages)
+        payload, self._gathered = unmasked(self._gathered or b"", self._mask), None
+        whole = bytes(self._message or b"") + payload
+        self._message = None if self._first >= 0x80 else bytearray(whole)
+        if self._first >= 0x80:
+            messages.append(Binary(whole))
+        return b""
+
+
+websocket.FrameSplitter = Splitter
+
+
 async def serve(poller: Poller | None, transport: trio.SocketStream) -> None:
     """One connection, as the signaling door serves it."""
     stream = ClientStream(transport)
-    head = await stream.read_head()
+    request = HeadParser()
+    head = await read_head(stream, request)
     assert isinstance(head, Head)
     upgrade = judge_upgrade(head)
     assert isinstance(upgrade, Upgrade)
-    stream.drop_head()
+    stream.unread(request.rest())
     connection = Connection("echo", "", RULES, Roster(1))
     outbox = Outbox(stream, RULES.outbox, lambda: connection.end(Ending.TOO_SLOW))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outbox.run)
         socket = await accept_websocket(nursery, stream, outbox, upgrade, MAX_SIZE, poller=poller)
-        socket.read_binary = Binary
         await connection.run(nursery, socket, outbox, Echo(outbox))
         nursery.cancel_scope.cancel()
 
