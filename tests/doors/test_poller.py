@@ -3,6 +3,7 @@
 import socket
 from contextlib import ExitStack
 from functools import partial
+from itertools import pairwise
 from time import perf_counter
 
 import pytest
@@ -124,7 +125,7 @@ async def test_a_callback_that_fails(poller, sockets):
 
 async def test_12_8_it_gives_way(poller):
     """Whatever the sockets have, others have their turn after each millisecond, and no socket is left out."""
-    called, turns = [], set()
+    called, turns = [], []
 
     def busy(far: socket.socket) -> None:
         far.recv(1)
@@ -144,6 +145,8 @@ async def test_12_8_it_gives_way(poller):
         with trio.fail_after(10):
             while len(called) < 40:
                 await trio.lowlevel.checkpoint()
-                turns.add(len(called))
-        assert len(turns) > 30, turns
+                turns.append(len(called))
+        # One callback takes longer than the poller may. Trio runs tasks of one tick in a random order, so the
+        # poller can have its turn last in one tick, and first in the next.
+        assert max(after - before for before, after in pairwise(turns)) <= 2, turns
         assert set(called[:20]) == {far for _, far in pairs}
