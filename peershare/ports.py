@@ -51,6 +51,11 @@ class Socket(Protocol):
         """When the last byte of any kind arrived, by trio's clock, in seconds."""
         ...
 
+    @property
+    def paused(self) -> bool:
+        """Whether it is we who read nothing at the moment, whatever has arrived."""
+        ...
+
     async def sign_of_life(self) -> None:
         """Wait until the next byte of any kind arrives. May be cancelled; waits for ever once closed."""
         ...

@@ -19,7 +19,7 @@ from peershare.core.broker import Broker, BrokerRules
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
 from peershare.core.sessions import SessionRules, Sessions
-from peershare.doors.guard import Guard, add_admission, add_guard
+from peershare.doors.guard import Guard, add_admission, add_guard, add_readers
 from peershare.doors.health import Health
 from peershare.doors.hosts import Hosts
 from peershare.doors.http import HttpDoor, HttpRules
@@ -117,6 +117,7 @@ class Server:
         add_guard(self.app, proxies, limits_of(settings))
         add_admission(self.app, self._origins)
         readers_of = make_readers(settings.origins, _peerjs_rest_rules(settings))
+        add_readers(self.app, readers_of)
         guard = Guard(
             proxies, turnstile, self._hosts, refusals, files, health, readers_of, settings.base_path
         )
@@ -393,6 +394,4 @@ def _peerjs_rest_rules(settings: Settings) -> PeerjsRestRules:
 
 
 def _rest_rules(settings: Settings) -> RestRules:
-    return RestRules(
-        settings.origins, settings.ws_port or settings.port, settings.environment, settings.base_path
-    )
+    return RestRules(settings.ws_port or settings.port, settings.environment, settings.base_path)

@@ -9,7 +9,6 @@ from urllib.parse import unquote
 import attrs
 import trio
 from quart import Response, request
-from quart_cors import cors_exempt
 from quart_trio import QuartTrio
 
 from peershare.core.addresses import Turnstile
@@ -121,6 +120,24 @@ def client_of(proxies: Proxies) -> Client:
     )
 
 
+def add_readers(app: QuartTrio, readers_of: Callable[[str], Readers]) -> None:
+    """Tell browsers which pages may read the app's answers. One that says so itself is left alone."""
+
+    @app.after_request
+    async def readable(response: Response) -> Response:
+        if "Access-Control-Allow-Origin" in response.headers:
+            return response
+        readers, said = readers_of(request.path), request.headers.getlist
+        if request.method == "OPTIONS" and said("Access-Control-Request-Method"):
+            lines = readers.preflight_lines(said("Origin"), said("Access-Control-Request-Headers"))
+        else:
+            lines = readers.lines(said("Origin"))
+        if request.method == "OPTIONS" and readers.any_path:
+            response = Response("", status=204)
+        response.headers.extend(lines)
+        return response
+
+
 def add_admission(app: QuartTrio, origins: Origins) -> None:
     """Let a page ask whether its origin is why its WebSocket was refused: browsers tell it nothing.
 
@@ -128,7 +145,6 @@ def add_admission(app: QuartTrio, origins: Origins) -> None:
     """
 
     @app.route("/ws", methods=["GET", "POST"])
-    @cors_exempt
     async def judge_origin() -> Refused:
         refusal = origins.refusal(request.headers.getlist("Origin"), request.headers.getlist("Host"))
         if refusal is None:

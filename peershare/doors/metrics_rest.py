@@ -3,7 +3,6 @@
 import hmac
 
 from quart import Response, request
-from quart_cors import cors_exempt
 from quart_trio import QuartTrio
 
 from peershare.doors.metrics import Sources, page, read_all
@@ -14,7 +13,6 @@ def add_metrics(app: QuartTrio, actor: Actor, sources: Sources, token: str) -> N
     """Add the page to the app. With a token, only who brings it may read."""
 
     @app.get("/metrics")
-    @cors_exempt  # no web page has to read it
     async def metrics() -> Response | tuple[dict[str, str], int, dict[str, str]]:
         if token and not _brings(token):
             refusal = {"error": "Unauthorized", "code": "UNAUTHORIZED"}

@@ -24,7 +24,7 @@ def is_linkable(host: str) -> bool:
 
 
 def origin_patterns(listed: Iterable[str]) -> list[re.Pattern[str]]:
-    """Origins as regular expressions, by which WebSockets and quart-cors (REST) judge alike.
+    """Origins as regular expressions, by which `Origins` and `Readers` judge alike.
 
     `https://*.example.com` stands for any depth of subdomains, but not for the domain itself;
     `http://localhost:*` for any port, and for none.
@@ -39,7 +39,7 @@ def _pattern(origin: str) -> re.Pattern[str]:
     port = r"(?::[0-9]{1,5})?" if authority.endswith(_ANY_PORT) else ""
     name = authority.removeprefix(_ANY_SUBDOMAIN).removesuffix(_ANY_PORT)
     # Browsers write http and https origins in lower case, but the names behind other schemes as they are.
-    # With its own end: quart-cors asks for a match at the beginning alone.
+    # With its own end: both ask for a match at the beginning alone.
     return re.compile(
         rf"{re.escape(scheme + separator)}{subdomains}{re.escape(name)}{port}\Z", re.ASCII | re.IGNORECASE
     )
@@ -92,11 +92,17 @@ class Origins:
 
 
 class Readers:
-    """Pages that may read an answer (CORS, https://fetch.spec.whatwg.org/#cors-protocol)."""
+    """Pages that may read an answer (CORS, https://fetch.spec.whatwg.org/#cors-protocol).
 
-    def __init__(self, patterns: Sequence[re.Pattern[str]], *, credentials: bool) -> None:
+    An origin is echoed, never answered with `*`. `any_path`: whether they may ask for what is not there, too.
+    """
+
+    def __init__(
+        self, patterns: Sequence[re.Pattern[str]], *, credentials: bool, any_path: bool = False
+    ) -> None:
         self._patterns = patterns
         self._credentials = credentials
+        self.any_path = any_path
 
     def lines(self, origins: Sequence[str]) -> tuple[tuple[str, str], ...]:
         """The headers for a request that has these values of `Origin`."""
@@ -105,5 +111,14 @@ class Readers:
         credentials = (("Access-Control-Allow-Credentials", "true"),) if self._credentials else ()
         return (("Access-Control-Allow-Origin", origins[0]), *credentials, *_VARY)
 
+    def preflight_lines(self, origins: Sequence[str], asked: Sequence[str]) -> tuple[tuple[str, str], ...]:
+        """The same for a preflight, with `asked` as its values of `Access-Control-Request-Headers`."""
+        lines = self.lines(origins)
+        if lines is _VARY:
+            return lines
+        headers = (("Access-Control-Allow-Headers", ", ".join(asked)),) if asked else ()
+        return (*lines, ("Access-Control-Allow-Methods", _METHODS), *headers)
+
 
 _VARY = (("Vary", "Origin"),)
+_METHODS = "GET, HEAD, POST, OPTIONS, PUT, PATCH, DELETE"

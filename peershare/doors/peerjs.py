@@ -82,4 +82,5 @@ class Peerjs(Paced):
 
     async def prove_alive(self) -> None:
         self._visitor.outbox.put_control(PING)
-        await self._visitor.socket.sign_of_life()
+        if not self._visitor.socket.paused:  # else its pong may be there, and it is we who do not read
+            await self._visitor.socket.sign_of_life()

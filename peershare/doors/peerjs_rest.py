@@ -1,4 +1,4 @@
-"""The broker's three pages, which PeerJS clients ask over HTTP, and who may read what is below its path.
+"""The broker's three pages, which PeerJS clients ask over HTTP, and who may read what is below which path.
 
 docs/peerjs.md has the addresses.
 """
@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
-from quart import Response, request
-from quart_cors import route_cors
+from quart import Response
 from quart_trio import QuartTrio
 
 from peershare.core.broker import Broker
@@ -37,8 +36,7 @@ class PeerjsRestRules:
 
 
 def add_peerjs(app: QuartTrio, actor: Actor, broker: Broker, rules: PeerjsRestRules) -> None:
-    """Add the pages to the app. Their CORS is their own: the app's is for another interface."""
-    _add_cors(app, rules)
+    """Add the pages to the app."""
 
     @app.get(rules.path.rstrip("/") or "/")
     async def info() -> dict[str, Any]:
@@ -56,32 +54,23 @@ def add_peerjs(app: QuartTrio, actor: Actor, broker: Broker, rules: PeerjsRestRu
         return list[str](await actor.ask(broker.connected_ids))
 
 
-def _add_cors(app: QuartTrio, rules: PeerjsRestRules) -> None:
-    """Let pages read every answer below the broker's path, refusals and preflights included.
-
-    PeerJS 0.3 asks by POST for what the server does not have, and takes an answer that it may not read for
-    a broken network: it never opens its WebSocket. An origin is echoed, never answered with `*`, as the
-    reference has it. What has passed here is left alone by the app's own CORS.
-    """
-    listed = origin_patterns(rules.cors) or [re.compile(".*")]
-
-    @route_cors(allow_origin=listed, allow_credentials=False, provide_automatic_options=False)
-    async def readable(response: Response) -> Response:
-        return response
-
-    @app.after_request
-    async def add_cors(response: Response) -> Response:
-        if not _is_the_brokers(request.path, rules.path):
-            return response
-        is_preflight = request.method == "OPTIONS" and response.status_code != 429
-        return await readable(Response("", status=204) if is_preflight else response)
-
-
 def make_readers(origins: Sequence[str], rules: PeerjsRestRules) -> Callable[[str], Readers]:
-    """Tell of a path which pages may read what is there: the broker's have a list of their own."""
+    """Tell of a path which pages may read what is there: the broker's have a list of their own.
+
+    That holds for every answer below the broker's path, refusals and preflights included. PeerJS 0.3 asks by
+    POST for what the server does not have, and takes an answer that it may not read for a broken network: it
+    never opens its WebSocket.
+    """
     app = Readers(origin_patterns(origins), credentials=True)
-    broker = Readers(origin_patterns(rules.cors) or [re.compile(".*")], credentials=False)
-    return lambda path: broker if _is_the_brokers(path, rules.path) else app
+    broker = Readers(origin_patterns(rules.cors) or [re.compile(".*")], credentials=False, any_path=True)
+    nobody = Readers([], credentials=False)
+
+    def readers_of(path: str) -> Readers:
+        if path == "/metrics":
+            return nobody  # no web page has to read it
+        return broker if _is_the_brokers(path, rules.path) else app
+
+    return readers_of
 
 
 def _is_the_brokers(path: str, mount: str) -> bool:

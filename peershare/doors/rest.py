@@ -1,12 +1,10 @@
 """The REST interface: a Quart-Trio app that asks the actor."""
 
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import attrs
 from quart import Response, abort, redirect, request
-from quart_cors import cors
 from quart_trio import QuartTrio
 from werkzeug.exceptions import BadHost, HTTPException
 from werkzeug.routing import MapAdapter
@@ -19,7 +17,7 @@ from peershare.doors.guard import Refused, client_of, too_many
 from peershare.doors.head import below
 from peershare.doors.health import Health, iso, shown
 from peershare.doors.http import MAX_BODY
-from peershare.doors.origins import is_linkable, origin_patterns
+from peershare.doors.origins import is_linkable
 from peershare.doors.proxies import Proxies
 from peershare.doors.qr_code import QrCodes
 from peershare.messages import GroupId
@@ -31,7 +29,6 @@ Answer = tuple[dict[str, Any], int]
 
 @attrs.frozen
 class RestRules:
-    allowed_origins: Sequence[str]
     websocket_port: int
     environment: str
     base_path: str = "/"
@@ -82,7 +79,7 @@ def create_app(
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
-    return cors(app, allow_origin=origin_patterns(rules.allowed_origins), allow_credentials=True)
+    return app
 
 
 class _App(QuartTrio):

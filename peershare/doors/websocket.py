@@ -30,9 +30,11 @@ from peershare.wire.frames import FrameSplitter, close_frame
 # What trio-websocket finds wrong with what a client sends, by the close code that it gives it.
 _FAULTS = {ending.value.code: ending for ending in (Ending.PROTOCOL_ERROR, Ending.NOT_UTF8)}
 
-# A message has so many seconds, and as many more as it takes at so many bytes a second.
+# A message has so many seconds, and as many more as what it has announced takes at so many bytes a second.
+# The longest that is relayed by default (PEERJS_MAX_MESSAGE_SIZE) has 74 s; a longer one has to be faster.
 _PATIENCE = 10.0
 _MIN_RATE = 4096
+_LONGEST_TIME = 75.0
 
 _CLOSE_OPCODE, _PING_OPCODE = 0x88, 0x89
 
@@ -103,6 +105,10 @@ class WebSocket:
     @property
     def last_heard(self) -> float:
         return self._below.last_heard
+
+    @property
+    def paused(self) -> bool:
+        return self._below.paused
 
     async def sign_of_life(self) -> None:
         await self._below.signs.park()
@@ -188,9 +194,13 @@ class _Below(trio.abc.Stream):
         self._paid_at = 0.0  # nothing is heard before
         self.stalled = False
         self._begun: float | None = None  # when the part of a message came that waits for the rest
-        self._message_time = _PATIENCE + splitter.longest / _MIN_RATE
         self._batch: _Batch | None = None  # what the poller read and could not deal with
         self._handed_over = trio.lowlevel.ParkingLot()
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is read until what was read is paid for."""
+        return self._paid_at > trio.current_time()
 
     @property
     def fault(self) -> CloseReason | None:
@@ -252,21 +262,21 @@ class _Below(trio.abc.Stream):
     def _split(self, data: bytes) -> _Batch:
         batch = self.splitter.split(data)
         self._credit -= len(data) + FRAME_COST * self.splitter.frames
-        if batch[0]:
-            self._begun = None
-        elif self.splitter.unfinished:
-            self._wait_for_rest()
+        self._watch_progress(batch[0])
         return batch
 
-    def _wait_for_rest(self) -> None:
-        """A frame or a message has come in part. It has to get on: looked at with each part that comes.
+    def _watch_progress(self, messages: list[bytes]) -> None:
+        """Give a frame or a message that has come in part its time: looked at with each part that comes.
 
         Where none comes any more, the heartbeat ends the connection.
         """
+        if messages or not self.splitter.unfinished:
+            self._begun = None
+            return
         now = trio.current_time()
         if self._begun is None:
             self._begun = now
-        elif now - self._begun > self._message_time:
+        elif now - self._begun > min(_PATIENCE + self.splitter.announced / _MIN_RATE, _LONGEST_TIME):
             self.stalled = True
             self._listened.cancel()
 
@@ -281,7 +291,7 @@ class _Below(trio.abc.Stream):
     async def _pay(self) -> None:
         if self._credit < 0:
             self._charge()
-        if self._paid_at > trio.current_time():
+        if self.paused:
             began = trio.current_time()
             await trio.sleep_until(self._paid_at)
             if self._begun is not None:
@@ -330,10 +340,7 @@ class _Below(trio.abc.Stream):
         splitter = self.splitter
         messages, long_way = splitter.split(data)
         self._credit -= len(data) + FRAME_COST * splitter.frames
-        if messages:
-            self._begun = None
-        elif splitter.unfinished:
-            self._wait_for_rest()
+        self._watch_progress(messages)
         heard = 0
         is_paid = self._credit >= 0 or self._charge()
         if is_paid:

@@ -85,6 +85,7 @@ class FrameSplitter:
         "_message",
         "_over",
         "_passes",
+        "announced",
         "frames",
         "too_big",
     )
@@ -92,6 +93,7 @@ class FrameSplitter:
     def __init__(self, max_size: int, max_skipped: int = 0) -> None:
         self.too_big = False  # a message was, and all before it have been given out
         self.frames = 0  # that the last call looked at, a part of one as one
+        self.announced = 0  # bytes of the message that came in part last, with all fragments begun so far
         self._max_size = max_size
         self._max_skipped = max_skipped
         self._buffer = b""  # what is not looked at yet: at most a read, and the beginning of a frame's head
@@ -109,11 +111,6 @@ class FrameSplitter:
     def has_more(self) -> bool:
         """Whether there may be more in what was read: call `split` again, with no bytes."""
         return self.frames >= FRAMES_AT_ONCE
-
-    @property
-    def longest(self) -> int:
-        """The bytes of the longest message that is read to its end."""
-        return max(self._max_size, self._max_skipped)
 
     @property
     def unfinished(self) -> bool:
@@ -243,7 +240,7 @@ class FrameSplitter:
     def _count(self, size: int, messages: list[bytes], *, is_final: bool) -> bool:
         """A frame of a message, unless that gets too big. An empty one counts as a byte, but for the last."""
         before = self._fragments or 0
-        total = (size or not is_final) + before
+        total = self.announced = (size or not is_final) + before
         if total > self._max_size:
             self._message = None
             self._passes = False

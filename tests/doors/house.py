@@ -9,7 +9,7 @@ from peershare.core.addresses import AddressRules, Turnstile
 from peershare.core.broker import Broker, BrokerRules
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
-from peershare.doors.guard import Guard, add_admission
+from peershare.doors.guard import Guard, add_admission, add_readers
 from peershare.doors.head import Head
 from peershare.doors.health import Health
 from peershare.doors.hosts import Hosts
@@ -96,7 +96,7 @@ class House:
             self.actor,
             self.hub,
             self.broker,
-            RestRules(list(origins), 3001, "test", base_path),
+            RestRules(3001, "test", base_path),
             proxies=proxies,
             health=health,
         )
@@ -104,6 +104,8 @@ class House:
         add_peerjs(app, self.actor, self.broker, rules)
         add_admission(app, Origins(list(origins), {3000}))
         add_metrics(app, self.actor, self.sources, metrics_token)
+        readers_of = make_readers(origins, rules)
+        add_readers(app, readers_of)
         guard = Guard(
             proxies,
             Turnstile(AddressRules()) if turnstile is None else turnstile,
@@ -111,7 +113,7 @@ class House:
             self.refusals,
             files,
             health,
-            make_readers(origins, rules),
+            readers_of,
             base_path,
         )
         app.asgi_app = behind(guard, app.asgi_app)

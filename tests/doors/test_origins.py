@@ -127,7 +127,7 @@ def test_who_may_not(origin):
     ],
 )
 def test_11_5_origins_of_applications(origin):
-    """They can be named, and then they alone are let in, by the rules that quart-cors gets as well."""
+    """They can be named, and then they alone are let in, by the rules that say who may read answers."""
     assert Origins([origin], {3000}).allow([origin], ["localhost:3000"])
     assert not Origins([origin], {3000}).allow([f"{origin}x"], ["localhost:3000"])
     assert not ORIGINS.allow([origin], ["localhost:3000"])

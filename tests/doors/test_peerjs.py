@@ -9,6 +9,7 @@ import pytest
 import structlog
 import trio
 
+from peershare.core.addresses import ByteLimiter, ByteRules
 from peershare.core.broker import Claim
 from peershare.core.limits import RateRules
 from peershare.doors.head import Upgrade
@@ -251,6 +252,22 @@ async def test_what_the_holder_said_before_is_no_sign_of_life(world, autojump_cl
     other = await world.client(NOT_ANN)
     await trio.sleep(3)
     assert (other.types, other.times) == (["OPEN"], [2])
+
+
+async def test_12_4_a_holder_that_pays_for_its_bytes_keeps_its_id(world, autojump_clock):
+    """While it is we who read nothing of it, its silence says nothing."""
+    world.house.peerjs.reception.bytes_read = ByteLimiter(ByteRules(RateRules(rate=4096, burst=4096)))
+    ann = await world.client(ANN)
+    await ann.send(*[text("HEARTBEAT", fill="x" * 800)] * 50)
+    await settle()
+    other = await world.client(NOT_ANN)
+    assert (other.types, other.code) == (["ID-TAKEN"], NOT_ADMITTED)
+    await trio.sleep(30)
+    assert (ann.types, ann.code) == (["OPEN"], None)
+    ann.answers = False  # it has died, and all is paid
+    other = await world.client(NOT_ANN)
+    await trio.sleep(2.1)
+    assert (other.types, ann.code) == (["OPEN"], HEARTBEAT_LOST)
 
 
 async def test_an_id_of_one_who_is_dead(world, autojump_clock):

@@ -212,6 +212,7 @@ async def test_11_12_a_preflight(make):
     assert response.status_code == 204
     assert "POST" in response.headers["Access-Control-Allow-Methods"]
     assert response.headers["Access-Control-Allow-Headers"].lower() == "content-type"
+    assert "Access-Control-Expose-Headers" not in response.headers  # there is nothing to expose
 
 
 @pytest.mark.parametrize("path", ["/api", "/api/none", "/web/none", "/metrics", "/group/1/2"])

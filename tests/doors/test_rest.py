@@ -191,6 +191,27 @@ async def test_cors_for_a_listed_origin(world):
     assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
     assert response.headers["Access-Control-Allow-Credentials"] == "true"
     assert "Origin" in response.headers["Vary"]
+    assert "Access-Control-Expose-Headers" not in response.headers  # there is nothing to expose
+
+
+@pytest.mark.parametrize("origin", [ORIGIN, "https://evil.example.com"])
+async def test_cors_preflight(world, origin):
+    """A page of a listed origin may use any method, and send any header; another is told nothing."""
+    asked = {
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "content-type,x-other",
+    }
+    response = await get(world, "/api", method="OPTIONS", Origin=origin, **asked)
+    told = {name: value for name, value in response.headers.items() if name.startswith("access")}
+    if origin == ORIGIN:
+        assert told == {
+            "access-control-allow-origin": origin,
+            "access-control-allow-credentials": "true",
+            "access-control-allow-methods": "GET, HEAD, POST, OPTIONS, PUT, PATCH, DELETE",
+            "access-control-allow-headers": "content-type,x-other",
+        }
+    else:
+        assert told == {}
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example.com", "null", "https://app.example.com.evil.org"])

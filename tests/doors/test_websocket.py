@@ -192,7 +192,16 @@ async def feed_socket(near: trio.SocketStream, pieces: list[bytes]) -> None:
 
 
 async def hear_all(
-    near, far, poller: Poller | None, feed, pieces: list[bytes], *, endings=None, account=FREE
+    near,
+    far,
+    poller: Poller | None,
+    feed,
+    pieces: list[bytes],
+    *,
+    endings=None,
+    account=FREE,
+    max_size=MAX_SIZE,
+    max_skipped=0,
 ) -> Heard:
     ear = Ear()
     async with trio.open_nursery() as nursery:
@@ -201,7 +210,10 @@ async def hear_all(
         outbox = Outbox(stream, OutboxRules(), nursery.cancel_scope.cancel)
         nursery.start_soon(outbox.run)
         socket = await accept_websocket(
-            nursery, stream, outbox, UPGRADE, MAX_SIZE, account=account, poller=poller
+            *(nursery, stream, outbox, UPGRADE, max_size),
+            max_skipped=max_skipped,
+            account=account,
+            poller=poller,
         )
         nursery.start_soon(feed, near, pieces)
         try:
@@ -308,6 +320,54 @@ def test_12_8_every_frame_costs_its_sender(said, number):
     assert len(messages) == number + 1
     assert messages[-1] == b"last"
     assert took == pytest.approx(4, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("size", "parts", "every", "arrives"),
+    [
+        (200_000, 40, 1.4, True),  # 3.5 KiB/s, with 10 s to spare
+        (200_000, 40, 1.6, False),
+        (2_000, 15, 0.7, True),
+        (2_000, 15, 0.9, False),
+        (4 << 20, 35, 2.1, True),  # what is read past has the same time, however long it is
+        (4 << 20, 35, 2.3, False),
+    ],
+)
+def test_12_15_a_messages_time_goes_by_what_it_announces(size, parts, every, arrives):
+    """10 s and more at 4 KiB/s, up to 75 s: one of 4 MiB, which the broker reads past, had 17 minutes."""
+    whole = frame(b"x" * size)
+    pieces = [whole[at * len(whole) // parts : (at + 1) * len(whole) // parts] for at in range(parts)]
+    code, ending = trio.run(
+        partial(said_slowly, pieces, every), clock=trio.testing.MockClock(autojump_threshold=0)
+    )
+    assert (code, ending) == ((1000, CLOSED) if arrives else (4010, Ending.STALLED))
+
+
+def test_12_15_a_messages_time_begins_with_it():
+    """What came in part before it, a pong or a message that was read past, has no share in it."""
+    pong, skipped = frame(b"x" * 50, 10), frame(b"x" * 300_000)
+    for before in ([pong[:9], pong[9:]], [skipped[:150_000], skipped[150_000:200_000], skipped[200_000:]]):
+        last = frame(b"x" * 9_000)
+        pieces = [*before, *[frame(b"", 10)] * 10, last[:5_000], last[5_000:]]
+        clock = trio.testing.MockClock(autojump_threshold=0)
+        assert trio.run(partial(said_slowly, pieces, 9.0), clock=clock) == (1000, CLOSED)
+
+
+async def said_slowly(pieces: list[bytes], every: float) -> tuple[int, Ending]:
+    """How a client ends that sends a piece every so many seconds, to a socket such as the broker's."""
+
+    async def feed_slowly(near: trio.abc.Stream, pieces: list[bytes]) -> None:
+        for piece in pieces:
+            await near.send_all(piece)
+            await trio.sleep(every)
+        await near.send_all(frame(b"\x03\xe8", 8))
+
+    near, far = memory_stream_pair()
+    endings: list[Ending] = []
+    _, code = await hear_all(
+        *(near, far, None, feed_slowly, pieces), endings=endings, max_size=256 << 10, max_skipped=4 << 20
+    )
+    return code, endings[0]
 
 
 def test_12_4_bytes_cost_their_sender():

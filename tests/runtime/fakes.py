@@ -82,6 +82,8 @@ class FakeSocket:
         self.closed_with: tuple[int, str] | None = None
         self.answers_close = True
 
+    paused = False
+
     async def sign_of_life(self) -> None:
         await trio.sleep_forever()
 
