@@ -283,16 +283,16 @@ class Groups:
             return  # its session is on another connection
         session = visit.session
         if session is None:
-            self._forget(visit.user_id, leave.reason, now)
+            self._forget(visit.user_id, leave.reason, visit.caller.address, now)
             return
         del self._connections[session.id]
         if leave.is_final or not self._rules.grace:
             self._sessions.end(session)
-            self._forget(visit.user_id, leave.reason, now)
+            self._forget(visit.user_id, leave.reason, visit.caller.address, now)
         else:
             self._mailboxes[visit.user_id] = _Recorder(session, None)
             until = self._sessions.leave(session, now)
-            self._take_effect(self._hub.away(visit.user_id, until), now)
+            self._charge_and_tell(self._hub.away(visit.user_id, until), visit.caller.address, now)
             self._give_up(now)  # too many may be away now
 
     # --- sessions ---
@@ -300,7 +300,7 @@ class Groups:
     def _give_up(self, now: float) -> None:
         for session in self._sessions.expire(now):
             log.info("session given up", user=session.user_id)
-            self._forget(session.user_id, "timeout", now)
+            self._forget(session.user_id, "timeout", session.address, now)
 
     def _hello(self, visit: _Visit, message: Hello, now: float, request_id: str | None) -> None:
         if visit.said_anything or visit.session is not None:
@@ -321,7 +321,7 @@ class Groups:
             return
         visit.caller.prove_return()
         self._displace(session)
-        self._forget(visit.user_id, "disconnected", now)
+        self._forget(visit.user_id, "disconnected", visit.caller.address, now)
         missed = self._sessions.missed(session, resume.received)
         self.resumes["not recovered" if missed is None else "recovered"] += 1
         self._take_up(visit, session, now, request_id)
@@ -332,7 +332,7 @@ class Groups:
             # One piece: what was missed, however much, does not make a slow reader.
             self._put(visit.caller.mailbox, b"".join(missed))
         log.info("session resumed", user=session.user_id, recovered=missed is not None)
-        self._take_effect(self._hub.back(session.user_id), now)
+        self._charge_and_tell(self._hub.back(session.user_id), visit.caller.address, now)
 
     def _resume_refusal(self, visit: _Visit, wait: float, now: float) -> Error:
         """Why it may not resume, nor try again for so many seconds.
@@ -429,10 +429,17 @@ class Groups:
         self.refused["GROUPS_PER_HOUR"] += 1
         return errors.rate_limited(errors.TOO_MANY_GROUPS_MADE, wait)
 
-    def _forget(self, user_id: UserId, reason: LeaveReason, now: float) -> None:
+    def _forget(self, user_id: UserId, reason: LeaveReason, address: str | None, now: float) -> None:
         self._mailboxes.pop(user_id, None)
         self._presence.take(user_id)
-        self._take_effect(self._hub.disconnect(user_id, reason, now), now)
+        self._charge_and_tell(self._hub.disconnect(user_id, reason, now), address, now)
+
+    def _charge_and_tell(self, effects: Sequence[Effect], address: str | None, now: float) -> None:
+        """Tell others that a client is lost, back or given up. Its address owes that: it can't be refused."""
+        many = sum(len(effect.recipients) for effect in effects if isinstance(effect, Delivery))
+        if many and address is not None:
+            self._broadcasts.charge(address, many, now)
+        self._take_effect(effects, now)
 
     def _answer(self, visit: _Visit, error: Error, now: float, request_id: str | None) -> None:
         self._take_effect([Delivery(error, (visit.user_id,), answers=True)], now, request_id)

@@ -291,3 +291,39 @@ def test_12_12_an_address_pays_for_all_recipients_of_its_clients():
         stage.after(0.1)
     assert any(Ending.FLOODING in client.caller.ended for client in clients)
     assert stranger.caller.ended == []
+
+
+@pytest.mark.parametrize("sessions", [False, True])
+def test_12_12_an_address_pays_for_those_it_loses(sessions):
+    """Away, back and left are told to all as well: they can't be refused, but what is said afterwards can."""
+    rules = attrs.evolve(FREE, broadcast_rate=RateRules(rate=100, burst=400))
+    crowd = Crowd(10, rules, sessions=sessions)
+    mine = Client(crowd.stage, "192.0.2.1").join(crowd.group, "talker")
+    lost = [Client(crowd.stage, "192.0.2.1") for _ in range(5)]
+    for member in lost:
+        if sessions:
+            member.hello()
+        member.join(crowd.group, "lost")
+    crowd.stage.after(1000)
+    mine.hear()
+
+    def granted():
+        """How often all others can be told something now: 16 members and less."""
+        said = 0
+        while not refused(mine):
+            mine.say("update-peer-id", peerId=f"p-{said}")
+            said += 1
+        crowd.stage.after(1000)
+        mine.hear()
+        return said - 1
+
+    assert granted() == 400 // 16
+    for member in lost:
+        member.lose()
+    if not sessions:
+        assert granted() == (400 - 15 - 14 - 13 - 12 - 11) // 11
+        return
+    for member in lost:
+        Client(crowd.stage, "192.0.2.1").hello((member.welcome, 0))
+    # The 14 others with sessions hear both, and who is back hears in two messages what its group is like.
+    assert granted() == (400 - 5 * 14 - 5 * (14 + 2)) // 16
