@@ -20,13 +20,11 @@ from typing import Any, get_args, get_origin
 import attrs
 from structlog.testing import capture_logs
 
-from peershare import errors
 from peershare.core.effects import Delivery, Effect
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
 from peershare.core.sessions import SessionRules, Sessions
 from peershare.doors.metrics import METRICS
-from peershare.errors import Ending, ErrorCode
 from peershare.messages import (
     CLIENT_TYPES,
     INNER_TYPES,
@@ -41,7 +39,10 @@ from peershare.messages import (
     ResumeToken,
     SessionId,
     UserId,
+    errors,
 )
+from peershare.messages.close_codes import Ending
+from peershare.messages.errors import ErrorCode
 from peershare.runtime.groups import Enter, Groups, GroupsRules, Leave, Say
 from peershare.settings import Settings, about
 from peershare.wire.codec import MAX_REQUEST_ID, InvalidMessage, decode, encode, wire_name

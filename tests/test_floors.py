@@ -69,8 +69,7 @@ FLOORS = [
     },
     {"peershare.doors.listener": {"attrs", "structlog", "trio"}},
     # 5: what puts it together. Settings are read in `server` and above, and nowhere else.
-    {"peershare.kinds": {"click"}, "peershare.logs": {"structlog"}},
-    {"peershare.settings": {"attrs", "click", "dotenv"}},
+    {"peershare.logs": {"structlog"}, "peershare.settings": {"attrs", "click", "dotenv"}},
     {"peershare.server": {"trio"}},
     # 6: the ways in.
     {
@@ -84,7 +83,7 @@ FLOORS = [
 # What has a file of its own, and nobody else knows it. JSON has one for each protocol.
 ONE_FILE_ONLY = {
     "cattrs": {"peershare.wire.client_codec", "peershare.wire.codec"},
-    "dotenv": {"peershare.settings"},
+    "dotenv": {"peershare.settings.reading"},
     "h11": {"peershare.client.websocket", "peershare.doors.head", "peershare.doors.http"},
     "hypercorn": {"peershare.asgi"},
     "msgspec": {"peershare.wire.client_codec", "peershare.wire.codec", "peershare.wire.peerjs"},

@@ -1,4 +1,4 @@
-"""The kinds of values that settings have, each with its rule. What it refuses, it says in one sentence."""
+"""Types of settings, each with its rule. A refusal is one sentence."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import click
 
 
-class Whole(click.ParamType[int]):
+class Integer(click.ParamType[int]):
     name = "number"
 
     def __init__(self, low: int, high: int) -> None:
@@ -50,16 +50,16 @@ class _Listed(click.ParamType[tuple[str, ...]]):
             return value  # the default, as it is
         items = self._split(value)
         for item in items:
-            wrong = self._what_is_wrong(item)
-            if wrong:
-                self.fail(f"{item!r} {wrong}", param, ctx)
+            fault = self._fault(item)
+            if fault:
+                self.fail(f"{item!r} {fault}", param, ctx)
         return items
 
     def _split(self, value: str) -> tuple[str, ...]:
         return tuple(item.strip() for item in value.split(",") if item.strip())
 
-    def _what_is_wrong(self, item: str) -> str:
-        """The rest of a sentence that begins with it, or "" if it is in order."""
+    def _fault(self, item: str) -> str:
+        """Return the rest of a sentence that begins with the item, or "" if there is no fault."""
         raise NotImplementedError
 
 
@@ -75,10 +75,10 @@ class Hosts(_Listed):
         if not hosts:
             self.fail("At least one host name or IP address is needed.", param, ctx)
         if "*" in hosts and len(hosts) > 1:
-            self.fail("* is every address already: set it alone.", param, ctx)
+            self.fail("* is every address: set it alone.", param, ctx)
         return hosts
 
-    def _what_is_wrong(self, item: str) -> str:
+    def _fault(self, item: str) -> str:
         is_host = item == "*" or re.fullmatch(r"[A-Za-z0-9._:%-]{1,253}", item)
         return "" if is_host else "is not a host name or an IP address."
 
@@ -93,9 +93,9 @@ class HostNames(_Listed):
     def _split(self, value: str) -> tuple[str, ...]:
         return super()._split(value.lower())
 
-    def _what_is_wrong(self, item: str) -> str:
+    def _fault(self, item: str) -> str:
         if not item.isascii():
-            return "is not in ASCII: browsers send such a name as xn--..."
+            return "is not ASCII: write such a name as browsers send it, as xn--..."
         if self._NAME.fullmatch(item) is None:
             return "is not a host name such as example.com or *.example.com, without scheme, port and path."
         return ""
@@ -114,12 +114,12 @@ class Origins(_Listed):
     def _split(self, value: str) -> tuple[str, ...]:
         return super()._split(value.lower())
 
-    def _what_is_wrong(self, item: str) -> str:
+    def _fault(self, item: str) -> str:
         if item in self._WITHOUT_NAME:
             return ""
         found = self._ORIGIN.fullmatch(item)
         if not item.isascii():
-            return "is not in ASCII: browsers send such a name as xn--..."
+            return "is not ASCII: write such a name as browsers send it, as xn--..."
         if found is None:
             return (
                 "is not an origin such as https://example.com, https://*.example.com, http://localhost:*, "
@@ -129,9 +129,9 @@ class Origins(_Listed):
         if port in (None, "*"):
             return ""
         if port.startswith("0") or len(port) > 5 or int(port) > 65535:
-            return "has a port that is none: they are from 1 to 65535."
+            return "has a bad port: it must be from 1 to 65535."
         if port == self._DEFAULT_PORTS.get(scheme):
-            return f"has a port that browsers leave away, since it is that of {scheme}: do so too."
+            return f"has the default port of {scheme}, which browsers leave out: leave it out too."
         return ""
 
 
@@ -139,10 +139,10 @@ class Networks(_Listed):
     name = "networks"
 
     def _split(self, value: str) -> tuple[str, ...]:
-        # An empty variable is none that is set, and stands for the default.
+        # An empty variable counts as not set, which stands for the default.
         return () if value.strip() == "none" else super()._split(value)
 
-    def _what_is_wrong(self, item: str) -> str:
+    def _fault(self, item: str) -> str:
         try:
             ip_network(item)
         except ValueError:
@@ -156,7 +156,7 @@ class IceServers(_Listed):
     # RFC 7064, section 3.1. Names are those of hosts; an IPv6 address stands in brackets.
     _URL = re.compile(r"stuns?:(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 
-    def _what_is_wrong(self, item: str) -> str:
+    def _fault(self, item: str) -> str:
         found = self._URL.fullmatch(item)
         if found is None or not 1 <= int(found[1] or 1) <= 65535:
             return "is not a URL such as stun:stun.example.com:3478."
@@ -166,11 +166,11 @@ class IceServers(_Listed):
 class MountPath(click.ParamType[str]):
     name = "path"
 
-    # What the server has at its root already.
+    # Taken: the paths that the server has at its root.
     _RESERVED = ("api", "group", "metrics", "web", "ws")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """With a slash at both ends."""
+        """Return the path with a slash at both ends."""
         segments = [segment for segment in value.split("/") if segment]
         if not all(re.fullmatch(r"[A-Za-z0-9._~-]{1,100}", segment) for segment in segments):
             self.fail(f"{value!r} is not a path such as /myapp.", param, ctx)
@@ -183,8 +183,8 @@ class MountPath(click.ParamType[str]):
         return "/".join(["", *segments, ""])
 
 
-class Word(click.ParamType[str]):
-    name = "word"
+class Identifier(click.ParamType[str]):
+    name = "identifier"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not re.fullmatch(r"[A-Za-z0-9._~-]{1,100}", value):
@@ -199,9 +199,7 @@ class Token(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if not re.fullmatch(r"[!-~]*", value):
-            self.fail(
-                "It must be of visible ASCII characters, without spaces: others fit no header.", param, ctx
-            )
+            self.fail("It must be of visible ASCII characters, without spaces.", param, ctx)
         return str(value)
 
 

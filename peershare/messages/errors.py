@@ -1,0 +1,101 @@
+"""Refusals, in one table: the `error` messages and their codes, and the broker's.
+
+docs/protocol.md and docs/peerjs.md show it; `nox -s docs` writes it there from here.
+"""
+
+from enum import StrEnum
+from math import ceil
+from typing import Any
+
+import attrs
+
+from peershare.messages.peerjs import NotAdmitted
+
+
+class ErrorCode(StrEnum):
+    """The `code` of an `error` message."""
+
+    INVALID_MESSAGE = "INVALID_MESSAGE"
+    GROUP_NOT_FOUND = "GROUP_NOT_FOUND"
+    USER_NOT_FOUND = "USER_NOT_FOUND"
+    PEER_NOT_FOUND = "PEER_NOT_FOUND"
+    PEER_ID_TAKEN = "PEER_ID_TAKEN"
+    NOT_IN_GROUP = "NOT_IN_GROUP"
+    NOT_IN_CALL = "NOT_IN_CALL"
+    CALL_FULL = "CALL_FULL"
+    ALREADY_IN_CALL = "ALREADY_IN_CALL"
+    RING_NOT_FOUND = "RING_NOT_FOUND"
+    RATE_LIMITED = "RATE_LIMITED"
+    SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
+    CONNECTION_ERROR = "CONNECTION_ERROR"
+    # Reserved for clients of the first version, which know them: a taken name gets a suffix, and a
+    # bad one is an INVALID_MESSAGE.
+    USERNAME_TAKEN = "USERNAME_TAKEN"
+    INVALID_GROUP_NAME = "INVALID_GROUP_NAME"
+    INVALID_USERNAME = "INVALID_USERNAME"
+
+
+@attrs.frozen
+class Error:
+    code: str
+    message: str
+    details: dict[str, Any] | None = None
+
+
+ServerMessage = Error
+
+SERVER_TYPES: dict[str, type[ServerMessage]] = {"error": Error}
+
+
+def rate_limited(what: str, retry_after: float) -> Error:
+    """`retry_after` in seconds."""
+    return Error(ErrorCode.RATE_LIMITED, what, {"retryAfterMs": ceil(retry_after * 1000)})
+
+
+def call_full(max_participants: int) -> Error:
+    return Error(ErrorCode.CALL_FULL, "The call is full", {"maxParticipants": max_participants})
+
+
+GROUP_NOT_FOUND = Error(ErrorCode.GROUP_NOT_FOUND, "Group does not exist", {})
+USER_ID_MISMATCH = Error(ErrorCode.USER_NOT_FOUND, "User ID mismatch")
+TARGET_USER_NOT_FOUND = Error(ErrorCode.USER_NOT_FOUND, "Target user not found")
+TARGET_PEER_NOT_FOUND = Error(ErrorCode.PEER_NOT_FOUND, "Target peer not found")
+CALLER_PEER_NOT_FOUND = Error(ErrorCode.PEER_NOT_FOUND, "Caller peer not found")
+PEER_ID_TAKEN = Error(ErrorCode.PEER_ID_TAKEN, "Peer ID is already in use in this group")
+NOT_IN_GROUP = Error(ErrorCode.NOT_IN_GROUP, "You are in no group")
+NOT_IN_CALL = Error(ErrorCode.NOT_IN_CALL, "You are not in the call")
+ALREADY_IN_CALL = Error(ErrorCode.ALREADY_IN_CALL, "That member is in the call already")
+RING_NOT_FOUND = Error(ErrorCode.RING_NOT_FOUND, "That member does not ring you")
+# Of a `rate_limited`, each.
+TOO_MANY_MESSAGES = "Too many messages"
+TOO_MANY_RESUMES = "Too many attempts to resume"
+TOO_MANY_GROUPS_MADE = "Too many groups from this address"
+TOO_MANY_RINGS = "Too many ring that member already"
+# When somebody leaves, nobody knows.
+_LATER = 60.0  # s
+GROUP_FULL = rate_limited("The group is full", _LATER)
+TOO_MANY_GROUPS = rate_limited("The server has no room for another group", _LATER)
+SESSION_NOT_FOUND = Error(ErrorCode.SESSION_NOT_FOUND, "Session does not exist")
+HELLO_NOT_FIRST = Error(ErrorCode.INVALID_MESSAGE, "hello must be the first message")
+NO_SUCH_COUNT = Error(ErrorCode.INVALID_MESSAGE, "More is acknowledged than was sent")
+CONNECTION_ERROR = Error(ErrorCode.CONNECTION_ERROR, "Internal server error")
+
+
+def invalid_json() -> Error:
+    return Error(ErrorCode.INVALID_MESSAGE, "Invalid JSON format")
+
+
+def invalid_format(issues: list[dict[str, object]]) -> Error:
+    """`issues` are shaped as Zod 3 shapes them; see `wire.validation`."""
+    return Error(ErrorCode.INVALID_MESSAGE, "Invalid message format", {"validationErrors": issues})
+
+
+# The broker's. Applications match the first three strings.
+NO_PARAMETERS = NotAdmitted("No id, token, or key supplied to websocket server")
+INVALID_KEY = NotAdmitted("Invalid key provided")
+CONCURRENT_LIMIT = NotAdmitted("Server has reached its concurrent user limit")
+LONG_PARAMETERS = NotAdmitted("An id, token, or key is longer than 100 characters")
+
+
+def long_message(max_size: int) -> NotAdmitted:
+    return NotAdmitted(f"A message is longer than {max_size} bytes, and was dropped")

@@ -1,0 +1,26 @@
+"""Types of the messages' fields.
+
+Each is a type of its own, so that its rule in `wire.validation` follows the type.
+"""
+
+from typing import Literal, NewType
+
+UserId = NewType("UserId", str)
+GroupId = NewType("GroupId", str)
+GroupName = NewType("GroupName", str)
+Username = NewType("Username", str)
+PeerId = NewType("PeerId", str)
+# One WebSocket, whoever is behind it. A signaling connection's is its UserId.
+ConnectionId = NewType("ConnectionId", str)
+SessionId = NewType("SessionId", str)
+ResumeToken = NewType("ResumeToken", str)
+# Messages of a session, counted from its beginning.
+Count = NewType("Count", int)
+ProtocolVersion = Literal[2]
+Visibility = Literal["foreground", "background"]
+# A piece of JSON text that is passed on as it came, never looked into.
+RawJson = NewType("RawJson", object)
+
+LeaveReason = Literal["left", "disconnected", "timeout"]
+# How a ring ended. "missed": nobody answered in time, or the one who was rung has left the group.
+RingOutcome = Literal["accepted", "declined", "missed", "cancelled"]

@@ -1,0 +1,105 @@
+"""Groups, and membership in them."""
+
+from typing import Literal
+
+import attrs
+
+from peershare.messages.fields import GroupId, GroupName, LeaveReason, PeerId, UserId, Username
+
+# --- from clients ---
+
+
+@attrs.frozen
+class CreateGroup:
+    """Open a group and join it.
+
+    `group_id`: of a group that has ended, to open it again; the client joins it where somebody has done so.
+    """
+
+    group_name: GroupName
+    username: Username
+    group_id: GroupId | None = None
+
+
+@attrs.frozen
+class JoinGroup:
+    group_id: GroupId
+    username: Username
+    peer_id: PeerId | None = None
+
+
+@attrs.frozen
+class LeaveGroup:
+    user_id: UserId
+
+
+ClientMessage = CreateGroup | JoinGroup | LeaveGroup
+
+CLIENT_TYPES: dict[str, type[ClientMessage]] = {
+    "create-group": CreateGroup,
+    "join-group": JoinGroup,
+    "leave-group": LeaveGroup,
+}
+
+
+# --- from the server ---
+
+
+@attrs.frozen
+class User:
+    """A member as the others see it. The fields below its peer ID are for sessions alone.
+
+    `status` is there only if the member is not online, and `can_call` only if the member has a session.
+    """
+
+    id: UserId
+    username: Username
+    peer_id: PeerId | None = None
+    status: Literal["away"] | None = None
+    until: int | None = None  # ms since 1970: the end of its grace
+    can_call: bool | None = None
+
+
+@attrs.frozen
+class GroupCreated:
+    group_id: GroupId
+    group_name: GroupName
+    user: User
+
+
+@attrs.frozen
+class GroupJoined:
+    group_id: GroupId
+    group_name: GroupName
+    user: User
+    members: tuple[User, ...]
+
+
+@attrs.frozen
+class GroupLeft:
+    group_id: GroupId
+
+
+@attrs.frozen
+class UserJoined:
+    user: User
+
+
+@attrs.frozen
+class UserLeft:
+    user_id: UserId
+    username: Username
+    reason: LeaveReason
+
+
+INNER_TYPES = (User,)
+
+ServerMessage = GroupCreated | GroupJoined | GroupLeft | UserJoined | UserLeft
+
+SERVER_TYPES: dict[str, type[ServerMessage]] = {
+    "group-created": GroupCreated,
+    "group-joined": GroupJoined,
+    "group-left": GroupLeft,
+    "user-joined": UserJoined,
+    "user-left": UserLeft,
+}

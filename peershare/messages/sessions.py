@@ -1,0 +1,106 @@
+"""Sessions, which outlive a lost connection: docs/sessions.md."""
+
+from typing import Literal
+
+import attrs
+
+from peershare.messages.fields import (
+    Count,
+    GroupId,
+    ProtocolVersion,
+    ResumeToken,
+    SessionId,
+    UserId,
+    Visibility,
+)
+
+# --- from clients ---
+
+
+@attrs.frozen
+class Resume:
+    """The session to go on with. `received`: how many of the server's messages have arrived in it."""
+
+    session_id: SessionId
+    resume_token: ResumeToken
+    received: Count
+
+
+@attrs.frozen
+class Hello:
+    """The first message of a client that wants a session: docs/sessions.md."""
+
+    protocol: ProtocolVersion
+    resume: Resume | None = None
+
+
+@attrs.frozen
+class Ack:
+    received: Count
+
+
+@attrs.frozen
+class ClientState:
+    visibility: Visibility
+
+
+ClientMessage = Hello | Ack | ClientState
+
+SESSION_TYPES: dict[str, type[ClientMessage]] = {
+    "hello": Hello,
+    "ack": Ack,
+    "client-state": ClientState,
+}
+
+
+# --- from the server ---
+
+
+@attrs.frozen
+class Heartbeat:
+    """The server's interval between pings, and the silence after which it ends a connection."""
+
+    interval_ms: int
+    timeout_ms: int
+
+
+@attrs.frozen
+class Welcome:
+    """The answer to a `Hello`. `limits`: the names and numbers of GET /api/limits."""
+
+    protocol: ProtocolVersion
+    session_id: SessionId
+    resume_token: ResumeToken
+    grace_seconds: float
+    heartbeat: Heartbeat
+    limits: dict[str, int]
+
+
+@attrs.frozen
+class Resumed:
+    """`received`: how many of the client's messages arrived. `group_id`: the group that the session is in."""
+
+    recovered: bool
+    received: Count
+    user_id: UserId
+    group_id: GroupId | None = None
+
+
+@attrs.frozen
+class MemberStatus:
+    """`until`, in ms since 1970, for a member who is away."""
+
+    user_id: UserId
+    status: Literal["away", "online"]
+    until: int | None = None
+
+
+INNER_TYPES = (Heartbeat,)
+
+ServerMessage = Welcome | Resumed | MemberStatus
+
+SERVER_TYPES: dict[str, type[ServerMessage]] = {
+    "welcome": Welcome,
+    "resumed": Resumed,
+    "member-status": MemberStatus,
+}

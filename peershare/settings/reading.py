@@ -1,0 +1,98 @@
+"""Reading the settings.
+
+A value comes from the command line, else from the environment, else from a `.env` file in the working
+directory, else it is the default.
+"""
+
+import os
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+from dotenv import load_dotenv
+
+from peershare.settings.section import about
+from peershare.settings.table import Settings
+
+
+class _Option(click.Option):
+    """An option of which an empty variable counts; click takes it for none."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        found = super().resolve_envvar_value(ctx)
+        return "" if found is None and self._is_empty() else found
+
+    def _is_empty(self) -> bool:
+        return any(os.environ.get(variable) == "" for variable in self.envvar or ())
+
+
+class Configured(click.Command):
+    """A command whose options are settings: `.env` is read before the variables are."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        load_environment_file()
+        return super().make_context(*args, **kwargs)
+
+
+def options() -> list[click.Parameter]:
+    """A command-line option for each setting, which reads its variables too."""
+    return [
+        (_Option if about(field).empty_counts else click.Option)(
+            ["--" + field.name.replace("_", "-")],
+            type=about(field).type,
+            envvar=list(about(field).variables),
+            show_envvar=True,
+            default=field.default,
+            help=about(field).meaning,
+        )
+        for field in attrs.fields(Settings)
+    ]
+
+
+def settings_from(values: dict[str, Any]) -> Settings:
+    """Settings from the parsed options. Raises click.UsageError where two of them don't go together."""
+    settings = Settings(**values)
+    if settings.port and settings.ws_port == settings.port:
+        raise click.UsageError(f"WS_PORT={settings.ws_port} is PORT as well: set another, or 0.")
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise click.UsageError("TLS_CERT and TLS_KEY go together: set both, or none.")
+    try:
+        tls_context(settings)
+    except OSError as error:
+        pair = f"TLS_CERT={settings.tls_cert!r} and TLS_KEY={settings.tls_key!r}"
+        raise click.UsageError(f"{pair} must be a PEM pair without a passphrase: {error}") from error
+    return settings
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """Read TLS_CERT and TLS_KEY, if they are set. Raises OSError, of which ssl.SSLError is one."""
+    if not settings.tls_cert:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.set_alpn_protocols(["http/1.1"])
+    # No passphrase: an encrypted key is refused, where OpenSSL would ask on the terminal.
+    context.load_cert_chain(settings.tls_cert, settings.tls_key, password=lambda: "")
+    return context
+
+
+def load_environment_file() -> None:
+    """Take the variables of `.env` in the working directory that the environment doesn't have.
+
+    Raises click.UsageError where it can't be read.
+    """
+    try:
+        load_dotenv(Path.cwd() / ".env")
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.UsageError(f"The file .env can't be read: {error}") from error
+
+
+def read_settings(args: Sequence[str] = ()) -> Settings:
+    """Settings from `.env`, the environment and command-line `args`.
+
+    Raises click.ClickException, whose message names the variable, the value and the rule.
+    """
+    with Configured("peershare", params=options()).make_context("peershare", list(args)) as context:
+        return settings_from(context.params)
