@@ -1,6 +1,6 @@
 """Writes anew what the docs take from the code: what stands between `<!-- generated: NAME -->` and its end.
 
-The Grafana dashboard is made as a whole, of panels.toml.
+Whole files: the Grafana dashboard, of panels.toml; the web client's constants and types of the protocol.
 
 `python docs/generate.py` writes; with `--check` it names each stale block and exits 1. The sequence diagrams
 are drawn from what a real Hub or real Groups answer, text in and text out: they can't promise anything else.
@@ -15,7 +15,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from string import Template
-from typing import Any, get_args, get_origin
+from typing import Any, Literal, NewType, get_args, get_origin
 
 import attrs
 from structlog.testing import capture_logs
@@ -26,6 +26,7 @@ from peershare.core.limits import RateRules
 from peershare.core.sessions import SessionRules, Sessions
 from peershare.doors.metrics import METRICS
 from peershare.messages import (
+    ALL_CLIENT_TYPES,
     CLIENT_TYPES,
     INNER_TYPES,
     SERVER_TYPES,
@@ -35,6 +36,7 @@ from peershare.messages import (
     GroupId,
     Heartbeat,
     NotAdmitted,
+    ProtocolVersion,
     Resume,
     ResumeToken,
     SessionId,
@@ -56,6 +58,7 @@ FILES = (
     ),
 )
 DASHBOARD = ROOT / "docs" / "grafana-dashboard.json"
+WEB = ROOT / "peershare" / "web"
 DIALOGUES = (ROOT / "docs" / "dialogues.txt").read_text("utf-8")
 _BLOCK = re.compile(r"(?<=<!-- generated: )([\w-]+)( -->\n)(.*?)(?=<!-- end: \1 -->)", re.DOTALL)
 
@@ -381,6 +384,104 @@ def _dashboard_of(panels: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+_FROM_PYTHON = "// Generated from peershare/errors.py and peershare/messages: `nox -s docs` writes it anew.\n"
+_PROTOCOL_VERSION = max(get_args(ProtocolVersion))
+
+
+def web_protocol() -> str:
+    """The constants of the protocol for the web client, as a module."""
+    codes = {ending.name: ending.value.code for ending in Ending}
+    again = ", ".join(str(ending.value.code) for ending in Ending if ending.value.come_back)
+    return f"""{_FROM_PYTHON}
+export const PROTOCOL_VERSION = {_PROTOCOL_VERSION};
+
+/** Close codes of WebSockets: docs/protocol.md, "How a connection ends". */
+export const CloseCode = {_js_object(codes)};
+
+/** The close codes after which a client connects again by itself. */
+export const RECONNECT_CODES = new Set([{again}]);
+
+/** The codes of `error` messages: docs/protocol.md, "Errors". */
+export const ErrorCode = {_js_object({code.name: code.value for code in ErrorCode})};
+"""
+
+
+def _js_object(members: Mapping[str, int | str]) -> str:
+    return "".join(["{\n", *(f"\t{name}: {json.dumps(value)},\n" for name, value in members.items()), "}"])
+
+
+def web_types() -> str:
+    """The types of `web_protocol`, and the payload of each message by its type on the wire."""
+    codes = "".join(f"\treadonly {ending.name}: {ending.value.code};\n" for ending in Ending)
+    error_codes = "".join(f"\treadonly {code.name}: {json.dumps(code.value)};\n" for code in ErrorCode)
+    inner = "".join(f"export type {kind.__name__} = {_ts_shape(kind)};\n" for kind in _TS_NAMED)
+    return f"""{_FROM_PYTHON}
+export declare const PROTOCOL_VERSION: {_PROTOCOL_VERSION};
+
+export declare const CloseCode: {{
+{codes}}};
+
+export declare const RECONNECT_CODES: Set<number>;
+
+export declare const ErrorCode: {{
+{error_codes}}};
+export type ErrorCode = keyof typeof ErrorCode;
+
+{inner}
+/** The payloads of what a client sends, by type. */
+export type ClientMessages = {{
+{_ts_messages(ALL_CLIENT_TYPES)}}};
+
+/** The payloads of what the server sends, by type. */
+export type ServerMessages = {{
+{_ts_messages(SERVER_TYPES)}}};
+"""
+
+
+# The shapes that stand in messages have names there too.
+_TS_NAMED = (*INNER_TYPES, Resume)
+
+
+def _ts_messages(types: Mapping[str, type[Any]]) -> str:
+    return "".join(f"\t{json.dumps(name)}: {_ts_type(kind)};\n" for name, kind in types.items())
+
+
+def _ts_shape(kind: type[Any]) -> str:
+    """A member that has a default may be left out."""
+    members = (
+        f"{wire_name(field.name)}{'' if field.default is attrs.NOTHING else '?'}: {_ts_type(field.type)}"
+        for field in attrs.fields(kind)
+    )
+    return f"{{ {'; '.join(members)} }}" if attrs.fields(kind) else "{}"
+
+
+def _ts_type(kind: Any) -> str:
+    simple = {str: "string", bool: "boolean", int: "number", float: "number", object: "any", Any: "any"}
+    if kind in simple:
+        return simple[kind]
+    if kind in _TS_NAMED:
+        return str(kind.__name__)
+    if attrs.has(kind):
+        return _ts_shape(kind)
+    if isinstance(kind, NewType):
+        return _ts_type(kind.__supertype__)
+    arguments = get_args(kind)
+    if get_origin(kind) is Literal:
+        return " | ".join(map(json.dumps, arguments))
+    if get_origin(kind) is tuple:
+        return f"{_ts_type(arguments[0])}[]"
+    if get_origin(kind) is dict:
+        return f"Record<string, {_ts_type(arguments[1])}>"
+    # None is never on the wire: the member is left out.
+    return " | ".join(_ts_type(one) for one in arguments if one is not type(None))
+
+
+WHOLE_FILES: dict[Path, Callable[[], str]] = {
+    DASHBOARD: dashboard,
+    WEB / "protocol.js": web_protocol,
+    WEB / "protocol.d.ts": web_types,
+}
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "error-codes": error_codes,
@@ -400,11 +501,13 @@ BLOCKS: dict[str, Callable[[], str]] = {
 
 
 def stale() -> list[str]:
-    """The blocks that differ from what the code says now, and those that stand nowhere."""
+    """The blocks and files that differ from what the code says now, and the blocks that stand nowhere."""
     found = {block[1]: block[3] for file in FILES for block in _BLOCK.finditer(file.read_text("utf-8"))}
     names = [name for name, make in BLOCKS.items() if found.get(name) != make()]
-    same = DASHBOARD.exists() and DASHBOARD.read_text("utf-8") == dashboard()
-    return names if same else [*names, DASHBOARD.name]
+    for file, make in WHOLE_FILES.items():
+        if not file.exists() or file.read_text("utf-8") != make():
+            names.append(file.name)
+    return names
 
 
 def main(arguments: list[str]) -> int:
@@ -415,7 +518,9 @@ def main(arguments: list[str]) -> int:
     for file in FILES:
         text = _BLOCK.sub(lambda block: block[1] + block[2] + BLOCKS[block[1]](), file.read_text("utf-8"))
         file.write_text(text, "utf-8")
-    DASHBOARD.write_text(dashboard(), "utf-8")
+    for file, make in WHOLE_FILES.items():
+        if not file.exists() or file.read_text("utf-8") != make():  # a server may read it just now
+            file.write_text(make(), "utf-8")
     return 0
 
 

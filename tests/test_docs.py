@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+from pathlib import Path
 
 import attrs
 import pytest
@@ -30,6 +31,22 @@ def test_check_names_a_stale_block(tmp_path, monkeypatch, capsys):
     assert "stale: settings" in capsys.readouterr().out
     assert generate.main([]) == 0
     assert generate.main(["--check"]) == 0
+
+
+@pytest.mark.parametrize("name", ["grafana-dashboard.json", "protocol.js", "protocol.d.ts"])
+def test_check_names_a_stale_file(tmp_path, monkeypatch, capsys, name):
+    """`--check` fails and names a generated file that was changed or is missing; `main` writes it."""
+    copies = {tmp_path / file.name: make for file, make in generate.WHOLE_FILES.items()}
+    for file in generate.WHOLE_FILES:
+        (tmp_path / file.name).write_text(file.read_text("utf-8"), "utf-8")
+    monkeypatch.setattr(generate, "WHOLE_FILES", copies)
+    assert generate.main(["--check"]) == 0
+    for change in (lambda file: file.write_text(file.read_text("utf-8") + " ", "utf-8"), Path.unlink):
+        change(tmp_path / name)
+        assert generate.main(["--check"]) == 1
+        assert f"stale: {name}" in capsys.readouterr().out
+        assert generate.main([]) == 0
+        assert generate.main(["--check"]) == 0
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

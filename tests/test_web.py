@@ -60,8 +60,8 @@ def files_of(path, page):
 
 
 def served(port, pattern="*"):
-    """The files of the page, each with its source, and as it is served; types.d.ts is for TypeScript."""
-    sources = [file for file in SOURCES.rglob(pattern) if file.is_file() and file.name != "types.d.ts"]
+    """The files of the page, each with its source, and as it is served; *.d.ts is for TypeScript."""
+    sources = [file for file in SOURCES.rglob(pattern) if file.is_file() and not file.name.endswith(".d.ts")]
     return {file: ask(port, f"/web/{file.relative_to(SOURCES)}").body for file in sources}
 
 

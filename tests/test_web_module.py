@@ -116,7 +116,8 @@ def test_what_is_refused(page):
         codes.push(await waiting, await refusal(ann.client.leaveGroup()));
         const issues = error.details.validationErrors.length;
         const [{ code }] = ann.all("closed");
-        return [error instanceof Refused, error.code, issues, ...codes, ann.client.state, code];
+        const isOurs = error instanceof RefusedError && error instanceof Refused;
+        return [isOurs, error.code, issues, ...codes, ann.client.state, code];
     }""")
     codes = ["GROUP_NOT_FOUND", "NOT_IN_CALL"]
     assert refused == [True, "INVALID_MESSAGE", 1, *codes, "closed", "closed", "closed", 1000]

@@ -2,17 +2,18 @@
 
 import { h, hide, inText, say, toast } from "./dom.js";
 import { logo } from "./landing.js";
-import { Refused } from "./peershare.js";
+import { RefusedError } from "./peershare.js";
+import { ErrorCode } from "./protocol.js";
 
 /** @import {Notice, Room} from "./types" */
 
 /** Sentences for what the server may refuse. */
 const REFUSALS = /** @type {Record<string, string>} */ ({
-	GROUP_NOT_FOUND: "There is no such group any more.",
-	CALL_FULL: "The call is full. You can stay here, and join when somebody leaves.",
-	PEER_NOT_FOUND: "They can't be rung: their program can't take calls.",
-	USER_NOT_FOUND: "They have just left.",
-	RING_NOT_FOUND: "They have given up.",
+	[ErrorCode.GROUP_NOT_FOUND]: "This group has ended.",
+	[ErrorCode.CALL_FULL]: "The call is full. You can stay here, and join when somebody leaves.",
+	[ErrorCode.PEER_NOT_FOUND]: "They can't be rung: their program can't take calls.",
+	[ErrorCode.USER_NOT_FOUND]: "They have just left.",
+	[ErrorCode.RING_NOT_FOUND]: "They are not calling any more.",
 });
 
 /** The server is there, and takes no connection from here. */
@@ -21,9 +22,9 @@ export const REFUSED = `The server refused this page's address, ${location.origi
 /** What to tell about an error. @param {unknown} error */
 export function sentence(error) {
 	if (error instanceof DOMException) return `The browser refused (${error.name}).`;
-	if (!(error instanceof Refused)) return error instanceof Error ? error.message : String(error);
+	if (!(error instanceof RefusedError)) return error instanceof Error ? error.message : String(error);
 	const { code, message, details } = error;
-	if (code === "RATE_LIMITED") return `${message}. Try again in ${duration(details.retryAfterMs ?? 0)}.`;
+	if (code === ErrorCode.RATE_LIMITED) return `${message}. Try again in ${duration(details.retryAfterMs ?? 0)}.`;
 	return REFUSALS[code] ?? `${details.validationErrors?.[0].message ?? message}.`;
 }
 

@@ -1,65 +1,78 @@
 /**
  * PeerShare's signaling for any page: a session that comes back by itself, its group, its call.
  *
- * `Ledger` knows what both sides have counted, and what is to be said again; `Pace` how fast one may speak;
- * `PeerShare` holds one connection after another, and what is known of group and call. Nothing here knows of
- * WebRTC or of a page's looks. How to use it: docs/web-module.md. What it speaks: docs/protocol.md, docs/sessions.md.
- * @import {Ask, Call, EndedRing, Events, Group, Media, Member, Pair, Participant, Ring, Said, Saved, State, Target, Timer} from "./types"
+ * `SessionWindow` counts the messages of both sides and keeps those that may have to be sent again; `RateLimiter` keeps
+ * below the server's rates; `PeerShare` holds one connection after another, and the state of group and call. Nothing here
+ * knows of WebRTC or of a page's looks. How to use it: docs/web-module.md. The protocol: docs/protocol.md, docs/sessions.md.
+ * @import {Answers, Call, ClientMessages, Events, Group, Media, Member, Participant, PendingRequest, Ring, RingEnded, RingPair, Saved, SentMessage, ServerMessages, State, Target, Timer} from "./types"
  */
 
-const MAX_UNCONFIRMED = 256; // as much as the server keeps in the other direction
-const CONFIRM_EVERY = 25; // messages, after which each side learns how many have arrived
-const WINDOW = 50; // that are not confirmed: what stalls on the way arrives in one moment
-const ACK_INTERVAL = 10_000; // ms, after which something new is acknowledged
-const PATIENCE = 10_000; // ms for a connection to open, and for a pong
-const LEAST_PATIENCE = 2_000; // the same where the session is at stake: what was lost on the way does not come
-const LONGER_PATIENCE = 4_000;
-const IMPATIENCE = 3_000; // the same where there is a reason to doubt the connection, or to try anew
-const PROBE_EVERY = 2_000; // ms, on average, while the server is away and somebody looks
-const TOUCHES_APART = 1_000; // ms: not each of many touches is an attempt
-const FIRST_WAIT = 500; // ms, a bound that doubles
-const GRACE = 30_000; // ms for which the server remembers a session, until it has said so
-const RECENT_RINGS = 500; // of a whole group; the server remembers less
-const HELLO = "hello"; // its requestId; those of asks are numbers
-const AGAIN = 4000; // a close code that means: away, not gone
+import { CloseCode, ErrorCode, PROTOCOL_VERSION, RECONNECT_CODES } from "./protocol.js";
 
+const MAX_UNCONFIRMED = 256; // messages: as many as the server keeps in the other direction
+const CONFIRM_INTERVAL = 25; // messages, after which each side learns how many have arrived
+const MAX_IN_FLIGHT = 50; // messages that are not confirmed: what stalls on the way arrives in one moment
+const ACK_INTERVAL = 10_000; // ms, after which something new is acknowledged
+const TIMEOUT = 10_000; // ms for a connection to open, and for a pong
+const MIN_TIMEOUT = 2_000; // the same while the session can be resumed: a packet lost on the way is not waited for
+const MAX_GROWN_TIMEOUT = 4_000; // MIN_TIMEOUT grows with each attempt in vain, to this
+const SHORT_TIMEOUT = 3_000; // the same where there is a reason to doubt the connection, or to try again
+const PROBE_INTERVAL = 2_000; // ms, on average, while the server is away and the page is visible
+const TOUCH_INTERVAL = 1_000; // ms: not each of many touches is an attempt
+const FIRST_DELAY = 500; // ms, a bound that doubles
+const DEFAULT_GRACE = 30_000; // ms for which the server keeps a session, until it has said so
+const RECENT_RINGS = 500; // of a whole group; the server keeps fewer
+const HELLO_ID = "hello"; // its requestId; those of requests are numbers
+const AWAY = 4000; // our close code where we come back: a member is away then, and has not left
+
+// Reserved for what closes without a word, and for proxies (RFC 6455, section 7.4, and IANA's registry).
+const FOREIGN_RECONNECT_CODES = new Set([1005, 1012, 1013, 1014]);
+
+/** Messages about the session are not counted in it. @type {Set<keyof ServerMessages>} */
 const UNCOUNTED = new Set(["connection-established", "welcome", "resumed", "server-draining"]);
 
 /**
  * A random time between 0 and a bound that doubles: "full jitter". @param {number} attempt the first is 0
  * @param {number} longest
  */
-const fullJitter = (attempt, longest) => Math.random() * Math.min(longest, FIRST_WAIT * 2 ** attempt);
+const fullJitter = (attempt, longest) => Math.random() * Math.min(longest, FIRST_DELAY * 2 ** attempt);
 
-/** Whether to connect again after this close code: docs/protocol.md. @param {number} code */
-const comesBack = (code) => (code >= 4000 ? code < 4500 : [1001, 1005, 1006, 1011, 1012, 1013, 1014].includes(code));
+/**
+ * Whether to connect again after this close code (docs/protocol.md): newer servers may have more codes from 4000 on, so
+ * those go by their range. @param {number} code
+ */
+const shouldReconnect = (code) =>
+	code >= 4000 ? code < 4500 : RECONNECT_CODES.has(code) || FOREIGN_RECONNECT_CODES.has(code);
 
 /** The server's answer was an `error`. `code` is one of docs/protocol.md's, or ANSWER_LOST. */
-export class Refused extends Error {
+export class RefusedError extends Error {
 	/** @param {{code: string, message: string, details?: Record<string, any>}} error */
 	constructor({ code, message, details = {} }) {
 		super(message);
-		this.name = "Refused";
+		this.name = "RefusedError";
 		this.code = code;
 		this.details = details;
 	}
 }
 
-/** What was said and may not have arrived, the oldest first, and how much was heard. */
-class Ledger {
+// Its first name, which pages of others import.
+export { RefusedError as Refused };
+
+/** The messages that were sent and may not have arrived, the oldest first, and the number of those received. */
+class SessionWindow {
 	received = 0;
 	#acknowledged = 0;
 	#confirmed = 0; // messages of ours that have arrived, from the session's beginning
-	/** @type {Said[]} */
+	/** @type {SentMessage[]} */
 	#unconfirmed = [];
-	#written = 0; // of those, on the connection of the moment
+	#written = 0; // of those, on the current connection
 
 	/** @param {string} text */
-	say(text) {
+	add(text) {
 		if (this.#unconfirmed.length >= MAX_UNCONFIRMED) throw new RangeError("too much is waiting to be sent");
-		const said = { text };
-		this.#unconfirmed.push(said);
-		return said;
+		const message = { text };
+		this.#unconfirmed.push(message);
+		return message;
 	}
 
 	get sent() {
@@ -67,49 +80,49 @@ class Ledger {
 	}
 
 	get hasUnwritten() {
-		return this.#written < Math.min(this.#unconfirmed.length, WINDOW);
+		return this.#written < Math.min(this.#unconfirmed.length, MAX_IN_FLIGHT);
 	}
 
-	/** Whether what is written next is a `signal`, which the server counts apart. */
+	/** Whether the next to write is a `signal`, which the server counts apart. */
 	get isSignalNext() {
 		return this.#unconfirmed[this.#written].text.startsWith('{"type":"signal"');
 	}
 
-	/** What to write next. It counts as written. */
+	/** The next to write. It counts as written. */
 	next() {
 		return this.#unconfirmed[this.#written++].text;
 	}
 
-	/** @param {Said} said */
-	isUnconfirmed(said) {
-		return this.#unconfirmed.includes(said);
+	/** @param {SentMessage} message */
+	isUnconfirmed(message) {
+		return this.#unconfirmed.includes(message);
 	}
 
-	/** This one has arrived, and with it all before. @param {Said} said */
-	confirm(said) {
-		this.#forget(this.#unconfirmed.indexOf(said) + 1);
+	/** This one has arrived, and with it all before. @param {SentMessage} message */
+	confirm(message) {
+		this.#drop(this.#unconfirmed.indexOf(message) + 1);
 	}
 
 	/** @param {number} count */
-	#forget(count) {
+	#drop(count) {
 		this.#unconfirmed.splice(0, count);
 		this.#confirmed += count;
 		this.#written = Math.max(0, this.#written - count);
 	}
 
 	/**
-	 * On another connection: what did not arrive is to be written again. If the page was reloaded, another one said
-	 * what arrived. @param {{recovered: boolean, received: number}} resumed @param {boolean} isReloaded
+	 * On another connection, write again all that did not arrive. After a reload, the messages that arrived were those of
+	 * the page before. @param {ServerMessages["resumed"]} resumed @param {boolean} isReloaded
 	 */
 	resume({ recovered, received }, isReloaded) {
 		if (isReloaded) this.#confirmed = received;
-		this.#forget(received - this.#confirmed);
+		this.#drop(received - this.#confirmed);
 		this.#written = 0;
 		if (!recovered) this.received = this.#acknowledged = 0;
 	}
 
 	/** How many messages to acknowledge, if it is time to. @param {number} [atLeast] */
-	ackDue(atLeast = CONFIRM_EVERY) {
+	ackDue(atLeast = CONFIRM_INTERVAL) {
 		if (this.received - this.#acknowledged < atLeast) return null;
 		return (this.#acknowledged = this.received);
 	}
@@ -119,20 +132,20 @@ class Ledger {
  * Keeps below one of the server's rates: a refused `signal` would be lost. Half of its burst and four fifths of its
  * rate leave room for delays.
  */
-class Pace {
+class RateLimiter {
 	#gap; // ms between two messages
-	#slack; // ms that one may be ahead
+	#burst; // ms that one may be ahead
 	#due = 0;
 
 	/** @param {number} [rate] @param {number} [burst] */
 	constructor(rate = 50, burst = 100) {
 		this.#gap = 1250 / rate;
-		this.#slack = (this.#gap * burst) / 2;
+		this.#burst = (this.#gap * burst) / 2;
 	}
 
-	/** In how many ms one may speak. */
-	get wait() {
-		return Math.max(0, this.#due - performance.now() - this.#slack);
+	/** In ms, until the next message may be sent. */
+	get delay() {
+		return Math.max(0, this.#due - performance.now() - this.#burst);
 	}
 
 	take() {
@@ -143,14 +156,14 @@ class Pace {
 /** @template T @param {T[]} items @param {(item: T) => string} key @returns {Map<string, T>} */
 const mapBy = (items, key) => new Map(items.map((item) => [key(item), item]));
 
-/** What of `others` is not in `map`. @template T @param {Map<string, T>} map @param {Map<string, T>} [others] */
-const missing = (map, others = new Map()) => [...others].flatMap(([key, item]) => (map.has(key) ? [] : item));
+/** Those of `others` that are not in `map`. @template T @param {Map<string, T>} map @param {Map<string, T>} [others] */
+const notIn = (map, others = new Map()) => [...others].flatMap(([key, item]) => (map.has(key) ? [] : item));
 
-/** @param {Pair} ring @returns {(other: Pair) => boolean} */
-const isLike = (ring) => (other) => ring.from === other.from && ring.to === other.to;
+/** @param {RingPair} ring @returns {(other: RingPair) => boolean} */
+const isSameRing = (ring) => (other) => ring.from === other.from && ring.to === other.to;
 
 /** @returns {Call} */
-const noCall = () => ({ participants: new Map(), incoming: new Map(), outgoing: new Map(), recent: [] });
+const emptyCall = () => ({ participants: new Map(), incoming: new Map(), outgoing: new Map(), recent: [] });
 
 /** A session with a PeerShare server. */
 export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTarget) {
@@ -161,8 +174,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	/** @type {Group | null} */
 	group = null;
 	/** @type {Call} */
-	call = noCall();
-	/** @type {number | null} ms since 1970: when it will be tried again */
+	call = emptyCall();
+	/** @type {number | null} ms since 1970: the time of the next attempt */
 	retryAt = null;
 	/** Whether the server refuses the address of this page, as far as it tells. */
 	isRefused = false;
@@ -171,40 +184,40 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	/** @type {State} */
 	#state = "connecting";
 	#url;
-	#wait;
+	#delay;
 	/** @type {WebSocket | null} */
 	#socket = null;
-	#pace = new Pace();
-	#signalPace = this.#pace;
-	#ledger = new Ledger();
+	#messageLimiter = new RateLimiter();
+	#signalLimiter = this.#messageLimiter;
+	#window = new SessionWindow();
 	/** @type {{sessionId: string, resumeToken: string} | null} */
 	#session = null;
 	/** @type {Partial<Saved>} of the group, also while it is not known yet */
-	#remembered = {};
-	/** @type {Map<string, Ask>} */
-	#asks = new Map();
-	#asked = 0;
+	#groupToSave = {};
+	/** @type {Map<string, PendingRequest>} */
+	#requests = new Map();
+	#requestCount = 0;
 	#media = { audio: false, video: false, screen: false }; // one's own, as the call was joined with
-	#isReloaded = false; // the session was another page's, and this one knows nothing of it yet
-	#isResuming = false; // what this connection's hello asked for
-	#isLost = false; // the session was, and the page is to be told when there is another
-	#ownId = ""; // of this connection, which counts if no session is resumed on it
-	#isStale = false; // the call may be over: it is unless `call-state` follows
+	#isReloaded = false; // the session was another page's, and this one has none of its state yet
+	#isResuming = false; // this connection's hello asked for that
+	#isSessionLost = false; // the page is told when there is another session
+	#connectionId = ""; // the user ID, if no session is resumed on this connection
+	#isCallStale = false; // the call has ended unless `call-state` follows
 	#attempt = 0;
-	#grace = GRACE;
-	#connectedAt = -Infinity; // when there was a session last
-	#took = [0]; // ms, each of the last three attempts until its session
-	#pause = 0; // ms that the server asked for before it went
-	#notBefore = 0; // by performance.now(): the end of that pause
-	#triedAt = -Infinity; // when the last attempt began
-	#wasSilent = false; // a probe had no answer, so that the next that has one is news
+	#grace = DEFAULT_GRACE;
+	#connectedAt = -Infinity; // the last time with a session
+	#connectTimes = [0]; // ms, each of the last three attempts until its session
+	#serverDelay = 0; // ms, as the server asked for before it closed
+	#notBefore = 0; // by performance.now(): the end of that delay
+	#attemptedAt = -Infinity; // the beginning of the last attempt
+	#probeFailed = false; // so the next that succeeds is news
 	#clockOffset = -Infinity; // ms by which the server's clock is ahead
-	#heartbeat = 30_000; // ms between the server's own pings, which no page gets to see
+	#heartbeat = 30_000; // ms between the server's own pings, which no page can see
 	#willChange = false;
-	#isGoing = false; // the page: then it is hidden as well, but not in the background
+	#isUnloading = false; // the page is hidden then as well, but not in the background
 	/** @type {Record<string, Timer>} */
 	#timers = {};
-	#living = new AbortController();
+	#lifetime = new AbortController();
 
 	/**
 	 * @param {string | URL} [url] of the WebSocket. By default that of the server from which this module came.
@@ -215,17 +228,17 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		super();
 		this.#url = new URL(url, globalThis.location?.href);
 		this.#url.protocol = this.#url.protocol.replace("http", "ws");
-		this.#wait = wait;
+		this.#delay = wait;
 		if (saved) {
 			const { sessionId, resumeToken, ...group } = saved;
 			this.#session = { sessionId, resumeToken };
-			this.#remembered = group;
+			this.#groupToSave = group;
 			this.#isReloaded = true;
 			this.#connectedAt = performance.now();
 		}
 	}
 
-	// --- its life ---
+	// --- open and close ---
 
 	get state() {
 		return this.#state;
@@ -234,13 +247,13 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	/** Connect, and connect again whenever the connection is lost, until `close()`. */
 	open() {
 		if (this.#socket || this.#state !== "connecting") return;
-		const { signal } = this.#living;
-		for (const news of ["online", "offline"]) addEventListener(news, () => this.#doubt(), { signal });
+		const { signal } = this.#lifetime;
+		for (const news of ["online", "offline"]) addEventListener(news, () => this.#checkConnection(), { signal });
 		for (const touch of ["pointerdown", "keydown"])
-			addEventListener(touch, () => this.#touched(), { signal, capture: true, passive: true });
+			addEventListener(touch, () => this.#handleTouch(), { signal, capture: true, passive: true });
 		for (const way of ["pagehide", "pageshow"])
-			addEventListener(way, ({ type }) => (this.#isGoing = type === "pagehide"), { signal });
-		document.addEventListener("visibilitychange", () => this.#isGoing || this.#showVisibility(), { signal });
+			addEventListener(way, ({ type }) => (this.#isUnloading = type === "pagehide"), { signal });
+		document.addEventListener("visibilitychange", () => this.#isUnloading || this.#showVisibility(), { signal });
 		this.#connect();
 	}
 
@@ -248,37 +261,37 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	close() {
 		if (this.#state === "closed") return;
 		const socket = this.#socket;
-		if (this.#state === "online" && this.group) this.#write({ type: "leave-group", payload: { userId: this.userId } });
-		this.#letGo();
-		socket?.close(1000);
-		this.#end(1000, "closed");
+		if (this.#state === "online" && this.group && this.userId) this.#write("leave-group", { userId: this.userId });
+		this.#detachSocket();
+		socket?.close(CloseCode.CLOSED);
+		this.#end(CloseCode.CLOSED, "closed");
 	}
 
-	/** Try to connect at once, if it is waited for: for the time of the next attempt, or for an answer to the last. */
+	/** Connect at once, instead of waiting for the time of the next attempt, or for an answer to the last. */
 	retryNow() {
-		if (this.#state !== "reconnecting" || this.#isTrying) return;
+		if (this.#state !== "reconnecting" || this.#isConnecting) return;
 		const socket = this.#socket;
-		this.#letGo();
-		socket?.close(AGAIN);
+		this.#detachSocket();
+		socket?.close(AWAY);
 		this.#connect();
 	}
 
-	/** Whether an attempt has just begun, and may come to something. */
-	get #isTrying() {
-		return this.retryAt === null && performance.now() - this.#triedAt < IMPATIENCE;
+	/** Whether an attempt has just begun, and may still succeed. */
+	get #isConnecting() {
+		return this.retryAt === null && performance.now() - this.#attemptedAt < SHORT_TIMEOUT;
 	}
 
-	/** What a page needs to go on with this session after a reload; for sessionStorage. @returns {Saved | null} */
+	/** The state to go on with this session after a reload; for sessionStorage. @returns {Saved | null} */
 	save() {
-		return this.#session && this.#state !== "closed" ? { ...this.#session, ...this.#remembered } : null;
+		return this.#session && this.#state !== "closed" ? { ...this.#session, ...this.#groupToSave } : null;
 	}
 
-	/** The server's clock, in ms since 1970: what `until` is measured by. */
+	/** The server's clock, in ms since 1970, by which `until` is measured. */
 	serverNow() {
 		return Date.now() + (Number.isFinite(this.#clockOffset) ? this.#clockOffset : 0);
 	}
 
-	// --- what a member can do ---
+	// --- requests ---
 
 	/**
 	 * @param {string} groupName @param {string} username
@@ -286,109 +299,119 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	 * @returns {Promise<Group>}
 	 */
 	async createGroup(groupName, username, groupId) {
-		await this.#ask("create-group", { groupName, username, groupId });
+		await this.#request("create-group", { groupName, username, groupId });
 		return /** @type {Group} */ (this.group);
 	}
 
 	/** @param {string} groupId @param {string} username @returns {Promise<Group>} */
 	async joinGroup(groupId, username) {
-		await this.#ask("join-group", { groupId, username });
+		await this.#request("join-group", { groupId, username });
 		return /** @type {Group} */ (this.group);
 	}
 
 	async leaveGroup() {
-		if (this.group) await this.#ask("leave-group", { userId: this.userId });
+		if (this.group && this.userId) await this.#request("leave-group", { userId: this.userId });
 	}
 
 	get inCall() {
 		return this.userId !== null && this.call.participants.has(this.userId);
 	}
 
-	/** @param {Media} media @returns {Promise<Participant[]>} the others, who are to be connected to */
+	/** @param {Media} media @returns {Promise<Participant[]>} the others, to connect to */
 	async joinCall({ audio, video, screen = false }) {
 		this.#media = { audio, video, screen };
-		return (await this.#ask("join-call", this.#media)).participants;
+		/** @type {Answers["join-call"]} */
+		const { participants } = await this.#request("join-call", this.#media);
+		return participants;
 	}
 
 	async leaveCall() {
-		await this.#ask("leave-call");
+		await this.#request("leave-call", {});
 	}
 
 	/** @param {Media} media */
 	async updateMedia({ audio, video, screen = false }) {
-		await this.#ask("update-media", { audio, video, screen });
+		await this.#request("update-media", { audio, video, screen });
 	}
 
 	/** Ring one member, or all who are not in the call. @param {string} [userId] @returns {Promise<Ring[]>} */
 	async ring(userId) {
-		return (await this.#ask("ring", userId === undefined ? {} : { to: userId })).rings;
+		/** @type {Answers["ring"]} */
+		const { rings } = await this.#request("ring", userId === undefined ? {} : { to: userId });
+		return rings;
 	}
 
-	/** @param {string} from who rings */
+	/** @param {string} from the user ID of the caller */
 	async declineRing(from) {
-		await this.#ask("decline-ring", { from });
+		await this.#request("decline-ring", { from });
 	}
 
-	/** Say it to another member, now or when the connection is back. @param {string} to @param {any} data any JSON */
+	/** Send it to another member, now or when the connection is back. @param {string} to @param {any} data any JSON */
 	signal(to, data) {
-		this.#say("signal", { to, data });
+		this.#send("signal", { to, data });
 	}
 
-	// --- what is said ---
+	// --- sending ---
 
-	/** @param {string} type @param {object} [payload] @returns {Promise<any>} the answer's payload */
-	#ask(type, payload = {}) {
+	/**
+	 * @template {keyof ClientMessages} K
+	 * @param {K} type @param {ClientMessages[K]} payload @returns {Promise<any>} the answer's payload
+	 */
+	#request(type, payload) {
 		return new Promise((resolve, reject) => {
-			const requestId = `${++this.#asked}`;
-			const said = this.#say(type, payload, requestId);
-			this.#asks.set(requestId, { said, resolve, reject });
+			const requestId = `${++this.#requestCount}`;
+			const message = this.#send(type, payload, requestId);
+			this.#requests.set(requestId, { message, resolve, reject });
 		});
 	}
 
-	/** @param {string} type @param {object} payload @param {string} [requestId] */
-	#say(type, payload, requestId) {
+	/** @template {keyof ClientMessages} K @param {K} type @param {ClientMessages[K]} payload @param {string} [requestId] */
+	#send(type, payload, requestId) {
 		if (this.#state === "closed") throw new Error("closed");
 		const text = JSON.stringify({ type, payload, requestId });
 		const { messageSize = Infinity } = this.limits;
 		if (text.length * 3 > messageSize && new TextEncoder().encode(text).length > messageSize)
 			throw new RangeError("too long a message");
-		const said = this.#ledger.say(text);
-		queueMicrotask(() => this.#flush()); // once the caller has noted what it waits for
-		if (this.#ledger.sent % CONFIRM_EVERY === 0) this.#ping();
-		return said;
+		const message = this.#window.add(text);
+		queueMicrotask(() => this.#flush()); // once the request is noted
+		if (this.#window.sent % CONFIRM_INTERVAL === 0) this.#ping();
+		return message;
 	}
 
-	/** A pong says that all before its ping has arrived; the server has no other way to. */
+	/** A pong confirms all that was sent before its ping; the server has no other way to. */
 	#ping() {
-		this.#ask("ping").catch(() => {});
+		this.#request("ping", {}).catch(() => {});
 	}
 
 	/** @param {Record<string, number>} limits */
-	#setPace({ messageRate, messageBurst, signalRate, signalBurst }) {
-		this.#pace = new Pace(messageRate, messageBurst);
+	#setRates({ messageRate, messageBurst, signalRate, signalBurst }) {
+		this.#messageLimiter = new RateLimiter(messageRate, messageBurst);
 		// An older server counts signals as messages.
-		this.#signalPace = signalRate ? new Pace(signalRate, signalBurst) : this.#pace;
+		this.#signalLimiter = signalRate ? new RateLimiter(signalRate, signalBurst) : this.#messageLimiter;
 	}
 
 	#flush() {
-		while (this.#state === "online" && this.#ledger.hasUnwritten) {
-			const pace = this.#ledger.isSignalNext ? this.#signalPace : this.#pace;
-			if (pace.wait) return this.#later("pace", pace.wait, () => this.#flush());
-			pace.take();
-			this.#socket?.send(this.#ledger.next());
+		while (this.#state === "online" && this.#window.hasUnwritten) {
+			const limiter = this.#window.isSignalNext ? this.#signalLimiter : this.#messageLimiter;
+			if (limiter.delay) return this.#setTimer("flush", limiter.delay, () => this.#flush());
+			limiter.take();
+			this.#socket?.send(this.#window.next());
 		}
 	}
 
-	/** Aside from the session: not counted, and not said again. @param {object} message */
-	#write(message) {
-		this.#pace.take();
-		this.#socket?.send(JSON.stringify(message));
+	/**
+	 * Outside of the session: neither counted nor sent again.
+	 * @template {keyof ClientMessages} K @param {K} type @param {ClientMessages[K]} payload @param {string} [requestId]
+	 */
+	#write(type, payload, requestId) {
+		this.#messageLimiter.take();
+		this.#socket?.send(JSON.stringify({ type, payload, requestId }));
 	}
 
 	/** @param {number} [atLeast] */
 	#acknowledge(atLeast) {
-		const received = this.#ledger.ackDue(atLeast);
-		if (received !== null) this.#write({ type: "ack", payload: { received } });
+		const received = this.#window.ackDue(atLeast);
+		if (received !== null) this.#write("ack", { received });
 	}
 
 	// --- one connection after another ---
@@ -396,116 +419,116 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	#connect() {
 		clearTimeout(this.#timers.retry);
 		this.retryAt = null;
-		this.#triedAt = performance.now();
-		this.#probeLater();
+		this.#attemptedAt = performance.now();
+		this.#scheduleProbe();
 		const url = new URL(this.#url);
-		// Who comes back is let in past the server's limits by address.
+		// A known session passes the server's limits by address.
 		if (this.#session) url.searchParams.set("session", this.#session.sessionId);
 		const socket = (this.#socket = new WebSocket(url));
 		this.#wasOpen = false;
-		socket.onopen = () => this.#hello();
-		socket.onmessage = ({ data }) => this.#hear(JSON.parse(data));
-		socket.onclose = ({ code, reason }) => this.#lost(code, reason);
-		// Slow networks get more, by what it usually takes; once may have been while the server stood still.
-		const [first, usual = first] = this.#took.toSorted((one, other) => one - other);
-		// And each attempt after one in vain: where all come back at once, who gives up makes a busy server busier.
-		const patience = Math.max(Math.min(LEAST_PATIENCE * 1.5 ** this.#attempt, LONGER_PATIENCE), 2 * usual);
-		this.#expectWord(this.#isAtStake ? Math.min(PATIENCE, patience) : PATIENCE);
+		socket.onopen = () => this.#sendHello();
+		socket.onmessage = ({ data }) => this.#handleMessage(JSON.parse(data));
+		socket.onclose = ({ code, reason }) => this.#handleClose(code, reason);
+		// Slow networks get more time, by the usual one; a single long one may have been the server's.
+		const [first, usual = first] = this.#connectTimes.toSorted((one, other) => one - other);
+		// And so does each attempt after one in vain: where all come back at once, giving up makes a busy server busier.
+		const timeout = Math.max(Math.min(MIN_TIMEOUT * 1.5 ** this.#attempt, MAX_GROWN_TIMEOUT), 2 * usual);
+		this.#expectActivity(this.#mayResume ? Math.min(TIMEOUT, timeout) : TIMEOUT);
 	}
 
-	/** Whether the server may still know the session. */
-	get #isAtStake() {
+	/** Whether the server may still have the session. */
+	get #mayResume() {
 		return performance.now() - this.#connectedAt < this.#grace;
 	}
 
-	#hello() {
+	#sendHello() {
 		this.#wasOpen = true;
 		this.isRefused = false;
 		this.#isResuming = this.#session !== null;
-		// A page that was reloaded has no state that what it missed could be added to: it asks for the whole.
-		const received = this.#isReloaded ? Number.MAX_SAFE_INTEGER : this.#ledger.received;
+		// A page that was reloaded has no state to add the missed messages to: it asks for the whole.
+		const received = this.#isReloaded ? Number.MAX_SAFE_INTEGER : this.#window.received;
 		const resume = this.#session ? { ...this.#session, received } : undefined;
-		this.#write({ type: "hello", payload: { protocol: 2, resume }, requestId: HELLO });
+		this.#write("hello", { protocol: PROTOCOL_VERSION, resume }, HELLO_ID);
 	}
 
 	/** @param {number} code @param {string} [reason] */
-	#lost(code, reason = "") {
-		this.#letGo();
-		if (!comesBack(code)) return this.#end(code, reason);
+	#handleClose(code, reason = "") {
+		this.#detachSocket();
+		if (!shouldReconnect(code)) return this.#end(code, reason);
 		const now = performance.now();
 		if (this.#state === "online") this.#connectedAt = now;
-		// No network that works for 3 s may be missed while the session is at stake.
-		const longest = this.#isAtStake ? this.#grace / 12 : this.#grace / 3;
-		const pause = this.#isAtStake ? Math.min(this.#pause, this.#grace / 3) : this.#pause;
-		const since = Math.max(this.#connectedAt, this.#triedAt);
-		const wait = pause + Math.max(0, since + this.#wait(this.#attempt++, longest) - now);
-		this.#notBefore = performance.now() + pause;
-		this.#pause = 0;
-		this.retryAt = Date.now() + wait;
-		this.#later("retry", wait, () => this.#connect());
-		this.#probeLater();
+		// No network that works for 3 s may be missed while the session can be resumed.
+		const longest = this.#mayResume ? this.#grace / 12 : this.#grace / 3;
+		const serverDelay = this.#mayResume ? Math.min(this.#serverDelay, this.#grace / 3) : this.#serverDelay;
+		const since = Math.max(this.#connectedAt, this.#attemptedAt);
+		const delay = serverDelay + Math.max(0, since + this.#delay(this.#attempt++, longest) - now);
+		this.#notBefore = performance.now() + serverDelay;
+		this.#serverDelay = 0;
+		this.retryAt = Date.now() + delay;
+		this.#setTimer("retry", delay, () => this.#connect());
+		this.#scheduleProbe();
 		this.#setState("reconnecting");
-		if (!this.#wasOpen) this.#askWhy();
+		if (!this.#wasOpen) this.#checkRefusal();
 	}
 
 	/** The browser says only that there is no connection; the server judges a POST alike (docs/protocol.md). */
-	async #askWhy() {
+	async #checkRefusal() {
 		const url = new URL(this.#url);
 		url.protocol = url.protocol.replace("ws", "http");
 		const options = /** @type {const} */ ({ method: "POST", cache: "no-store", credentials: "omit" });
-		const answer = await fetch(url, { ...options, signal: AbortSignal.timeout(IMPATIENCE) }).catch(() => null);
+		const answer = await fetch(url, { ...options, signal: AbortSignal.timeout(SHORT_TIMEOUT) }).catch(() => null);
 		const isRefused = answer?.status === 403 || answer?.status === 421;
 		if (this.#state !== "reconnecting" || isRefused === this.isRefused) return;
 		this.isRefused = isRefused;
 		this.#emit("state", { state: this.#state });
 	}
 
-	/** There is a reason to believe that the server can be reached again. What it asked for is kept to. */
-	#hurry() {
+	/** Connect at once where the server may be reached again, but not before the time that it asked for. */
+	#retryEarly() {
 		if (performance.now() >= this.#notBefore) this.retryNow();
 	}
 
-	#touched() {
-		if (performance.now() - this.#triedAt > TOUCHES_APART) this.#hurry();
+	#handleTouch() {
+		if (performance.now() - this.#attemptedAt > TOUCH_INTERVAL) this.#retryEarly();
 	}
 
-	#probeLater() {
-		this.#later("probe", PROBE_EVERY * (0.5 + Math.random()), () => this.#probe());
+	#scheduleProbe() {
+		this.#setTimer("probe", PROBE_INTERVAL * (0.5 + Math.random()), () => this.#probe());
 	}
 
 	/**
-	 * Is the server back? That costs it less than an attempt to connect, and the bound between those doubles. Only the
-	 * first answer after silence is news: a server that is there, and takes no connections, is not asked more often for it.
+	 * Look whether the server is back: that costs it less than an attempt to connect, and the time between those doubles.
+	 * Only the first answer after a failed probe counts: a server that is there and refuses connections gets no more of them.
 	 */
 	async #probe() {
-		if (document.hidden) return this.#probeLater();
-		const answers = this.#state === "reconnecting" && (await this.#answers());
+		if (document.hidden) return this.#scheduleProbe();
+		const isUp = this.#state === "reconnecting" && (await this.#isServerUp());
 		if (this.#state !== "reconnecting") return;
-		this.#probeLater();
-		if (!answers) this.#wasSilent = true;
-		if (!answers || !this.#wasSilent || this.#isTrying || performance.now() < this.#notBefore) return;
-		this.#wasSilent = false;
+		this.#scheduleProbe();
+		if (!isUp) this.#probeFailed = true;
+		if (!isUp || !this.#probeFailed || this.#isConnecting || performance.now() < this.#notBefore) return;
+		this.#probeFailed = false;
 		this.retryNow();
 	}
 
-	async #answers() {
+	async #isServerUp() {
 		const url = new URL("api/health/live", this.#url);
 		url.protocol = url.protocol.replace("ws", "http");
 		// Another origin's answer can't be read; that there is one is enough.
 		const options = /** @type {const} */ ({ mode: "no-cors", cache: "no-store", credentials: "omit" });
-		const answer = await fetch(url, { ...options, signal: AbortSignal.timeout(IMPATIENCE) }).catch(() => null);
-		return answer !== null && answer.status < 500; // else it is a proxy that has one
+		const answer = await fetch(url, { ...options, signal: AbortSignal.timeout(SHORT_TIMEOUT) }).catch(() => null);
+		return answer !== null && answer.status < 500; // else it is a proxy's
 	}
 
-	/** A dead socket says that it is closed only after a minute: that is not waited for. */
+	/** Go on without waiting for the close event, which comes a minute late where the network is gone. */
 	#abandon() {
 		const socket = this.#socket;
-		this.#letGo();
-		socket?.close(AGAIN);
-		this.#lost(1006);
+		this.#detachSocket();
+		socket?.close(AWAY);
+		this.#handleClose(CloseCode.LOST);
 	}
 
-	#letGo() {
+	#detachSocket() {
 		if (this.#socket) this.#socket.onopen = this.#socket.onmessage = this.#socket.onclose = null;
 		this.#socket = null;
 		for (const timer of Object.values(this.#timers)) clearTimeout(timer);
@@ -515,88 +538,88 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	/** @param {number} code @param {string} reason */
 	#end(code, reason) {
 		this.retryAt = null;
-		this.#living.abort();
+		this.#lifetime.abort();
 		this.#setState("closed");
-		this.#fail(new Error("closed"));
+		this.#rejectRequests(new Error("closed"));
 		this.#emit("closed", { code, reason });
 	}
 
-	/** Whatever comes within this time shows that the connection lives. @param {number} patience in ms */
-	#expectWord(patience) {
-		this.#later("silence", patience, () => this.#abandon());
+	/** Give the connection up unless a message comes within this time. @param {number} timeout in ms */
+	#expectActivity(timeout) {
+		this.#setTimer("activity", timeout, () => this.#abandon());
 	}
 
-	/** The network was away, or the machine asleep: is the connection still there? */
-	#doubt() {
-		this.#hurry();
+	/** Look whether the connection is still there: the network was away, or the machine asleep. */
+	#checkConnection() {
+		this.#retryEarly();
 		if (this.#state !== "online") return;
 		this.#ping();
-		this.#expectWord(IMPATIENCE);
+		this.#expectActivity(SHORT_TIMEOUT);
 	}
 
 	#showVisibility() {
 		const visibility = document.hidden ? "background" : "foreground";
-		if (this.#state !== "connecting") this.#say("client-state", { visibility });
-		if (!document.hidden) this.#doubt();
+		if (this.#state !== "connecting") this.#send("client-state", { visibility });
+		if (!document.hidden) this.#checkConnection();
 	}
 
 	/** @param {string} name @param {number} ms @param {() => void} then */
-	#later(name, ms, then) {
+	#setTimer(name, ms, then) {
 		clearTimeout(this.#timers[name]);
 		this.#timers[name] = setTimeout(then, ms);
 	}
 
-	// --- what is heard ---
+	// --- receiving ---
 
-	/** @param {{type: string, payload: any, requestId?: string, timestamp: number}} message */
-	#hear({ type, payload, requestId, timestamp }) {
-		// What was kept for us comes late, nothing comes early: the largest difference is the best.
+	/** @param {{type: keyof ServerMessages, payload: any, requestId?: string, timestamp: number}} message */
+	#handleMessage({ type, payload, requestId, timestamp }) {
+		// Messages may come late, never early: the largest difference is the best.
 		this.#clockOffset = Math.max(this.#clockOffset, timestamp - Date.now());
-		// Half dead, and noticed in half of the grace: the rest is for coming back.
-		this.#later("silence", Math.min(this.#heartbeat / 2, this.#grace / 3), () => {
+		// A dead connection is noticed in half of the grace: the rest is for coming back.
+		this.#setTimer("activity", Math.min(this.#heartbeat / 2, this.#grace / 3), () => {
 			this.#ping();
-			this.#expectWord(Math.min(PATIENCE, Math.max(LEAST_PATIENCE, this.#grace / 6)));
+			this.#expectActivity(Math.min(TIMEOUT, Math.max(MIN_TIMEOUT, this.#grace / 6)));
 		});
-		if (!UNCOUNTED.has(type)) this.#ledger.received++;
-		if (this.#isStale && type !== "existing-peers" && type !== "call-state") this.#setCall({});
-		if (type === "error" && requestId === HELLO) return this.#startAnew(payload);
-		if (Object.hasOwn(this.#handlers, type)) this.#handlers[type](payload);
+		if (!UNCOUNTED.has(type)) this.#window.received++;
+		if (this.#isCallStale && type !== "existing-peers" && type !== "call-state") this.#setCall({});
+		if (type === "error" && requestId === HELLO_ID) return this.#handleHelloError(payload);
+		if (Object.hasOwn(this.#handlers, type)) this.#handlers[type]?.(payload);
 		if (type !== "signal" && type !== "pong") this.#changed();
-		if (requestId) this.#settle(requestId, payload, type === "error");
+		if (requestId) this.#settleRequest(requestId, payload, type === "error");
 		if (this.#state === "online") this.#acknowledge();
 	}
 
 	/** @param {string} requestId @param {any} answer @param {boolean} isRefusal */
-	#settle(requestId, answer, isRefusal) {
-		const ask = this.#asks.get(requestId);
-		if (!ask) return;
-		this.#asks.delete(requestId);
-		this.#ledger.confirm(ask.said);
+	#settleRequest(requestId, answer, isRefusal) {
+		const request = this.#requests.get(requestId);
+		if (!request) return;
+		this.#requests.delete(requestId);
+		this.#window.confirm(request.message);
 		this.#flush();
-		if (isRefusal) ask.reject(new Refused(answer));
-		else ask.resolve(answer);
+		if (isRefusal) request.reject(new RefusedError(answer));
+		else request.resolve(answer);
 	}
 
-	/** Reject what is waited for. @param {Error} why @param {(said: Said) => boolean} [isConcerned] */
-	#fail(why, isConcerned = () => true) {
-		for (const [requestId, { said, reject }] of [...this.#asks]) {
-			if (isConcerned(said) && this.#asks.delete(requestId)) reject(why);
+	/** @param {Error} error @param {(message: SentMessage) => boolean} [isAffected] */
+	#rejectRequests(error, isAffected = () => true) {
+		for (const [requestId, { message, reject }] of [...this.#requests]) {
+			if (isAffected(message) && this.#requests.delete(requestId)) reject(error);
 		}
 	}
 
-	/** What each message means. @type {Record<string, (payload: any) => void>} */
+	/** By the type of message. @type {{[K in keyof ServerMessages]?: (payload: ServerMessages[K]) => void}} */
 	#handlers = {
-		"connection-established": ({ userId }) => (this.#ownId = userId),
+		"connection-established": ({ userId }) => (this.#connectionId = userId),
 		welcome: (welcome) => this.#welcome(welcome),
 		resumed: (resumed) => this.#resume(resumed),
 		"server-draining": ({ reconnectInMs }) => {
-			this.#pause = reconnectInMs;
+			this.#serverDelay = reconnectInMs;
 			this.#emit("draining", { reconnectInMs });
 		},
 
-		"group-created": (group) => this.#enter(group),
-		"group-joined": (group) => this.#enter(group),
-		"group-left": () => this.#leave(),
+		"group-created": (group) => this.#setGroup(group),
+		"group-joined": (group) => this.#setGroup(group),
+		"group-left": () => this.#leaveGroup(),
 		"user-joined": ({ user }) => {
 			this.group?.members.set(user.id, user);
 			this.#emit("member-joined", { member: user });
@@ -619,8 +642,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 
 		"call-state": (state) => this.#setCall(state),
 		"call-joined": ({ participants }) =>
-			this.#setParticipants([...participants, { userId: this.userId, ...this.#media }]),
-		"call-left": () => this.call.participants.delete(this.userId ?? ""),
+			this.#setParticipants([...participants, { userId: this.userId ?? "", ...this.#media }]),
+		"call-left": () => void this.call.participants.delete(this.userId ?? ""),
 		"participant-joined": ({ participant }) => {
 			this.call.participants.set(participant.userId, participant);
 			this.#emit("participant-joined", { participant });
@@ -635,112 +658,103 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		ringing: ({ rings }) => {
 			for (const ring of rings) this.call.outgoing.set(ring.to, ring);
 		},
-		"incoming-ring": ({ from, username, until }) => {
-			this.call.incoming.set(from, { from, to: this.userId ?? "", until, username });
-			this.#emit("ring", { from, username, until });
-		},
-		"ring-ended": ({ from, to, outcome, endedAt }) => {
-			const ended = { from, to, outcome, endedAt };
-			if (to === this.userId) this.call.incoming.delete(from);
-			else this.call.outgoing.delete(to);
-			this.call.recent = [...this.call.recent, ended].slice(-RECENT_RINGS);
-			this.#emit("ring-ended", ended);
-		},
+		"incoming-ring": (ring) => this.#addIncomingRing(ring),
+		"ring-ended": (ended) => this.#endRing(ended),
 		signal: (signal) => this.#emit("signal", signal),
 	};
 
 	// --- the session ---
 
-	/** @param {any} welcome */
+	/** @param {ServerMessages["welcome"]} welcome */
 	#welcome({ sessionId, resumeToken, graceSeconds, heartbeat, limits }) {
 		this.#session = { sessionId, resumeToken };
 		this.#grace = 1000 * graceSeconds;
 		this.#heartbeat = heartbeat.intervalMs;
 		this.limits = limits;
-		if (!this.#isResuming || this.#isReloaded) this.#setPace(limits); // no resume brings a new one
+		if (!this.#isResuming || this.#isReloaded) this.#setRates(limits); // no resume brings a new one
 		if (this.#isResuming) return; // `resumed` follows
-		this.userId = this.#ownId;
-		const { groupId, groupName } = this.#remembered;
-		if (this.#isLost) this.#forget();
+		this.userId = this.#connectionId;
+		const { groupId, groupName } = this.#groupToSave;
+		if (this.#isSessionLost) this.#clearGroup();
 		this.#goOnline();
-		if (this.#isLost) this.#emit("session-lost", { groupId, groupName });
-		this.#isLost = false;
+		if (this.#isSessionLost) this.#emit("session-lost", { groupId, groupName });
+		this.#isSessionLost = false;
 	}
 
-	/** @param {any} resumed */
+	/** @param {ServerMessages["resumed"]} resumed */
 	#resume(resumed) {
-		this.#ledger.resume(resumed, this.#isReloaded);
+		this.#window.resume(resumed, this.#isReloaded);
 		this.#isReloaded = false;
 		this.userId = resumed.userId;
-		if (!resumed.recovered) this.#catchUp(resumed);
-		this.#write({ type: "ack", payload: { received: this.#ledger.received } }); // the token before is worthless now
+		if (!resumed.recovered) this.#handleGap(resumed);
+		this.#write("ack", { received: this.#window.received }); // the token before is worthless now
 		this.#goOnline();
 		this.#emit("resumed", { recovered: resumed.recovered });
 	}
 
-	/** What was missed can't be said again: not the answers either. @param {{groupId?: string}} resumed */
-	#catchUp({ groupId }) {
-		const why = new Refused({ code: "ANSWER_LOST", message: "The answer was lost with the connection" });
-		this.#fail(why, (said) => !this.#ledger.isUnconfirmed(said));
-		if (groupId !== this.group?.id) this.#leave();
+	/** The missed messages are not sent again, and the answers among them neither. @param {ServerMessages["resumed"]} resumed */
+	#handleGap({ groupId }) {
+		const error = new RefusedError({ code: "ANSWER_LOST", message: "The answer was lost with the connection" });
+		this.#rejectRequests(error, (message) => !this.#window.isUnconfirmed(message));
+		if (groupId !== this.group?.id) this.#leaveGroup();
 	}
 
 	#goOnline() {
 		this.#attempt = 0;
-		this.#took = [...this.#took, performance.now() - this.#triedAt].slice(-3);
+		this.#connectTimes = [...this.#connectTimes, performance.now() - this.#attemptedAt].slice(-3);
 		this.#timers.ack = setInterval(() => this.#acknowledge(1), ACK_INTERVAL);
 		this.#setState("online");
 		if (document.hidden) this.#showVisibility(); // a resume counts as being looked at
 		this.#flush();
 	}
 
-	/** The `hello` was refused. @param {any} error */
-	#startAnew(error) {
-		if (error.code === "RATE_LIMITED") {
-			this.#pause = error.details?.retryAfterMs ?? 0;
+	/** @param {ServerMessages["error"]} error */
+	#handleHelloError(error) {
+		if (error.code === ErrorCode.RATE_LIMITED) {
+			this.#serverDelay = error.details?.retryAfterMs ?? 0;
 			return this.#abandon();
 		}
 		if (!this.#isResuming) {
-			this.#socket?.close(AGAIN);
-			this.#letGo();
-			return this.#end(1002, error.message); // this server knows of no sessions
+			this.#socket?.close(AWAY);
+			this.#detachSocket();
+			return this.#end(CloseCode.PROTOCOL_ERROR, error.message); // this server has no sessions
 		}
 		this.#session = null;
 		this.#isReloaded = false;
-		this.#isLost = true;
-		this.#fail(new Refused(error));
-		this.#ledger = new Ledger();
-		this.#hello();
+		this.#isSessionLost = true;
+		this.#rejectRequests(new RefusedError(error));
+		this.#window = new SessionWindow();
+		this.#sendHello();
 	}
 
-	/** Nobody has left: media go on, from browser to browser. So nothing is said of members and participants. */
-	#forget() {
-		this.#remembered = {};
+	/** Clear group and call without events: nobody has left, and media go on from browser to browser. */
+	#clearGroup() {
+		this.#groupToSave = {};
 		this.group = null;
-		this.call = noCall();
+		this.call = emptyCall();
 	}
 
 	// --- the group ---
 
-	/** One's own, as it is: after a join, or a resume. @param {any} group */
-	#enter({ groupId, groupName, user, members = [] }) {
-		if (this.group?.id !== groupId) this.#leave();
+	/** Take the whole of it, after a join or a resume. @param {ServerMessages["group-created"] & {members?: Member[]}} group */
+	#setGroup({ groupId, groupName, user, members = [] }) {
+		if (this.group?.id !== groupId) this.#leaveGroup();
 		const before = this.group?.members;
-		const after = mapBy(/** @type {Member[]} */ (members), ({ id }) => id);
+		const after = mapBy(members, ({ id }) => id);
 		this.group = { id: groupId, name: groupName, me: user, members: after };
-		this.#remembered = { groupId, groupName, username: user.username };
-		for (const member of missing(after, before)) this.#emit("member-left", { member, reason: "left" });
-		if (before) for (const member of missing(before, after)) this.#emit("member-joined", { member });
+		this.#groupToSave = { groupId, groupName, username: user.username };
+		for (const member of notIn(after, before)) this.#emit("member-left", { member, reason: "left" });
+		if (before) for (const member of notIn(before, after)) this.#emit("member-joined", { member });
 		const { participants, incoming, outgoing } = this.call;
-		this.#isStale = participants.size + incoming.size + outgoing.size > 0;
-		if (this.#isStale) this.#ping(); // its pong comes behind `call-state`, or in its place
+		this.#isCallStale = participants.size + incoming.size + outgoing.size > 0;
+		if (this.#isCallStale) this.#ping(); // its pong comes behind `call-state`, or in its place
 	}
 
-	#leave() {
+	#leaveGroup() {
 		if (!this.group) return;
 		this.#setCall({});
 		this.group = null;
-		this.#remembered = {};
+		this.#groupToSave = {};
 	}
 
 	/** @param {string} userId */
@@ -751,19 +765,19 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	// --- the call ---
 
 	/**
-	 * All of it; what is news is told.
-	 * @param {{participants?: Participant[], rings?: Ring[], recentRings?: EndedRing[]}} state
+	 * Take the whole of it, with events for the differences.
+	 * @param {Partial<ServerMessages["call-state"]>} state
 	 */
 	#setCall({ participants = [], rings = [], recentRings = [] }) {
-		this.#isStale = false;
+		this.#isCallStale = false;
 		this.#setParticipants(participants);
 		const known = [...this.call.incoming.values(), ...this.call.outgoing.values()];
 		for (const ring of known) {
-			if (rings.some(isLike(ring))) continue;
-			const ended = recentRings.findLast(isLike(ring)); // where nobody says how it ended, that is guessed
-			this.#handlers["ring-ended"](ended ?? { ...ring, outcome: "missed", endedAt: this.serverNow() });
+			if (rings.some(isSameRing(ring))) continue;
+			const ended = recentRings.findLast(isSameRing(ring)); // an unknown outcome is taken for "missed"
+			this.#endRing(ended ?? { from: ring.from, to: ring.to, outcome: "missed", endedAt: this.serverNow() });
 		}
-		for (const ring of rings) if (!known.some(isLike(ring))) this.#addRing(ring);
+		for (const ring of rings) if (!known.some(isSameRing(ring))) this.#addRing(ring);
 		this.call.recent = recentRings;
 	}
 
@@ -771,19 +785,34 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	#setParticipants(participants) {
 		const before = this.call.participants;
 		const after = (this.call.participants = mapBy(participants, ({ userId }) => userId));
-		for (const { userId } of missing(after, before))
+		for (const { userId } of notIn(after, before))
 			if (userId !== this.userId) this.#emit("participant-left", { userId });
-		for (const participant of missing(before, after))
+		for (const participant of notIn(before, after))
 			if (participant.userId !== this.userId) this.#emit("participant-joined", { participant });
 	}
 
 	/** @param {Ring} ring */
 	#addRing(ring) {
 		if (ring.from === this.userId) this.call.outgoing.set(ring.to, ring);
-		else this.#handlers["incoming-ring"]({ ...ring, username: this.#member(ring.from)?.username ?? "" });
+		else this.#addIncomingRing({ ...ring, username: this.#member(ring.from)?.username ?? "" });
 	}
 
-	// --- what is told to the page ---
+	/** @param {ServerMessages["incoming-ring"]} ring */
+	#addIncomingRing({ from, username, until }) {
+		this.call.incoming.set(from, { from, to: this.userId ?? "", until, username });
+		this.#emit("ring", { from, username, until });
+	}
+
+	/** @param {RingEnded} ended */
+	#endRing({ from, to, outcome, endedAt }) {
+		const ended = { from, to, outcome, endedAt };
+		if (to === this.userId) this.call.incoming.delete(from);
+		else this.call.outgoing.delete(to);
+		this.call.recent = [...this.call.recent, ended].slice(-RECENT_RINGS);
+		this.#emit("ring-ended", ended);
+	}
+
+	// --- events ---
 
 	/** @param {State} state */
 	#setState(state) {
@@ -798,7 +827,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		this.dispatchEvent(new CustomEvent(type, { detail }));
 	}
 
-	/** Once for all that changes in one go. */
+	/** Emit one event for all changes of this moment. */
 	#changed() {
 		if (this.#willChange) return;
 		this.#willChange = true;

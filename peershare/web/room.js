@@ -4,9 +4,9 @@ import { BASE, inText, kept } from "./dom.js";
 import { NO_WEBRTC, canCall } from "./media.js";
 import { Mesh } from "./mesh.js";
 import { sentence } from "./notice.js";
-import { PeerShare, Refused } from "./peershare.js";
+import { PeerShare, RefusedError } from "./peershare.js";
 
-/** @import {Devices, EndedRing, Group, Media, Member, Peer, Place, RoomEvents, SavedStay, Target, Timer, Told} from "./types" */
+/** @import {Devices, RingEnded, Group, Media, Member, Peer, Place, RoomEvents, SavedStay, Target, Timer, Told} from "./types" */
 
 const stays = kept("sessionStorage", "peershare.session");
 // In ms.
@@ -219,7 +219,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		try {
 			await this.enter(place.id, this.#username);
 		} catch (error) {
-			if (!(error instanceof Refused && error.code === "GROUP_NOT_FOUND")) throw error;
+			if (!(error instanceof RefusedError && error.code === "GROUP_NOT_FOUND")) throw error;
 			await this.#openAgain(place);
 		}
 		if (wasInCall) await this.#moveCall();
@@ -361,7 +361,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		try {
 			if (this.place) await this.#enterAgain(this.place);
 		} catch (error) {
-			const code = error instanceof Refused ? error.code : "";
+			const code = error instanceof RefusedError ? error.code : "";
 			if (this.client.state === "closed" || code === "SESSION_NOT_FOUND") return; // it ends, or begins again
 			if (this.group) return this.#note(sentence(error), "bad"); // in it, but not in its call
 			// Somebody else may open it, or there is room later.
@@ -391,7 +391,7 @@ export class Room extends /** @type {new () => Target<RoomEvents>} */ (EventTarg
 		this.#note(`${inText(username)} has ${what} the group.`, "quiet");
 	}
 
-	/** @param {EndedRing} ring */
+	/** @param {RingEnded} ring */
 	#tellRing({ from, to, outcome }) {
 		const { userId } = this.client;
 		if (from === userId && outcome === "declined") this.#note(`${inText(this.nameOf(to))} declined.`);

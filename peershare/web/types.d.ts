@@ -4,50 +4,39 @@
 import type { Devices } from "./media.js";
 import type { Mesh, Peer } from "./mesh.js";
 import type { PeerShare } from "./peershare.js";
+import type { Participant, Resume, Ring, RingEnded, ServerMessages, User } from "./protocol.js";
 import type { Room } from "./room.js";
 
 export type Timer = ReturnType<typeof setTimeout>;
 export type { Devices, Mesh, Peer, PeerShare, Room };
 
-// --- peershare.js: what docs/protocol.md has on the wire ---
+// --- peershare.js; the messages themselves are in protocol.d.ts ---
+
+export type * from "./protocol.js";
 
 export type State = "connecting" | "online" | "reconnecting" | "closed";
-export type Media = { audio: boolean; video: boolean; screen: boolean };
-export type Participant = Media & { userId: string };
-/** `until` in ms since 1970, by the server's clock, as all times here. */
-export type Ring = Pair & { until: number };
-export type Pair = { from: string; to: string };
-export type Outcome = "accepted" | "declined" | "missed" | "cancelled";
-export type EndedRing = Pair & { outcome: Outcome; endedAt: number };
+export type Media = Omit<Participant, "userId">;
+export type RingPair = Pick<Ring, "from" | "to">;
 
-export type Member = {
-	id: string;
-	username: string;
-	peerId?: string;
-	status?: "away";
-	until?: number;
-	canCall?: boolean;
-};
+export type Member = User;
 export type Group = { id: string; name: string; me: Member; members: Map<string, Member> };
 
 export type Call = {
 	participants: Map<string, Participant>;
 	incoming: Map<string, Ring & { username: string }>;
 	outgoing: Map<string, Ring>;
-	recent: EndedRing[];
+	recent: RingEnded[];
 };
 
-export type Saved = {
-	sessionId: string;
-	resumeToken: string;
-	groupId?: string;
-	groupName?: string;
-	username?: string;
-};
+/** The state of a session for the time after a reload. */
+export type Saved = Omit<Resume, "received"> & { groupId?: string; groupName?: string; username?: string };
 
-/** A message of ours, as it was or will be written, and one that has an answer. */
-export type Said = { text: string };
-export type Ask = { said: Said; resolve: (answer: any) => void; reject: (why: Error) => void };
+/** The payloads of answers that are read. */
+export type Answers = { "join-call": ServerMessages["call-joined"]; ring: ServerMessages["ringing"] };
+
+/** A message of ours, as it was or will be written, and a request, which waits for its answer. */
+export type SentMessage = { text: string };
+export type PendingRequest = { message: SentMessage; resolve: (answer: any) => void; reject: (error: Error) => void };
 
 export type Events = {
 	change: {};
@@ -62,9 +51,9 @@ export type Events = {
 	"participant-joined": { participant: Participant };
 	"participant-left": { userId: string };
 	"participant-media": { participant: Participant };
-	ring: { from: string; username: string; until: number };
-	"ring-ended": EndedRing;
-	signal: { from: string; data: any };
+	ring: ServerMessages["incoming-ring"];
+	"ring-ended": RingEnded;
+	signal: ServerMessages["signal"];
 };
 
 /** An EventTarget that knows the `detail` of its events. */

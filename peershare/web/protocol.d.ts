@@ -1,0 +1,102 @@
+// Generated from peershare/errors.py and peershare/messages: `nox -s docs` writes it anew.
+
+export declare const PROTOCOL_VERSION: 2;
+
+export declare const CloseCode: {
+	readonly CLOSED: 1000;
+	readonly GOING_AWAY: 1001;
+	readonly PROTOCOL_ERROR: 1002;
+	readonly LOST: 1006;
+	readonly NOT_UTF8: 1007;
+	readonly TOO_BIG: 1009;
+	readonly FAULT: 1011;
+	readonly DRAINING: 4000;
+	readonly TOO_SLOW: 4008;
+	readonly STALLED: 4010;
+	readonly HEARTBEAT_LOST: 4009;
+	readonly FULL: 4013;
+	readonly FLOODING: 4029;
+	readonly NOT_ADMITTED: 4500;
+	readonly TAKEN_OVER: 4506;
+};
+
+export declare const RECONNECT_CODES: Set<number>;
+
+export declare const ErrorCode: {
+	readonly INVALID_MESSAGE: "INVALID_MESSAGE";
+	readonly GROUP_NOT_FOUND: "GROUP_NOT_FOUND";
+	readonly USER_NOT_FOUND: "USER_NOT_FOUND";
+	readonly PEER_NOT_FOUND: "PEER_NOT_FOUND";
+	readonly PEER_ID_TAKEN: "PEER_ID_TAKEN";
+	readonly NOT_IN_GROUP: "NOT_IN_GROUP";
+	readonly NOT_IN_CALL: "NOT_IN_CALL";
+	readonly CALL_FULL: "CALL_FULL";
+	readonly ALREADY_IN_CALL: "ALREADY_IN_CALL";
+	readonly RING_NOT_FOUND: "RING_NOT_FOUND";
+	readonly RATE_LIMITED: "RATE_LIMITED";
+	readonly SESSION_NOT_FOUND: "SESSION_NOT_FOUND";
+	readonly CONNECTION_ERROR: "CONNECTION_ERROR";
+	readonly USERNAME_TAKEN: "USERNAME_TAKEN";
+	readonly INVALID_GROUP_NAME: "INVALID_GROUP_NAME";
+	readonly INVALID_USERNAME: "INVALID_USERNAME";
+};
+export type ErrorCode = keyof typeof ErrorCode;
+
+export type User = { id: string; username: string; peerId?: string; status?: "away"; until?: number; canCall?: boolean };
+export type Peer = { peerId: string; username: string };
+export type Heartbeat = { intervalMs: number; timeoutMs: number };
+export type Participant = { userId: string; audio: boolean; video: boolean; screen: boolean };
+export type Ring = { from: string; to: string; until: number };
+export type RingEnded = { from: string; to: string; outcome: "accepted" | "declined" | "missed" | "cancelled"; endedAt: number };
+export type Resume = { sessionId: string; resumeToken: string; received: number };
+
+/** The payloads of what a client sends, by type. */
+export type ClientMessages = {
+	"create-group": { groupName: string; username: string; groupId?: string };
+	"join-group": { groupId: string; username: string; peerId?: string };
+	"leave-group": { userId: string };
+	"update-peer-id": { peerId: string };
+	"call-request": { targetPeerId: string; fromPeerId: string; fromUsername: string };
+	"call-response": { accepted: boolean; fromPeerId: string; toPeerId: string };
+	"signal": { to: string; data: any };
+	"ping": {};
+	"hello": { protocol: 2; resume?: Resume };
+	"ack": { received: number };
+	"client-state": { visibility: "foreground" | "background" };
+	"join-call": { audio: boolean; video: boolean; screen?: boolean };
+	"leave-call": {};
+	"update-media": { audio: boolean; video: boolean; screen: boolean };
+	"ring": { to?: string };
+	"decline-ring": { from: string };
+};
+
+/** The payloads of what the server sends, by type. */
+export type ServerMessages = {
+	"connection-established": { userId: string };
+	"group-created": { groupId: string; groupName: string; user: User };
+	"group-joined": { groupId: string; groupName: string; user: User; members: User[] };
+	"group-left": { groupId: string };
+	"user-joined": { user: User };
+	"user-left": { userId: string; username: string; reason: "left" | "disconnected" | "timeout" };
+	"existing-peers": { peers: Peer[] };
+	"peer-joined": { peerId: string; username: string };
+	"peer-id-updated": { peerId: string };
+	"incoming-call-request": { fromPeerId: string; fromUsername: string };
+	"call-response": { accepted: boolean; fromPeerId: string; toPeerId: string };
+	"signal": { from: string; data: any };
+	"pong": {};
+	"welcome": { protocol: 2; sessionId: string; resumeToken: string; graceSeconds: number; heartbeat: Heartbeat; limits: Record<string, number> };
+	"resumed": { recovered: boolean; received: number; userId: string; groupId?: string };
+	"member-status": { userId: string; status: "away" | "online"; until?: number };
+	"call-joined": { participants: Participant[] };
+	"call-left": {};
+	"participant-joined": { participant: Participant };
+	"participant-left": { userId: string };
+	"participant-media": { userId: string; audio: boolean; video: boolean; screen: boolean };
+	"incoming-ring": { from: string; username: string; until: number };
+	"ringing": { rings: Ring[] };
+	"ring-ended": RingEnded;
+	"call-state": { participants: Participant[]; rings: Ring[]; recentRings: RingEnded[] };
+	"server-draining": { reconnectInMs: number };
+	"error": { code: string; message: string; details?: Record<string, any> };
+};

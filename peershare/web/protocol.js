@@ -1,0 +1,45 @@
+// Generated from peershare/errors.py and peershare/messages: `nox -s docs` writes it anew.
+
+export const PROTOCOL_VERSION = 2;
+
+/** Close codes of WebSockets: docs/protocol.md, "How a connection ends". */
+export const CloseCode = {
+	CLOSED: 1000,
+	GOING_AWAY: 1001,
+	PROTOCOL_ERROR: 1002,
+	LOST: 1006,
+	NOT_UTF8: 1007,
+	TOO_BIG: 1009,
+	FAULT: 1011,
+	DRAINING: 4000,
+	TOO_SLOW: 4008,
+	STALLED: 4010,
+	HEARTBEAT_LOST: 4009,
+	FULL: 4013,
+	FLOODING: 4029,
+	NOT_ADMITTED: 4500,
+	TAKEN_OVER: 4506,
+};
+
+/** The close codes after which a client connects again by itself. */
+export const RECONNECT_CODES = new Set([1001, 1006, 1011, 4000, 4008, 4010, 4009, 4013, 4029]);
+
+/** The codes of `error` messages: docs/protocol.md, "Errors". */
+export const ErrorCode = {
+	INVALID_MESSAGE: "INVALID_MESSAGE",
+	GROUP_NOT_FOUND: "GROUP_NOT_FOUND",
+	USER_NOT_FOUND: "USER_NOT_FOUND",
+	PEER_NOT_FOUND: "PEER_NOT_FOUND",
+	PEER_ID_TAKEN: "PEER_ID_TAKEN",
+	NOT_IN_GROUP: "NOT_IN_GROUP",
+	NOT_IN_CALL: "NOT_IN_CALL",
+	CALL_FULL: "CALL_FULL",
+	ALREADY_IN_CALL: "ALREADY_IN_CALL",
+	RING_NOT_FOUND: "RING_NOT_FOUND",
+	RATE_LIMITED: "RATE_LIMITED",
+	SESSION_NOT_FOUND: "SESSION_NOT_FOUND",
+	CONNECTION_ERROR: "CONNECTION_ERROR",
+	USERNAME_TAKEN: "USERNAME_TAKEN",
+	INVALID_GROUP_NAME: "INVALID_GROUP_NAME",
+	INVALID_USERNAME: "INVALID_USERNAME",
+};
