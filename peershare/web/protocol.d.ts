@@ -73,6 +73,8 @@ export type ClientMessages = {
 /** The payloads of what the server sends, by type. */
 export type ServerMessages = {
 	"connection-established": { userId: string };
+	"pong": {};
+	"server-draining": { reconnectInMs: number };
 	"group-created": { groupId: string; groupName: string; user: User };
 	"group-joined": { groupId: string; groupName: string; user: User; members: User[] };
 	"group-left": { groupId: string };
@@ -84,7 +86,6 @@ export type ServerMessages = {
 	"incoming-call-request": { fromPeerId: string; fromUsername: string };
 	"call-response": { accepted: boolean; fromPeerId: string; toPeerId: string };
 	"signal": { from: string; data: any };
-	"pong": {};
 	"welcome": { protocol: 2; sessionId: string; resumeToken: string; graceSeconds: number; heartbeat: Heartbeat; limits: Record<string, number> };
 	"resumed": { recovered: boolean; received: number; userId: string; groupId?: string };
 	"member-status": { userId: string; status: "away" | "online"; until?: number };
@@ -97,6 +98,5 @@ export type ServerMessages = {
 	"ringing": { rings: Ring[] };
 	"ring-ended": RingEnded;
 	"call-state": { participants: Participant[]; rings: Ring[]; recentRings: RingEnded[] };
-	"server-draining": { reconnectInMs: number };
 	"error": { code: string; message: string; details?: Record<string, any> };
 };
