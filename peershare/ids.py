@@ -1,4 +1,4 @@
-"""Where IDs come from. The core never makes one: it is handed `new_group_id`."""
+"""New IDs. The core never makes one: it is handed `new_group_id`."""
 
 import secrets
 from uuid import uuid4

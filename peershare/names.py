@@ -1,4 +1,4 @@
-"""How names look: which of them are taken for one another, and where one may be cut.
+"""The look of names: those that are taken for one another, and places at which one may be cut.
 
 Two names are alike if they are equal once letter case, width and what nobody sees are gone, or if they look
 alike: UTS #39, section 4, `skeleton`. Confusables are looked up in the name as it is written, where a capital

@@ -44,7 +44,7 @@ class Pipe:
 
 
 def _text(line: bytes) -> str:
-    """What is no UTF-8 becomes what is no JSON either, and is refused as that."""
+    """Decode. What is no UTF-8 becomes what is no JSON either, and is refused as that."""
     return line.decode("utf-8", "surrogateescape")
 
 

@@ -238,7 +238,7 @@ class Candidate:
 
 
 def candidates(before: str, known: Known) -> Iterator[Candidate]:
-    """What may stand where the cursor is, behind `before`."""
+    """Return what may stand at the cursor, behind `before`."""
     name, space, rest = before.lstrip().partition(" ")
     if not space:
         yield from (Candidate(each, len(name)) for each in TYPES if each.startswith(name))

@@ -34,7 +34,7 @@ _MAX_LINES = 256
 
 
 class End(Protocol):
-    """Where the lines come from, and what is heard goes to."""
+    """The source of lines, and the place where messages are shown."""
 
     @property
     def patience(self) -> float:
@@ -44,7 +44,7 @@ class End(Protocol):
 
     @property
     def bad(self) -> int:
-        """How many lines were bad, where that is a failure."""
+        """Count of bad lines, where these are a failure."""
         ...
 
     async def read(self, lines: trio.MemorySendChannel[str]) -> None:

@@ -1,4 +1,4 @@
-"""The broker: which PeerJS clients are connected, and what each may pass on to which. docs/peerjs.md.
+"""The broker: the PeerJS clients that are connected, and the messages between them. docs/peerjs.md.
 
 House rules: as in `core.hub`. `now` may count from anywhere, in seconds, if it never goes back.
 """
@@ -78,7 +78,7 @@ class BrokerRules:
 
 @attrs.frozen
 class Claim:
-    """Who somebody says to be. Empty where it was not said."""
+    """The identity that a client claims. Empty where it named none."""
 
     peer_id: PeerId
     token: str
@@ -152,7 +152,7 @@ class BrokerStats:
 
 @attrs.define(eq=False)
 class _Account:
-    """What the clients of one address have together: what they may say, and what waits of it."""
+    """Shared by the clients of one address: their rate limit, and their messages that wait."""
 
     allowance: Allowance
     clients: int = 0
@@ -162,7 +162,7 @@ class _Account:
 
 @attrs.define(eq=False)
 class _Peer:
-    """Who holds an ID. It outlives its connection where the same client takes up another."""
+    """The holder of an ID. Outlives its connection where the same client opens another."""
 
     id: PeerId
     token: str
@@ -190,7 +190,7 @@ class _Waiting:
 
 @attrs.define(eq=False)
 class _Queue:
-    """What waits for one destination, the oldest first."""
+    """Messages that wait for one destination, the oldest first."""
 
     dst: PeerId
     messages: list[_Waiting] = attrs.field(factory=list)
@@ -200,9 +200,9 @@ class _Queue:
 class Broker:
     """All PeerJS clients. Owned by one task; not for sharing between threads.
 
-    `may_reach` says whether the holder of the first ID may reach the second; for one who may not, nobody is
-    there. `is_reserved` says whether an ID that nobody holds is kept for the one who held it last. Anybody
-    can bring that about by what he says of himself, so an ID that nobody is known to have held is free.
+    `may_reach` tells whether the holder of the first ID may reach the second; if not, the second seems not
+    to be connected. `is_reserved` tells whether an ID without a holder is kept for its last one. Clients can
+    fake this, so an ID without a known last holder is never reserved.
     """
 
     def __init__(
@@ -275,7 +275,7 @@ class Broker:
     def handle(
         self, connection: ConnectionId, message: Transmission | None, now: float, size: int = 0
     ) -> Sequence[Effect]:
-        """What follows from a message; None for one that asks for nothing, which counts all the same.
+        """Relay a message, or have it wait. None is one that asks for nothing, which counts all the same.
 
         `size`: of the text of one that asks for nothing, in bytes.
         """
@@ -319,13 +319,13 @@ class Broker:
     # --- time ---
 
     def next_expiry(self) -> float | None:
-        """When `sweep` will have something to do, or None while nothing waits."""
+        """Return when `sweep` is due, or None while nothing waits."""
         probing = next(iter(self._probes.values()), None)
         timers = [self._next_look, None if probing is None else probing.deadline]
         return min((when for when in timers if when is not None), default=None)
 
     def sweep(self, now: float) -> Sequence[Effect]:
-        """What was to be done by now: drop holders that are dead, and look at what waits."""
+        """Do what is due: drop holders that are dead, deliver and expire messages that wait."""
         effects: list[Effect] = []
         while self._probes:
             peer_id, probing = next(iter(self._probes.items()))
@@ -345,7 +345,7 @@ class Broker:
 
     @property
     def waiting_size(self) -> int:
-        """What waits, in bytes of memory."""
+        """Size of the messages that wait, in bytes of memory."""
         return self._waiting_size
 
     def connected_ids(self) -> list[PeerId]:
@@ -370,7 +370,7 @@ class Broker:
         return [Probe(holder.connection, connection)]
 
     def _reattach(self, connection: ConnectionId, key: str, peer: _Peer) -> Sequence[Effect]:
-        """The same client on another connection: who claims its ID need not wait any longer."""
+        """Move the ID to another connection of the same client. Other claimants need not wait any longer."""
         probing = self._probes.pop(peer.id, None)
         turned_away = self._turn_away(probing) if probing is not None else ()
         displaced = peer.connection
@@ -468,7 +468,7 @@ class Broker:
         waiting.account.waiting[waiting] = None
         self._count(waiting, 1)
         if self._next_look is None:
-            # Who may be reached can change any time.
+            # The peers that may be reached can change at any time.
             soon = self._rules.expire_timeout if self._may_reach is None else _LOOK_INTERVAL
             self._next_look = waiting.since + soon
         return self._lose(list(self._evict(queue, waiting.account)), "evicted")
@@ -491,7 +491,7 @@ class Broker:
         return len(self._queues) > share * _MAX_DESTINATIONS or self._waiting_size > share * _MAX_ALL_WAITING
 
     def _deliver_waiting(self, dst: PeerId) -> list[Effect]:
-        """What the holder of this ID can be given; the rest goes on waiting."""
+        """Deliver what the holder of this ID may get by now; the rest goes on waiting."""
         queue, target = self._queues.get(dst), self._peers.get(dst)
         if queue is None or target is None:
             return []
@@ -543,7 +543,7 @@ class Broker:
             heapify(self._due)
 
     def _lose(self, lost: list[_Waiting], why: Literal["expired", "evicted"]) -> list[Effect]:
-        """Each sender that is still there hears it, once for each destination."""
+        """Tell each sender that is still connected, once for each destination."""
         if not lost:
             return []
         if why == "expired":

@@ -1,4 +1,4 @@
-"""How much of something is allowed in a time. Pure: `now` comes in."""
+"""Rate limits. Pure: `now` comes in."""
 
 from enum import Enum
 
@@ -60,16 +60,16 @@ class Allowance:
         return Verdict.ABUSED if now - self._refused_since >= self._rules.patience else Verdict.REFUSED
 
     def charge(self, cost: float, now: float) -> float:
-        """Take so much, be it there or not. In how many seconds it will have been."""
+        """Take so much, be it there or not. Return in how many seconds it will have been there."""
         rules = self._rules
         self._full_at = max(self._full_at, now) + cost / rules.rate
         return max(0.0, self._full_at - now - rules.burst / rules.rate)
 
     def retry_after(self, now: float, cost: float = 1) -> float:
-        """In how many seconds there is one again, or as many as it costs."""
+        """Return in how many seconds there is one again, or as many as it costs."""
         rules = self._rules
         return max(0.0, self._full_at + (min(cost, rules.burst) - rules.burst) / rules.rate - now)
 
     def is_full(self, now: float) -> bool:
-        """Whether it is as good as a new one."""
+        """Whole bursts are allowed again, as by a new one."""
         return self._full_at <= now

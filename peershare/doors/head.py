@@ -108,7 +108,7 @@ TOO_MANY_REQUESTS = Refusal(
     429, "Too Many Requests", "Too many requests.", label="too many", allowed_by="REQUEST_RATE"
 )
 FORBIDDEN = Refusal(403, "Forbidden", "Web pages of this origin may not connect.", label="origin")
-# RFC 9110, section 7.4: who is asked for another's pages says so by 421.
+# RFC 9110, section 7.4: the status for a request that is meant for another server.
 MISDIRECTED = Refusal(
     421,
     "Misdirected Request",
@@ -182,7 +182,7 @@ class Head:
 
     @property
     def keeps_alive(self) -> bool:
-        """Whether another request may follow (RFC 9112, section 9.3); from HTTP/1.0 none does."""
+        """True if another request may follow (RFC 9112, section 9.3); from HTTP/1.0 none does."""
         return self.version == "1.1" and "close" not in self.tokens(b"connection")
 
     @property
@@ -236,10 +236,10 @@ class HeadParser:
         for name, value in event.headers.raw_items():  # its own iterator is many times slower
             headers.setdefault(name.lower(), []).append(value)
         if b"transfer-encoding" in headers:
-            return LENGTH_REQUIRED  # who says it first is refused before it is read
+            return LENGTH_REQUIRED  # refused before a body is read
         target = event.target.decode("ascii")
         if not _is_target(target):
-            return bad_request("What is asked for is neither a path nor a URL.")
+            return bad_request("The request's target is neither a path nor a URL.")
         return Head(
             event.method.decode("ascii"),
             target,
@@ -248,12 +248,12 @@ class HeadParser:
         )
 
     def rest(self) -> bytes:
-        """What came behind the head."""
+        """Return the bytes behind the head."""
         return self.connection.trailing_data[0]
 
 
 def _is_target(target: str) -> bool:
-    """Whether it can be taken apart (RFC 9112, section 3.2) as Quart does it, which fails over others."""
+    """Check that Quart can parse the target (RFC 9112, section 3.2); it crashes on others."""
     if target.startswith(("/", "*")):
         return True
     try:
@@ -274,7 +274,7 @@ def below(base_path: str, path: str) -> str:
 
 
 def judge_upgrade(head: Head) -> Upgrade | Refusal:
-    """Whether a request for a WebSocket is in order (RFC 6455, section 4.2.1)."""
+    """Check a request for a WebSocket (RFC 6455, section 4.2.1)."""
     keys = head.values(b"sec-websocket-key")
     versions = head.values(b"sec-websocket-version")
     if head.method != "GET":

@@ -1,4 +1,4 @@
-"""How the server is: for load balancers, which ask often, and for people."""
+"""Health of the server: for load balancers, which ask often, and for people."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _DRAINING = json_answer(503, {"status": "draining"})
 
 
 class Health:
-    """`is_draining` says whether the server's end has begun."""
+    """`is_draining` tells whether the server's end has begun."""
 
     def __init__(self, actor: Actor, hub: Hub, is_draining: Callable[[], bool]) -> None:
         self._actor = actor
@@ -29,7 +29,7 @@ class Health:
         return round(time.monotonic() - self._began, 3)
 
     async def answer(self, path: str) -> Answer | None:
-        """What is at a path; None where it is none of these."""
+        """Answer a request for one of the health paths; None for other paths."""
         match path:
             case "/api/health/live":
                 return _LIVE

@@ -55,7 +55,7 @@ class Hosts:
 
 
 def is_host(host: str) -> bool:
-    """Whether a `Host` is one that something can have: no part of a name is empty or too long (RFC 1035)."""
+    """Check that a `Host` can exist: no part of a name is empty or too long (RFC 1035)."""
     found = HOST.fullmatch(host.lower())
     return found is not None and all(0 < len(part) <= 63 for part in found[1].removesuffix(".").split("."))
 

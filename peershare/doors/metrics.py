@@ -1,4 +1,4 @@
-"""What can be watched: one table of metrics, and how it looks to Prometheus.
+"""The metrics: one table, and its page for Prometheus.
 
 House rules:
 
@@ -38,7 +38,7 @@ from peershare.runtime.peers import Peers
 
 @attrs.frozen
 class Sources:
-    """Where the numbers are kept. Much of it is the actor's: read it in its task."""
+    """The objects that keep the numbers. Much of it is the actor's: read it in its task."""
 
     hub: Hub
     sessions: Sessions
@@ -392,7 +392,7 @@ METRICS = (
         "peershare_event_loop_lag_seconds",
         "histogram",
         (),
-        "How much too late a task woke that sleeps for half a second: what everybody waits for their turn. "
+        "Delay of a task that sleeps for half a second: so long does everybody wait for a turn. "
         "Up to 1 ms is the clock's.",
         _one(lambda sources: sources.lag),
     ),

@@ -1,4 +1,4 @@
-"""Which web pages may do what: judged by the `Origin` that a browser sends. Pure."""
+"""Permissions of web pages, by the `Origin` that a browser sends. Pure."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ _ANY_SUBDOMAIN, _ANY_PORT = "*.", ":*"
 
 
 def is_linkable(host: str) -> bool:
-    """Whether a `Host` header can stand in a link."""
+    """Check that a `Host` header can stand in a link."""
     return _IN_A_LINK.fullmatch(host) is not None
 
 
@@ -47,10 +47,10 @@ def _pattern(origin: str) -> re.Pattern[str]:
 
 @attrs.frozen
 class Origins:
-    """Who may open a WebSocket: pages of our own host, of the `listed` origins, and programs.
+    """Origins that may open a WebSocket: those of our own host, and the `listed` ones. Programs may, too.
 
-    `own_ports`: besides the port that was asked, where our host's own pages may come from. `required`:
-    whether programs, which send no origin, are kept out. `setting`: what lists the origins, for the log.
+    `own_ports`: the ports of our host's own pages, besides the one that was asked. `required`: refuse
+    programs, which send no origin. `setting`: the setting that lists the origins, for the log.
     """
 
     listed: Sequence[str]

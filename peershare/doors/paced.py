@@ -1,4 +1,4 @@
-"""What a client says becomes a command, and the actor gets it no faster than the client may speak."""
+"""From a client's messages to the actor's commands, no faster than its rate limit allows."""
 
 from abc import ABC, abstractmethod
 
@@ -12,16 +12,16 @@ from peershare.runtime.actor import Actor
 # In seconds. Until then nothing is read, so a pong or a close waits for it too. Shorter than what lets an
 # `Allowance` relent, so that one that keeps on is found out; long enough that little of it is waking up.
 _PAUSE = 0.1
-# In seconds. Who is not refused for so long after a pause is listened to as before.
+# In seconds. A client that is not refused for so long after a pause is read as before.
 _CAUTION = 1.0
 
 
 class Paced(ABC):
-    """What a `Conversation` with the hub and one with the broker, a `Caller` and a `Line`, have in common.
+    """The common part of a `Conversation` with the hub and one with the broker, a `Caller` and a `Line`.
 
-    Who is told to `slow_down` waits with each message for its turn. So of a flood the actor decodes and
-    refuses one message for each pause, beside those that are allowed; the rest waits in the sockets'
-    buffers, and then at the sender.
+    After `slow_down` each message waits for its turn. So of a flood, one message for each pause is decoded
+    and refused, beside those that are allowed; the rest waits in the sockets' buffers, and then at the
+    sender.
     """
 
     __slots__ = ("_actor", "_is_slow", "_quiet_until", "_visitor", "mailbox", "name")
@@ -36,7 +36,7 @@ class Paced(ABC):
 
     @abstractmethod
     def command(self, text: bytes) -> object:
-        """What the actor is to do about it. Raises nothing: what is invalid is a command to refuse it."""
+        """Make a command of a message. Raises nothing: an invalid message becomes a command to refuse it."""
 
     def hear(self, text: bytes) -> bool:
         return not self._is_slow and self._actor.send_now(self.command(text))

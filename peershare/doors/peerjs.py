@@ -1,4 +1,4 @@
-"""What PeerJS clients say to the broker, and what it says to them."""
+"""Connections of PeerJS clients, for the broker."""
 
 from contextlib import suppress
 from urllib.parse import parse_qs
@@ -21,7 +21,7 @@ log = structlog.get_logger("peershare.peerjs")
 
 
 def claim_of(query: str) -> Claim:
-    """The claim in the query of a client's URL. What is not there, or no text, is empty."""
+    """Return the claim in the query of a client's URL. A part that is missing, or no text, is empty."""
     try:
         said = parse_qs(query, errors="strict")
     except ValueError:  # not UTF-8, or more than anybody needs
@@ -47,7 +47,7 @@ class Peerjs(Paced):
     # --- a Conversation ---
 
     async def enter(self) -> None:
-        """Until it is admitted nothing is heard of it, and nothing lost: it waits in the socket."""
+        """Wait until the client is admitted. Nothing is read before: it waits in the socket."""
         await self._actor.send(Connect(self.name, self._claim, self, self._visitor.address))
         await self._called.wait()
         with self._probing:

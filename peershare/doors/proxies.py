@@ -1,7 +1,7 @@
-"""Who a request comes from, where proxies stand between: pure, headers in, a Client out.
+"""The client behind a request that came through proxies. Pure: headers in, a Client out.
 
-What a client writes into these headers is not to be believed, so they count only from proxies that are
-trusted, and of a list of addresses only what a trusted proxy has added: it is read from its end.
+A client can write anything into these headers. So they count only from trusted proxies, and a list of
+addresses is read from its end: only what a trusted proxy has added counts.
 """
 
 import re
@@ -23,9 +23,9 @@ _SEGMENT = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._~-]{1,100}")
 
 @attrs.frozen
 class Client:
-    """Where a request comes from: `address` is for logs, `counted` for limits; None is not counted.
+    """The sender of a request: `address` is for logs, `counted` for limits; None is not counted.
 
-    `secure`: whether it speaks https, as far as we know. `proxied`: whether a trusted proxy stands between.
+    `secure`: it speaks https, as far as we know. `proxied`: a trusted proxy stands between.
     `prefix`: the path below which that proxy shows us, with a slash at both ends, for links; "" if it does
     not say. It leads to no page: a client can write it, and would get past what the proxy forbids by path.
     """
@@ -46,10 +46,10 @@ def nothing_said(_name: str) -> Sequence[str]:
 
 
 class Proxies:
-    """Those whose word on where a request comes from is taken.
+    """Proxies that are believed about the sender of a request.
 
     `trusted` are IP addresses and networks. Raises ValueError where one is neither. `not_believed` is told of
-    forwarded addresses that count for nothing: by whom they came, and what they were.
+    forwarded addresses that count for nothing: the peer that sent them, and their values.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class Proxies:
         self._not_believed = not_believed
 
     def client(self, peer: str, headers: Headers = nothing_said, *, secure: bool) -> Client:
-        """Who sent a request with these headers over a connection from `peer`, TLS or not (`secure`).
+        """Find the sender of a request with these headers, from `peer`, over TLS or not (`secure`).
 
-        Whatever is in the headers, this answers. A peer without an IP address (a Unix socket, or one that
+        Never raises, whatever is in the headers. A peer without an IP address (a Unix socket, or one that
         has gone) is neither believed nor counted.
         """
         found = parse_address(peer)

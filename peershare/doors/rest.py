@@ -106,7 +106,7 @@ class _App(QuartTrio):
         await super().asgi_app(scope, receive, send)
 
     def create_url_adapter(self, request: Any) -> MapAdapter | None:
-        """Refuse a `Host` that nothing can have (RFC 9112, section 3.2); Quart itself would fail over it."""
+        """Refuse a `Host` that nothing can have (RFC 9112, section 3.2); Quart itself would crash on it."""
         try:
             return super().create_url_adapter(request)
         except BadHost as error:
@@ -114,7 +114,7 @@ class _App(QuartTrio):
 
 
 class _Nowhere(MapAdapter):
-    """Where no request leads to."""
+    """A routing table without routes, for such a `Host`."""
 
     def __init__(self, app: QuartTrio, error: BadHost) -> None:
         super().__init__(app.url_map, "", "/", None, "http", "/", "GET")

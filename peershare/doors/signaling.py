@@ -1,4 +1,4 @@
-"""What the members of groups say to the hub, and what it says to them."""
+"""Connections of signaling clients, for the hub."""
 
 from contextlib import suppress
 
@@ -18,7 +18,7 @@ PATHS = ("/", "/ws")
 
 
 def session_of(query: str) -> str:
-    """The session that a client names in its URL when it comes back: `?session=ID`."""
+    """Return the session that a client names in its URL when it comes back: `?session=ID`."""
     pairs = (part.partition("=") for part in query.split("&"))
     return next((value.lower() for name, _, value in pairs if name == "session"), "")
 

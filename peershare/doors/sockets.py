@@ -1,4 +1,4 @@
-"""The way of a WebSocket through the house, whatever is talked about on it: handshake, stay, close."""
+"""A WebSocket from its handshake to its close, whatever is talked about on it."""
 
 import math
 from collections.abc import Callable
@@ -44,7 +44,7 @@ class Visitor:
 
 @attrs.define
 class Reception:
-    """What all WebSockets share. `max_message_size` in bytes, `handshake_timeout` in seconds."""
+    """Shared by all WebSockets. `max_message_size` in bytes, `handshake_timeout` in seconds."""
 
     roster: Roster
     max_message_size: int

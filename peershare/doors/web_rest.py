@@ -1,4 +1,4 @@
-"""The web client: its page, its files, and what it asks for over HTTP. docs/protocol.md.
+"""The web client: its page, its files, and its requests over HTTP. docs/protocol.md.
 
 The files are read once, at the start, and made into answers then. They are sent before the app is asked: a
 page is two dozen requests at once.
@@ -104,9 +104,9 @@ class WebFiles:
         self._groups = [_file(page, kind, _tag(page), headers) for page in pages]
 
     def answer(self, path: str, depth: int, said: Headers) -> Answer | None:
-        """What a GET or HEAD of this path, with these headers, gets; None if it is not about the page.
+        """Answer a GET or HEAD of this path, with these headers; None if it is not about the page.
 
-        `depth`: below how many folders a browser takes the path to be, which goes by a slash at its end, too.
+        `depth`: the folders above the path as a browser sees it, which counts a slash at its end, too.
         """
         if path.startswith(_FILES):
             file = self._files.get(path.removeprefix(_FILES))
@@ -119,10 +119,10 @@ class WebFiles:
         return file.unchanged if _has_it(said("if-none-match"), file.tag) else file.answer
 
     def _is_for_people(self, path: str, said: Headers) -> bool:
-        """Whether the page is at this path.
+        """Decide whether the page is at this path.
 
-        The broker tells at its own path what it is, to all but those who ask for HTML. A browser gets the
-        page where nothing else is.
+        The broker describes itself at its own path, except to requests for HTML. A browser gets the page
+        where nothing else is.
         """
         if _GROUP.fullmatch(path):
             return True
@@ -171,7 +171,7 @@ def _has_it(tags: Sequence[str], tag: str) -> bool:
 
 
 def _accepts_html(values: Sequence[str]) -> bool:
-    """Whether HTML is named: a browser does that for a page, while programs take anything."""
+    """Check that HTML is named: a browser names it for a page, while programs accept anything."""
     return any(_names_html(item) for value in values for item in value.split(","))
 
 

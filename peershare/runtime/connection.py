@@ -65,12 +65,12 @@ class Connection:
 
     @property
     def has_ended(self) -> bool:
-        """Whether a reason to end is written down."""
+        """True once there is a reason to end."""
         return self._ending is not None
 
     @property
     def ended(self) -> tuple[Ending, int]:
-        """Why it ended, and with which close code, once `run` has returned."""
+        """The reason and the close code, once `run` has returned."""
         return self._ending or Ending.FAULT, self._code
 
     def fail(self) -> None:

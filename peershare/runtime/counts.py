@@ -1,6 +1,6 @@
-"""What is counted while the house runs, as plain numbers: adding to one costs a fraction of a microsecond.
+"""Counters of the running server, as plain numbers: adding to one costs a fraction of a microsecond.
 
-Who shows them, and under which names, is not known here.
+Their names in the metrics are not known here.
 """
 
 from bisect import bisect_left
@@ -40,7 +40,7 @@ class Durations:
 
 @attrs.define
 class DoorCounts:
-    """What happens at one door. `closes`: by why, and the code that was said."""
+    """Counts of one door. `closes`: by the reason, and the close code."""
 
     opened: int = 0
     closes: dict[tuple[Ending, int], int] = attrs.field(factory=_all_closes)

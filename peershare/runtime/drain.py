@@ -1,4 +1,4 @@
-"""Who is connected, how many may be, and the orderly end of them all."""
+"""The open connections, their limit, and the orderly end of them all."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -126,7 +126,7 @@ def _is_literal(wanted: Any) -> bool:
 
 
 def _is(kind: type, wanted: Any) -> bool:
-    """Whether it is this kind, or a NewType or a generic of it."""
+    """Check for a type, or a NewType or a generic of it."""
     while hasattr(wanted, "__supertype__"):
         wanted = wanted.__supertype__
     return kind in (wanted, get_origin(wanted))

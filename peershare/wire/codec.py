@@ -256,7 +256,7 @@ def rule_of(field: "attrs.Attribute[Any]") -> Rule:
 
 
 def _json_type(rule: Rule) -> Any:
-    """What the short way takes for this rule to look at."""
+    """Return the type that the short way decodes for this rule."""
     match rule:
         case AnyJson():
             return Raw
@@ -270,7 +270,7 @@ def _json_type(rule: Rule) -> Any:
 
 
 def _reader(rule: Rule) -> Callable[[Raw], Any]:
-    """How the thorough way reads what is to be looked at by this rule."""
+    """Return the thorough way's reader for a value with this rule."""
     match rule:
         case AnyJson():
             return lambda raw: raw

@@ -56,7 +56,7 @@ class TooLong(bytes):
 
 
 class FrameSplitter:
-    """Takes a client's bytes as they come, and says what goes which way.
+    """Splits a client's bytes, as they come, into messages and what goes the long way.
 
     A message is put together here, of as many frames as it has, and holds no more than its payload does. If
     it is UTF-8 it is heard on the spot, be it text or binary. Pongs are nothing. Pings, closes and everything
@@ -109,12 +109,12 @@ class FrameSplitter:
 
     @property
     def has_more(self) -> bool:
-        """Whether there may be more in what was read: call `split` again, with no bytes."""
+        """True if there may be more in what was read: call `split` again, with no bytes."""
         return self.frames >= FRAMES_AT_ONCE
 
     @property
     def unfinished(self) -> bool:
-        """Whether a frame, or a message of several, has begun and is not whole."""
+        """True if a frame, or a message of several, has begun and is not whole."""
         return self._fragments is not None or 0 < self._left < _ENDLESS or self._at < len(self._buffer)
 
     def close(self) -> None:
@@ -171,7 +171,7 @@ class FrameSplitter:
         return messages, piece
 
     def _is_short(self, second: int, size: int) -> bool:
-        """Whether a final text frame that is all there is a message, if its UTF-8 is right."""
+        """Decide whether a whole, final text frame is a message, if its UTF-8 is right."""
         return (
             self._fragments is None
             and not self._closing
@@ -180,7 +180,7 @@ class FrameSplitter:
         )
 
     def _go_on(self, buffer: bytes, at: int, messages: list[bytes]) -> tuple[bytes, int]:
-        """What has come of the frame at hand, if it goes the long way; and where the next begins."""
+        """Return what is there of the frame at hand, if it goes the long way; and where the next begins."""
         piece = buffer[at : at + self._left]
         self._left -= len(piece)
         at += len(piece)
@@ -209,12 +209,12 @@ class FrameSplitter:
         return b""
 
     def _refuse(self, frame: bytes) -> bytes:
-        """What tells trio-websocket of the fault. Nothing is heard behind it."""
+        """Have trio-websocket find the same fault in `frame`. Nothing is read behind it."""
         self._left, self._passes, self._message = _ENDLESS, False, None
         return frame
 
     def _judge(self, first: int, second: int, size: int, messages: list[bytes]) -> bytes:
-        """Whether a frame is gathered, goes the long way or nowhere; or what goes there in its place."""
+        """Decide whether a frame is gathered, goes the long way, or is dropped; return what replaces it."""
         opcode, is_final = first & 15, first >= 0x80
         is_control = opcode >= _CLOSE
         if (

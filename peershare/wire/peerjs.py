@@ -37,9 +37,9 @@ _encoder = msgspec.json.Encoder()
 
 
 def decode(text: bytes) -> Transmission | None:
-    """What a client asks to be passed on; None where it asks for nothing.
+    """Read a client's message to another; None for a HEARTBEAT, and for anything that is no such message.
 
-    That is a HEARTBEAT, and whatever else is no such message. `text` must be UTF-8.
+    `text` must be UTF-8.
     """
     try:
         said = _decoder.decode(text)

@@ -1,6 +1,6 @@
-"""What a field may hold, and how a refusal is told.
+"""The rules for fields, and the issues of a refusal.
 
-The rules are a table, `RULES`, from a field's kind to its rule; docs/protocol.md shows it. An issue
+The rules are a table, `RULES`, from a field's type to its rule; docs/protocol.md shows it. An issue
 is shaped as Zod 3 shapes it, since that is what clients of this protocol read.
 
 Lengths are counted in characters (Unicode code points), after normalising to NFC and trimming what
@@ -306,12 +306,12 @@ RULES: dict[object, Rule] = {
 
 
 def missing(rule: Rule) -> Issue:
-    """What is said where there is no value for the rule. To Zod, nothing is another literal."""
+    """Return the issue for a missing value. To Zod, nothing is another literal."""
     return rule.issue if isinstance(rule, Exactly) else required(rule.expected)
 
 
 def issues_of(check: Callable[[object], object], value: object, path: list[str]) -> list[Issue]:
-    """What is wrong with one value that stands at `path`; empty when nothing is."""
+    """Return the issues of one value that stands at `path`; none when it is valid."""
     try:
         check(value)
     except CheckFailed as failed:

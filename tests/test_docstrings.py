@@ -1,0 +1,21 @@
+"""The check of docstrings, which `nox -s lint` runs over the package."""
+
+import pytest
+
+from tests.docstrings import refused
+
+
+@pytest.mark.parametrize("first", ["What", "Who", "It", "It's", "Whether", "Where", "How", "how"])
+def test_a_question_word_is_refused(first):
+    """Refused at the head of a module, class, function or coroutine, with its line."""
+    text = f'"""{first} follows.\n\nMore."""'
+    source = f"{text}\nclass A:\n    {text}\ndef f():\n    {text}\nasync def g():\n    {text}\n"
+    found = [(line, said) for line, said in refused(source)]
+    assert found == [(line, f"{first} follows.") for line in (1, 5, 9, 13)]
+
+
+@pytest.mark.parametrize("first", ["Return", "Whatever", "Items", "Hosts", "Frames", "However"])
+def test_a_verb_or_a_noun_is_not(first):
+    """Not refused, nor is what stands behind the first word, or is no docstring."""
+    source = f'"""{first} follows. It is so."""\nwhat = """What follows."""\ndef f():\n    return 0\n'
+    assert list(refused(source)) == []
