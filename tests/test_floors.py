@@ -58,7 +58,7 @@ FLOORS = [
     {"peershare.doors.guard": {"attrs", "quart", "quart_trio", "trio"}},
     {
         "peershare.doors.rest": {"attrs", "quart", "quart_trio", "werkzeug"},
-        "peershare.doors.metrics_rest": {"quart", "quart_trio"},
+        "peershare.doors.metrics_rest": {"quart", "quart_trio", "trio"},
         "peershare.doors.peerjs_rest": {"attrs", "quart", "quart_trio"},
         "peershare.doors.sockets": {"attrs", "trio"},
     },

@@ -409,12 +409,20 @@ METRICS = (
 # --- the page ----------------------------------------------------------------------------------
 
 
-def read_all(sources: Sources) -> list[Metric]:
+Reading = list[Metric]
+
+
+def read_all(sources: Sources) -> Reading:
     """All metrics as they are at this moment. For the actor's task, between two commands."""
     return [_family(row, row.read(sources)) for row in METRICS]
 
 
-def page(families: Iterable[Metric], accept: str) -> tuple[bytes, str]:
+def content_type_of(accept: str) -> str:
+    """The content type of the page that a client would like best."""
+    return choose_encoder(accept)[1]
+
+
+def page(families: Reading, accept: str) -> tuple[bytes, str]:
     """The text, with the process's own metrics behind ours, and its content type, as `accept` prefers."""
     registry = CollectorRegistry()
     registry.register(_Readings(families))

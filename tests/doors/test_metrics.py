@@ -12,6 +12,7 @@ from peershare.core.broker import BrokerRules, Claim
 from peershare.core.limits import RateRules
 from peershare.doors.head import Upgrade
 from peershare.doors.metrics import METRICS
+from peershare.doors.metrics_rest import READINGS
 from peershare.doors.streams import ClientStream
 from peershare.messages import (
     CreateGroup,
@@ -315,3 +316,18 @@ async def test_no_other_pages_business(world):
     response = await client.get("/metrics", headers={"Origin": "https://app.example.com"})
     assert "Access-Control-Allow-Origin" not in response.headers
     assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_12_6_who_reads_often_gets_the_last_page(world, autojump_clock):
+    """In its own format; so many readings are made at once, and four in a second."""
+    for _ in range(int(READINGS.burst)):
+        await world.look()
+    first = world.text
+    await world.actor.send(Enter(CAT, FakeCaller()))
+    await world.look()
+    assert world.text == first
+    response = await world.client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
+    assert list(openmetrics(await response.get_data(as_text=True)))
+    await trio.sleep(1 / READINGS.rate)
+    await world.look()
+    assert world.text != first
