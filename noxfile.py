@@ -224,7 +224,8 @@ def bench(session: nox.Session) -> None:
 def attack(session: nox.Session) -> None:
     """How others fare while somebody attacks. `-- qr_codes 12.9` for some, `-- --seconds 30` for longer.
 
-    `-- --short` says of each in seconds whether what is promised holds, but for times.
+    `-- --list` names them, and the tests that show what has no program. `-- --short` says of each in seconds
+    whether what is promised holds, but for times.
     """
     install(session, "test")
     if session.posargs == ["--short"]:

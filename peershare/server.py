@@ -70,6 +70,8 @@ _REFILL = 20
 _READ_PAST = 16
 # In seconds of PEERJS_RATE: who calls a whole group sends a few hundred candidates in one go.
 _BURST = 5
+# In seconds of BROADCAST_RATE: an office of 150 whose network fails, all of a group, is told of 45,000 times.
+_BROADCAST_BURST = 20
 # In seconds of BYTE_RATE: some times what joining the largest call takes. In seconds of ADDRESS_BYTE_RATE: an
 # office of 150 may do so at the same moment (docs/limits.md).
 _BYTE_BURST = 8
@@ -317,7 +319,9 @@ def _groups_rules(settings: Settings) -> GroupsRules:
         grace=settings.session_grace,
         heartbeat=Heartbeat(int(heartbeat.interval * 1000), int(heartbeat.timeout * 1000)),
         limits=limits_of(settings),
-        broadcast_rate=_rate(settings.broadcast_rate, seconds=1, burst=20 * settings.broadcast_rate),
+        broadcast_rate=_rate(
+            settings.broadcast_rate, seconds=1, burst=_BROADCAST_BURST * settings.broadcast_rate
+        ),
     )
 
 

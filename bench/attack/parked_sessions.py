@@ -5,11 +5,12 @@ do its neighbours. As many as MAX_CONNECTIONS gave up everybody else's who was a
 """
 
 from collections import Counter
+from functools import partial
 
 import trio
 
 from bench.attack.harness import Report
-from bench.attack.tools import ATTACKERS, RefusedError, Target, WebSocket, message, open_websocket
+from bench.attack.tools import ATTACKERS, Target, WebSocket, crowd, message, open_websocket
 
 NUMBER = "12.11"
 # So few that a minute's work of some addresses is done in seconds.
@@ -19,17 +20,12 @@ _ADDRESSES, _VICTIM = 8, "127.2.0.1"
 
 
 async def attack(target: Target, seconds: float) -> dict[str, int]:
-    counts = Counter[str]()
     welcome = await _park(target, _VICTIM)
-    with trio.move_on_after(seconds - 1):
-        async with trio.open_nursery() as nursery:
-            for source in ATTACKERS[:_ADDRESSES]:
-                nursery.start_soon(_park_many, target, source, counts)
+    counts = await crowd(_ADDRESSES, seconds - 1, partial(_park_many, target), again=0.1)
     async with await open_websocket(target, _VICTIM) as victim:
         resume = {name: welcome[name] for name in ("sessionId", "resumeToken")}
         await victim.send(message("hello", protocol=2, resume={**resume, "received": 0}))
-        counts["resumed"] = await _is_resumed(victim)
-    return dict(counts)
+        return {**counts, "resumed": await _is_resumed(victim)}
 
 
 async def _park(target: Target, source: str) -> dict[str, str]:
@@ -38,14 +34,10 @@ async def _park(target: Target, source: str) -> dict[str, str]:
         return await socket.ask("hello", "welcome", protocol=2)
 
 
-async def _park_many(target: Target, source: str, counts: Counter[str]) -> None:
+async def _park_many(target: Target, number: int, counts: Counter[str]) -> None:
     while True:
-        try:
-            await _park(target, source)
-            counts["parked"] += 1
-        except (OSError, RefusedError, trio.BrokenResourceError):
-            counts["refused"] += 1
-            await trio.sleep(0.1)
+        await _park(target, ATTACKERS[number])
+        counts["parked"] += 1
 
 
 async def _is_resumed(socket: WebSocket) -> bool:

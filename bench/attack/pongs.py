@@ -5,11 +5,12 @@ of 64 KiB had eleven thousand, and nobody paid for them: p50 133 ms, and one ste
 """
 
 from collections import Counter
+from functools import partial
 
 import trio
 
 from bench.attack.harness import Report
-from bench.attack.tools import ATTACKERS, PING, PONG, RefusedError, Target, WebSocket, frame, open_websocket
+from bench.attack.tools import ATTACKERS, PING, PONG, Target, crowd, frame, open_websocket
 
 NUMBER = "12.8"
 SHORT = 4.0
@@ -24,33 +25,17 @@ _FLOODS = [
 
 
 async def attack(target: Target, seconds: float) -> dict[str, int]:
-    counts = Counter[str]()
-    with trio.move_on_after(seconds):
-        async with trio.open_nursery() as nursery:
-            for number in range(_CONNECTIONS):
-                nursery.start_soon(_flood, target, number, counts)
-    return dict(counts)
+    return await crowd(_CONNECTIONS, seconds, partial(_flood, target))
 
 
 async def _flood(target: Target, number: int, counts: Counter[str]) -> None:
     async with await open_websocket(target, ATTACKERS[number % 2]) as socket, trio.open_nursery() as nursery:
-        nursery.start_soon(_read, socket)
+        nursery.start_soon(socket.read_to_the_end)
         flood = _FLOODS[number % len(_FLOODS)]
-        try:
-            while True:
-                for at in range(0, len(flood), 4096):
-                    await socket.send(flood[at : at + 4096])
-                    counts["bytes"] += 4096
-        except trio.BrokenResourceError:
-            counts["closed"] += 1
-
-
-async def _read(socket: WebSocket) -> None:
-    try:
-        while await socket.receive():
-            pass
-    except RefusedError:
-        pass
+        while True:
+            for at in range(0, len(flood), 4096):
+                await socket.send(flood[at : at + 4096])
+                counts["bytes"] += 4096
 
 
 def check(report: Report) -> None:

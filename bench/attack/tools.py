@@ -1,4 +1,4 @@
-"""Sockets and WebSockets from any loopback address, for those who attack and those who are in the way.
+"""Sockets and WebSockets from any loopback address, and crowds of them that attack.
 
 House rules: no library that keeps a client from being rude, and nothing that costs more than the server pays.
 """
@@ -6,7 +6,8 @@ House rules: no library that keeps a client from being rude, and nothing that co
 import json
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from typing import Any, Self
 
@@ -18,10 +19,13 @@ ATTACKERS = tuple(f"127.0.0.{n}" for n in range(2, 100))
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
-_HANDSHAKE = (
-    "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{more}\r\n"
-)
+# What makes a request one for a WebSocket: `request(target, "/ws", **UPGRADE)`.
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec_WebSocket_Version": "13",
+}
 
 
 class RefusedError(Exception):
@@ -46,6 +50,35 @@ class Target:
     def host(self) -> str:
         """The value of the header Host."""
         return f"127.0.0.1:{self.port}"
+
+
+async def crowd(
+    size: int, seconds: float, client: Callable[[int, Counter[str]], Awaitable[None]], *, again: float = 0
+) -> dict[str, int]:
+    """So many clients at once for so long, and their counts together.
+
+    `client(number, counts)` is what each of them does. One that is refused, or whose connection ends, counts
+    as `closed`; it begins anew after `again` seconds, or stays away where that is 0.
+    """
+    counts = Counter[str]()
+
+    async def stay(number: int) -> None:
+        while True:
+            try:
+                await client(number, counts)
+            except* (OSError, RefusedError, trio.BrokenResourceError):
+                counts["closed"] += 1
+            else:
+                return
+            if not again:
+                return
+            await trio.sleep(again)
+
+    with trio.move_on_after(seconds):
+        async with trio.open_nursery() as nursery:
+            for number in range(size):
+                nursery.start_soon(stay, number)
+    return dict(counts)
 
 
 @cache
@@ -194,7 +227,7 @@ class WebSocket:
         return await self.hear(answer)
 
     async def read_to_the_end(self) -> int:
-        """Throw away all that comes. The close code, or 0 where the connection just ended."""
+        """Throw away all that comes, pings too. The close code, or 0 where the connection just ended."""
         code = 0
         try:
             while True:
@@ -215,14 +248,11 @@ class WebSocket:
         await self.aclose()
 
 
-async def open_websocket(
-    target: Target, source: str, path: str = "/ws", headers: Mapping[str, str] | None = None
-) -> WebSocket:
+async def open_websocket(target: Target, source: str, path: str = "/ws") -> WebSocket:
     """A WebSocket from `source`; on `/ws`, one that is welcome. Raises RefusedError and OSError."""
     stream = await connect(target, source)
     try:
-        more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
-        await stream.send_all(_HANDSHAKE.format(path=path, host=target.host, more=more).encode("latin-1"))
+        await stream.send_all(request(target, path, **UPGRADE))
         data = b""
         while b"\r\n\r\n" not in data:
             data += await _some(stream)

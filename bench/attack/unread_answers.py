@@ -6,44 +6,29 @@ second nobody else got in for 40 s, at 6 % CPU.
 """
 
 from collections import Counter
+from functools import partial
 
 import trio
 
 from bench.attack.harness import Report
-from bench.attack.tools import ATTACKERS, Target, connect, request
+from bench.attack.tools import ATTACKERS, UPGRADE, Target, connect, crowd, request
 
 NUMBER = "12.3"
 _RATE = 3  # connections a second
 _PIPELINED = 400
 
-_UPGRADE = {
-    "Upgrade": "websocket",
-    "Connection": "Upgrade",
-    "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    "Sec_WebSocket_Version": "13",
-}
-
 
 async def attack(target: Target, seconds: float) -> dict[str, int]:
-    counts = Counter[str]()
-    with trio.move_on_after(seconds):
-        async with trio.open_nursery() as nursery:
-            while True:
-                nursery.start_soon(_hold, target, counts)
-                await trio.sleep(1 / _RATE)
-    return dict(counts)
+    return await crowd(int(seconds * _RATE) + 1, seconds, partial(_hold, target))
 
 
-async def _hold(target: Target, counts: Counter[str]) -> None:
-    try:
-        stream = await connect(target, ATTACKERS[0])
-        async with stream:
-            asked = request(target, "/web/peershare.js") * _PIPELINED + request(target, "/ws", **_UPGRADE)
-            await stream.send_all(asked)
-            counts["asked"] += 1
-            await trio.sleep_forever()
-    except (OSError, trio.BrokenResourceError):
-        counts["closed"] += 1
+async def _hold(target: Target, number: int, counts: Counter[str]) -> None:
+    await trio.sleep(number / _RATE)
+    async with await connect(target, ATTACKERS[0]) as stream:
+        asked = request(target, "/web/peershare.js") * _PIPELINED + request(target, "/ws", **UPGRADE)
+        await stream.send_all(asked)
+        counts["asked"] += 1
+        await trio.sleep_forever()
 
 
 def check(report: Report) -> None:
