@@ -145,6 +145,7 @@ class Server:
             self._hosts,
             refusals,
             settings.base_path,
+            self._bytes_read,
         )
 
     def _socket_doors(self, settings: Settings) -> tuple[SocketDoor, SocketDoor]:

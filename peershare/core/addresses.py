@@ -125,9 +125,13 @@ class ByteLimiter:
         self.waits = {"BYTE_RATE": 0, "ADDRESS_BYTE_RATE": 0}
 
     def account(self, address: str | None) -> "ByteAccount":
-        """For one connection. `address`: as in `Turnstile`."""
+        """For one WebSocket. `address`: as in `Turnstile`."""
         rules = self._rules.connection
         return ByteAccount(self, None if rules is None else Allowance(rules), address)
+
+    def address_account(self, address: str | None) -> "ByteAccount":
+        """For one connection of HTTP, which pays for its address alone: a proxy's carries many clients'."""
+        return ByteAccount(self, None, address)
 
     def charge(self, own: Allowance | None, address: str | None, size: int, now: float) -> float:
         waits = {
@@ -146,6 +150,11 @@ class ByteAccount:
     _limiter: ByteLimiter
     _own: Allowance | None
     _address: str | None
+
+    @property
+    def owner(self) -> str | None:
+        """Who pays, as addresses are counted; None where nobody does."""
+        return None if self._address is None else address_key(self._address)
 
     def charge(self, size: int, now: float) -> float:
         """In how many seconds more may be read."""

@@ -118,6 +118,7 @@ MISDIRECTED = Refusal(
     allowed_by="ALLOWED_HOSTS",
 )
 NOT_FOUND = Refusal(404, "Not Found", "No WebSocket is served on this path.", label="path")
+UNKNOWN_METHOD = Refusal(501, "Not Implemented", "Methods are written in capital letters.")
 LENGTH_REQUIRED = Refusal(411, "Length Required", "A request's body needs a Content-Length.")
 TOO_LARGE = Refusal(431, "Request Header Fields Too Large", "The request's head is too large.")
 _COME_AGAIN = (("Retry-After", "5"),)
@@ -214,6 +215,11 @@ class HeadParser:
 
     def feed(self, data: bytes) -> Head | Refusal | None:
         """The head once it is whole, a Refusal if it can be none, or None while more is needed."""
+        if not self._fed:
+            self._fed = 2 * data.startswith(b"\r\n")  # RFC 9112, section 2.2: some clients end a body so
+            data = data[self._fed :]
+        if not data:
+            return None
         self._fed += len(data)
         # Counted before h11 takes them apart, at 2 µs a line. What is behind the head is not counted with it.
         head = data[: data.find(b"\r\n\r\n") + 1 or None]
@@ -230,26 +236,29 @@ class HeadParser:
             return None
         if self._fed - len(self.rest()) > MAX_HEAD:
             return TOO_LARGE  # whole, but h11 limits only what is not
-        if event.http_version not in (b"1.0", b"1.1"):
-            return NO_HTTP2
-        headers: dict[bytes, list[bytes]] = {}
-        for name, value in event.headers.raw_items():  # its own iterator is many times slower
-            headers.setdefault(name.lower(), []).append(value)
-        if b"transfer-encoding" in headers:
-            return LENGTH_REQUIRED  # refused before a body is read
-        target = event.target.decode("ascii")
-        if not _is_target(target):
-            return bad_request("The request's target is neither a path nor a URL.")
-        return Head(
-            event.method.decode("ascii"),
-            target,
-            event.http_version.decode("ascii"),
-            headers,
-        )
+        return _judge(event)
 
     def rest(self) -> bytes:
         """Return the bytes behind the head."""
         return self.connection.trailing_data[0]
+
+
+def _judge(request: h11.Request) -> Head | Refusal:
+    method, target = request.method.decode("ascii"), request.target.decode("ascii")
+    if request.http_version not in (b"1.0", b"1.1"):
+        return NO_HTTP2
+    if method != method.upper():  # they are case-sensitive, and Quart takes any for the same
+        return UNKNOWN_METHOD
+    headers: dict[bytes, list[bytes]] = {}
+    for name, value in request.headers.raw_items():  # its own iterator is many times slower
+        headers.setdefault(name.lower(), []).append(value)
+    if b"transfer-encoding" in headers:
+        return LENGTH_REQUIRED  # refused before a body is read
+    if not _is_target(target):
+        return bad_request("The request's target is neither a path nor a URL.")
+    if not target.startswith(("/", "*")):  # then its host counts (RFC 9112, section 3.2.2)
+        headers[b"host"] = [urlsplit(target).netloc.encode("ascii")]
+    return Head(method, target, request.http_version.decode("ascii"), headers)
 
 
 def _is_target(target: str) -> bool:

@@ -13,8 +13,8 @@ and then reading again, or closed, or handed back, where a WebSocket is wanted.
 
 House rules: every head is judged, not the first alone, since proxies send requests of several clients on one
 connection, and upgrades too. What came behind a request waits until that one is answered. Bodies have a
-length and a bound. h11 reads requests, and writes what the app answers; answers that are made beforehand are
-written as they are.
+length and a bound. Each read is paid for by its client's address, and heads are read in turns.
+h11 reads requests, and writes what the app answers; answers that are made beforehand are written as they are.
 """
 
 from collections.abc import Callable
@@ -35,6 +35,9 @@ log = structlog.get_logger("peershare.http")
 # Requests that the app works on at once. More would be no faster, and a moment's worth of them would stand
 # before everybody else's turn. It is held for our own work alone: the request is there, the answer is kept.
 _ASKING_AT_ONCE = 4
+# Heads that are read, and answered where that takes no app, between two looks at others: half a millisecond's
+# work. A moment may bring hundreds.
+_HEADS_AT_ONCE = 4
 # In seconds: the n-th refusal on a connection waits for n times as long. And how many there are.
 _PAUSE = 0.2
 _REFUSALS = 10
@@ -96,6 +99,7 @@ class HttpDoor:
         self.rules = rules
         self.finishing = False
         self.asking = trio.Semaphore(_ASKING_AT_ONCE)
+        self.turns = trio.Semaphore(_HEADS_AT_ONCE)
         self._open: set[_Connection] = set()
         self._closed_one = trio.lowlevel.ParkingLot()
 
@@ -161,11 +165,7 @@ class _Connection:
         """None if the client has closed, or its time is over."""
         self.idling = trio.CancelScope(deadline=trio.current_time() + patience)
         with self.idling:
-            return await read_head(self._stream, request, rest)
-        self.idling = trio.CancelScope()
-        with self.idling:
-            if not self._door.finishing:
-                await self._stream.wait_until_taken(self._rules.min_rate, self._rules.patience)
+            return await read_head(self._stream, request, self._door.turns, rest)
         return None
 
     async def _exchange(self, request: h11.Connection, head: Head) -> bool:
@@ -209,6 +209,7 @@ class _Connection:
                         more = await self._stream.receive_some(READ_SIZE)
                         if not more:
                             return None
+                        await self._stream.pay(len(more))
                         request.receive_data(bytes(more))
                     case _:
                         return None
@@ -260,8 +261,10 @@ async def _ask(
     async def send(event: dict[str, Any]) -> None:
         nonlocal response
         if event["type"] == "http.response.start":
-            headers = [*event.get("headers", ()), *more, date_header()]
             status = event["status"]
+            headers = [*event.get("headers", ()), *more, date_header()]
+            if status == 204:  # it has no length (RFC 9110, section 8.6)
+                headers = [header for header in headers if header[0].lower() != b"content-length"]
             response = h11.Response(status_code=status, headers=headers, reason=phrase(status).encode())
         elif event["type"] == "http.response.body":
             content.extend(event.get("body", b""))
@@ -291,17 +294,25 @@ def _scope(head: Head, stream: ClientStream) -> dict[str, Any]:
     }
 
 
-async def read_head(stream: ClientStream, request: HeadParser, rest: bytes = b"") -> Head | Refusal | None:
-    """Read a head, of which `rest` has come already; None if the client closes before. Give it a deadline."""
-    verdict = request.feed(rest) if rest else None
-    if verdict is not None:
-        await trio.lowlevel.checkpoint()  # who sends many requests at once lets others go between
-    while verdict is None:
+async def read_head(
+    stream: ClientStream, request: HeadParser, turns: trio.Semaphore, rest: bytes = b""
+) -> Head | Refusal | None:
+    """Read a head, of which `rest` has come already; None if the client closes before. Give it a deadline.
+
+    `turns` are taken in the order of who asked, so that nobody is held up by many who ask at once. What is
+    done with the head until the next wait is still of the turn.
+    """
+    data: bytes | bytearray = rest
+    while True:
+        if data:
+            async with turns:
+                verdict = request.feed(bytes(data))
+            if verdict is not None:
+                return verdict
         data = await stream.receive_some(READ_SIZE)
         if not data:
             return None
-        verdict = request.feed(bytes(data))
-    return verdict
+        await stream.pay(len(data))
 
 
 def _sent(connection: h11.Connection, event: h11.Event) -> bytes:

@@ -11,7 +11,7 @@ import attrs
 import structlog
 import trio
 
-from peershare.core.addresses import HttpConnection, Turnstile
+from peershare.core.addresses import ByteLimiter, ByteRules, HttpConnection, Turnstile
 from peershare.doors.head import (
     DRAINING,
     FULL,
@@ -33,7 +33,7 @@ from peershare.doors.origins import is_linkable
 from peershare.doors.proxies import Client, Proxies, nothing_said
 from peershare.doors.refusals import Refusals
 from peershare.doors.sockets import SocketDoor
-from peershare.doors.streams import ClientStream
+from peershare.doors.streams import ClientStream, PaidStream
 from peershare.runtime.drain import Roster
 
 log = structlog.get_logger("peershare.listener")
@@ -55,6 +55,7 @@ class Listener:
 
     The `turnstile` counts by address: connections before a byte of them is read, unless they come by a proxy,
     since all of those have its address; and WebSockets, by the client's own address, when they are asked for.
+    `bytes_read` is what connections pay for their bytes to.
     """
 
     sockets: Mapping[str, SocketDoor]
@@ -67,6 +68,7 @@ class Listener:
     hosts: Hosts
     refusals: Refusals
     base_path: str = "/"
+    bytes_read: ByteLimiter = attrs.field(factory=lambda: ByteLimiter(ByteRules()))
     _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)
     _answers: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(_FLOOD_ANSWERS), init=False)
 
@@ -75,6 +77,7 @@ class Listener:
         stream = ClientStream(transport)
         context = self.tls()
         peer = self.proxies.client(stream.address, secure=context is not None)
+        account = stream.account = self.bytes_read.address_account(peer.counted)
         place: HttpConnection | float = 0.0
         try:
             with trio.CancelScope() as crowded_out:
@@ -85,11 +88,14 @@ class Listener:
                 if context is not None:
                     if not await self._speaks_tls(stream, transport):
                         return
-                    tls = trio.SSLStream(transport, context, server_side=True, https_compatible=True)
+                    paid = PaidStream(transport, account)
+                    tls = trio.SSLStream(paid, context, server_side=True, https_compatible=True)
                     stream = ClientStream(tls)
+                    stream.account = account
                     if not await self._shakes_hands(tls):
                         return
                 await self._dispatch(stream, place)
+                await stream.wait_until_taken()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client has gone in the middle of something
         except* Exception:
@@ -105,7 +111,7 @@ class Listener:
         with trio.move_on_after(self.handshake_timeout):
             if not (await transport.socket.recv(1, trio.socket.MSG_PEEK)).isalpha():
                 return True  # TLS, or nothing that could be answered: the handshake finds out
-            head = await read_head(stream, HeadParser())
+            head = await read_head(stream, HeadParser(), self.http.turns)
             log.debug("plain HTTP at a port that speaks TLS", address=stream.address)
             await _refuse(stream, self._to_https(head, stream.own_address), secure=False)
         return False
@@ -118,7 +124,7 @@ class Listener:
             return NOT_TLS
         return elsewhere(f"https://{hosts[0]}{head.path}{'?' * bool(head.query)}{head.query}")
 
-    async def _shakes_hands(self, tls: "trio.SSLStream[trio.SocketStream]") -> bool:
+    async def _shakes_hands(self, tls: trio.SSLStream[PaidStream]) -> bool:
         """Do the TLS handshake, when its turn has come: a moment may bring hundreds of them.
 
         Turns are for the work alone, of which each client's first message brings the most: who has had its
@@ -195,7 +201,7 @@ class Listener:
             head, health = None, None
             with trio.move_on_after(_FLOOD_TIMEOUT):
                 # A health check may come by a proxy that we don't know, and that opens a connection for each.
-                head = await read_head(stream, HeadParser())
+                head = await read_head(stream, HeadParser(), self.http.turns)
                 health = await self.http.front.health_of(head) if isinstance(head, Head) else None
             if isinstance(head, Head) and health is not None:
                 with trio.move_on_after(_FLOOD_TIMEOUT):

@@ -21,6 +21,8 @@ log = structlog.get_logger("peershare.poller")
 _BATCH = 32
 # In seconds. After so long the others have their turn, however many sockets are left.
 _TURN = 0.001
+# In seconds, of what is looked at together. What more one address has waits for the next look.
+_SHARE = 0.002
 
 
 class Poller:
@@ -28,12 +30,15 @@ class Poller:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._watched: dict[int, Callable[[], None]] = {}
+        self._watched: dict[int, tuple[Callable[[], None], str | None]] = {}
 
-    def watch(self, fd: int, readable: Callable[[], None]) -> None:
-        """Call `readable` each time that `fd` can be read, has ended or is broken, until `forget`."""
+    def watch(self, fd: int, readable: Callable[[], None], owner: str | None = None) -> None:
+        """Call `readable` each time that `fd` can be read, has ended or is broken, until `forget`.
+
+        All sockets of one `owner` have no more than a share of the time together.
+        """
         self._epoll.register(fd, select.EPOLLIN)
-        self._watched[fd] = readable
+        self._watched[fd] = readable, owner
 
     def forget(self, fd: int) -> None:
         """Before the file descriptor is closed, since its number may be somebody else's soon."""
@@ -42,22 +47,37 @@ class Poller:
 
     async def run(self) -> None:
         """Call back until cancelled. A callback that fails is logged and not called again."""
+        late: list[int] = []  # whose owners had used their share: the first of the next look
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
-                until = perf_counter() + _TURN
-                for fd, _ in self._epoll.poll(0, _BATCH):
-                    if perf_counter() > until:
+                now, spent = perf_counter(), dict[str | None, float]()
+                until = now + _TURN
+                # Those of which the kernel has just told are the last of which it tells again.
+                ready = [fd for fd, _ in self._epoll.poll(0, _BATCH)]
+                if late:
+                    ready = list(dict.fromkeys([*late, *ready]))
+                    late = []
+                for fd in ready:
+                    if now > until:
                         await trio.lowlevel.checkpoint()
-                        until = perf_counter() + _TURN
-                    readable = self._watched.get(fd)
-                    if readable is None:
+                        now = perf_counter()
+                        until = now + _TURN
+                    watched = self._watched.get(fd)
+                    if watched is None:
                         continue  # forgotten since
+                    readable, owner = watched
+                    used = spent.get(owner, 0.0)
+                    if used > _SHARE:
+                        late.append(fd)
+                        continue
                     try:
                         readable()
                     except Exception:
                         log.exception("a callback failed")
                         self.forget(fd)
+                    began, now = now, perf_counter()
+                    spent[owner] = used + now - began
         finally:
             self._epoll.close()
 

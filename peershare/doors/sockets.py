@@ -52,6 +52,7 @@ class Reception:
     poller: Poller | None
     bytes_read: ByteLimiter = attrs.field(factory=lambda: ByteLimiter(ByteRules()))
     handshakes: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(_HANDSHAKES_AT_ONCE))
+    long_messages: trio.Lock = attrs.field(factory=trio.Lock)
 
 
 @attrs.frozen
@@ -115,6 +116,7 @@ class SocketDoor:
                         max_skipped=self.max_skipped,
                         account=reception.bytes_read.account(client.counted),
                         poller=reception.poller,
+                        turn=reception.long_messages,
                     )
                 await outbox.flushed()
         except (trio.TooSlowError, trio.BrokenResourceError):

@@ -11,9 +11,12 @@ from functools import cached_property
 
 import trio
 
+from peershare.core.addresses import FREE, ByteAccount
 from peershare.doors.poller import Poller
 
 READ_SIZE = 1 << 16
+# What a read costs besides its bytes, in bytes: bytes that come one by one wake a task for each.
+READ_COST = 512
 # Of what still comes when the last word is said: a client that sends in small pieces costs a wake for each.
 _LINGERING_READS = 64
 
@@ -32,12 +35,20 @@ class ClientStream(trio.abc.Stream):
         self._fd = below.socket.fileno() if isinstance(below, trio.SocketStream) else -1
         self._is_plain = self._fd >= 0
         self._poller: Poller | None = None
+        self.account = FREE  # pays for what is read before there is a WebSocket
 
     @property
     def socket(self) -> trio.socket.SocketType | None:
         """The socket at the bottom, under TLS as well; None for a memory stream."""
         bottom = self.below.transport_stream if isinstance(self.below, trio.SSLStream) else self.below
+        bottom = bottom.below if isinstance(bottom, PaidStream) else bottom
         return bottom.socket if isinstance(bottom, trio.SocketStream) else None
+
+    async def pay(self, size: int) -> None:
+        """Pay for one read of so many bytes, and wait until that is granted."""
+        wait = self.account.charge(size + READ_COST, trio.current_time())
+        if wait:
+            await trio.sleep(wait)
 
     @cached_property
     def address(self) -> str:
@@ -84,15 +95,15 @@ class ClientStream(trio.abc.Stream):
             except OSError as error:
                 raise trio.BrokenResourceError from error
 
-    def watch(self, poller: Poller, readable: Callable[[], None]) -> bool:
-        """Have `readable` called when `read_now` has something.
+    def watch(self, poller: Poller, readable: Callable[[], None], owner: str | None) -> bool:
+        """Have `readable` called when `read_now` has something. `owner`: as in `Poller.watch`.
 
         False where that can't be had, or something is in front: call `receive_some` then.
         """
         if self._fd < 0 or self._front:
             return False
         self._poller = poller
-        poller.watch(self._fd, readable)
+        poller.watch(self._fd, readable, owner)
         return True
 
     def forget(self) -> None:
@@ -125,29 +136,38 @@ class ClientStream(trio.abc.Stream):
         await self.below.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
+        """Close it. What the client's side has not taken by then is given up: else the kernel keeps it, and
+        goes on trying for minutes. So wait for that before, with `wait_until_taken`.
+        """
         self.forget()
+        if self._waiting_in_kernel():
+            self.reset_on_close()
         self._fd = -1
         await self.below.aclose()
 
-    async def wait_until_taken(self, min_rate: float, seconds: float) -> None:
+    async def wait_until_taken(self, min_rate: float = 4096, seconds: float = 5.0) -> None:
         """Wait until the client's side has taken all that was sent, as long as that gets on.
 
-        Where it does not, at `min_rate` bytes a second over each `seconds`, the close will be a reset: else
-        the kernel would go on trying for minutes.
+        Return also where it does not, at `min_rate` bytes a second over each `seconds`.
         """
-        waiting = self._waiting_in_kernel()
-        while waiting:
-            await trio.sleep(seconds)
-            before, waiting = waiting, self._waiting_in_kernel()
+        before = self._waiting_in_kernel()
+        while before:
+            until, pause = trio.current_time() + seconds, 0.005
+            while (now := trio.current_time()) < until:
+                await trio.sleep(min(pause, until - now))
+                pause *= 2
+                waiting = self._waiting_in_kernel()
+                if not waiting:
+                    return
             if waiting > max(0, before - min_rate * seconds):
-                self.reset_on_close()
                 return
+            before = waiting
 
     def _waiting_in_kernel(self) -> int:
         """Bytes that were written and have not been acknowledged; 0 where nobody knows."""
         try:
             found = fcntl.ioctl(self.socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0") if self.socket else b""
-        except OSError:
+        except (OSError, ValueError):  # ValueError: it is closed
             return 0
         return int.from_bytes(found, sys.byteorder)
 
@@ -179,3 +199,29 @@ class ClientStream(trio.abc.Stream):
             self.reset_on_close()  # it goes on talking
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
             pass
+
+
+class PaidStream(trio.abc.Stream):
+    """A socket below TLS. Each read is paid for by its client: a record may come in pieces of a byte.
+
+    Its bytes are paid for above, where it is known what they are.
+    """
+
+    def __init__(self, below: trio.SocketStream, account: ByteAccount) -> None:
+        self.below = below
+        self._account = account
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        wait = self._account.charge(READ_COST, trio.current_time())
+        if wait:
+            await trio.sleep(wait)
+        return await self.below.receive_some(max_bytes)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self.below.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.below.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self.below.aclose()

@@ -46,6 +46,8 @@ _PINGS = RateRules(rate=10, burst=100)
 FRAME_COST = 512
 # In bytes. What a connection may send before it is asked to pay, and as much again each time.
 _PREPAID = 8192
+# In bytes. A message that is longer takes up to two milliseconds.
+_LONG = 4096
 
 
 async def accept_websocket(
@@ -58,16 +60,20 @@ async def accept_websocket(
     max_skipped: int = 0,
     account: ByteAccount = FREE,
     poller: Poller | None = None,
+    turn: trio.Lock | None = None,
 ) -> "WebSocket":
     """Do the handshake; trio-websocket's reader goes on in `nursery`.
 
     It waits for nothing but its turn: the request has been read, and the answer is put into `outbox`, whose
     `run` must be running. `max_message_size` in bytes; of a message that is longer, up to `max_skipped`, a
-    `TooLong` is heard. `account` pays for what is read. Raises trio.BrokenResourceError if the client has
-    gone.
+    `TooLong` is heard. `account` pays for what is read. `turn`, of all connections together, is waited for
+    before a long message is heard, where the poller does not see to it that others have theirs. Raises
+    trio.BrokenResourceError if the client has gone.
     """
     splitter = FrameSplitter(max_message_size, max_skipped)
-    below = _Below(stream, outbox, upgrade, splitter, account=account, poller=poller)
+    below = _Below(
+        stream, outbox, upgrade, splitter, account=account, poller=poller, turn=turn or trio.Lock()
+    )
     try:
         reading: Any = _Reading(nursery)
         request = await wrap_server_stream(reading, below, max_message_size=max_message_size)
@@ -143,6 +149,7 @@ class WebSocket:
             await self._websocket.aclose(code, reason)
             if self._below.fault is not None:
                 await self._below.stream.linger()
+            await self._below.stream.wait_until_taken()
         finally:
             self._below.stop()
             await trio.aclose_forcefully(self._below.stream)
@@ -173,6 +180,7 @@ class _Below(trio.abc.Stream):
         *,
         account: ByteAccount,
         poller: Poller | None,
+        turn: trio.Lock,
     ) -> None:
         self.stream = stream
         self.last_heard = trio.current_time()
@@ -190,6 +198,8 @@ class _Below(trio.abc.Stream):
         self._done = False
         self._pings = Allowance(_PINGS)
         self._account = account
+        self._owner = account.owner
+        self._turn = turn
         self._credit = _PREPAID
         self._paid_at = 0.0  # nothing is heard before
         self.stalled = False
@@ -304,12 +314,17 @@ class _Below(trio.abc.Stream):
 
     async def _hear(self, messages: list[bytes]) -> None:
         for message in messages:
-            if not self._audience.hear(message):
+            if len(message) > _LONG:
+                async with self._turn:
+                    is_heard = self._audience.hear(message)
+            else:
+                is_heard = self._audience.hear(message)
+            if not is_heard:
                 await self._audience.hear_later(message)
 
     async def _next_batch(self) -> _Batch | None:
         """What this task has to deal with next; None at the end."""
-        if self._poller is not None and self.stream.watch(self._poller, self._readable):
+        if self._poller is not None and self.stream.watch(self._poller, self._readable, self._owner):
             try:
                 await self._handed_over.park()
             finally:

@@ -57,8 +57,8 @@ class UptimeClock(trio.abc.Clock):
 class ActorClock:
     """Seconds for the actor to wait by, as trio's; and the date of each of its moments, by the wall clock.
 
-    The wall clock is set now and then: dates follow it forward, so that they never go back, and nobody waits
-    longer or shorter for it.
+    The wall clock is set now and then: dates follow it forward at once. Where it was set back they go on at
+    half its speed until it has caught up, so that they never go back. Nobody waits longer or shorter for it.
     """
 
     def __init__(
@@ -66,12 +66,15 @@ class ActorClock:
     ) -> None:
         self._steady = steady
         self._wall = wall
+        self._read_at = 0.0
         self._ahead = -inf
 
     def now(self) -> float:
         """Read once for each batch of commands."""
         now = self._steady()
-        self._ahead = max(self._ahead, self._wall() - now)
+        slower = self._ahead - (now - self._read_at) / 2
+        self._read_at = now
+        self._ahead = max(slower, self._wall() - now)
         return now
 
     def date(self, moment: float) -> int:

@@ -15,10 +15,15 @@ from peershare.ports import Transport
 
 @attrs.frozen
 class OutboxRules:
-    """A client that falls this far behind will not catch up: docs/design.md."""
+    """A client that falls this far behind will not catch up: docs/design.md.
+
+    A write of n bytes, of up to 64 KiB or one frame, may take `patience` seconds and n / `min_rate` more.
+    """
 
     max_frames: int = 256
     max_bytes: int = 1 << 20
+    patience: float = 10.0
+    min_rate: int = 4096
 
 
 # How much the writer joins into one write: the size of a usual socket buffer.
@@ -28,7 +33,8 @@ _WRITE_SIZE = 1 << 16
 class Outbox:
     """The frames on their way to one client, and `run`, the task that writes what had to wait.
 
-    `overflowed` is called, once, when the client is too far behind; from then on `put` does nothing.
+    `overflowed` is called, once, when the client is too far behind, or reads nothing for too long; from then
+    on `put` does nothing.
     """
 
     __slots__ = (
@@ -139,7 +145,15 @@ class Outbox:
             while True:
                 while not self._stuck:
                     await self._changed.park()
-                await self._transport.send_all(self._take())
+                data = self._take()
+                seconds = self._rules.patience + len(data) / self._rules.min_rate
+                with trio.move_on_after(seconds) as patience:
+                    await self._transport.send_all(data)
+                if patience.cancelled_caught:
+                    # Part of it may be out, so nothing can follow, not even a goodbye.
+                    self.seal(discard=True)
+                    self._overflowed()
+                    return
                 self._in_flight = 0
                 if not self._waiting:
                     self._stuck = False

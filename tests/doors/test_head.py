@@ -234,3 +234,25 @@ def test_12_4_a_head_of_many_lines(head, is_read, at_once):
         assert isinstance(HeadParser().feed(head + b"\n" * 500), Head)
     if not is_read:
         assert verdict.status == 431
+
+
+def test_an_empty_line_before_a_request():
+    """One is read past (RFC 9112, section 2.2), however it comes."""
+    request = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
+    assert parsed(b"\r\n" + request).path == "/x"
+    parser = HeadParser()
+    assert parser.feed(b"\r\n") is None
+    assert parser.feed(request).path == "/x"
+    assert parsed(b"\r\n\r\n" + request).status == 400
+
+
+def test_methods_are_case_sensitive():
+    """What is written otherwise is another method (RFC 9110, section 9.1)."""
+    assert parsed(b"get / HTTP/1.1\r\nHost: x\r\n\r\n").status == 501
+
+
+def test_the_host_of_a_whole_url_counts():
+    """And not what the header says (RFC 9112, section 3.2.2), which would get past ALLOWED_HOSTS."""
+    head = parsed(b"GET http://evil.example:80/ws?a HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert head.said("host") == ["evil.example:80"]
+    assert (head.path, head.query) == ("/ws", "a")

@@ -1,12 +1,16 @@
 """The HTTP server, over real sockets, with an app and a front of the test's own."""
 
+import os
+
 import pytest
 import trio
 from structlog.testing import capture_logs
 
+from peershare.core.addresses import ByteLimiter, ByteRules
+from peershare.core.limits import RateRules
 from peershare.doors.answers import json_answer
-from peershare.doors.head import Head, Refusal
-from peershare.doors.http import MAX_BODY, HttpDoor, HttpRules, Judged
+from peershare.doors.head import Head, HeadParser, Refusal
+from peershare.doors.http import MAX_BODY, HttpDoor, HttpRules, Judged, read_head
 from peershare.doors.streams import ClientStream
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -308,3 +312,61 @@ async def test_12_3_no_answer_waits_while_the_app_is_held(serve):
     await trio.sleep(0.2)
     assert door.asking.value == 4
     assert b"/x " in await (await serve(door)).ask(REQUEST[:-2] + b"Connection: close\r\n\r\n")
+
+
+async def test_12_10_many_who_ask_at_once(serve, nursery):
+    """Others have their turn after every few answers, however many have asked in the same moment."""
+    door = make()
+    answered, gaps = 0, []
+    judge = door.front.judge
+
+    async def counted(*args, **more):
+        nonlocal answered
+        answered += 1
+        return await judge(*args, **more)
+
+    door.front.judge = counted
+    connections = [await serve(door) for _ in range(60)]
+    await trio.testing.wait_all_tasks_blocked(0.05)
+    for connection in connections:
+        os.write(connection.client.socket.fileno(), REQUEST.replace(b"/x", b"/made"))
+    before = answered
+    with trio.fail_after(30):
+        while answered < 60:
+            await trio.lowlevel.checkpoint()
+            gaps.append(answered - before)
+            before = answered
+    assert max(gaps) <= 8  # four a tick, of which two may come between two turns of this task
+
+
+async def test_12_15_each_read_of_a_head_is_paid_for(autojump_clock):
+    """One byte at a time costs as much as many, and whoever sends so is read more slowly."""
+    pieces = iter(REQUEST)
+
+    class OneByOne(trio.abc.ReceiveStream):
+        async def receive_some(self, max_bytes=None):
+            return bytes([next(pieces)])
+
+        async def aclose(self):
+            pass
+
+    stream = ClientStream(trio.StapledStream(trio.testing.MemorySendStream(), OneByOne()))
+    rules = ByteRules(address=RateRules(rate=1024, burst=1024))
+    stream.account = ByteLimiter(rules).address_account("1.2.3.4")
+    began = trio.current_time()
+    head = await read_head(stream, HeadParser(), trio.Semaphore(1))
+    assert head.path == "/x"
+    assert trio.current_time() - began == pytest.approx((len(REQUEST) * 513 - 1024) / 1024)
+
+
+async def test_204_has_no_length(serve):
+    """RFC 9110, section 8.6. Quart gives it one."""
+
+    async def empty(scope, receive, send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": [(b"Content-Length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    connection = await serve(make(empty))
+    answer = await connection.ask(REQUEST[:-2] + b"Connection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 204 ")
+    assert b"content-length" not in answer.lower()

@@ -103,6 +103,21 @@ async def test_12_15_every_phase_ends(make_server, phase):
             await trio.aclose_forcefully(stream)
 
 
+@pytest.mark.parametrize("last", [b"", b"Connection: close\r\n"])
+async def test_12_15_an_answer_that_is_left_unread(make_server, last):
+    """Its client has closed its side, or was told that nothing follows: the kernel keeps nothing of it."""
+    with trio.fail_after(2 * RULES.patience + SLACK):
+        async with make_server(tls=False).open([0]) as [port]:
+            stream = trio.SocketStream(trio.socket.socket())
+            stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 2048)
+            await stream.socket.connect(("127.0.0.1", port))
+            await stream.send_all(GET.replace(b"Host", last + b"Host"))
+            await stream.send_eof()
+            while not stream.socket.getsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_ERROR):  # noqa: ASYNC110
+                await trio.sleep(0.1)
+            await trio.aclose_forcefully(stream)
+
+
 async def trickle(stream: trio.abc.Stream, phase: Phase) -> None:
     try:
         await stream.send_all(phase.sent)

@@ -150,3 +150,33 @@ async def test_12_8_it_gives_way(poller):
         # poller can have its turn last in one tick, and first in the next.
         assert max(after - before for before, after in pairwise(turns)) <= 2, turns
         assert set(called[:20]) == {far for _, far in pairs}
+
+
+async def test_12_9_one_owner_has_a_share(poller):
+    """Fifty busy sockets of one owner hold up another's by two callbacks each time, not by fifty."""
+    called = []
+
+    def busy(owner: str, far: socket.socket) -> None:
+        far.recv(1)
+        until = perf_counter() + 0.002
+        while perf_counter() < until:
+            pass
+        called.append((owner, far.fileno()))
+
+    with ExitStack() as stack:
+        for number in range(51):
+            near, far = map(stack.enter_context, socket.socketpair())
+            owner = "many" if number < 50 else "one"
+            near.sendall(b"x" * (10 if owner == "many" else 4))
+            poller.watch(far.fileno(), partial(busy, owner, far), owner)
+            stack.callback(poller.forget, far.fileno())
+        with trio.fail_after(30):
+            while len(called) < 54:
+                await trio.lowlevel.checkpoint()
+    owners = [owner for owner, _ in called]
+    last = max(at for at, owner in enumerate(owners) if owner == "one")
+    assert owners.count("one") == 4
+    # It is among those of which the kernel tells with the first or the second look.
+    assert last < 20
+    # And of the many, all have had a turn before any has a second.
+    assert len({fd for owner, fd in called if owner == "many"}) == 50

@@ -226,3 +226,34 @@ async def test_messages_are_counted_and_control_frames_are_not(overflow):
     send(outbox, b"message")
     outbox.put_control(b"ping")
     assert outbox.put_count == 1
+
+
+async def test_12_15_who_reads_nothing_is_given_up(overflow, nursery, autojump_clock):
+    """After the time that its bytes may take; what waited is gone, and nobody waits for it any longer."""
+    transport = FakeTransport(room=0)
+    transport.stall()
+    outbox = outbox_on(transport, overflow, patience=10, min_rate=100)
+    nursery.start_soon(outbox.run)
+    send(outbox, bytes(500), bytes(500))
+    await trio.sleep(19.9)
+    assert overflow.count == 0
+    await trio.sleep(0.2)
+    assert overflow.count == 1
+    assert not outbox.put(b"more")
+    with pytest.raises(trio.BrokenResourceError), trio.fail_after(1):
+        await outbox.send(b"goodbye")
+
+
+async def test_12_15_who_reads_slowly_is_not(overflow, nursery, autojump_clock):
+    """Each write has its own time."""
+    transport = FakeTransport(room=0)
+    outbox = outbox_on(transport, overflow, patience=10, min_rate=1 << 20)
+    nursery.start_soon(outbox.run)
+    for _ in range(5):
+        transport.stall()
+        send(outbox, bytes(500))
+        await trio.sleep(9)
+        transport.flowing.set()
+        await trio.sleep(0.1)
+    assert overflow.count == 0
+    assert len(transport.written) == 2500
