@@ -67,7 +67,9 @@ def _envelope(line: str, user_id: UserId) -> str:
     rest = rest.strip()
     kind = ALL_CLIENT_TYPES.get(name)
     if kind is None:
-        raise BadLine(_no_such_type(name))
+        close = get_close_matches(name, TYPES, 1)
+        hint = f"did you mean {close[0]}?" if close else f"try {', '.join(TYPES)}"
+        raise BadLine(f"there is no {name}: {hint}")
     if kind is LeaveGroup and not rest:
         payload: Any = {"userId": user_id}
     elif rest.startswith("{"):
@@ -77,11 +79,6 @@ def _envelope(line: str, user_id: UserId) -> str:
     else:
         payload = _payload(name, kind, rest)
     return json.dumps({"type": name, "payload": payload})
-
-
-def _no_such_type(name: str) -> str:
-    close = get_close_matches(name, TYPES, 1)
-    return f"there is no {name}: " + (f"did you mean {close[0]}?" if close else f"try {', '.join(TYPES)}")
 
 
 def _payload(name: str, kind: type[ClientMessage], rest: str) -> dict[str, Any]:

@@ -250,7 +250,10 @@ class Broker:
             return _refuse(connection, wrong, Ending.NOT_ADMITTED)
         holder = self._peers.get(claim.peer_id)
         if holder is not None and not _is_same(holder.token, claim.token):
-            return self._probe(connection, claim, key, holder, now)
+            probing = self._probes.setdefault(claim.peer_id, _Probing(now + _PROBE_TIMEOUT))
+            probing.claimants[connection] = claim, key
+            self._claimed[connection] = claim.peer_id
+            return [Probe(holder.connection, connection)]
         if holder is not None:
             return self._reattach(connection, key, holder)
         return self._register(connection, claim, key)
@@ -361,14 +364,6 @@ class Broker:
             return errors.LONG_PARAMETERS
         return None if claim.key == self._rules.key else errors.INVALID_KEY
 
-    def _probe(
-        self, connection: ConnectionId, claim: Claim, key: str, holder: _Peer, now: float
-    ) -> Sequence[Effect]:
-        probing = self._probes.setdefault(claim.peer_id, _Probing(now + _PROBE_TIMEOUT))
-        probing.claimants[connection] = claim, key
-        self._claimed[connection] = claim.peer_id
-        return [Probe(holder.connection, connection)]
-
     def _reattach(self, connection: ConnectionId, key: str, peer: _Peer) -> Sequence[Effect]:
         """Move the ID to another connection of the same client. Other claimants need not wait any longer."""
         probing = self._probes.pop(peer.id, None)
@@ -410,7 +405,9 @@ class Broker:
         """The ID is nobody's, and the first of those who claim it gets it."""
         del self._peers[peer.id], self._current[peer.connection]
         peer.account.clients -= 1
-        self._remember(peer)
+        self._last_tokens[peer.id] = peer.token
+        if len(self._last_tokens) > _MAX_REMEMBERED:
+            del self._last_tokens[next(iter(self._last_tokens))]
         probing = self._probes.pop(peer.id, None)
         if probing is None:
             return _NOTHING
@@ -418,11 +415,6 @@ class Broker:
         claim, key = probing.claimants.pop(first)
         del self._claimed[first]
         return [*self._register(first, claim, key), *self._turn_away(probing)]
-
-    def _remember(self, peer: _Peer) -> None:
-        self._last_tokens[peer.id] = peer.token
-        if len(self._last_tokens) > _MAX_REMEMBERED:
-            del self._last_tokens[next(iter(self._last_tokens))]
 
     # --- accounts ---
 

@@ -45,9 +45,10 @@ class Hosts:
         return self._any or all(self._is_ours(host, arrived_at) for host in hosts)
 
     def _is_ours(self, host: str, arrived_at: str) -> bool:
-        name = _name_of(host)
-        if name is None:
+        found = HOST.fullmatch(host.lower())
+        if found is None:
             return False
+        name = _compared(found[1])
         if name in self._names or name.endswith(self._domains):
             return True
         address = parse_address(name)
@@ -58,14 +59,6 @@ def is_host(host: str) -> bool:
     """Check that a `Host` can exist: no part of a name is empty or too long (RFC 1035)."""
     found = HOST.fullmatch(host.lower())
     return found is not None and all(0 < len(part) <= 63 for part in found[1].removesuffix(".").split("."))
-
-
-def _name_of(host: str) -> str | None:
-    """The name or address without its port; None if it is none."""
-    found = HOST.fullmatch(host.lower())
-    if found is None:
-        return None
-    return _compared(found[1])
 
 
 def _compared(name: str) -> str:

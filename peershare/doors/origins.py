@@ -76,10 +76,8 @@ class Origins:
         if len(origins) > 1:
             return False  # no browser sends two
         [origin] = origins
-        return self._is_listed(origin) or any(self._is_ours(origin.lower(), host.lower()) for host in hosts)
-
-    def _is_listed(self, origin: str) -> bool:
-        return any(pattern.match(origin) for pattern in self._patterns)
+        is_listed = any(pattern.match(origin) for pattern in self._patterns)
+        return is_listed or any(self._is_ours(origin.lower(), host.lower()) for host in hosts)
 
     def _is_ours(self, origin: str, host: str) -> bool:
         page, asked = _ORIGIN.fullmatch(origin), HOST.fullmatch(host)

@@ -97,7 +97,8 @@ class WebFiles:
         headers = page_headers(_INLINE.findall(read[_PAGE][0]))
         self._files = {path: _file(*file, (*headers, ANY_PAGE_MAY_READ)) for path, file in read.items()}
         content, kind, _ = read[_PAGE]
-        pages = [_page_at(depth, content) for depth in range(_DEEPEST + 1)]
+        # Links that are right for a path below so many folders, wherever a proxy shows us.
+        pages = [content.replace(b'"/web/', b'"' + b"../" * depth + b"web/") for depth in range(_DEEPEST + 1)]
         headers = (*headers, ("Vary", "Accept"))
         self._pages = [_file(page, kind, _tag(page), headers) for page in pages]
         headers = (*headers, ("X-Robots-Tag", "noindex, nofollow"))
@@ -199,8 +200,3 @@ def _read(folder: Traversable, path: str = "") -> Iterator[tuple[str, tuple[byte
 
 def _tag(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
-
-
-def _page_at(depth: int, page: bytes) -> bytes:
-    """The page with links that are right for a path below so many folders, wherever a proxy shows us."""
-    return page.replace(b'"/web/', b'"' + b"../" * depth + b"web/")

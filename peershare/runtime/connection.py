@@ -100,7 +100,10 @@ class Connection:
             with self._roster.listed(self.end), self._reading:
                 await conversation.enter()
                 nursery.start_soon(self._watch, socket, outbox)
-                await self._read(socket, conversation)
+                try:
+                    await socket.listen(_Hearing(self, conversation))
+                except SocketClosed as closed:
+                    self._write_down(closed.ending, closed.code, closed.reason)
         finally:
             # Nothing written down: it was cancelled, by the end of the server or by a fault beside it.
             self.end(Ending.GOING_AWAY if self._roster.draining else Ending.FAULT)
@@ -113,13 +116,6 @@ class Connection:
                 messages_in=self.heard,
                 messages_out=outbox.put_count,
             )
-
-    async def _read(self, socket: Socket, conversation: Conversation) -> None:
-        """The reader. Ordinary goodbyes end here."""
-        try:
-            await socket.listen(_Hearing(self, conversation))
-        except SocketClosed as closed:
-            self._write_down(closed.ending, closed.code, closed.reason)
 
     async def _watch(self, socket: Socket, outbox: Outbox) -> None:
         """The heartbeat."""

@@ -14,15 +14,12 @@ class HeartbeatRules:
     timeout: float
 
 
-def _tell_nobody(_seconds: float) -> None: ...
-
-
 async def heartbeat(
     last_heard: Callable[[], float],
     ping: Callable[[], None],
     rules: HeartbeatRules,
     sign_of_life: Callable[[], Awaitable[None]] = trio.sleep_forever,
-    answered: Callable[[float], None] = _tell_nobody,
+    answered: Callable[[float], None] = lambda _seconds: None,
 ) -> None:
     """Ping every interval, and return once the client is gone. May be cancelled at any time.
 

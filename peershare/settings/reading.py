@@ -23,10 +23,8 @@ class _Option(click.Option):
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
         found = super().resolve_envvar_value(ctx)
-        return "" if found is None and self._is_empty() else found
-
-    def _is_empty(self) -> bool:
-        return any(os.environ.get(variable) == "" for variable in self.envvar or ())
+        is_empty = any(os.environ.get(variable) == "" for variable in self.envvar or ())
+        return "" if found is None and is_empty else found
 
 
 class Configured(click.Command):
