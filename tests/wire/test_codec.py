@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from peershare import errors
+from peershare.invisible import VISIBLE
 from peershare.messages import (
     CLIENT_TYPES,
     SERVER_TYPES,
@@ -179,9 +180,15 @@ def texts(maximum, **alphabet):
 
 NAME_CHARACTERS = {"categories": ("L", "M", "N", "P", "S", "Zs", "Cf"), "exclude_characters": BIDI_CONTROLS}
 
+
+def names(maximum):
+    """Texts with something to be seen in them, and no controls."""
+    return texts(maximum, **NAME_CHARACTERS).filter(VISIBLE.search)
+
+
 FIELDS = {
-    GroupName: texts(100, **NAME_CHARACTERS),
-    Username: texts(50, **NAME_CHARACTERS),
+    GroupName: names(100),
+    Username: names(50),
     PeerId: texts(100),
     PeerId | None: st.none() | texts(100),
     GroupId: st.uuids().map(str),
@@ -194,7 +201,7 @@ FIELDS = {
     User: st.builds(
         User,
         st.uuids().map(str),
-        texts(50, **NAME_CHARACTERS),
+        names(50),
         st.none() | texts(100),
         st.sampled_from([None, "away"]),
         st.none() | st.integers(0, 2**53),
@@ -204,7 +211,7 @@ FIELDS = {
     RingOutcome: st.sampled_from(["accepted", "declined", "missed", "cancelled"]),
     Participant: st.builds(Participant, st.uuids().map(str), st.booleans(), st.booleans(), st.booleans()),
     Ring: st.builds(Ring, st.uuids().map(str), st.uuids().map(str), st.integers(0, 2**53)),
-    Peer: st.builds(Peer, texts(100), texts(50, **NAME_CHARACTERS)),
+    Peer: st.builds(Peer, texts(100), names(50)),
     SessionId: st.uuids().map(str),
     ResumeToken: texts(100),
     Count: st.integers(0, 2**53 - 1),
