@@ -188,26 +188,28 @@ async def _run(
     module: ModuleType, seconds: float, first: Target, second: Target | None, report: Report
 ) -> None:
     form = "short" if second is None else "long"
-    async with _talking(first, report) as others:
-        target = await others.group_for(first)
-        # What everyone needs is to be there before memory is measured.
-        calm = 1 if form == "short" else 5  # seconds
-        await others.phase("warming", calm)
-        report.phases.clear()
-        report.metrics_before = await _metrics(first)
-        await others.phase("quiet", calm)
-        report.memory_before = report.quiet.memory
-        async with others.during("attacked"):
-            report.counts = await _attack(module, target, seconds)
-        async with others.during("after"):
-            await trio.sleep(calm)
-            with trio.move_on_after(_SETTLING[form]):
-                while resident(first.pid) > report.memory_before + report.memory_slack:  # noqa: ASYNC110
-                    await trio.sleep(0.25)
-        report.metrics_after = await _metrics(first)
-        if second is not None:
-            async with others.during("control"):
-                await _attack(module, await others.group_for(second), seconds)
+    # A server that hangs for good shall not keep us for as long.
+    with trio.fail_after(2 * seconds + 10 * _PATIENCE):
+        async with _talking(first, report) as others:
+            target = await others.group_for(first)
+            # What everyone needs is to be there before memory is measured.
+            calm = 1 if form == "short" else 5  # seconds
+            await others.phase("warming", calm)
+            report.phases.clear()
+            report.metrics_before = await _metrics(first)
+            await others.phase("quiet", calm)
+            report.memory_before = report.quiet.memory
+            async with others.during("attacked"):
+                report.counts = await _attack(module, target, seconds)
+            async with others.during("after"):
+                await trio.sleep(calm)
+                with trio.move_on_after(_SETTLING[form]):
+                    while resident(first.pid) > report.memory_before + report.memory_slack:  # noqa: ASYNC110
+                        await trio.sleep(0.25)
+            report.metrics_after = await _metrics(first)
+            if second is not None:
+                async with others.during("control"):
+                    await _attack(module, await others.group_for(second), seconds)
 
 
 async def _attack(module: ModuleType, target: Target, seconds: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from time import monotonic, thread_time
 
 import trio
 
-from peershare.cli import peershare
+from peershare.cli import main
 
 _LONG = 0.01  # seconds: shorter ones are not written down
 PASS = "all that were ready"
@@ -47,4 +47,4 @@ class Steps(trio.abc.Instrument):
 
 if __name__ == "__main__":
     trio.run = partial(trio.run, instruments=[Steps(Path(sys.argv.pop(1)))])
-    peershare()
+    main()
