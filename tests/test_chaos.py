@@ -15,7 +15,15 @@ import attrs
 import pytest
 import trio
 
-from peershare.client import Heard, Recovered, Session, SessionLost, SessionOver, full_jitter, open_session
+from peershare.client import (
+    Heard,
+    Recovered,
+    Session,
+    SessionClosedError,
+    SessionLost,
+    full_jitter,
+    open_session,
+)
 from peershare.messages import (
     CreateGroup,
     Error,
@@ -61,7 +69,7 @@ class Member:
     lost: int = 0
 
     async def listen(self) -> None:
-        with suppress(SessionOver):
+        with suppress(SessionClosedError):
             while True:
                 event = await self.session.receive()
                 if isinstance(event, Heard):
@@ -170,7 +178,7 @@ async def settled(members: list[Member]) -> None:
 def is_settled(members: list[Member]) -> bool:
     by_id = {member.session.user_id: member for member in members}
     return all(
-        member.session._is_open
+        member.session._protocol.is_open
         and not member.away
         and member.members.keys() <= by_id.keys()
         and all(

@@ -3,27 +3,33 @@
 Whatever a server sends ends in one of these:
 
     PeerShareError
-    ├── CannotConnect   there is no server, or it does not let us in
-    ├── SessionOver     the session has ended for good
-    ├── CannotSay       what was to be said can't be said (a ValueError as well)
-    ├── Refused         the server's answer to `ask` was an error
-    └── AnswerLost      the answer to `ask` was lost with the connection
+    ├── ConnectError         there is no server, or it refuses the connection
+    ├── SessionClosedError   the session has ended for good
+    ├── SendError            the message can't be sent (a ValueError as well)
+    ├── RefusedError         the server's answer to `ask` was an error
+    └── AnswerLostError      the answer to `ask` was lost with the connection
 
 errors      These.
-session     One connection after another, and the tasks around it. `open_session` is the way in.
-websocket   One connection, and why there is none.
-answers     Who asked, and waits.
-events      What the program hears, and where it waits: pure, no I/O.
-ledger      What both sides have counted, and what is to be said again: pure as well.
+session     The tasks around a session. `open_session` is the way in.
+websocket   The stream below it: one connection, on trio-websocket.
+
+And pure, without any I/O:
+
+protocol    The session itself: from hello to close, over one connection after another.
+window      The counts of both sides, and the messages that may have to be sent again.
+backoff     When to connect again, and how long an attempt may take.
+handshake   The opening handshake of a WebSocket.
+events      What the program learns, and where events wait until they are taken.
 """
 
+from peershare.client.backoff import full_jitter
 from peershare.client.errors import (
-    AnswerLost,
-    CannotConnect,
-    CannotSay,
+    AnswerLostError,
+    ConnectError,
     PeerShareError,
-    Refused,
-    SessionOver,
+    RefusedError,
+    SendError,
+    SessionClosedError,
 )
 from peershare.client.events import (
     Connected,
@@ -34,14 +40,12 @@ from peershare.client.events import (
     Recovered,
     SessionLost,
 )
-from peershare.client.ledger import full_jitter
 from peershare.client.session import Session, open_session
 from peershare.wire.client_codec import Heard, Unknown
 
 __all__ = [
-    "AnswerLost",
-    "CannotConnect",
-    "CannotSay",
+    "AnswerLostError",
+    "ConnectError",
     "Connected",
     "Event",
     "Happening",
@@ -50,10 +54,11 @@ __all__ = [
     "Missed",
     "PeerShareError",
     "Recovered",
-    "Refused",
+    "RefusedError",
+    "SendError",
     "Session",
+    "SessionClosedError",
     "SessionLost",
-    "SessionOver",
     "Unknown",
     "full_jitter",
     "open_session",

@@ -1,4 +1,4 @@
-"""What can go wrong, as a program sees it. Nothing else is raised, whatever a server sends."""
+"""The errors of `peershare.client`. Nothing else is raised, whatever a server sends."""
 
 from peershare.messages import Error
 
@@ -7,10 +7,12 @@ class PeerShareError(Exception):
     """The base of all errors of `peershare.client`, whose docstring shows the tree."""
 
 
-class CannotConnect(PeerShareError):  # noqa: N818 - as the standard library's ConnectionError
-    """There is no PeerShare server, or it does not let us in. The message says why.
+class ConnectError(PeerShareError):
+    """There is no PeerShare server, or it refuses the connection. The message says why.
 
-    `is_final` where it would say the same again; `retry_after` is what it asks for, in seconds.
+    Attributes:
+        is_final: Another attempt would fail in the same way.
+        retry_after: Seconds to wait before the next attempt, as the server asks; 0 where it does not.
     """
 
     def __init__(self, why: str, *, is_final: bool = False, retry_after: float = 0.0) -> None:
@@ -19,25 +21,33 @@ class CannotConnect(PeerShareError):  # noqa: N818 - as the standard library's C
         self.retry_after = retry_after
 
 
-class SessionOver(PeerShareError):  # noqa: N818 - an outcome
-    """The session has ended for good, with this close code."""
+class SessionClosedError(PeerShareError):
+    """The session has ended for good.
+
+    Attributes:
+        code: The close code, as docs/protocol.md lists them.
+    """
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"closed with {code} {reason}".rstrip())
         self.code = code
 
 
-class CannotSay(PeerShareError, ValueError):  # noqa: N818 - as CannotConnect
-    """It was not said: it is over the server's `messageSize`, or has a requestId of the session's own."""
+class SendError(PeerShareError, ValueError):
+    """The message was not sent: it is over the server's `messageSize`, or its requestId begins with `#`."""
 
 
-class Refused(PeerShareError):  # noqa: N818 - by the server, whose Error it carries
-    """The answer to `ask` was an error."""
+class RefusedError(PeerShareError):
+    """The server answered `ask` with an error.
+
+    Attributes:
+        error: The server's message, with its `code`, `message` and `details`.
+    """
 
     def __init__(self, error: Error) -> None:
         super().__init__(f"{error.code}: {error.message}")
         self.error = error
 
 
-class AnswerLost(PeerShareError):  # noqa: N818 - an outcome
-    """The answer to `ask` got lost with the connection, and what was asked may have been done."""
+class AnswerLostError(PeerShareError):
+    """The answer to `ask` was lost with the connection. The server may have done what was asked."""

@@ -1,6 +1,6 @@
-"""What a program hears of its session, and where that waits until it is taken.
+"""The events of a session, and the place where they wait until the program takes them.
 
-House rules: as in `ledger`.
+House rules: no trio, no clock.
 """
 
 from collections import deque
@@ -23,12 +23,12 @@ class Connected:
 
 @attrs.frozen
 class Lost:
-    """The connection is lost. It comes back by itself."""
+    """The connection is lost, and comes back by itself."""
 
 
 @attrs.frozen
 class Recovered:
-    """The connection is back. With `recovered`, what was missed follows; in any case the group as it is."""
+    """The connection is back. With `recovered`, all that was missed follows; in any case the group as it is."""
 
     recovered: bool
 
@@ -40,7 +40,7 @@ class SessionLost:
 
 @attrs.frozen
 class Missed:
-    """The program took its events too slowly: so many, which came before the next one, are gone."""
+    """The program took its events too slowly: `count` of them, which came before the next one, are gone."""
 
     count: int
 
@@ -52,7 +52,7 @@ Event = ServerMessage | Unknown | Happening
 
 @attrs.define
 class Backlog:
-    """Events that wait for the program. Nobody waits for it: when it is full, the oldest make room."""
+    """Events that wait for the program. It is never waited for: when they are too many, the oldest make room."""
 
     _waiting: deque[Heard | Happening] = attrs.field(factory=deque)
     _missed: int = 0
@@ -64,7 +64,7 @@ class Backlog:
         self._waiting.append(event)
 
     def take(self) -> Heard | Happening | None:
-        """The next one, or None while there is none. How many are missing is told where they would be."""
+        """Return the next one, or None while there is none. `Missed` stands where the missing ones would."""
         if self._missed:
             missed, self._missed = Missed(self._missed), 0
             return missed

@@ -11,17 +11,17 @@ from typing import Protocol
 import trio
 
 from peershare.client import (
-    AnswerLost,
-    CannotConnect,
-    CannotSay,
+    AnswerLostError,
     Connected,
+    ConnectError,
     Happening,
     Heard,
     Lost,
     Recovered,
-    Refused,
+    RefusedError,
+    SendError,
     Session,
-    SessionOver,
+    SessionClosedError,
     open_session,
 )
 from peershare.console.syntax import BadLine, read
@@ -130,9 +130,9 @@ async def talk(url: str, end: End) -> str:
         try:
             async with open_session(url) as session:
                 showing.start_soon(_show, session, end, course)
-                with course.scope, suppress(SessionOver):  # `_show` comes to the end as well
+                with course.scope, suppress(SessionClosedError):  # `_show` comes to the end as well
                     await _say_all(session, end, course)
-        except CannotConnect as error:
+        except ConnectError as error:
             return str(error)
     if session.over is not None and session.over.code != 1000:
         return str(session.over)
@@ -145,7 +145,7 @@ async def _show(session: Session, end: End, course: _Course) -> None:
             event = await session.receive()
             course.note(event)
             await end.show(event)
-    except (SessionOver, BrokenPipeError):
+    except (SessionClosedError, BrokenPipeError):
         course.end()
     except OSError as error:
         course.end(f"stdout: {error.strerror}")
@@ -164,7 +164,7 @@ async def _say_all(session: Session, end: End, course: _Course) -> None:
             if line.strip():
                 await _say(session, end, line)
     if end.patience:
-        with suppress(AnswerLost, Refused):  # whatever it is, it came last
+        with suppress(AnswerLostError, RefusedError):  # whatever it is, it came last
             await session.ask(Ping())
 
 
@@ -172,5 +172,5 @@ async def _say(session: Session, end: End, line: str) -> None:
     try:
         received = read(line, session.user_id)
         await session.send(received.message, received.request_id)
-    except (BadLine, CannotSay) as bad:
+    except (BadLine, SendError) as bad:
         end.complain(line, str(bad))

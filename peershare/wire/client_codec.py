@@ -4,6 +4,7 @@ House rules: made from the tables of `messages`, as `codec` is. What a newer ser
 older client: members that are unknown are left out, and a type that is unknown is an `Unknown`.
 """
 
+import json
 import operator
 from collections.abc import Callable
 from functools import partial
@@ -79,9 +80,12 @@ def decode_server(text: str | bytes) -> Heard:
         name, payload = envelope["type"], envelope["payload"]
         if not isinstance(name, str) or not isinstance(payload, dict):
             raise TypeError  # noqa: TRY301 - it is named below, with the others
+        timestamp, request_id = _number(envelope.get("timestamp", 0), None), envelope.get("requestId")
+        if not isinstance(request_id, str | None):
+            raise TypeError  # noqa: TRY301 - as above
         structure = _READERS.get(name)
         message = Unknown(name, payload) if structure is None else structure(payload, None)
-        return Heard(message, envelope.get("timestamp", 0), envelope.get("requestId"), text)
+        return Heard(message, timestamp, request_id, text)
     except Exception as error:
         # The text comes from outside, a part of it from any other client: whatever it does has one name.
         raise NoServerMessage(f"{type(error).__name__}: {error}"[:200]) from error
@@ -91,7 +95,9 @@ def _load(text: str | bytes) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.ValidationError:
-        return loads(text)  # a number beyond 64 bits is one all the same
+        loaded = loads(text)  # a number of thousands of digits is one all the same
+        json.dumps(loaded, ensure_ascii=False).encode()  # raises over half a surrogate pair, as msgspec does
+        return loaded
 
 
 # --- the machinery, built once from the tables -------------------------------------------------

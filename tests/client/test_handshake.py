@@ -13,12 +13,12 @@ import pytest
 import trio
 
 from peershare.client import (
-    CannotConnect,
     Connected,
+    ConnectError,
     Lost,
     PeerShareError,
     Recovered,
-    SessionOver,
+    SessionClosedError,
     open_session,
 )
 from peershare.messages import ConnectionEstablished, Heartbeat, Ping, Pong, Resumed, Welcome
@@ -144,7 +144,7 @@ HELLO = [message(ConnectionEstablished("user")), message(WELCOME)]
 async def test_12_17_at_first(name):
     """It can't connect, and says why in one line, at once."""
     async with serving(answering(ANSWERS[name])) as url:
-        with trio.fail_after(8), pytest.raises(CannotConnect) as failure:
+        with trio.fail_after(8), pytest.raises(ConnectError) as failure:
             async with open_session(url):
                 pytest.fail("it opened")
     assert "\n" not in str(failure.value)
@@ -164,7 +164,7 @@ async def test_12_17_when_it_comes_back(name):
                 events = [await session.receive(), await session.receive()]
                 assert events == [Connected("user"), Lost()]
                 if name in {"a redirect", "a log-in with a body"}:
-                    with pytest.raises(SessionOver, match="HTTP"):
+                    with pytest.raises(SessionClosedError, match="HTTP"):
                         await session.receive()
                 else:
                     assert await session.receive() == Recovered(recovered=True)

@@ -11,21 +11,21 @@ import trio
 from trio_websocket import serve_websocket
 
 from peershare.client import (
-    CannotConnect,
-    CannotSay,
     Connected,
+    ConnectError,
     Heard,
     Lost,
     Missed,
     Recovered,
-    Refused,
+    RefusedError,
+    SendError,
+    SessionClosedError,
     SessionLost,
-    SessionOver,
     Unknown,
     open_session,
 )
 from peershare.client.events import MAX_WAITING
-from peershare.client.ledger import CONFIRM_EVERY
+from peershare.client.window import CONFIRM_EVERY
 from peershare.messages import (
     CreateGroup,
     GroupId,
@@ -84,7 +84,7 @@ async def test_two_talk(url):
 async def test_a_refusal(url):
     """It is raised where it was asked for, with the error."""
     async with open_session(url) as ann:
-        with pytest.raises(Refused, match="GROUP_NOT_FOUND") as refused:
+        with pytest.raises(RefusedError, match="GROUP_NOT_FOUND") as refused:
             await ann.ask(JoinGroup(NOBODY, "ann"))
         assert refused.value.error.details == {}
 
@@ -99,7 +99,7 @@ async def test_who_lets_nobody_in(server, path, why):
         async with open_session(url) as session:
             assert isinstance(await until(session, Connected), Connected)
         return
-    with pytest.raises(CannotConnect, match=why):
+    with pytest.raises(ConnectError, match=why):
         async with open_session(url):
             pytest.fail("it opened")
 
@@ -121,14 +121,14 @@ async def test_a_url_that_leads_nowhere(url, why, patient):
     """What is wrong with it is said at once, also to who is patient: it will not get better."""
     if patient and why == "can't be reached":
         return  # it may be there one day
-    with trio.fail_after(30), pytest.raises(CannotConnect, match=why):
+    with trio.fail_after(30), pytest.raises(ConnectError, match=why):
         async with open_session(url, patient=patient):
             pytest.fail("it opened")
 
 
 async def test_a_server_that_speaks_no_tls(server):
     """The reason is named, though it is the cause of an error that says nothing."""
-    with pytest.raises(CannotConnect, match="SSL"):
+    with pytest.raises(ConnectError, match="SSL"):
         async with open_session(f"wss://127.0.0.1:{server.port}"):
             pytest.fail("it opened")
 
@@ -146,7 +146,7 @@ async def test_a_path_that_is_not_named(server):
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, listen, [listener])
         for path in ("", "/", "/room?x=1", "/ä b%20?ü=%C3"):
-            with pytest.raises(CannotConnect):
+            with pytest.raises(ConnectError):
                 async with open_session(f"ws://127.0.0.1:{listener.socket.getsockname()[1]}{path}"):
                     pytest.fail("it opened")
         nursery.cancel_scope.cancel()
@@ -163,7 +163,7 @@ async def test_a_connection_that_is_lost_at_once(nursery):
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     nursery.start_soon(trio.serve_listeners, trio.aclose_forcefully, [listener])
     url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}"
-    with trio.fail_after(5), pytest.raises(CannotConnect, match="no answer"):
+    with trio.fail_after(5), pytest.raises(ConnectError, match="no answer"):
         async with open_session(url):
             pytest.fail("it opened")
     nursery.cancel_scope.cancel()
@@ -227,14 +227,14 @@ async def test_events_outlive_the_block(url):
     async with open_session(url) as ann:
         await ann.ask(Ping())
     assert [event async for event in ann] == [Connected(ann.user_id)]
-    with pytest.raises(SessionOver, match="1000"):
+    with pytest.raises(SessionClosedError, match="1000"):
         await ann.receive()
 
 
 @pytest.mark.parametrize("url", ["http://localhost", "ws://", "localhost:3000", "ws://127.0.0.1:{port}"])
 async def test_nobody_there(url):
     """Or an address that is none."""
-    with pytest.raises(CannotConnect, match="can't be reached"):
+    with pytest.raises(ConnectError, match="can't be reached"):
         async with open_session(url.format(port=free_port())):
             pytest.fail("it opened")
 
@@ -336,14 +336,14 @@ async def test_a_session_that_is_taken_over(server, url, nursery):
         await until(ann, Connected)
         async with open_session(f"ws://127.0.0.1:{port}", wait=lambda _: 0.1) as other:
             await until(other, Connected)
-            other._ledger.session = ann._ledger.session
+            other._protocol._window.session = ann._protocol._window.session
             for link in list(proxy.links):
                 await link.cut()
             await until(other, Recovered)
             assert [event async for event in ann] == []
-            with pytest.raises(SessionOver, match="4506"):
+            with pytest.raises(SessionClosedError, match="4506"):
                 await ann.send(Signal(NOBODY, 1))
-            with pytest.raises(SessionOver, match="4506"):
+            with pytest.raises(SessionClosedError, match="4506"):
                 await ann.ask(CreateGroup("Team", "ann"))
     nursery.cancel_scope.cancel()
 
@@ -453,7 +453,7 @@ async def test_a_message_that_cannot_be_read(nursery):
         for _ in range(CONFIRM_EVERY):
             heard = await ann.receive()
             assert (heard.message, heard.text) == (Unknown("", {}), deep)
-        with pytest.raises(SessionOver, match="4500"):
+        with pytest.raises(SessionClosedError, match="4500"):
             await ann.receive()
     assert acknowledged == [CONFIRM_EVERY]
     nursery.cancel_scope.cancel()
@@ -462,7 +462,7 @@ async def test_a_message_that_cannot_be_read(nursery):
 async def test_a_request_id_of_the_sessions_own(url):
     """It is refused where it is said, or the answer would go astray."""
     async with open_session(url) as ann:
-        with pytest.raises(CannotSay, match="begins with #"):
+        with pytest.raises(SendError, match="begins with #"):
             await ann.send(Ping(), "#hello")
         assert await ann.ask(Ping()) == Pong()
 
@@ -471,7 +471,7 @@ async def test_a_message_that_is_too_large(url):
     """It is refused where it is said, and the session goes on."""
     async with open_session(url) as ann:
         await ann.ask(Ping())
-        with pytest.raises(CannotSay, match="no message of more than 65536 bytes"):
+        with pytest.raises(SendError, match="no message of more than 65536 bytes"):
             await ann.send(Signal(NOBODY, "x" * 70_000))
         await ann.ask(Ping())
 

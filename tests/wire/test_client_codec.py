@@ -92,6 +92,9 @@ def test_what_a_later_server_says():
         *('{"type":"pong","payload":[]}', '{"type":"user-left","payload":{"userId":1}}', b"\xff"),
         '{"type":"member-status","payload":{"userId":"x","status":"away","until":true}}',
         '{"type":"group-joined","payload":{"groupId":"x","groupName":"x","user":1,"members":[]}}',
+        '{"type":"pong","payload":{},"requestId":[]}',
+        '{"type":"pong","payload":{},"timestamp":"now"}',
+        f'{{"timestamp":1{"0" * 5000},"type":"error","payload":{{"code":"x","message":"\\ud800"}}}}',
         "[" * 100_000,
     ],
 )
