@@ -28,7 +28,7 @@ class Lost:
 
 @attrs.frozen
 class Recovered:
-    """The connection is back. With `recovered`, all that was missed follows; in any case the group as it is."""
+    """The connection is back. All that was missed follows if `recovered`; the group as it is, always."""
 
     recovered: bool
 
@@ -52,7 +52,7 @@ Event = ServerMessage | Unknown | Happening
 
 @attrs.define
 class Backlog:
-    """Events that wait for the program. It is never waited for: when they are too many, the oldest make room."""
+    """Events that wait for the program. Nothing waits for it: of too many, the oldest make room."""
 
     _waiting: deque[Heard | Happening] = attrs.field(factory=deque)
     _missed: int = 0
