@@ -20,7 +20,6 @@ from peershare.messages import (
     ALL_CLIENT_TYPES,
     Ack,
     ClientMessage,
-    Error,
     GroupId,
     Hello,
     LeaveGroup,
@@ -39,26 +38,34 @@ _JSON = json.JSONDecoder()
 _MAX_UNREADABLE = 200  # characters that are shown of it
 
 
-class BadLine(ValueError):  # noqa: N818 - the typist's
-    """The line is no message. What is wrong with it, in one line."""
+class InvalidLineError(ValueError):
+    """The line is no message. The error says in one line what is wrong with it."""
 
 
 # --- lines into messages -----------------------------------------------------------------------
 
 
 def read(line: str, user_id: UserId) -> Received:
-    """The message that a line stands for, checked as the server would. `user_id`: whose line it is.
+    """Return the message that a line stands for, checked as the server would.
 
-    It is `type name=value …`, where a value is a word or JSON; or `type` and a JSON object, the payload; or
-    the whole message in JSON. Raises BadLine.
+    A line is `type name=value …`, where a value is a word or JSON; or `type` and a JSON object, the payload;
+    or the whole message in JSON.
+
+    Args:
+        user_id: The user whose line it is.
+
+    Raises:
+        InvalidLineError: The line is no message.
     """
     line = line.strip()
     try:
         received = decode(line if line.startswith("{") else _envelope(line, user_id))
     except InvalidMessage as invalid:
-        raise BadLine(_told(invalid.error)) from None
+        issues = (invalid.error.details or {}).get("validationErrors", ())
+        told = (f"{'.'.join(issue['path']).removeprefix('payload.')}: {issue['message']}" for issue in issues)
+        raise InvalidLineError("; ".join(told) or invalid.error.message) from None
     if isinstance(received.message, _OF_THE_SESSION):
-        raise BadLine("hello and ack are said by the session itself")
+        raise InvalidLineError("hello and ack are said by the session itself")
     return received
 
 
@@ -69,13 +76,13 @@ def _envelope(line: str, user_id: UserId) -> str:
     if kind is None:
         close = get_close_matches(name, TYPES, 1)
         hint = f"did you mean {close[0]}?" if close else f"try {', '.join(TYPES)}"
-        raise BadLine(f"there is no {name}: {hint}")
+        raise InvalidLineError(f"there is no {name}: {hint}")
     if kind is LeaveGroup and not rest:
         payload: Any = {"userId": user_id}
     elif rest.startswith("{"):
         payload, behind = _json(rest)
         if behind:
-            raise BadLine(f"{behind}: nothing was expected behind the payload")
+            raise InvalidLineError(f"{behind}: nothing was expected behind the payload")
     else:
         payload = _payload(name, kind, rest)
     return json.dumps({"type": name, "payload": payload})
@@ -87,24 +94,25 @@ def _payload(name: str, kind: type[ClientMessage], rest: str) -> dict[str, Any]:
     while rest:
         member, equals, behind = rest.partition("=")
         if not equals or member != _word(member):
-            raise BadLine(f"{_word(rest)}: name=value was expected")
+            raise InvalidLineError(f"{_word(rest)}: name=value was expected")
         if member not in fields:
-            raise BadLine(f"{name} has no {member}" + (f", only {', '.join(fields)}" if fields else ""))
+            known = f", only {', '.join(fields)}" if fields else ""
+            raise InvalidLineError(f"{name} has no {member}{known}")
         if member in payload:
-            raise BadLine(f"{member} is there twice")
+            raise InvalidLineError(f"{member} is there twice")
         payload[member], rest = _value(behind, fields[member])
     return payload
 
 
 def _value(text: str, field: "attrs.Attribute[Any]") -> tuple[Any, str]:
-    """The value that a text begins with, and what follows. Where text is wanted, only quotes make it JSON."""
+    """Return the value at the head of a text, and the rest. Where text is wanted, only quotes mark JSON."""
     wants_text = isinstance(rule_of(field), Text | Uuid | OneOf)
     if text.startswith('"' if wants_text else ('"', "{", "[")):
         return _json(text)
     word = _word(text)
     rest = text[len(word) :].lstrip()
     if not wants_text:
-        with suppress(ValueError):  # a word after all; whether one is right here is for the wire to say
+        with suppress(ValueError):  # it is a word after all; `wire` checks whether one is right here
             return json.loads(word), rest
     return word, rest
 
@@ -115,21 +123,15 @@ def _json(text: str) -> tuple[Any, str]:
     except (ValueError, RecursionError) as error:
         is_deep = isinstance(error, RecursionError)
         why = "it is nested too deeply" if is_deep else getattr(error, "msg", str(error))
-        raise BadLine(f"{text[:20]} is no JSON: {why}") from None
+        raise InvalidLineError(f"{text[:20]} is no JSON: {why}") from None
     rest = text[end:]
     if rest and not rest[0].isspace():
-        raise BadLine(f"{rest}: a space was expected before it")
+        raise InvalidLineError(f"{rest}: a space was expected before it")
     return value, rest.lstrip()
 
 
 def _word(text: str) -> str:
     return re.split(r"\s", text, maxsplit=1)[0]
-
-
-def _told(error: Error) -> str:
-    issues = (error.details or {}).get("validationErrors", ())
-    told = (f"{'.'.join(issue['path']).removeprefix('payload.')}: {issue['message']}" for issue in issues)
-    return "; ".join(told) or error.message
 
 
 def fields_of(kind: type[ClientMessage]) -> dict[str, "attrs.Attribute[Any]"]:
@@ -140,7 +142,7 @@ def fields_of(kind: type[ClientMessage]) -> dict[str, "attrs.Attribute[Any]"]:
 
 
 def shown(event: Heard | Happening) -> str:
-    """For people: as they would type it, with nothing in it that a terminal would obey."""
+    """Return an event for people, as they would type it, with nothing in it that a terminal would obey."""
     match event:
         case Heard():
             try:
@@ -169,7 +171,7 @@ def _line(heard: Heard) -> str:
 
 
 def as_json(event: Heard | Happening) -> str:
-    """For programs: a message as it came, or an object with the `event` that happened to the connection."""
+    """Return an event for programs: a message as it came, or an object with an `event` in place of a type."""
     if isinstance(event, Heard):
         return event.text if isinstance(event.text, str) else event.text.decode()
     name = re.sub(r"(?<!^)(?=[A-Z])", "-", type(event).__name__).lower()
@@ -194,13 +196,13 @@ _LABELS = ("username", "group_name")
 
 
 class Known:
-    """The IDs that were heard of, by their kind, each with a name if it came with one."""
+    """The IDs in messages received so far, by their kind, each with a name if it came with one."""
 
     def __init__(self) -> None:
         self._by_kind: dict[object, dict[str, str]] = {UserId: {}, GroupId: {}, PeerId: {}}
 
     def note(self, message: object) -> None:
-        """All IDs in a message, and in what is in it."""
+        """Add all IDs in a message, at any depth."""
         kind: Any = type(message)
         if not attrs.has(kind):
             return
@@ -216,7 +218,7 @@ class Known:
                     del ids[next(iter(ids))]
 
     def of(self, field: "attrs.Attribute[Any]") -> Mapping[str, str]:
-        """Those that may stand in this field; a copy, for another thread to go through."""
+        """Return those that may stand in this field; a copy, for another thread to go through."""
         return dict(self._of(field) or {})
 
     def _of(self, field: "attrs.Attribute[Any]") -> dict[str, str] | None:
@@ -227,7 +229,7 @@ class Known:
 
 @attrs.frozen
 class Candidate:
-    """`text` takes the place of the last `length` characters. `about` says what it is."""
+    """One completion: `text` takes the place of the last `length` characters. `about` describes it."""
 
     text: str
     length: int

@@ -24,7 +24,7 @@ from peershare.client import (
     SessionClosedError,
     open_session,
 )
-from peershare.console.syntax import BadLine, read
+from peershare.console.syntax import InvalidLineError, read
 from peershare.messages import Ping
 
 _SIGNALS = [signal.SIGINT, signal.SIGTERM] + ([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])
@@ -38,8 +38,8 @@ class End(Protocol):
 
     @property
     def patience(self) -> float:
-        """In seconds: how long, at the end, what was said last may wait for a connection that is lost, so
-        that it is answered. 0 where nobody needs the answer."""
+        """Seconds that the last messages may wait at the end for a connection that is lost, so that they are
+        answered. 0 where nobody needs the answer."""
         ...
 
     @property
@@ -48,20 +48,20 @@ class End(Protocol):
         ...
 
     async def read(self, lines: trio.MemorySendChannel[str]) -> None:
-        """Hand over each line, and close at the end. May be cancelled."""
+        """Send each line to `lines`, and close it at the end. May be cancelled."""
         ...
 
     async def show(self, event: Heard | Happening) -> None:
-        """Raises OSError where that can't be done; BrokenPipeError where nobody looks any more."""
+        """Show one event. Raises OSError where that fails, BrokenPipeError once nobody reads any more."""
         ...
 
     def complain(self, line: str, why: str) -> None:
-        """The line is no message."""
+        """Tell why a line was not sent."""
         ...
 
 
 def connect(url: str) -> str:
-    """Talk to the server at `url` until there is nothing more to say, or a signal. What went wrong, or ""."""
+    """Talk to the server at `url` until the lines end, or a signal. Return what went wrong, or ""."""
     if sys.stdin is None or sys.stdout is None:
         return "stdin and stdout must be open"
     return trio.run(_until_signal, url, _near_end())
@@ -92,8 +92,8 @@ async def _cancel_at(signals: AsyncIterator[int], scope: trio.CancelScope) -> No
         scope.cancel()
 
 
-class _Course:
-    """Of a talk: `scope` is what is said, until all of it is, or there is nobody to say it to."""
+class _Progress:
+    """The course of a talk. `scope` is around the sending of lines, and is cancelled once that is in vain."""
 
     def __init__(self, patience: float) -> None:
         self.scope = trio.CancelScope()
@@ -121,56 +121,56 @@ class _Course:
 
 
 async def talk(url: str, end: End) -> str:
-    """Say what is read and show what is heard. What went wrong, or "".
+    """Send the lines that are read and show the events. Return what went wrong, or "".
 
     If cancelled, it leaves its group and says goodbye all the same.
     """
-    course = _Course(end.patience)
+    progress = _Progress(end.patience)
     async with trio.open_nursery() as showing:  # outlives the session, whose last words it shows
         try:
             async with open_session(url) as session:
-                showing.start_soon(_show, session, end, course)
-                with course.scope, suppress(SessionClosedError):  # `_show` comes to the end as well
-                    await _say_all(session, end, course)
+                showing.start_soon(_show, session, end, progress)
+                with progress.scope, suppress(SessionClosedError):  # `_show` comes to the end as well
+                    await _send_lines(session, end, progress)
         except ConnectError as error:
             return str(error)
     if session.over is not None and session.over.code != 1000:
         return str(session.over)
-    return course.failure or (f"lines that were no messages: {end.bad}" if end.bad else "")
+    return progress.failure or (f"lines that were no messages: {end.bad}" if end.bad else "")
 
 
-async def _show(session: Session, end: End, course: _Course) -> None:
+async def _show(session: Session, end: End, progress: _Progress) -> None:
     try:
         while True:
             event = await session.receive()
-            course.note(event)
+            progress.note(event)
             await end.show(event)
     except (SessionClosedError, BrokenPipeError):
-        course.end()
+        progress.end()
     except OSError as error:
-        course.end(f"stdout: {error.strerror}")
+        progress.end(f"stdout: {error.strerror}")
 
 
-async def _say_all(session: Session, end: End, course: _Course) -> None:
+async def _send_lines(session: Session, end: End, progress: _Progress) -> None:
     put, lines = trio.open_memory_channel[str](_MAX_LINES)
 
     async def read() -> None:
         await end.read(put)
-        course.all_read()
+        progress.all_read()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
         async for line in lines:
             if line.strip():
-                await _say(session, end, line)
+                await _send_line(session, end, line)
     if end.patience:
         with suppress(AnswerLostError, RefusedError):  # whatever it is, it came last
             await session.ask(Ping())
 
 
-async def _say(session: Session, end: End, line: str) -> None:
+async def _send_line(session: Session, end: End, line: str) -> None:
     try:
         received = read(line, session.user_id)
         await session.send(received.message, received.request_id)
-    except (BadLine, SendError) as bad:
+    except (InvalidLineError, SendError) as bad:
         end.complain(line, str(bad))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peershare.client import Connected, Heard, Lost, Missed, Recovered, SessionLost
-from peershare.console.syntax import TYPES, BadLine, Known, as_json, candidates, read, shown
+from peershare.console.syntax import TYPES, InvalidLineError, Known, as_json, candidates, read, shown
 from peershare.messages import (
     CallResponse,
     ClientState,
@@ -137,7 +137,7 @@ def test_a_request_id():
 )
 def test_a_bad_line(line, why):
     """One line says what is wrong with it, in the words of the wire where it is a field's."""
-    with pytest.raises(BadLine) as bad:
+    with pytest.raises(InvalidLineError) as bad:
         read(line, ME)
     assert str(bad.value) == why
 
@@ -146,7 +146,7 @@ def test_a_bad_line(line, why):
 def test_any_line(line):
     """It is a message or a bad line, and nothing else happens."""
     for text in (line, f"signal {line}", f"create-group {line}", f"signal to={OTHER} data={line}"):
-        with suppress(BadLine):
+        with suppress(InvalidLineError):
             encode_client(read(text, ME).message)
 
 
