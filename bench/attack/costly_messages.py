@@ -15,7 +15,9 @@ from bench.attack.harness import Report
 from bench.attack.tools import ATTACKERS, Target, crowd, frame, open_websocket
 
 NUMBER = "12.4"
-MEMORY_SLACK = 32  # what is read and decoded at once, of 64 KiB each: the allocator keeps some of it
+# 31 to 35 MB stay after the first attack, and no more after a second and a third. It is malloc's: 29 MB of it
+# are free chunks of what was read and decoded, of 64 KiB each, and `malloc_trim` gives all but 4 MB back.
+MEMORY_SLACK = 48
 _CONNECTIONS, _RATE = 25, 40
 
 _DEEP = "[" + ",".join(["[" * 900 + "]" * 900] * 35) + ",1e999]"
