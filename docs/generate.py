@@ -20,9 +20,11 @@ from typing import Any, Literal, NewType, get_args, get_origin
 import attrs
 from structlog.testing import capture_logs
 
-from peershare.core.effects import Delivery, Effect
+from peershare.adapters.store.memory import MemoryStore
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
+from peershare.core.outcome import Delivery, Outcome, refuse
+from peershare.core.principal import Guests, Principal
 from peershare.core.sessions import SessionRules, Sessions
 from peershare.doors.metrics import METRICS
 from peershare.messages import (
@@ -36,6 +38,7 @@ from peershare.messages import (
     GroupId,
     Heartbeat,
     NotAdmitted,
+    PrincipalId,
     ProtocolVersion,
     Resume,
     ResumeToken,
@@ -45,7 +48,9 @@ from peershare.messages import (
 )
 from peershare.messages.close_codes import Ending
 from peershare.messages.errors import ErrorCode
-from peershare.runtime.groups import Enter, Groups, GroupsRules, Leave, Say
+from peershare.runtime.commands import Enter, Leave, Say
+from peershare.runtime.groups import Groups, GroupsRules
+from peershare.runtime.journal import Journal
 from peershare.settings import Settings, about
 from peershare.wire.codec import MAX_REQUEST_ID, InvalidMessage, decode, encode, wire_name
 from peershare.wire.validation import RULES, Exactly, Inner, OneOf, Rule, Text, Uuid, Whole
@@ -201,7 +206,8 @@ FLOWS = {name: lines for name, lines in _DIALOGUES.items() if name.startswith("f
 def flow(name: str) -> str:
     """What follows from a dialogue, as arrows. Before each but the first, Ann and Bob have met."""
     hub = Hub(lambda: GroupId(IDS["Group"]), empty_group_ttl=30)
-    arrows = _arrows([*hub.connect(IDS["Ann"]), *hub.connect(IDS["Bob"])])
+    guest = Principal(PrincipalId("guest"))
+    arrows = [arrow for name in ("Ann", "Bob") for arrow in _arrows(hub.connect(IDS[name], guest))]
     if name != "flow-meet":
         for line in FLOWS["flow-meet"].splitlines():
             _say(hub, line)
@@ -216,16 +222,14 @@ def _say(hub: Hub, line: str) -> list[str]:
         return [f"Note over {name}: connection lost", *_arrows(hub.disconnect(IDS[name], "disconnected", 0))]
     text = f'{{"type": "{message_type}", "payload": {Template(rest[0]).substitute(IDS)}}}'
     try:
-        effects = hub.handle(IDS[name], decode(text).message, 0)  # type: ignore[arg-type]  # none of a session's
+        outcome = hub.handle(IDS[name], decode(text).message, 0)  # type: ignore[arg-type]  # none of a session's
     except InvalidMessage as invalid:
-        effects = [Delivery(invalid.error, (IDS[name],), answers=True)]
-    return [f"{name}->>Server: {_label(text)}", *_arrows(effects)]
+        outcome = refuse(IDS[name], invalid.error)
+    return [f"{name}->>Server: {_label(text)}", *_arrows(outcome)]
 
 
 class _Line:
     """A connection of somebody's, as Groups see it: what it hears becomes arrows."""
-
-    address = None  # nothing of it is counted
 
     def __init__(self, name: str, arrows: list[str]) -> None:
         self.name, self.arrows, self.mailbox = name, arrows, self
@@ -258,7 +262,9 @@ class _Stage:
         rules = GroupsRules(
             RateRules(50, 100), RateRules(100, 1000), None, 30, Heartbeat(30_000, 60_000), {"messageRate": 50}
         )
-        self._groups = Groups(Hub(lambda: GroupId(IDS["Group"]), 30), sessions, rules)
+        hub = Hub(lambda: GroupId(IDS["Group"]), 30)
+        guests = Guests(b"key", lambda: PrincipalId("guest"))
+        self._groups = Groups(hub, sessions, guests, Journal(MemoryStore(), hub.snapshot), rules)
         self._connections = {name: ConnectionId(IDS[name]) for name in ("Ann", "Bob")}
         self._values = {**IDS, **{f"{name}Session": session_id for name, session_id in SESSION_IDS.items()}}
         self._now = -1
@@ -284,7 +290,8 @@ class _Stage:
         connection = self._connections[name]
         if what == "connects":
             self.arrows.append(f"Note over {name}: connects")
-            return Enter(connection, _Line(name, self.arrows))
+            self._groups.clients[connection] = _Line(name, self.arrows)
+            return Enter(connection)
         if what == "is-lost":
             self.arrows.append(f"Note over {name}: connection lost")
             self._connections[name] = NEW_ID
@@ -305,9 +312,10 @@ def dialogue(name: str, before: str = "") -> str:
     )
 
 
-def _arrows(effects: Iterable[Effect]) -> list[str]:
+def _arrows(outcome: Outcome) -> list[str]:
     names = {user_id: name for name, user_id in IDS.items()}
-    told = [(names[who], it.message) for it in effects if isinstance(it, Delivery) for who in it.recipients]
+    deliveries = [output for output in outcome.deliveries if isinstance(output, Delivery)]
+    told = [(names[who], delivery.message) for delivery in deliveries for who in delivery.recipients]
     return [f"Server-->>{name}: {_label(encode(message, 0).decode())}" for name, message in told]
 
 
@@ -318,6 +326,7 @@ def _label(text: str) -> str:
     for uuid, name in NAMES.items():
         payload = payload.replace(f'"{uuid}"', name)
     payload = re.sub(r"(validationErrors: )\[.*\]", r"\1[…]", payload)
+    payload = re.sub(r'(principalToken: )"[^"]*"', r'\1"…"', payload)
     return f"{message['type']}<br/>" + payload.replace(", members:", ",<br/>members:")
 
 

@@ -3,7 +3,7 @@
 import secrets
 from uuid import uuid4
 
-from peershare.messages import ConnectionId, GroupId, PeerId, ResumeToken, SessionId
+from peershare.messages import ConnectionId, GroupId, PeerId, PrincipalId, ResumeToken, SessionId
 
 
 def new_connection_id() -> ConnectionId:
@@ -28,3 +28,12 @@ def new_session_id() -> SessionId:
 def new_resume_token() -> ResumeToken:
     """256 random bits: whoever has it is the member."""
     return ResumeToken(secrets.token_urlsafe(32))
+
+
+def new_principal_id() -> PrincipalId:
+    return PrincipalId(str(uuid4()))
+
+
+def new_signing_key() -> bytes:
+    """256 random bits, as long as what they sign with: SHA-256 (RFC 2104, section 3)."""
+    return secrets.token_bytes(32)

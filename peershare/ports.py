@@ -1,9 +1,14 @@
 """What the runtime and the doors need of each other, as Protocols. Nothing here does anything."""
 
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+import attrs
+
+from peershare.core.group.facts import Fact
+from peershare.core.group.state import GroupSnapshot
 from peershare.errors import Ending
-from peershare.messages import ConnectionId
+from peershare.messages import ConnectionId, GroupId
 
 
 class Transport(Protocol):
@@ -105,11 +110,6 @@ class Caller(Protocol):
     """A client of the hub's, as its side of the actor sees it. None of these ever waits."""
 
     @property
-    def address(self) -> str | None:
-        """Where what it does is counted; None where it is not."""
-        ...
-
-    @property
     def mailbox(self) -> Mailbox: ...
 
     def end(self, ending: Ending) -> None:
@@ -156,4 +156,28 @@ class Line(Protocol):
 
     async def prove_alive(self) -> None:
         """Ping the client, and return when anything arrives from it, which may be never. May be cancelled."""
+        ...
+
+
+class StoreUnavailableError(Exception):
+    """Nothing was committed, and may be later. The message says why, for operators."""
+
+
+@attrs.frozen
+class Batch:
+    """Facts in their order, and whole groups, None for one that has ended: to be committed together."""
+
+    facts: Sequence[Fact]
+    states: Mapping[GroupId, GroupSnapshot | None]
+
+
+class Store(Protocol):
+    """Where facts are kept."""
+
+    def commit_now(self, facts: Sequence[Fact]) -> bool:
+        """Commit without waiting. False where that is not possible: then nothing was."""
+        ...
+
+    async def commit(self, batch: Batch) -> None:
+        """Commit all or nothing; if cancelled, it may be either. Raises StoreUnavailableError."""
         ...

@@ -14,17 +14,19 @@ from functools import partial
 
 import trio
 
+from peershare.adapters.store.memory import MemoryStore
 from peershare.core.addresses import AddressRules, ByteLimiter, ByteRules, Turnstile
 from peershare.core.broker import Broker, BrokerRules
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
+from peershare.core.principal import Guests
 from peershare.core.sessions import SessionRules, Sessions
 from peershare.doors.guard import Guard, add_admission, add_guard, add_readers
 from peershare.doors.health import Health
 from peershare.doors.hosts import Hosts
 from peershare.doors.http import HttpDoor, HttpRules
 from peershare.doors.listener import Listener
-from peershare.doors.metrics import Sources
+from peershare.doors.metrics import ReadMetrics, Sources, read_all
 from peershare.doors.metrics_rest import add_metrics
 from peershare.doors.origins import Origins
 from peershare.doors.peerjs import Peerjs, claim_of
@@ -36,15 +38,23 @@ from peershare.doors.rest import RestRules, create_app
 from peershare.doors.signaling import PATHS, Signaling, session_of
 from peershare.doors.sockets import Reception, SocketDoor, Visitor
 from peershare.doors.web_rest import WebRules, add_web
-from peershare.ids import new_group_id, new_resume_token, new_session_id
+from peershare.ids import (
+    new_group_id,
+    new_principal_id,
+    new_resume_token,
+    new_session_id,
+    new_signing_key,
+)
 from peershare.messages import Heartbeat
 from peershare.runtime.actor import Actor
 from peershare.runtime.clock import ActorClock
+from peershare.runtime.commands import Settle, WarnSessions
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import Roster
 from peershare.runtime.garbage import collect_garbage
 from peershare.runtime.groups import Groups, GroupsRules
 from peershare.runtime.heartbeat import HeartbeatRules
+from peershare.runtime.journal import Journal
 from peershare.runtime.lag import watch_lag
 from peershare.runtime.outbox import OutboxRules
 from peershare.runtime.peers import Peers
@@ -59,6 +69,8 @@ _CLOSE_TIMEOUT = 3.0
 _CLOSE_SHARE = 0.4
 # Of the shutdown, what is for the orderly part; the rest is for cancelling what is left.
 _ORDERLY_SHARE = 0.8
+# And behind that, what is for the store to take the last facts.
+_SAVING_SHARE = 0.1
 # In seconds of REQUEST_RATE: 150 browsers that open a group's page ask for six things each.
 _BURST_OF_REQUESTS = 20
 # How many times more often than REST the page, its files and health may be asked for: they cost a tenth.
@@ -103,19 +115,28 @@ class Server:
         may_reach = hub.share_group if settings.peerjs_scope == "group" else None
         broker = Broker(_broker_rules(settings), may_reach, hub.is_away)
         sessions = _sessions(settings)
-        groups = Groups(hub, sessions, _groups_rules(settings), date=clock.date, trace=self._trace)
-        peers = Peers(broker, trace=self._trace)
+        self._journal = Journal(MemoryStore(), hub.snapshot)
+        guests = Guests(new_signing_key(), new_principal_id)
+        groups = self._groups = Groups(
+            hub,
+            sessions,
+            guests,
+            self._journal,
+            _groups_rules(settings),
+            date=clock.date,
+            trace=self._trace,
+        )
+        peers = self._peers = Peers(broker, trace=self._trace)
         self._actor = Actor(clock.now, groups, peers)
-        self._warn_sessions = lambda: groups.drain(clock.now())
         self._origins = Origins(settings.origins, self._ports, settings.require_origin)
         self._hosts = Hosts(settings.allowed_hosts, settings.host)
         refusals = Refusals(settings.trusted_proxies)
         proxies = Proxies(settings.trusted_proxies, refusals.ignore_forwarded)
         turnstile = Turnstile(_address_rules(settings), sessions.is_known)
-        health = Health(self._actor, hub, lambda: self._roster.draining)
-        self.app = create_app(self._actor, hub, broker, _rest_rules(settings), proxies=proxies, health=health)
+        health = Health(self._actor, lambda: self._roster.draining, lambda: self._journal.trouble)
+        self.app = create_app(self._actor, _rest_rules(settings), proxies=proxies, health=health)
         files = add_web(self.app, WebRules(settings.ice_servers, settings.peerjs_path))
-        add_peerjs(self.app, self._actor, broker, _peerjs_rest_rules(settings))
+        add_peerjs(self.app, self._actor, _peerjs_rest_rules(settings))
         add_guard(self.app, proxies, limits_of(settings))
         add_admission(self.app, self._origins)
         readers_of = make_readers(settings.origins, _peerjs_rest_rules(settings))
@@ -133,7 +154,8 @@ class Server:
         self._sources = Sources(
             hub, sessions, broker, groups, peers, counts, self._roster, turnstile, refusals, self._bytes_read
         )
-        add_metrics(self.app, self._actor, self._sources, settings.metrics_token)
+        self._actor.add_question(ReadMetrics, lambda _question, _now: read_all(self._sources))
+        add_metrics(self.app, self._actor, settings.metrics_token)
         self._listener = Listener(
             {**dict.fromkeys(PATHS, signaling), f"{settings.peerjs_path}peerjs": peerjs},
             self.http,
@@ -177,10 +199,11 @@ class Server:
         return signaling, peerjs
 
     def _signal(self, visitor: Visitor) -> Signaling:
-        return Signaling(visitor, self._actor, trace=self._trace)
+        return Signaling(visitor, self._actor, self._groups.clients, trace=self._trace)
 
     def _broker(self, visitor: Visitor) -> Peerjs:
-        return Peerjs(visitor, claim_of(visitor.upgrade.query), self._actor, trace=self._trace)
+        claim = claim_of(visitor.upgrade.query)
+        return Peerjs(visitor, claim, self._actor, self._peers.lines, trace=self._trace)
 
     def renew_certificate(self) -> None:
         """Read TLS_CERT and TLS_KEY anew, for the connections to come.
@@ -202,6 +225,7 @@ class Server:
         self._hosts.listen_on(listener.socket.getsockname()[0] for listener in listeners)
         async with trio.open_nursery() as outer:
             outer.start_soon(self._actor.run)
+            outer.start_soon(self._journal.run, self._actor.send)
             outer.start_soon(watch_lag, self._sources.lag.observe)
             outer.start_soon(
                 collect_garbage,
@@ -224,12 +248,15 @@ class Server:
                     with trio.move_on_after(self._settings.shutdown_timeout * _ORDERLY_SHARE):
                         # Listening goes on for now: health checks hear 503, and so do new members.
                         self._roster.draining = True
-                        await self._actor.ask(self._warn_sessions)
+                        await self._actor.ask(WarnSessions())
                         await self._roster.drain()
                         accepting.cancel_scope.cancel()
                         await self.http.finish()
                     accepting.cancel_scope.cancel()
                 connections.cancel_scope.cancel()
+            with trio.move_on_after(self._settings.shutdown_timeout * _SAVING_SHARE):
+                await self._actor.ask(Settle())  # behind the goodbyes of all connections
+                await self._journal.flushed()
             outer.cancel_scope.cancel()
 
 

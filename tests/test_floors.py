@@ -35,7 +35,9 @@ FLOORS = [
     # And on the client, what people and scripts talk with.
     {"peershare.console": {"attrs", "prompt_toolkit", "trio"}},
     # 2: what runtime and doors need of each other.
-    {"peershare.ports": set()},
+    {"peershare.ports": {"attrs"}},
+    # What stands behind a port.
+    {"peershare.adapters": set()},
     # 3: what moves.
     {"peershare.runtime": {"attrs", "outcome", "structlog", "trio"}},
     # 4: the doors, what they stand on, and the listener above them.

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peershare.core.group import MAX_USERNAME, Group
+from peershare.core.group.state import MAX_USERNAME, Group
 from peershare.invisible import VISIBLE
 from peershare.messages import Username
 from peershare.names import _PROTOTYPES, cut, looks_of, skeleton
 from peershare.wire.validation import RULES, CheckFailed
+from tests.core.script import add, make_group, remove
 
 FAMILY = "👨\u200d👩\u200d👧"
 TRICKY = st.sampled_from(
@@ -127,9 +128,9 @@ def test_11_10_where_a_name_is_cut(name, length, kept):
 
 
 def joined(*names: str) -> Group:
-    group = Group("group", "Tea", created_at=0, opened_at=0)
+    group = make_group()
     for number, name in enumerate(names):
-        group.add(str(number), name, None)
+        add(group, str(number), name, None)
     return group
 
 
@@ -147,20 +148,20 @@ def joined(*names: str) -> Group:
 )
 def test_11_10_a_name_like_anothers_gets_a_number(taken, wanted, given):
     """And with it is like nobody's; emoji stay whole where the name is cut."""
-    assert joined(*taken).add("new", wanted, None).username == given
+    assert add(joined(*taken), "new", wanted, None).username == given
 
 
 @given(st.lists(st.tuples(TEXT, st.booleans()), max_size=12), TEXT)
 def test_11_10_any_names(comers, last):
     """Each gets the lowest number that makes it unlike all others, within 50 characters. Leaving frees it."""
-    group = Group("group", "Tea", created_at=0, opened_at=0)
+    group = make_group()
     for number, (text, leaves) in enumerate([*comers, (last, False)]):
         try:
             name = RULES[Username].check(text)
         except CheckFailed:
             continue
         if leaves and len(group):
-            group.remove(next(iter(group)).user_id)
+            remove(group, next(iter(group)).user_id)
         others = [member.username for member in group]
         expected = next(
             candidate
@@ -168,12 +169,12 @@ def test_11_10_any_names(comers, last):
             for candidate in [cut(name, MAX_USERNAME - len(end)) + end]
             if not any(are_alike(candidate, other) for other in others)
         )
-        assert group.add(str(number), name, None).username == expected
+        assert add(group, str(number), name, None).username == expected
         assert len(expected) <= MAX_USERNAME
         assert unicodedata.is_normalized("NFC", expected)
         assert VISIBLE.search(expected)
     for member in list(group):
-        group.remove(member.user_id)
+        remove(group, member.user_id)
     assert group._looks == set()
 
 
@@ -181,7 +182,9 @@ def test_11_10_a_rush_of_one_name_is_no_search(monkeypatch):
     """Five hundred of one name: each tries a number or two, however many there are before it."""
     group = joined("Ann")
     tried = []
-    monkeypatch.setattr("peershare.core.group.skeleton", lambda text: tried.append(text) or skeleton(text))
+    monkeypatch.setattr(
+        "peershare.core.group.state.skeleton", lambda text: tried.append(text) or skeleton(text)
+    )
     for number in range(1, 500):
-        assert group.add(f"more {number}", "Ann", None).username == f"Ann{number}"
+        assert add(group, f"more {number}", "Ann", None).username == f"Ann{number}"
     assert len(tried) == 499

@@ -8,16 +8,16 @@ The codec and the hub are PeerShare's, so the work is the same. The rest is the 
 
 import sys
 import time
-from collections.abc import Iterable
 from functools import partial
 
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
-from peershare.core.effects import Delivery, Effect
 from peershare.core.hub import Hub
+from peershare.core.outcome import Delivery, Outcome, refuse
+from peershare.core.principal import Principal
 from peershare.errors import CONNECTION_ERROR
-from peershare.ids import new_connection_id, new_group_id
+from peershare.ids import new_connection_id, new_group_id, new_principal_id
 from peershare.messages import UserId
 from peershare.wire.codec import InvalidMessage, decode, encode
 
@@ -34,7 +34,7 @@ class Room:
 
     def enter(self, user_id: UserId, channel: trio.MemorySendChannel[str]) -> None:
         self._channels[user_id] = channel
-        self._carry_out(self._hub.connect(user_id))
+        self._carry_out(self._hub.connect(user_id, Principal(new_principal_id())))
 
     def leave(self, user_id: UserId) -> None:
         del self._channels[user_id]
@@ -44,18 +44,18 @@ class Room:
         try:
             received = decode(text)
         except InvalidMessage as invalid:
-            self._carry_out([Delivery(invalid.error, (user_id,), answers=True)], invalid.request_id)
+            self._carry_out(refuse(user_id, invalid.error), invalid.request_id)
         else:
             now = time.time()
             self._carry_out(self._hub.handle(user_id, received.message, now), received.request_id)
 
-    def _carry_out(self, effects: Iterable[Effect], request_id: str | None = None) -> None:
+    def _carry_out(self, outcome: Outcome, request_id: str | None = None) -> None:
         timestamp = int(time.time() * 1000)
-        for effect in effects:
-            if isinstance(effect, Delivery):
-                answers_to = request_id if effect.answers else None
-                text = encode(effect.message, timestamp, answers_to).decode()
-                for user_id in effect.recipients:
+        for output in outcome.deliveries:
+            if isinstance(output, Delivery):
+                answers_to = request_id if output.answers else None
+                text = encode(output.message, timestamp, answers_to).decode()
+                for user_id in output.recipients:
                     if user_id in self._channels:
                         self._put(user_id, text)
 

@@ -188,6 +188,10 @@ class Sessions:
         session.in_background = False
         return session
 
+    def find(self, resume: Resume) -> Session | None:
+        """The session that a client names, whether or not its token is right."""
+        return self._sessions.get(resume.session_id)
+
     def missed(self, session: Session, received: int) -> Sequence[bytes] | None:
         """What was sent after the first `received`. None where that is not known: counting begins anew."""
         missed = None if session.restarted else session.replay.missed(received)

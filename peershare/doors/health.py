@@ -5,9 +5,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from peershare.core.hub import Hub, Stats
+from peershare.core.group.index import Stats
 from peershare.doors.answers import Answer, json_answer
 from peershare.runtime.actor import Actor
+from peershare.runtime.commands import AskStats
 
 _LIVE = json_answer(200, {"status": "alive"})
 _READY = json_answer(200, {"status": "ready"})
@@ -15,11 +16,13 @@ _DRAINING = json_answer(503, {"status": "draining"})
 
 
 class Health:
-    """`is_draining` tells whether the server's end has begun."""
+    """`is_draining` tells whether the server's end has begun, `store_trouble` why nothing can be saved."""
 
-    def __init__(self, actor: Actor, hub: Hub, is_draining: Callable[[], bool]) -> None:
+    def __init__(
+        self, actor: Actor, is_draining: Callable[[], bool], store_trouble: Callable[[], str | None]
+    ) -> None:
         self._actor = actor
-        self._hub = hub
+        self._store_trouble = store_trouble
         self._is_draining = is_draining
         self._began = time.monotonic()
 
@@ -34,10 +37,15 @@ class Health:
             case "/api/health/live":
                 return _LIVE
             case "/api/health/ready":
-                return _DRAINING if self._is_draining() else _READY
+                trouble = self._store_trouble()
+                if self._is_draining():
+                    return _DRAINING
+                if trouble is not None:
+                    return json_answer(503, {"status": "store unavailable", "reason": trouble})
+                return _READY
             case "/api/health":
                 # The actor tells it, so that this one is silent where nothing works any more.
-                stats = shown(await self._actor.ask(self._hub.stats))
+                stats = shown(await self._actor.ask(AskStats()))
                 now = iso(time.time())
                 return json_answer(
                     200, {"status": "ok", "timestamp": now, "uptime": self.uptime, "stats": stats}

@@ -22,7 +22,7 @@ from prometheus_client.registry import Collector
 from peershare import __version__
 from peershare.core.addresses import ByteLimiter, Turnstile
 from peershare.core.broker import Broker, BrokerStats
-from peershare.core.calls import CallStats
+from peershare.core.group.index import CallStats
 from peershare.core.hub import Hub
 from peershare.core.sessions import Sessions
 from peershare.doors.head import REFUSAL_LABELS
@@ -30,6 +30,7 @@ from peershare.doors.refusals import Refusals
 from peershare.errors import Ending
 from peershare.messages import ALL_CLIENT_TYPES, SERVER_TYPES, IdTaken, NotAdmitted, Open
 from peershare.output import dropped_lines
+from peershare.runtime.commands import Question
 from peershare.runtime.counts import DoorCounts, Durations
 from peershare.runtime.drain import Roster
 from peershare.runtime.groups import Groups
@@ -54,6 +55,11 @@ class Sources:
         factory=lambda: Durations(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
     )
     garbage: Durations = attrs.field(factory=lambda: Durations(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1))
+
+
+@attrs.frozen
+class ReadMetrics(Question[list[Metric]]):
+    """A question for the actor: all metrics as they are at this moment."""
 
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -111,7 +117,7 @@ def _messages(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
         yield ("signaling", "in", name), groups.heard[kind]
     yield ("signaling", "in", "invalid"), groups.invalid
     for name, server_kind in SERVER_TYPES.items():
-        yield ("signaling", "out", name), groups.sent[server_kind]
+        yield ("signaling", "out", name), groups.dispatcher.sent[server_kind]
     for heard, count in peers.heard.items():
         yield ("peerjs", "in", heard or _BROKER_TYPES[None]), count
     for sent, count in peers.sent.items():
@@ -127,6 +133,10 @@ _AT_THE_TURNSTILE = (
 )
 
 
+def _by_reason(sources: Sources) -> Iterator[tuple[str, float]]:
+    return ((reason.value, count) for reason, count in sources.groups.dispatcher.refused.items())
+
+
 def _limits(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
     yield ("MAX_CONNECTIONS",), sources.roster.turned_away
     yield ("PEERJS_CONCURRENT_LIMIT",), sources.peers.dropped[Ending.FULL]
@@ -134,7 +144,7 @@ def _limits(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
     yield ("PEERJS_MAX_MESSAGE_SIZE",), sources.peers.too_long
     for limit in _AT_THE_TURNSTILE:
         yield (limit,), sources.turnstile.refused[limit.lower()]
-    for limit, count in (*sources.groups.refused.items(), *sources.bytes_read.waits.items()):
+    for limit, count in (*_by_reason(sources), *sources.bytes_read.waits.items()):
         yield (limit,), count
 
 
@@ -304,21 +314,21 @@ METRICS = (
         "counter",
         ("code",),
         "`error` messages sent, by their code.",
-        lambda sources: [((code,), count) for code, count in sources.groups.errors.items()],
+        lambda sources: [((code,), count) for code, count in sources.groups.dispatcher.errors.items()],
     ),
     Row(
         "peershare_broadcast_seconds",
         "histogram",
         (),
         "What one message for more than one member takes: to encode it, and to put it into all outboxes.",
-        _one(lambda sources: sources.groups.broadcasts),
+        _one(lambda sources: sources.groups.dispatcher.broadcasts),
     ),
     Row(
         "peershare_presence_gathered_total",
         "counter",
         (),
         "Messages of large groups that waited, for 100 ms at most, to go to a member in one write.",
-        _one(lambda sources: sources.groups.gathered),
+        _one(lambda sources: sources.groups.dispatcher.gathered),
     ),
     Row(
         "peershare_limits_hit_total",

@@ -7,7 +7,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from peershare.core.limits import GRANTED, Allowance, RateRules
-from peershare.doors.metrics import Reading, Sources, content_type_of, page, read_all
+from peershare.doors.metrics import Reading, ReadMetrics, content_type_of, page
 from peershare.runtime.actor import Actor
 
 # Readings of all metrics: so many at once, and so many a second. One takes 3 ms, as much as ten requests of
@@ -15,10 +15,13 @@ from peershare.runtime.actor import Actor
 READINGS = RateRules(rate=4, burst=20)
 
 
-def add_metrics(app: QuartTrio, actor: Actor, sources: Sources, token: str) -> None:
-    """Add the page to the app. With a token, only who brings it may read."""
+def add_metrics(app: QuartTrio, actor: Actor, token: str) -> None:
+    """Add the page to the app. With a token, only who brings it may read.
 
-    pages = _Pages(actor, sources)
+    The actor is to know how to `ReadMetrics`.
+    """
+
+    pages = _Pages(actor)
 
     @app.get("/metrics")
     async def metrics() -> Response | tuple[dict[str, str], int, dict[str, str]]:
@@ -32,16 +35,15 @@ def add_metrics(app: QuartTrio, actor: Actor, sources: Sources, token: str) -> N
 class _Pages:
     """Makes the page, in each of its formats, once for each reading."""
 
-    def __init__(self, actor: Actor, sources: Sources) -> None:
+    def __init__(self, actor: Actor) -> None:
         self._actor = actor
-        self._sources = sources
         self._readings = Allowance(READINGS)
         self._read: Reading = []
         self._made: dict[str, tuple[bytes, str]] = {}  # by content type, of which there are a few
 
     async def get(self, accept: str) -> tuple[bytes, str]:
         if self._readings.ask(trio.current_time()) is GRANTED or not self._read:
-            self._read = await self._actor.ask(lambda: read_all(self._sources))
+            self._read = await self._actor.ask(ReadMetrics())
             self._made = {}
         kind = content_type_of(accept)
         if kind not in self._made:

@@ -8,6 +8,7 @@ from peershare.doors.sockets import Visitor
 from peershare.errors import Ending
 from peershare.ports import Mailbox
 from peershare.runtime.actor import Actor
+from peershare.runtime.commands import Settle
 
 # In seconds. Until then nothing is read, so a pong or a close waits for it too. Shorter than what lets an
 # `Allowance` relent, so that one that keeps on is found out; long enough that little of it is waking up.
@@ -55,10 +56,6 @@ class Paced(ABC):
         self._visitor.connection.end(ending)
 
     async def _wait_for_turn(self) -> None:
-        await self._actor.ask(_nothing)  # behind the message before: by then that one is granted or refused
+        await self._actor.ask(Settle())  # behind the message before: by then that one is granted or refused
         await trio.sleep_until(self._quiet_until)
         self._is_slow = trio.current_time() < self._quiet_until + _CAUTION
-
-
-def _nothing() -> None:
-    pass

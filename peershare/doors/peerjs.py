@@ -1,5 +1,6 @@
 """Connections of PeerJS clients, for the broker."""
 
+from collections.abc import MutableMapping
 from contextlib import suppress
 from urllib.parse import parse_qs
 
@@ -10,7 +11,7 @@ from peershare.core.broker import Claim
 from peershare.doors.paced import Paced
 from peershare.doors.sockets import Visitor
 from peershare.errors import Ending
-from peershare.messages import PeerId
+from peershare.messages import ConnectionId, PeerId
 from peershare.ports import Line
 from peershare.runtime.actor import Actor
 from peershare.runtime.peers import Alive, Connect, Disconnect, Transmit, TransmitTooLong
@@ -33,10 +34,19 @@ def claim_of(query: str) -> Claim:
 class Peerjs(Paced):
     """The `Conversation` of one client with the broker, and its `Line` to it."""
 
-    __slots__ = ("_admitted", "_called", "_claim", "_probed", "_probing", "_trace")
+    __slots__ = ("_admitted", "_called", "_claim", "_lines", "_probed", "_probing", "_trace")
 
-    def __init__(self, visitor: Visitor, claim: Claim, actor: Actor, *, trace: bool = False) -> None:
+    def __init__(
+        self,
+        visitor: Visitor,
+        claim: Claim,
+        actor: Actor,
+        lines: MutableMapping[ConnectionId, Line],
+        *,
+        trace: bool = False,
+    ) -> None:
         super().__init__(visitor, actor)
+        self._lines = lines
         self._claim = claim
         self._trace = trace  # log each message, but not what is in it
         self._probed: Line | None = None
@@ -48,7 +58,8 @@ class Peerjs(Paced):
 
     async def enter(self) -> None:
         """Wait until the client is admitted. Nothing is read before: it waits in the socket."""
-        await self._actor.send(Connect(self.name, self._claim, self, self._visitor.address))
+        self._lines[self.name] = self
+        await self._actor.send(Connect(self.name, self._claim, self._visitor.address))
         await self._called.wait()
         with self._probing:
             if self._probed is not None:

@@ -11,10 +11,10 @@ import attrs
 from quart import Response
 from quart_trio import QuartTrio
 
-from peershare.core.broker import Broker
 from peershare.doors.origins import Readers, origin_patterns
 from peershare.ids import new_peer_id
 from peershare.runtime.actor import Actor
+from peershare.runtime.peers import AskPeers
 
 # As peerjs-server answers; clients and health checks compare it.
 _INFO = {
@@ -35,7 +35,7 @@ class PeerjsRestRules:
     cors: Sequence[str]
 
 
-def add_peerjs(app: QuartTrio, actor: Actor, broker: Broker, rules: PeerjsRestRules) -> None:
+def add_peerjs(app: QuartTrio, actor: Actor, rules: PeerjsRestRules) -> None:
     """Add the pages to the app."""
 
     @app.get(rules.path.rstrip("/") or "/")
@@ -51,7 +51,8 @@ def add_peerjs(app: QuartTrio, actor: Actor, broker: Broker, rules: PeerjsRestRu
     async def peers(_key: str) -> Response | list[str] | tuple[str, int, dict[str, str]]:
         if not rules.allow_discovery:
             return "Unauthorized", 401, {"Content-Type": "text/plain; charset=utf-8"}
-        return list[str](await actor.ask(broker.connected_ids))
+        peer_ids = await actor.ask(AskPeers())
+        return list[str](peer_ids)
 
 
 def make_readers(origins: Sequence[str], rules: PeerjsRestRules) -> Callable[[str], Readers]:

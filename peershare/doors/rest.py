@@ -11,8 +11,7 @@ from werkzeug.routing import MapAdapter
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from peershare import __version__
-from peershare.core.broker import Broker
-from peershare.core.hub import GroupInfo, Hub
+from peershare.core.hub import GroupInfo
 from peershare.doors.guard import Refused, client_of, too_many
 from peershare.doors.head import below
 from peershare.doors.health import Health, iso, shown
@@ -22,6 +21,8 @@ from peershare.doors.proxies import Proxies
 from peershare.doors.qr_code import QrCodes
 from peershare.messages import GroupId
 from peershare.runtime.actor import Actor
+from peershare.runtime.commands import AskGroup, AskStats
+from peershare.runtime.peers import AskBrokerStats
 from peershare.wire.validation import RULES, issues_of
 
 Answer = tuple[dict[str, Any], int]
@@ -36,20 +37,18 @@ class RestRules:
 
 def create_app(
     actor: Actor,
-    hub: Hub,
-    broker: Broker,
     rules: RestRules,
     *,
     proxies: Proxies,
     health: Health,
 ) -> QuartTrio:
-    """The app, which asks the hub and the broker through their actor."""
+    """The app, which asks the actor."""
     app = _App(rules.base_path)
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROPAGATE_EXCEPTIONS=False)
     app.url_map.merge_slashes = False  # several would be another path to a proxy
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
-    _add_health(app, health, actor, hub, broker)
-    _add_groups(app, actor, hub, proxies, rules.base_path)
+    _add_health(app, health, actor)
+    _add_groups(app, actor, proxies, rules.base_path)
     _add_errors(app)
 
     @app.get("/api")
@@ -124,7 +123,7 @@ class _Nowhere(MapAdapter):
         raise self._error
 
 
-def _add_health(app: QuartTrio, health: Health, actor: Actor, hub: Hub, broker: Broker) -> None:
+def _add_health(app: QuartTrio, health: Health, actor: Actor) -> None:
     @app.get("/api/health")
     @app.get("/api/health/live")
     @app.get("/api/health/ready")
@@ -136,7 +135,7 @@ def _add_health(app: QuartTrio, health: Health, actor: Actor, hub: Hub, broker: 
 
     @app.get("/api/stats")
     async def stats() -> dict[str, Any]:
-        groups, peers = await actor.ask(lambda: (hub.stats(), broker.stats()))
+        groups, peers = await actor.ask(AskStats()), await actor.ask(AskBrokerStats())
         return {
             **shown(groups),
             "broker": attrs.asdict(peers),
@@ -145,7 +144,7 @@ def _add_health(app: QuartTrio, health: Health, actor: Actor, hub: Hub, broker: 
         }
 
 
-def _add_groups(app: QuartTrio, actor: Actor, hub: Hub, proxies: Proxies, base_path: str) -> None:
+def _add_groups(app: QuartTrio, actor: Actor, proxies: Proxies, base_path: str) -> None:
     rule, qr_codes = RULES[GroupId], QrCodes()
 
     async def find(group_id: str) -> GroupInfo | Answer:
@@ -154,7 +153,7 @@ def _add_groups(app: QuartTrio, actor: Actor, hub: Hub, proxies: Proxies, base_p
             refusal = {"error": "Invalid group ID format", "code": "INVALID_GROUP_ID", "details": issues}
             return refusal, 400
         wanted = GroupId(str(rule.check(group_id)))
-        info = await actor.ask(lambda: hub.group_info(wanted))
+        info = await actor.ask(AskGroup(wanted))
         return info or ({"error": "Group not found", "code": "GROUP_NOT_FOUND"}, 404)
 
     @app.get("/api/group/<group_id>")

@@ -1,5 +1,6 @@
 """Connections of signaling clients, for the hub."""
 
+from collections.abc import MutableMapping
 from contextlib import suppress
 
 import structlog
@@ -8,8 +9,10 @@ import trio
 from peershare.doors.paced import Paced
 from peershare.doors.sockets import Visitor
 from peershare.errors import Ending
+from peershare.messages import ConnectionId
+from peershare.ports import Caller
 from peershare.runtime.actor import Actor
-from peershare.runtime.groups import Enter, Leave, Refuse, Say
+from peershare.runtime.commands import Enter, Leave, Refuse, Say
 from peershare.wire.codec import InvalidMessage, decode
 
 log = structlog.get_logger("peershare.signaling")
@@ -24,17 +27,25 @@ def session_of(query: str) -> str:
 
 
 class Signaling(Paced):
-    """The `Conversation` of one client with the hub, and the `Caller` that the hub's side sees."""
+    """The `Conversation` of one client with the hub, and the `Caller` in `clients`."""
 
-    def __init__(self, visitor: Visitor, actor: Actor, *, trace: bool = False) -> None:
+    def __init__(
+        self,
+        visitor: Visitor,
+        actor: Actor,
+        clients: MutableMapping[ConnectionId, Caller],
+        *,
+        trace: bool = False,
+    ) -> None:
         super().__init__(visitor, actor)
-        self.address = visitor.address
+        self._clients = clients
         self._trace = trace  # log each message, but not what is in it
 
     # --- a Conversation ---
 
     async def enter(self) -> None:
-        await self._actor.send(Enter(self.name, self))
+        self._clients[self.name] = self
+        await self._actor.send(Enter(self.name, self._visitor.address))
 
     def command(self, text: bytes) -> Say | Refuse:
         command: Say | Refuse

@@ -27,6 +27,7 @@ class ErrorCode(StrEnum):
     RING_NOT_FOUND = "RING_NOT_FOUND"
     RATE_LIMITED = "RATE_LIMITED"
     SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
+    TRY_AGAIN = "TRY_AGAIN"
     CONNECTION_ERROR = "CONNECTION_ERROR"
     # Reserved for clients of the first version, which know them: a taken name gets a suffix, and a
     # bad one is an INVALID_MESSAGE.
@@ -78,6 +79,8 @@ TOO_MANY_GROUPS = rate_limited("The server has no room for another group", _LATE
 SESSION_NOT_FOUND = Error(ErrorCode.SESSION_NOT_FOUND, "Session does not exist")
 HELLO_NOT_FIRST = Error(ErrorCode.INVALID_MESSAGE, "hello must be the first message")
 NO_SUCH_COUNT = Error(ErrorCode.INVALID_MESSAGE, "More is acknowledged than was sent")
+# When the store is back, nobody knows. In ms.
+TRY_AGAIN = Error(ErrorCode.TRY_AGAIN, "The server can't save this now", {"retryAfterMs": 5000})
 CONNECTION_ERROR = Error(ErrorCode.CONNECTION_ERROR, "Internal server error")
 
 

@@ -14,6 +14,9 @@ PeerId = NewType("PeerId", str)
 ConnectionId = NewType("ConnectionId", str)
 SessionId = NewType("SessionId", str)
 ResumeToken = NewType("ResumeToken", str)
+# The ID of a member, longer than its connection; and that ID with a signature.
+PrincipalId = NewType("PrincipalId", str)
+PrincipalToken = NewType("PrincipalToken", str)
 # Messages of a session, counted from its beginning.
 Count = NewType("Count", int)
 ProtocolVersion = Literal[2]

@@ -7,6 +7,7 @@ import attrs
 from peershare.messages.fields import (
     Count,
     GroupId,
+    PrincipalToken,
     ProtocolVersion,
     ResumeToken,
     SessionId,
@@ -66,7 +67,10 @@ class Heartbeat:
 
 @attrs.frozen
 class Welcome:
-    """The answer to a `Hello`. `limits`: the names and numbers of GET /api/limits."""
+    """The answer to a `Hello`. `limits`: the names and numbers of GET /api/limits.
+
+    `principal_token`: the client's principal, signed. None from a server of before.
+    """
 
     protocol: ProtocolVersion
     session_id: SessionId
@@ -74,6 +78,7 @@ class Welcome:
     grace_seconds: float
     heartbeat: Heartbeat
     limits: dict[str, int]
+    principal_token: PrincipalToken | None = None
 
 
 @attrs.frozen

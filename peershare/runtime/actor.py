@@ -10,6 +10,7 @@ What the commands mean is known to its sides: `groups` for the hub, `peers` for 
 """
 
 from collections.abc import Callable, Mapping
+from itertools import count
 from math import inf
 from time import perf_counter
 from typing import Any, Protocol, TypeVar
@@ -20,6 +21,7 @@ import structlog
 import trio
 
 from peershare.ports import Mailbox
+from peershare.runtime.commands import Asked, Question, Settle
 
 log = structlog.get_logger("peershare.actor")
 
@@ -27,6 +29,8 @@ T = TypeVar("T")
 
 # What carries out the commands of one class, given the time.
 Handlers = Mapping[type, Callable[[Any, float], None]]
+# What answers the questions of one class, given the time.
+Questions = Mapping[type, Callable[[Any, float], object]]
 
 # Commands that wait. When it is full the readers wait, and with them their clients.
 _QUEUE_SIZE = 1024
@@ -47,6 +51,11 @@ class Side(Protocol):
         ...
 
     @property
+    def questions(self) -> Questions:
+        """One for each class of questions."""
+        ...
+
+    @property
     def unflushed(self) -> list[Mailbox]:
         """Where frames were put since they were last flushed, each once."""
         ...
@@ -60,11 +69,12 @@ class Side(Protocol):
         ...
 
 
-@attrs.define
-class Ask:
-    """A question to the state: `put` is called."""
+@attrs.define(eq=False)
+class _Reply:
+    """Where the answer to a question is put."""
 
-    put: Callable[[], None]
+    answered: trio.Event = attrs.field(factory=trio.Event)
+    answer: outcome.Outcome[Any] = attrs.field(factory=lambda: outcome.Value(None))
 
 
 class Actor:
@@ -74,9 +84,13 @@ class Actor:
         self._clock = clock
         self._sides = sides
         self._not_before = dict.fromkeys(sides, -inf)  # when each may be swept again
-        self._handlers: dict[type, Callable[[Any, float], None]] = {Ask: _put}
+        self._handlers: dict[type, Callable[[Any, float], None]] = {Asked: self._answer}
+        self._questions: dict[type, Callable[[Any, float], object]] = {Settle: lambda _question, _now: None}
         for side in sides:
             self._handlers.update(side.handlers)
+            self._questions.update(side.questions)
+        self._numbers = count(1)
+        self._replies: dict[int, _Reply] = {}
         self._commands, self._inbox = trio.open_memory_channel[object](_QUEUE_SIZE)
 
     async def send(self, command: object) -> None:
@@ -95,21 +109,25 @@ class Actor:
             return False
         return True
 
-    async def ask(self, question: Callable[[], T]) -> T:
-        """The answer to a question, such as `hub.stats`, put in the actor's own task, between two commands.
+    def add_question(self, kind: type[Question[T]], answer: Callable[[Any, float], T]) -> None:
+        """Have questions of one more class answered in the actor's task."""
+        self._questions[kind] = answer
 
-        Raises what `question` raises, and trio.BrokenResourceError once the actor has ended.
+    async def ask(self, question: Question[T]) -> T:
+        """The answer to a question, given in the actor's own task, between two commands.
+
+        Raises what answering it raises, and trio.BrokenResourceError once the actor has ended. If cancelled,
+        it may be answered all the same.
         """
-        answered = trio.Event()
-        answers: list[outcome.Outcome[T]] = []
-
-        def put() -> None:
-            answers.append(outcome.capture(question))
-            answered.set()
-
-        await self.send(Ask(put))
-        await answered.wait()
-        return answers[0].unwrap()
+        number, reply = next(self._numbers), _Reply()
+        self._replies[number] = reply
+        try:
+            await self.send(Asked(number, question))
+            await reply.answered.wait()
+        finally:
+            del self._replies[number]
+        answer: T = reply.answer.unwrap()
+        return answer
 
     async def run(self) -> None:
         """Carry out commands until cancelled. Waiting for the next one lets the others run."""
@@ -162,6 +180,13 @@ class Actor:
         except Exception:
             log.exception("a handler failed", command=type(command).__name__)
 
+    def _answer(self, asked: Asked, now: float) -> None:
+        answer = outcome.capture(self._questions[type(asked.question)], asked.question, now)
+        reply = self._replies.get(asked.number)
+        if reply is not None:
+            reply.answer = answer
+            reply.answered.set()
+
     def _flush(self) -> None:
         """Each client's frames of one batch go out in one write."""
         for side in self._sides:
@@ -171,7 +196,3 @@ class Actor:
                 except Exception:
                     log.exception("an outbox failed")
             side.unflushed.clear()
-
-
-def _put(question: Ask, _now: float) -> None:
-    question.put()

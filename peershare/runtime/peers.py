@@ -8,19 +8,21 @@ from typing import get_args
 import attrs
 import structlog
 
-from peershare.core.broker import Admit, Broker, Claim, Drop, Effect, Lost, Probe, Send, Slow
+from peershare.core.broker import Admit, Broker, BrokerStats, Claim, Drop, Effect, Lost, Probe, Send, Slow
 from peershare.errors import Ending
 from peershare.messages import (
     ConnectionId,
     IdTaken,
     NotAdmitted,
     Open,
+    PeerId,
     Relayed,
     RelayedType,
     Transmission,
 )
 from peershare.ports import Line, Mailbox
-from peershare.runtime.actor import Handlers
+from peershare.runtime.actor import Handlers, Questions
+from peershare.runtime.commands import Question
 from peershare.wire.frames import text_frame
 from peershare.wire.peerjs import encode
 
@@ -37,7 +39,6 @@ class Connect:
 
     connection: ConnectionId
     claim: Claim
-    line: Line
     address: str | None = None
 
 
@@ -70,13 +71,26 @@ class Disconnect:
     connection: ConnectionId
 
 
+@attrs.frozen
+class AskBrokerStats(Question[BrokerStats]):
+    pass
+
+
+@attrs.frozen
+class AskPeers(Question[list[PeerId]]):
+    """Which IDs are connected."""
+
+
 class Peers:
-    """A `Side` of the actor. `trace`: log each frame."""
+    """A `Side` of the actor. `trace`: log each frame.
+
+    `lines`: each is to be here before its `Connect` is sent, and is removed by its `Disconnect`.
+    """
 
     def __init__(self, broker: Broker, *, trace: bool = False) -> None:
         self._broker = broker
         self._trace = trace
-        self._lines: dict[ConnectionId, Line] = {}
+        self.lines: dict[ConnectionId, Line] = {}
         self.unflushed: list[Mailbox] = []
         # Plain dicts with all keys, as in `groups`; None is a client's message that asks for nothing.
         self.heard: dict[str | None, int] = dict.fromkeys([*get_args(RelayedType), None], 0)
@@ -94,6 +108,10 @@ class Peers:
             Alive: self._alive,
             Disconnect: self._disconnect,
         }
+        self.questions: Questions = {
+            AskBrokerStats: lambda _question, _now: self._broker.stats(),
+            AskPeers: lambda _question, _now: self._broker.connected_ids(),
+        }
 
     def next_expiry(self) -> float | None:
         expiry = self._broker.next_expiry()
@@ -106,7 +124,8 @@ class Peers:
         self._tell_of_lost(now)
 
     def _connect(self, connect: Connect, now: float) -> None:
-        self._lines[connect.connection] = connect.line
+        if connect.connection not in self.lines:
+            return  # it has gone meanwhile
         log.info("ID claimed", connection=connect.connection, peer=connect.claim.peer_id)
         effects = self._broker.connect(connect.connection, connect.claim, now, connect.address)
         self._take_effect(effects)
@@ -127,7 +146,7 @@ class Peers:
         self._take_effect(self._broker.alive(alive.connection))
 
     def _disconnect(self, disconnect: Disconnect, now: float) -> None:
-        self._lines.pop(disconnect.connection, None)
+        self.lines.pop(disconnect.connection, None)
         self._take_effect(self._broker.disconnect(disconnect.connection))
 
     def _take_effect(self, effects: Sequence[Effect]) -> None:
@@ -136,11 +155,11 @@ class Peers:
                 case Send():
                     self._send(effect)
                 case Admit(connection):
-                    self._lines[connection].admit()
+                    self.lines[connection].admit()
                 case Probe(holder, claimant):
-                    self._lines[claimant].probe(self._lines[holder])
+                    self.lines[claimant].probe(self.lines[holder])
                 case Slow(connection):
-                    self._lines[connection].slow_down()
+                    self.lines[connection].slow_down()
                 case Drop(connection, ending):
                     self._drop(connection, ending)
                 case Lost(count, why):
@@ -159,11 +178,11 @@ class Peers:
         frame = text_frame(encode(message))
         if self._trace:
             log.debug("out", message=type(message).__name__, size=len(frame), to=send.to)
-        mailbox = self._lines[send.to].mailbox
+        mailbox = self.lines[send.to].mailbox
         if mailbox.put(frame):
             self.unflushed.append(mailbox)
 
     def _drop(self, connection: ConnectionId, ending: Ending) -> None:
         self.dropped[ending] += 1
         log.info("dropped", connection=connection, why=ending.value.reason)
-        self._lines[connection].end(ending)
+        self.lines[connection].end(ending)

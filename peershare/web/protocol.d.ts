@@ -35,6 +35,7 @@ export declare const ErrorCode: {
 	readonly RING_NOT_FOUND: "RING_NOT_FOUND";
 	readonly RATE_LIMITED: "RATE_LIMITED";
 	readonly SESSION_NOT_FOUND: "SESSION_NOT_FOUND";
+	readonly TRY_AGAIN: "TRY_AGAIN";
 	readonly CONNECTION_ERROR: "CONNECTION_ERROR";
 	readonly USERNAME_TAKEN: "USERNAME_TAKEN";
 	readonly INVALID_GROUP_NAME: "INVALID_GROUP_NAME";
@@ -86,7 +87,7 @@ export type ServerMessages = {
 	"incoming-call-request": { fromPeerId: string; fromUsername: string };
 	"call-response": { accepted: boolean; fromPeerId: string; toPeerId: string };
 	"signal": { from: string; data: any };
-	"welcome": { protocol: 2; sessionId: string; resumeToken: string; graceSeconds: number; heartbeat: Heartbeat; limits: Record<string, number> };
+	"welcome": { protocol: 2; sessionId: string; resumeToken: string; graceSeconds: number; heartbeat: Heartbeat; limits: Record<string, number>; principalToken?: string };
 	"resumed": { recovered: boolean; received: number; userId: string; groupId?: string };
 	"member-status": { userId: string; status: "away" | "online"; until?: number };
 	"call-joined": { participants: Participant[] };

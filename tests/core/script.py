@@ -5,6 +5,10 @@
 `>>` is something that happens, `<<` one effect of it. Every effect has to be named, in its order, before
 the next thing happens; `assert` asks whether any was left over at the end. `given` is for what went
 before: its effects are another test's business.
+
+Of a hub's facts only those are effects that a group was opened or closed; the order is that within the facts,
+and within the deliveries. Beside each hub stands a `Replica`, which must have the same groups from facts
+alone.
 """
 
 import copy
@@ -13,8 +17,11 @@ from itertools import count
 
 import attrs
 
-from peershare.core.effects import Delivery
+from peershare.core.group.facts import GroupClosed, GroupOpened, MemberJoined, MemberLeft
+from peershare.core.group.state import Group, GroupRules
 from peershare.core.hub import Hub
+from peershare.core.outcome import Delivery, nothing
+from peershare.core.principal import Principal
 from peershare.messages import Error
 
 TTL = 30  # seconds that an empty group lives on
@@ -63,9 +70,56 @@ class Dialogue:
 
 
 def state_of(hub):
-    calls = hub._calls
-    told = (hub._connected, hub._groups, list(hub._empty), hub._member_count, hub._told)
-    return copy.deepcopy((told, calls._calls, list(calls._waiting), calls.stats()))
+    """All that a hub knows, for comparing before and after."""
+    index = {name: value for name, value in vars(hub._index).items() if name != "_empty_group_ttl"}
+    return copy.deepcopy((hub._directory._connected, hub._groups, index))
+
+
+def opened(group_id):
+    """That a group was opened, whoever did it and when."""
+    return ("opened", group_id)
+
+
+def effects_of(outcome):
+    """Facts that a group was opened or closed, and deliveries."""
+    facts = [fact for fact in outcome.facts if isinstance(fact, GroupOpened | GroupClosed)]
+    return [
+        *(opened(fact.group_id) if isinstance(fact, GroupOpened) else fact for fact in facts),
+        *outcome.deliveries,
+    ]
+
+
+class Replica:
+    """The groups of a hub, rebuilt from its facts alone."""
+
+    def __init__(self, hub):
+        self._hub = hub
+        self._groups = {}
+
+    def follow(self, outcome):
+        """Apply the facts; what comes of them is what the hub has, and so is what its snapshots restore."""
+        for fact in outcome.facts:
+            group = self._groups.setdefault(fact.group_id, Group(fact.group_id, self._hub._rules))
+            group.apply(fact)
+            if isinstance(fact, GroupClosed):
+                del self._groups[fact.group_id]
+        self.check({fact.group_id for fact in outcome.facts})
+        return outcome
+
+    def check(self, group_ids):
+        for group_id in group_ids:
+            known = self._hub._groups.get(group_id)
+            assert self._groups.get(group_id) == known, "facts lead to another group"
+            if known is not None:
+                snapshot = known.snapshot()
+                assert self._groups[group_id].snapshot() == snapshot
+                restored = Group.restore(snapshot, self._hub._rules)
+                assert restored == known
+                assert restored.snapshot() == snapshot
+
+    def check_all(self):
+        assert self._groups.keys() == self._hub._groups.keys()
+        self.check(self._groups)
 
 
 class Script(Dialogue):
@@ -74,22 +128,48 @@ class Script(Dialogue):
         numbers = count(1)
         self.hub = Hub(lambda: f"group-{next(numbers)}", TTL)
 
+    @property
+    def hub(self):
+        return self._hub
+
+    @hub.setter
+    def hub(self, hub):
+        self._hub, self._replica = hub, Replica(hub)
+
     def state(self):
         """All that the hub knows, for comparing before and after."""
         return state_of(self.hub)
 
-    def _happen(self, event):
+    def outcome_of(self, event):
+        """Let it happen. All that follows."""
         if callable(event):
-            return event(self)
+            return self._replica.follow(event(self))
         user_id, message = event
-        return self.hub.handle(user_id, message, self.now)
+        return self._replica.follow(self.hub.handle(user_id, message, self.now))
+
+    def _happen(self, event):
+        return effects_of(self.outcome_of(event))
+
+    def __lshift__(self, expected):
+        """The next one of its kind: facts and deliveries are in order each, and not with one another."""
+        if isinstance(expected, Delivery | GroupClosed | tuple):
+            is_delivery = isinstance(expected, Delivery)
+            same = [effect for effect in self._effects if isinstance(effect, Delivery) is is_delivery]
+            assert same[:1] == [expected], f"expected {expected},\nbut there was {[*self._effects]}"
+            self._effects.remove(expected)
+            return self
+        return super().__lshift__(expected)
 
 
 # --- what may happen, besides (user_id, message) -----------------------------------------------
 
 
+def guest(user_id):
+    return Principal(f"guest-{user_id}")
+
+
 def connect(user_id):
-    return lambda script: script.hub.connect(user_id)
+    return lambda script: script.hub.connect(user_id, guest(user_id))
 
 
 def lost(user_id, reason="disconnected"):
@@ -98,16 +178,16 @@ def lost(user_id, reason="disconnected"):
 
 
 def begin_session(user_id):
-    return lambda script: script.hub.begin_session(user_id) or []
+    return lambda script: script.hub.begin_session(user_id) or nothing()
 
 
 def away(user_id, until=DAWN + 30):
     """The connection is lost, and the session is not."""
-    return lambda script: script.hub.away(user_id, until)
+    return lambda script: script.hub.away(user_id, until, script.now)
 
 
 def back(user_id):
-    return lambda script: script.hub.back(user_id)
+    return lambda script: script.hub.back(user_id, script.now)
 
 
 def after(seconds):
@@ -120,7 +200,7 @@ def after(seconds):
     return pass_time
 
 
-# --- what may follow, besides the facts GroupOpened and GroupClosed ----------------------------
+# --- what may follow, besides `opened` and the fact GroupClosed ----------------------------------
 
 
 def answer(user_id, message):
@@ -143,3 +223,25 @@ def _comparable(effect):
     if isinstance(effect, Delivery):
         return attrs.evolve(effect, recipients=tuple(sorted(effect.recipients)))
     return effect
+
+
+# --- a group by itself ---------------------------------------------------------------------------
+
+
+def make_group(group_id="group-1"):
+    group = Group(group_id, GroupRules())
+    group.apply(GroupOpened(group_id, "Tea", "guest-1", created_at=1_000_000, opened_at=1000))
+    return group
+
+
+def add(group, user_id, username, peer_id=None):
+    """Let one join, under the first free form of its name."""
+    name = group.free_name(username)
+    group.apply(MemberJoined(group.id, user_id, name, peer_id, guest(user_id)))
+    return group[user_id]
+
+
+def remove(group, user_id):
+    member = group[user_id]
+    group.apply(MemberLeft(group.id, user_id, member.peer_id, "left"))
+    return member

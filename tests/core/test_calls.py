@@ -2,9 +2,10 @@
 
 import pytest
 
-from peershare.core.call import MAX_RECENT
-from peershare.core.calls import MAX_CALLERS, CallStats
-from peershare.core.effects import GroupClosed
+from peershare.core.group.call import MAX_RECENT
+from peershare.core.group.calls import MAX_CALLERS
+from peershare.core.group.facts import GroupClosed, RingFinished
+from peershare.core.group.index import CallStats
 from peershare.core.hub import Hub
 from peershare.messages import (
     CallJoined,
@@ -46,6 +47,7 @@ from tests.core.script import (
     ann,
     answer,
     away,
+    back,
     begin_session,
     bob,
     cat,
@@ -77,6 +79,10 @@ def ended(caller, rung, outcome, at=NOW):
 
 def incoming(caller, name, until=UNTIL):
     return IncomingRing(caller, name, until)
+
+
+def calls_of(hub):
+    return [group.call for group in hub._groups.values() if group.call is not None]
 
 
 @pytest.fixture
@@ -219,7 +225,7 @@ def test_the_last_one_leaves(call):
     """The call is over, and nothing of it is kept."""
     call.given((ann, LeaveCall()))
 
-    assert call.hub._calls._calls == {}
+    assert calls_of(call.hub) == []
     assert call.hub.call_stats().calls == 0
 
 
@@ -248,7 +254,7 @@ def test_leaving_the_group(call, leaves, reason, first):
 def test_joining_another_group_leaves_the_call(call):
     """Who goes there is in no call, and the others hear it before they hear that it left."""
     call.given((dan, CreateGroup("Coffee", "Dan")))
-    effects = call.hub.handle(ann, JoinGroup("group-2", "Ann"), call.now)
+    effects = call.outcome_of((ann, JoinGroup("group-2", "Ann"))).deliveries
 
     told = [effect.message for effect in effects]
     assert told[:2] == [ParticipantLeft(ann), UserLeft(ann, "Ann", "left")]
@@ -267,21 +273,23 @@ def test_who_joins_the_group_hears_of_its_call(call):
     )
     effects = [
         effect.message
-        for effect in call.hub.handle(cat, JoinGroup(FIRST, "Cat"), call.now)
+        for effect in call.outcome_of((cat, JoinGroup(FIRST, "Cat"))).deliveries
         if cat in effect.recipients
     ]
     assert [type(message) for message in effects] == [GroupJoined, ExistingPeers, CallState]
     assert effects[0].members == members
     assert effects[2] == CallState((mute(ann),), (), ())
     call.given((dan, LeaveGroup(dan)))
-    heard = call.hub.handle(dan, JoinGroup(FIRST, "Dan"), call.now)
+    heard = call.outcome_of((dan, JoinGroup(FIRST, "Dan"))).deliveries
     assert not any(isinstance(effect.message, CallState) for effect in heard)
 
 
 def test_who_is_in_the_call_is_told_that_as_well(call):
     """A snapshot has all participants, oneself included."""
     call.given((bob, MUTE), away(ann))
-    snapshot = [effect.message for effect in call.hub.back(ann) if ann in effect.recipients]
+    snapshot = [
+        effect.message for effect in call.outcome_of(back(ann)).deliveries if ann in effect.recipients
+    ]
 
     assert snapshot[-1] == CallState((mute(ann), mute(bob)), (), ())
 
@@ -289,7 +297,9 @@ def test_who_is_in_the_call_is_told_that_as_well(call):
 def test_nothing_is_told_of_nothing(tea):
     """Without a call, rings and what has become of some, a snapshot is as ever."""
     tea.given(away(ann))
-    snapshot = [type(effect.message) for effect in tea.hub.back(ann) if ann in effect.recipients]
+    snapshot = [
+        type(effect.message) for effect in tea.outcome_of(back(ann)).deliveries if ann in effect.recipients
+    ]
 
     assert snapshot == [GroupJoined, ExistingPeers]
 
@@ -377,7 +387,7 @@ def test_ringing_nobody(call):
 
 def test_everyone_hears_the_same(call):
     """One delivery for all sessions: it is encoded once."""
-    effects = call.hub.handle(ann, RingUp(), call.now)
+    effects = call.outcome_of((ann, RingUp())).deliveries
 
     told = [effect.recipients for effect in effects if isinstance(effect.message, IncomingRing)]
     assert told == [[bob, cat]]
@@ -422,7 +432,9 @@ def test_who_is_away_may_be_rung(call):
         << answer(ann, Ringing((Ring(ann, bob, UNTIL),)))
         << to(bob, incoming(ann, "Ann"))
     )
-    snapshot = [effect.message for effect in call.hub.back(bob) if bob in effect.recipients]
+    snapshot = [
+        effect.message for effect in call.outcome_of(back(bob)).deliveries if bob in effect.recipients
+    ]
     assert snapshot[-1] == CallState((mute(ann),), (Ring(ann, bob, UNTIL),), ())
 
 
@@ -529,11 +541,11 @@ def test_they_are_missed_one_after_another(call):
     call.given(("loner", CreateGroup("Solo", "Loner")), lost("loner"))
     assert call.hub.next_expiry() == DAWN + 10 + TTL
     found = call.hub.sweep(DAWN + 1000)
-    assert [getattr(effect, "message", type(effect)) for effect in found] == [
+    assert [effect.message for effect in found.deliveries] == [
         ended(ann, bob, "missed", NOW + 1_000_000),
         ended(ann, cat, "missed", NOW + 1_000_000),
-        GroupClosed,
     ]
+    assert [type(fact) for fact in found.facts] == [RingFinished, RingFinished, GroupClosed]
 
 
 def test_the_caller_leaves_the_call(call):
@@ -581,7 +593,7 @@ def test_both_ring_each_other(call):
 
 def recent(script, user_id):
     """How rings ended, as the member would hear it."""
-    state = script.hub._calls.state(script.hub._groups[FIRST], user_id)
+    state = script.hub._groups[FIRST].call_state(user_id)
     return () if state is None else state.recent_rings
 
 
@@ -618,9 +630,8 @@ def test_nothing_is_left(call):
     """When all have gone, nothing of calls is kept."""
     call.given((ann, RingUp()), (cat, MUTE), (bob, DeclineRing(ann)))
     call.given(*(lost(user_id) for user_id in (ann, bob, cat, dan, eve)), after(TTL))
-    calls = call.hub._calls
 
-    assert (calls._calls, calls._waiting) == ({}, {})
+    assert (calls_of(call.hub), call.hub._index._rings) == ([], {})
     stats = call.hub.call_stats()
     assert (stats.calls, stats.participants, stats.rings) == (0, 0, 0)
 
@@ -654,7 +665,7 @@ def test_between_two_without_sessions_nothing_is_new(tea):
         >> (eve, response("peer-e", "peer-d", accepted=True))
         << to(dan, response("peer-e", "peer-d", accepted=True))
     )
-    assert tea.hub._calls._calls == {}
+    assert calls_of(tea.hub) == []
 
 
 def test_an_old_client_rings_a_session(tea):

@@ -2,29 +2,41 @@ import math
 
 import pytest
 
-from peershare.core.group import Group, Member
+from peershare.core.group.facts import GroupEmptied, PeerIdChanged
+from peershare.core.group.state import Member
 from peershare.messages import Peer, User
+from tests.core.script import add, guest, make_group, remove
+
+ID = "group-1"
 
 
 @pytest.fixture
 def group():
-    return Group("group-1", "Tea", created_at=1_000_000, opened_at=1000)
+    return make_group(ID)
+
+
+def set_peer_id(group, user_id, peer_id):
+    group.apply(PeerIdChanged(ID, user_id, group[user_id].peer_id, peer_id))
+
+
+def member(user_id, username, peer_id):
+    return Member(user_id, username, peer_id, guest(user_id))
 
 
 def test_members_stand_in_the_order_in_which_they_joined(group):
     """Iterating gives the members in the order of their joining, not of their names or IDs."""
     for name in ("Cat", "Ann", "Bob"):
-        group.add(f"id-of-{name}", name, None)
+        add(group, f"id-of-{name}", name, None)
 
     assert [member.username for member in group] == ["Cat", "Ann", "Bob"]
 
 
 def test_a_member_is_found_by_its_user_id(group):
     """`in`, `[]` and `len` go by the user ID."""
-    member = group.add("id-of-ann", "Ann", "peer-a")
+    ann = add(group, "id-of-ann", "Ann", "peer-a")
 
-    assert member == Member("id-of-ann", "Ann", "peer-a")
-    assert group["id-of-ann"] is member
+    assert ann == member("id-of-ann", "Ann", "peer-a")
+    assert group["id-of-ann"] is ann
     assert "id-of-ann" in group
     assert "id-of-bob" not in group
     assert len(group) == 1
@@ -32,30 +44,30 @@ def test_a_member_is_found_by_its_user_id(group):
 
 def test_a_member_shows_itself_as_a_user(group):
     """`user` is what the others get to see."""
-    assert group.add("id-of-ann", "Ann", "peer-a").user == User("id-of-ann", "Ann", "peer-a")
+    assert add(group, "id-of-ann", "Ann", "peer-a").user == User("id-of-ann", "Ann", "peer-a")
 
 
 def test_remove_returns_the_member_and_frees_its_name_and_peer_id(group):
     """Whoever comes next may have the name and the peer ID of one who left."""
-    group.add("id-of-ann", "Ann", "peer-a")
+    add(group, "id-of-ann", "Ann", "peer-a")
 
-    assert group.remove("id-of-ann") == Member("id-of-ann", "Ann", "peer-a")
+    assert remove(group, "id-of-ann") == member("id-of-ann", "Ann", "peer-a")
     assert group.holder("peer-a") is None
-    assert group.add("id-of-bob", "ann", "peer-a") == Member("id-of-bob", "ann", "peer-a")
+    assert add(group, "id-of-bob", "ann", "peer-a") == member("id-of-bob", "ann", "peer-a")
 
 
 def test_remove_frees_the_name_in_all_its_forms(group):
     """A name is held and given back by its casefold, in which ß is ss."""
-    group.add("id-of-ann", "Straße", None)
-    group.remove("id-of-ann")
+    add(group, "id-of-ann", "Straße", None)
+    remove(group, "id-of-ann")
 
-    assert group.add("id-of-bob", "STRASSE", None).username == "STRASSE"
+    assert add(group, "id-of-bob", "STRASSE", None).username == "STRASSE"
 
 
 def test_remove_of_a_member_without_peer_id(group):
     """A member that never had a peer ID leaves as well."""
-    group.add("id-of-ann", "Ann", None)
-    group.remove("id-of-ann")
+    add(group, "id-of-ann", "Ann", None)
+    remove(group, "id-of-ann")
 
     assert len(group) == 0
 
@@ -63,34 +75,34 @@ def test_remove_of_a_member_without_peer_id(group):
 def test_remove_of_a_stranger_is_a_bug(group):
     """Removing who is not a member raises KeyError: the hub knows who is where."""
     with pytest.raises(KeyError):
-        group.remove("id-of-ann")
+        remove(group, "id-of-ann")
 
 
 def test_holder_knows_the_newest_peer_id_only(group):
     """A new peer ID takes the place of the old one, which is then nobody's."""
-    member = group.add("id-of-ann", "Ann", None)
+    ann = add(group, "id-of-ann", "Ann", None)
 
-    group.set_peer_id("id-of-ann", "peer-1")
-    assert group.holder("peer-1") is member
+    set_peer_id(group, "id-of-ann", "peer-1")
+    assert group.holder("peer-1") is ann
 
-    group.set_peer_id("id-of-ann", "peer-2")
+    set_peer_id(group, "id-of-ann", "peer-2")
     assert group.holder("peer-1") is None
-    assert group.holder("peer-2") is member
+    assert group.holder("peer-2") is ann
 
 
 def test_setting_the_same_peer_id_again_keeps_it(group):
     """A member's own peer ID is free for that member."""
-    member = group.add("id-of-ann", "Ann", "peer-a")
-    group.set_peer_id("id-of-ann", "peer-a")
+    ann = add(group, "id-of-ann", "Ann", "peer-a")
+    set_peer_id(group, "id-of-ann", "peer-a")
 
-    assert group.holder("peer-a") is member
+    assert group.holder("peer-a") is ann
 
 
 def test_others_are_all_but_one(group):
     """`others`, `other_ids` and `peers` leave the asker out; `peers` also those who can't be rung."""
-    group.add("id-of-ann", "Ann", "peer-a")
-    bob = group.add("id-of-bob", "Bob", None)
-    cat = group.add("id-of-cat", "Cat", "peer-c")
+    add(group, "id-of-ann", "Ann", "peer-a")
+    bob = add(group, "id-of-bob", "Bob", None)
+    cat = add(group, "id-of-cat", "Cat", "peer-c")
 
     assert group.others("id-of-ann") == [bob, cat]
     assert group.other_ids("id-of-ann") == ["id-of-bob", "id-of-cat"]
@@ -99,7 +111,8 @@ def test_others_are_all_but_one(group):
 
 def test_a_new_member_ends_the_emptiness(group):
     """`empty_since` is infinite from the moment in which somebody is there."""
-    group.empty_since = 2000
-    group.add("id-of-ann", "Ann", None)
+    group.apply(GroupEmptied(ID, 2000))
+    assert group.empty_since == 2000
+    add(group, "id-of-ann", "Ann", None)
 
     assert group.empty_since == math.inf

@@ -2,7 +2,7 @@
 
 import pytest
 
-from peershare.core.effects import GroupClosed, GroupOpened
+from peershare.core.group.facts import GroupClosed
 from peershare.core.hub import GroupInfo, Stats
 from peershare.messages import (
     CallRequest,
@@ -43,6 +43,7 @@ from tests.core.script import (
     dan,
     eve,
     lost,
+    opened,
     refusal,
     to,
 )
@@ -124,7 +125,7 @@ def test_create(script):
     assert (
         script
         >> (ann, CreateGroup("Tea", "Ann"))
-        << GroupOpened(FIRST)
+        << opened(FIRST)
         << answer(ann, GroupCreated(FIRST, "Tea", User(ann, "Ann")))
     )
 
@@ -148,7 +149,7 @@ def test_11_20_a_group_is_opened_again_under_its_id(tea):
     assert (
         tea
         >> (bob, CreateGroup("Late tea", "Bob", FIRST))
-        << GroupOpened(FIRST)
+        << opened(FIRST)
         << answer(bob, GroupCreated(FIRST, "Late tea", User(bob, "Bob")))
     )
     assert tea.hub.group_info(FIRST).name == "Late tea"
@@ -177,7 +178,7 @@ def test_two_groups_may_have_one_name(tea):
     assert (
         tea
         >> (bob, CreateGroup("Tea", "Ann"))
-        << GroupOpened(SECOND)
+        << opened(SECOND)
         << answer(bob, GroupCreated(SECOND, "Tea", User(bob, "Ann")))
     )
 
@@ -188,7 +189,7 @@ def test_create_takes_a_member_out_of_its_group(call):
         call
         >> (bob, CreateGroup("Cake", "Bob"))
         << to(ann, UserLeft(bob, "Bob", "left"))
-        << GroupOpened(THIRD)
+        << opened(THIRD)
         << answer(bob, GroupCreated(THIRD, "Cake", User(bob, "Bob")))
     )
 
@@ -201,7 +202,7 @@ def test_create_closes_the_group_that_it_empties(tea):
         tea
         >> (ann, CreateGroup("Cake", "Ann"))
         << GroupClosed(FIRST, 5, "left")
-        << GroupOpened(SECOND)
+        << opened(SECOND)
         << answer(ann, GroupCreated(SECOND, "Cake", User(ann, "Ann")))
     )
 
@@ -1019,4 +1020,4 @@ def test_of_peer_ids_nothing_is_left_behind(call):
         lost(cat),
         after(TTL),
     )
-    assert call.hub._told == {}
+    assert call.hub._index._groups_by_peer_id == {}

@@ -2,7 +2,6 @@
 
 import pytest
 
-from peershare.core.effects import GroupOpened
 from peershare.core.hub import Hub
 from peershare.messages import (
     CreateGroup,
@@ -35,7 +34,9 @@ from tests.core.script import (
     cat,
     connect,
     dan,
+    effects_of,
     lost,
+    opened,
     refusal,
     to,
 )
@@ -85,7 +86,7 @@ def test_who_is_away_is_told_to_sessions(tea):
 def test_who_is_back_is_told_to_sessions(tea):
     """Once; and it hears itself what the group is like, as after a join."""
     snapshot = [
-        answer(bob, GroupJoined(FIRST, "Tea", User(bob, "Bob"), (ANN, User(cat, "Cat")))),
+        to(bob, GroupJoined(FIRST, "Tea", User(bob, "Bob"), (ANN, User(cat, "Cat")))),
         to(bob, ExistingPeers(())),
     ]
     assert (
@@ -106,7 +107,7 @@ def test_a_snapshot_without_a_peer_id(tea):
         tea.given(away(ann))
         >> back(ann)
         << to(bob, MemberStatus(ann, "online"))
-        << answer(ann, GroupJoined(FIRST, "Tea", User(ann, "Ann"), (BOB, User(cat, "Cat"))))
+        << to(ann, GroupJoined(FIRST, "Tea", User(ann, "Ann"), (BOB, User(cat, "Cat"))))
     )
 
 
@@ -119,7 +120,7 @@ def test_alone_in_a_group(script):
     """There is nobody to tell, but a snapshot."""
     script.given(begin_session(ann), (ann, CreateGroup("Tea", "Ann")))
 
-    assert script >> away(ann) >> back(ann) << answer(ann, GroupJoined(FIRST, "Tea", User(ann, "Ann"), ()))
+    assert script >> away(ann) >> back(ann) << to(ann, GroupJoined(FIRST, "Tea", User(ann, "Ann"), ()))
 
 
 def test_two_who_are_away_hear_of_each_other(tea):
@@ -169,7 +170,7 @@ def test_a_snapshot_shows_who_is_away(tea):
         tea.given(away(bob), away(ann))
         >> back(ann)
         << to(bob, MemberStatus(ann, "online"))
-        << answer(ann, GroupJoined(FIRST, "Tea", User(ann, "Ann"), others))
+        << to(ann, GroupJoined(FIRST, "Tea", User(ann, "Ann"), others))
     )
 
 
@@ -346,5 +347,5 @@ def test_a_group_that_ends_makes_room(small):
     small.given((cat, LeaveGroup(cat)))
     small.hub._new_group_id = lambda: "group-3"
 
-    effects = small.hub.handle(cat, CreateGroup("Cake", "Cat"), small.now)
-    assert effects[0] == GroupOpened("group-3")
+    outcome = small.outcome_of((cat, CreateGroup("Cake", "Cat")))
+    assert effects_of(outcome)[0] == opened("group-3")

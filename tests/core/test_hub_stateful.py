@@ -13,11 +13,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from peershare.core.call import MAX_RECENT
-from peershare.core.calls import CallStats
-from peershare.core.effects import Delivery, GroupClosed, GroupOpened
-from peershare.core.group import MAX_USERNAME
-from peershare.core.hub import Hub, Stats
+from peershare.core.group.call import MAX_RECENT
+from peershare.core.group.facts import GroupClosed
+from peershare.core.group.index import CallStats, Stats
+from peershare.core.group.state import MAX_USERNAME
+from peershare.core.hub import Hub
+from peershare.core.outcome import Delivery
 from peershare.messages import (
     SERVER_TYPES,
     CallJoined,
@@ -54,7 +55,7 @@ from peershare.messages import (
     UserLeft,
 )
 from peershare.names import looks_of
-from tests.core.script import state_of
+from tests.core.script import Replica, effects_of, guest, opened, state_of
 
 # A few hundred dialogues take their time where the machine has other things to do as well.
 pytestmark = pytest.mark.timeout(300)
@@ -186,7 +187,7 @@ class Model:
             group_id = f"group-{self.created}"
         self.rooms[group_id] = Room(self.now, {user_id})
         self.joined.append(user_id)
-        return [*left, GroupOpened(group_id), answer(user_id, "GroupCreated")]
+        return [*left, opened(group_id), answer(user_id, "GroupCreated")]
 
     def join(self, user_id, group_id, peer_id):
         room = self.rooms.get(group_id)
@@ -502,6 +503,7 @@ class RudeClients(RuleBasedStateMachine):
             ring_timeout=RING_TIMEOUT,
             max_participants=MAX_PARTICIPANTS,
         )
+        self.replica = Replica(self.hub)
         self.model = Model()
         self.views = {}
         self.call_views = {}  # of those with sessions
@@ -511,7 +513,7 @@ class RudeClients(RuleBasedStateMachine):
         before = self.snapshot()
         if user_id in self.call_views:
             self.call_views[user_id].said = message
-        effects = self.hub.handle(user_id, message, self.model.now)
+        effects = self.follow(self.hub.handle(user_id, message, self.model.now))
         self.check(effects, self.model.hear(user_id, message))
 
         answers = [effect for effect in effects if isinstance(effect, Delivery) and effect.answers]
@@ -521,9 +523,18 @@ class RudeClients(RuleBasedStateMachine):
             assert effects == answers
             assert self.snapshot() == before, "a refused message changed something"
 
+    def follow(self, outcome):
+        """Let the replica follow. The effects."""
+        return effects_of(self.replica.follow(outcome))
+
     def check(self, effects, expected):
         """The effects are the expected ones, and everyone addressed is told."""
-        assert [Told.by(effect) if isinstance(effect, Delivery) else effect for effect in effects] == expected
+        found = [Told.by(effect) if isinstance(effect, Delivery) else effect for effect in effects]
+        # Facts and deliveries are in order each, and not with one another.
+        for kind in (True, False):
+            assert [one for one in found if isinstance(one, Told) is kind] == [
+                one for one in expected if isinstance(one, Told) is kind
+            ]
         for effect in effects:
             if isinstance(effect, Delivery):
                 assert len(set(effect.recipients)) == len(effect.recipients), "told twice"
@@ -561,7 +572,9 @@ class RudeClients(RuleBasedStateMachine):
         if user_id not in self.views:
             self.views[user_id] = View()
             self.model.connected.add(user_id)
-            self.check(self.hub.connect(user_id), to([user_id], "ConnectionEstablished"))
+            self.check(
+                self.follow(self.hub.connect(user_id, guest(user_id))), to([user_id], "ConnectionEstablished")
+            )
             if with_session:
                 self.hub.begin_session(user_id)
                 self.model.sessions.add(user_id)
@@ -570,7 +583,7 @@ class RudeClients(RuleBasedStateMachine):
     @rule(user_id=user_ids, reason=st.sampled_from(["disconnected", "timeout"]))
     def disconnect(self, user_id, reason):
         """It may have gone before, or never have come."""
-        effects = self.hub.disconnect(user_id, reason, self.model.now)
+        effects = self.follow(self.hub.disconnect(user_id, reason, self.model.now))
 
         self.check(effects, self.model.disconnect(user_id, reason))
         self.views.pop(user_id, None)
@@ -580,10 +593,10 @@ class RudeClients(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0, 0.5, 1, RING_TIMEOUT - 1, TTL - 1, TTL, 1_000_000]))
     def time_passes(self, seconds):
         missed, abandoned = self.model.time_passes(seconds)
-        effects = self.hub.sweep(self.model.now)
+        effects = self.follow(self.hub.sweep(self.model.now))
 
-        self.check(effects[: len(missed)], missed)
-        closed = effects[len(missed) :]
+        closed = [effect for effect in effects if not isinstance(effect, Delivery)]
+        self.check([effect for effect in effects if isinstance(effect, Delivery)], missed)
         assert set(closed) == abandoned
         assert len(closed) == len(abandoned)
 
@@ -744,11 +757,14 @@ class RudeClients(RuleBasedStateMachine):
     @invariant()
     def nothing_is_kept_of_calls_that_are_over(self):
         members = {member for room in self.model.rooms.values() for member in room.members}
-        calls = self.hub._calls._calls
-        assert len(calls) <= len(self.model.rooms)
-        for call in calls.values():
-            assert not call.is_blank
-            assert call._recent.keys() <= members & self.model.sessions
+        for group in self.hub._groups.values():
+            if group.call is not None:
+                assert not group.call.is_blank
+                assert group.call._recent.keys() <= members & self.model.sessions
+
+    @invariant()
+    def facts_and_snapshots_lead_to_the_same_groups(self):
+        self.replica.check_all()
 
     @invariant()
     def names_and_peer_ids_are_unique_within_a_group(self):
@@ -766,7 +782,7 @@ class RudeClients(RuleBasedStateMachine):
         for group_id, room in self.model.rooms.items():
             for member in room.members & self.model.peer_ids.keys():
                 told.setdefault(self.model.peer_ids[member], set()).add(group_id)
-        assert self.hub._told == told
+        assert self.hub._index._groups_by_peer_id == told
 
 
 TestRudeClients = RudeClients.TestCase

@@ -13,7 +13,7 @@ from peershare.doors.guard import Guard, add_admission, add_readers
 from peershare.doors.head import Head
 from peershare.doors.health import Health
 from peershare.doors.hosts import Hosts
-from peershare.doors.metrics import Sources
+from peershare.doors.metrics import ReadMetrics, Sources, read_all
 from peershare.doors.metrics_rest import add_metrics
 from peershare.doors.origins import Origins
 from peershare.doors.peerjs import Peerjs, claim_of
@@ -26,6 +26,7 @@ from peershare.doors.sockets import Reception, SocketDoor
 from peershare.doors.web_rest import WebRules, add_web
 from peershare.messages import GroupId
 from peershare.runtime.actor import Actor
+from peershare.runtime.commands import AskStats
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import Roster
 from peershare.runtime.heartbeat import HeartbeatRules
@@ -55,22 +56,25 @@ class House:
         self.hub = Hub((lambda: next(ids)) if ids else lambda: GroupId(str(next(numbers))), ttl)
         self.broker = Broker(broker_rules, self.hub.share_group if scoped else None)
         self.sessions = make_sessions()
-        groups = make_groups(self.hub, sessions=self.sessions, trace=trace)
+        groups = self.groups = make_groups(self.hub, sessions=self.sessions, trace=trace)
         peers = self.peers = Peers(self.broker, trace=trace)
         self.actor = Actor(clock, groups, peers)
         self.roster = Roster(10)
         self.draining = False
+        self.trouble = None
         self.refusals = Refusals()
         reception = Reception(self.roster, 1000, 10, poller=None)
         self.signaling = SocketDoor(
             reception,
             rules,
-            lambda visitor: Signaling(visitor, self.actor, trace=trace),
+            lambda visitor: Signaling(visitor, self.actor, groups.clients, trace=trace),
         )
         self.peerjs = SocketDoor(
             reception,
             rules,
-            lambda visitor: Peerjs(visitor, claim_of(visitor.upgrade.query), self.actor, trace=trace),
+            lambda visitor: Peerjs(
+                visitor, claim_of(visitor.upgrade.query), self.actor, peers.lines, trace=trace
+            ),
         )
         doors = {"signaling": self.signaling.counts, "peerjs": self.peerjs.counts}
         self.sources = Sources(
@@ -90,20 +94,22 @@ class House:
         **web,
     ):
         """The app, and before it the guard, as the HTTP server asks it."""
-        proxies, health = Proxies(["127.0.0.1"]), Health(self.actor, self.hub, lambda: self.draining)
+        proxies, health = (
+            Proxies(["127.0.0.1"]),
+            Health(self.actor, lambda: self.draining, lambda: self.trouble),
+        )
         rules = peerjs or PeerjsRestRules("/", allow_discovery=False, cors=())
         app = create_app(
             self.actor,
-            self.hub,
-            self.broker,
             RestRules(3001, "test", base_path),
             proxies=proxies,
             health=health,
         )
         files = add_web(app, WebRules(ice_servers, rules.path), **web)
-        add_peerjs(app, self.actor, self.broker, rules)
+        add_peerjs(app, self.actor, rules)
         add_admission(app, Origins(list(origins), {3000}))
-        add_metrics(app, self.actor, self.sources, metrics_token)
+        self.actor.add_question(ReadMetrics, lambda _question, _now: read_all(self.sources))
+        add_metrics(app, self.actor, metrics_token)
         readers_of = make_readers(origins, rules)
         add_readers(app, readers_of)
         guard = Guard(
@@ -120,7 +126,7 @@ class House:
         return app
 
     async def members(self) -> int:
-        return (await self.actor.ask(self.hub.stats)).users
+        return (await self.actor.ask(AskStats())).users
 
 
 def behind(guard, app):

@@ -30,12 +30,12 @@ from peershare.messages import (
     UserId,
     Username,
 )
-from peershare.runtime.groups import Enter, Leave, Refuse, Say
+from peershare.runtime.commands import Leave, Refuse, Say
 from peershare.runtime.outbox import Outbox, OutboxRules
 from peershare.runtime.peers import Connect, Transmit
 from tests.doors.house import House
 from tests.doors.test_signaling import UPGRADE
-from tests.runtime.fakes import FakeCaller, FakeTransport
+from tests.runtime.fakes import FakeCaller, FakeTransport, enter, look
 from tests.support import frame
 
 ANN, BOB, CAT = UserId("ann-id"), UserId("bob-id"), UserId("cat-id")
@@ -73,10 +73,10 @@ class World:
     async def meet(self) -> None:
         """Ann makes a group, and Bob and Cat join it."""
         for user in (ANN, BOB, CAT):
-            await self.actor.send(Enter(user, FakeCaller()))
+            await self.actor.send(enter(self.actor, user, FakeCaller()))
         await self.actor.send(Say(ANN, CreateGroup(GroupName("Tea at four"), Username("ann")), None))
         for user in (BOB, CAT):
-            [group] = await self.actor.ask(lambda: list(self.house.hub._groups))
+            [group] = await look(self.actor, lambda: list(self.house.hub._groups))
             await self.actor.send(Say(user, JoinGroup(group, Username(user)), None))
 
 
@@ -130,10 +130,10 @@ async def test_the_format_that_is_asked_for(world):
 async def test_calls_and_rings(world):
     """Who is in a call and who is rung now, and how rings have ended; groups without a call are none."""
     for user in (ANN, BOB, CAT):
-        await world.actor.send(Enter(user, FakeCaller()))
+        await world.actor.send(enter(world.actor, user, FakeCaller()))
         await world.actor.send(Say(user, Hello(2), None))
     await world.actor.send(Say(ANN, CreateGroup(GroupName("Tea"), Username("ann")), None))
-    [group] = await world.actor.ask(lambda: list(world.house.hub._groups))
+    [group] = await look(world.actor, lambda: list(world.house.hub._groups))
     for message in (JoinGroup(group, Username("bob")), JoinCall(audio=True, video=True), RingUp(CAT)):
         await world.actor.send(Say(BOB, message, None))
     await world.actor.send(Say(CAT, JoinGroup(group, Username("cat")), None))
@@ -171,7 +171,7 @@ async def test_groups_members_and_messages(world):
 
 async def test_errors(world):
     """By code, whether the hub found them or the reader did."""
-    await world.actor.send(Enter(ANN, FakeCaller()))
+    await world.actor.send(enter(world.actor, ANN, FakeCaller()))
     await world.actor.send(Say(ANN, Signal(BOB, RawJson("x")), None))
     await world.actor.send(Refuse(ANN, errors.invalid_json(), None))
     await world.look()
@@ -200,7 +200,8 @@ async def test_the_broker(nursery):
     nursery.start_soon(world.actor.run)
     for name in ("ann-peer", "bob-peer"):
         claim = Claim(PeerId(name), "token", "peerjs")
-        await world.actor.send(Connect(name, claim, Line(name, world.outbox())))
+        world.house.peers.lines[name] = Line(name, world.outbox())
+        await world.actor.send(Connect(name, claim))
     offer = Transmission("OFFER", PeerId("nobody"), RawJson(None), 10)
     for message in (offer, None, offer):  # the last two are over the rate
         await world.actor.send(Transmit("ann-peer", message))
@@ -323,7 +324,7 @@ async def test_12_6_who_reads_often_gets_the_last_page(world, autojump_clock):
     for _ in range(int(READINGS.burst)):
         await world.look()
     first = world.text
-    await world.actor.send(Enter(CAT, FakeCaller()))
+    await world.actor.send(enter(world.actor, CAT, FakeCaller()))
     await world.look()
     assert world.text == first
     response = await world.client.get("/metrics", headers={"Accept": "application/openmetrics-text"})

@@ -15,6 +15,7 @@ from peershare.core.limits import RateRules
 from peershare.doors.head import Upgrade
 from peershare.doors.peerjs import claim_of
 from peershare.doors.streams import ClientStream
+from peershare.runtime.commands import Settle
 from tests.doors.house import BROKER_RULES, House
 from tests.runtime.test_connection import CancelAfter
 from tests.support import frame
@@ -329,7 +330,7 @@ async def test_a_newcomer_that_goes_meanwhile(world, autojump_clock):
     await trio.sleep(10)
     assert world.ids == []
     assert len(world.house.roster) == 0
-    assert world.house.peers._lines == {}
+    assert world.house.peers.lines == {}
 
 
 async def test_several_newcomers(world, autojump_clock):
@@ -481,7 +482,7 @@ async def test_scope(make, autojump_clock):
     await ann.say("OFFER", dst="bob", payload=1)
     await trio.sleep(1)
     assert bob.types == ["OPEN"]
-    world.house.hub._told.update({"ann": {"g"}, "bob": {"g"}})
+    world.house.hub._index._groups_by_peer_id.update({"ann": {"g"}, "bob": {"g"}})
     await trio.sleep(0.2)
     assert bob.messages[1] == {"type": "OFFER", "src": "ann", "dst": "bob", "payload": 1}
 
@@ -526,7 +527,7 @@ async def test_the_end_of_the_server(world, autojump_clock):
     assert (ann.code, other.code) == (1001, 1001)
     assert other.types in ([], ["OPEN"])
     assert world.ids == []
-    assert world.house.peers._lines == {}
+    assert world.house.peers.lines == {}
 
 
 # --- what is left behind, and what is written down ---------------------------------------------
@@ -555,11 +556,11 @@ async def test_no_ghost_wherever_it_is_cancelled(nursery, autojump_clock, held):
             trio.lowlevel.remove_instrument(instrument)
             await trio.aclose_forcefully(far)  # as the listener does
         fired = instrument.fired
-        await world.house.actor.ask(lambda: None)
+        await world.house.actor.ask(Settle())
         holder = world.house.broker._peers.get("ann")
         assert holder is None or (held and holder.token == "b")
         assert world.house.broker._probes == world.house.broker._claimed == {}
-        assert len(world.house.peers._lines) == len(world.house.broker._current)
+        assert len(world.house.peers.lines) == len(world.house.broker._current)
         most_heard = max(most_heard, await near.receive_some(), key=len)
         await trio.sleep(4)  # a holder that was dropped has its time to close
         assert len(world.house.roster) == (holder is not None)

@@ -7,7 +7,7 @@ import trio
 
 from peershare.core.broker import Claim
 from peershare.doors.peerjs_rest import PeerjsRestRules
-from peershare.messages import ConnectionId, PeerId
+from peershare.messages import PeerId
 from peershare.runtime.peers import Connect
 from tests.doors.house import House
 from tests.runtime.test_peers import FakeLine
@@ -43,7 +43,8 @@ async def connect(house, *peer_ids):
     for peer_id in peer_ids:
         line = FakeLine(peer_id)
         claim = Claim(PeerId(peer_id), "token", "peerjs")
-        await house.actor.send(Connect(ConnectionId(peer_id), claim, line))
+        house.peers.lines[line.name] = line
+        await house.actor.send(Connect(line.name, claim))
 
 
 @pytest.mark.parametrize(

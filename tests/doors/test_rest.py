@@ -8,9 +8,9 @@ import trio
 
 from peershare import __version__
 from peershare.messages import CreateGroup, GroupId, GroupName, JoinGroup, UserId, Username
-from peershare.runtime.groups import Enter, Say
+from peershare.runtime.commands import Say
 from tests.doors.house import House
-from tests.runtime.fakes import FakeCaller
+from tests.runtime.fakes import FakeCaller, enter
 
 GROUP = GroupId("550e8400-e29b-41d4-a716-446655440000")
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -26,7 +26,7 @@ class World:
 
     async def enter(self, user: str, *messages) -> None:
         user_id = UserId(user)
-        await self.actor.send(Enter(user_id, FakeCaller()))
+        await self.actor.send(enter(self.actor, user_id, FakeCaller()))
         for message in messages:
             await self.actor.send(Say(user_id, message, None))
 

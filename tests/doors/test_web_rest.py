@@ -12,9 +12,9 @@ from peershare.doors import qr_code
 from peershare.doors.head import page_headers
 from peershare.doors.peerjs_rest import PeerjsRestRules
 from peershare.messages import CreateGroup, GroupId, GroupName, UserId, Username
-from peershare.runtime.groups import Enter, Say
+from peershare.runtime.commands import Say
 from tests.doors.house import House
-from tests.runtime.fakes import FakeCaller
+from tests.runtime.fakes import FakeCaller, enter
 
 GROUP = GroupId("550e8400-e29b-41d4-a716-446655440000")
 INLINE = b"document.title = 'A page'"
@@ -395,7 +395,7 @@ async def with_group(make):
 
 async def with_one_group(world):
     ann = UserId("ann-id")
-    await world.house.actor.send(Enter(ann, FakeCaller()))
+    await world.house.actor.send(enter(world.house.actor, ann, FakeCaller()))
     await world.house.actor.send(Say(ann, CreateGroup(GroupName("Tea"), Username("ann")), None))
     return world
 

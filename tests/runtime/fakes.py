@@ -6,13 +6,18 @@ from itertools import count
 
 import trio
 
+from peershare.adapters.store.memory import MemoryStore
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
+from peershare.core.principal import Guests
 from peershare.core.sessions import SessionRules, Sessions
 from peershare.errors import Ending
-from peershare.messages import Heartbeat, ResumeToken, SessionId
-from peershare.ports import SocketClosed
+from peershare.messages import ConnectionId, Heartbeat, PrincipalId, ResumeToken, SessionId
+from peershare.ports import SocketClosed, Store
+from peershare.runtime.actor import Actor
+from peershare.runtime.commands import Enter, Settle
 from peershare.runtime.groups import Groups, GroupsRules
+from peershare.runtime.journal import Journal
 
 GROUPS_RULES = GroupsRules(
     message_rate=RateRules(rate=50, burst=100),
@@ -40,10 +45,27 @@ def make_groups(
     *,
     sessions: Sessions | None = None,
     trace: bool = False,
+    store: Store | None = None,
     **date: Callable[[float], int],
 ) -> Groups:
-    """The hub's side of an actor."""
-    return Groups(hub, sessions or make_sessions(rules.grace), rules, trace=trace, **date)
+    """The hub's side of an actor. Guests are numbered."""
+    numbers = count(1)
+    guests = Guests(b"key", lambda: PrincipalId(f"guest-{next(numbers)}"))
+    journal = Journal(store or MemoryStore(), hub.snapshot)
+    return Groups(hub, sessions or make_sessions(rules.grace), guests, journal, rules, trace=trace, **date)
+
+
+def enter(actor: Actor, connection: ConnectionId, caller: "FakeCaller") -> Enter:
+    """The command, with its client where the actor finds it."""
+    groups = next(side for side in actor._sides if isinstance(side, Groups))
+    groups.clients[connection] = caller
+    return Enter(connection, caller.address)
+
+
+async def look(actor: Actor, at: Callable[[], object]) -> object:
+    """What there is to see when all commands before have been carried out."""
+    await actor.ask(Settle())
+    return at()
 
 
 class FakeTransport:

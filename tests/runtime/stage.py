@@ -5,7 +5,7 @@ from itertools import count
 
 from peershare.core.hub import Hub
 from peershare.messages import ConnectionId, GroupId
-from peershare.runtime.groups import Enter, Leave, Refuse, Say
+from peershare.runtime.commands import Enter, Leave, Refuse, Say, WarnSessions
 from peershare.wire.codec import InvalidMessage, decode
 from tests.runtime.fakes import GROUPS_RULES, FakeCaller, make_groups
 
@@ -37,7 +37,7 @@ class Stage:
         self._flush()
 
     def drain(self):
-        self.groups.drain(self.now)
+        self.groups.questions[WarnSessions](WarnSessions(), self.now)
         self._flush()
 
     def _sweep(self):
@@ -54,10 +54,17 @@ class Stage:
         """All that is kept of connections and sessions, for seeing that it is nothing."""
         groups, sessions = self.groups, self.groups._sessions
         return [
-            *(groups._visits, groups._connections, groups._mailboxes, groups.unflushed),
-            *(groups._presence.waiting, sessions._by_address, sessions._by_network),
-            *(self.hub._connected, self.hub._told, sessions._sessions, *sessions._away),
-            *(self.hub._calls._calls, self.hub._calls._waiting, range(sessions.stats().replay_bytes)),
+            *(groups._visits, groups._connections, groups.clients, groups.unflushed),
+            *(groups.dispatcher.mailboxes, groups.dispatcher.presence.waiting),
+            *(groups.service.gate.held, groups.service.gate.users, groups.service.gate._groups),
+            *(sessions._by_address, sessions._by_network),
+            *(
+                [*self.hub._directory],
+                self.hub._index._groups_by_peer_id,
+                sessions._sessions,
+                *sessions._away,
+            ),
+            *(self.hub._index._in_call, self.hub._index._rings, range(sessions.stats().replay_bytes)),
         ]
 
 
@@ -69,7 +76,8 @@ class Client:
         self.id = ConnectionId(f"{next(stage.connections):08}{_TAIL}")
         self.caller = FakeCaller(address)
         self.welcome = None
-        stage.do(Enter(self.id, self.caller))
+        stage.groups.clients[self.id] = self.caller
+        stage.do(Enter(self.id, address))
 
     def command(self, message_type, /, **payload):
         """What the door makes of this. A `request_id` goes into the envelope."""

@@ -4,6 +4,7 @@ from time import perf_counter
 from types import MappingProxyType
 from typing import ClassVar
 
+import attrs
 import pytest
 import structlog
 import trio
@@ -11,9 +12,9 @@ import trio
 from peershare import errors
 from peershare.core.hub import Hub
 from peershare.messages import CreateGroup, GroupId, GroupName, JoinGroup, LeaveGroup, Ping, UserId, Username
-from peershare.runtime.actor import Actor, Ask
-from peershare.runtime.groups import Enter, Leave, Refuse, Say
-from tests.runtime.fakes import FakeCaller, make_groups
+from peershare.runtime.actor import Actor
+from peershare.runtime.commands import Asked, Leave, Question, Refuse, Say
+from tests.runtime.fakes import FakeCaller, enter, look, make_groups
 
 ANN, BOB = UserId("ann"), UserId("bob")
 CREATE = CreateGroup(GroupName("Team"), Username("Ann"))
@@ -29,10 +30,23 @@ def log():
         yield logs
 
 
+@attrs.frozen
+class Divide(Question[float]):
+    """Answered with a fraction of 1."""
+
+    by: int
+
+
+def dividing(actor):
+    actor.add_question(Divide, lambda question, _now: 1 / question.by)
+    return actor
+
+
 class FailingSide:
     """Wants to be swept all the time, and never is."""
 
     handlers = MappingProxyType({})
+    questions = MappingProxyType({})
     unflushed: ClassVar[list] = []
 
     def next_expiry(self) -> float:
@@ -51,7 +65,7 @@ async def test_what_a_client_says_is_answered(nursery, autojump_clock):
     actor = Actor(lambda: 1_700_000_000.5, make_groups(hub()))
     nursery.start_soon(actor.run)
     ann = FakeCaller()
-    await actor.send(Enter(ANN, ann))
+    await actor.send(enter(actor, ANN, ann))
     await actor.send(Say(ANN, Ping(), "r-1"))
     await settle()
     assert ann.heard == [
@@ -67,7 +81,7 @@ async def test_only_the_answer_carries_the_request_id(nursery, autojump_clock):
     nursery.start_soon(actor.run)
     ann, bob = FakeCaller(), FakeCaller()
     for user_id, client in ((ANN, ann), (BOB, bob)):
-        await actor.send(Enter(user_id, client))
+        await actor.send(enter(actor, user_id, client))
     await actor.send(Say(ANN, CREATE, None))
     await actor.send(Say(BOB, JoinGroup(GroupId("g"), Username("Bob")), "r"))
     await settle()
@@ -81,7 +95,7 @@ async def test_a_refusal_keeps_its_place(nursery, autojump_clock):
     """What is no message is answered between the answers to its neighbours."""
     actor = Actor(trio.current_time, make_groups(hub()))
     ann = FakeCaller()
-    await actor.send(Enter(ANN, ann))
+    await actor.send(enter(actor, ANN, ann))
     await actor.send(Say(ANN, Ping(), None))
     await actor.send(Refuse(ANN, errors.invalid_json(), "r"))
     await actor.send(Say(ANN, Ping(), None))
@@ -101,8 +115,8 @@ async def test_a_bug_in_a_handler_harms_nobody_else(nursery, autojump_clock, log
     actor = Actor(trio.current_time, make_groups(hub(new_group_id=boom)))
     nursery.start_soon(actor.run)
     ann, bob = FakeCaller(), FakeCaller()
-    await actor.send(Enter(ANN, ann))
-    await actor.send(Enter(BOB, bob))
+    await actor.send(enter(actor, ANN, ann))
+    await actor.send(enter(actor, BOB, bob))
     await actor.send(Say(ANN, CREATE, "r"))
     await actor.send(Say(ANN, Ping(), None))
     await actor.send(Say(BOB, Ping(), None))
@@ -120,7 +134,7 @@ async def test_frames_of_one_batch_go_out_together(nursery, autojump_clock):
     """Each client is flushed once, whatever it got."""
     actor = Actor(trio.current_time, make_groups(hub()))
     ann = FakeCaller()
-    await actor.send(Enter(ANN, ann))
+    await actor.send(enter(actor, ANN, ann))
     for _ in range(10):
         await actor.send(Say(ANN, Ping(), None))
     nursery.start_soon(actor.run)
@@ -141,8 +155,8 @@ async def test_a_client_whose_outbox_fails_harms_nobody_else(nursery, autojump_c
     nursery.start_soon(actor.run)
     ann, bob = FakeCaller(), FakeCaller()
     setattr(ann, method, broken)
-    await actor.send(Enter(ANN, ann))
-    await actor.send(Enter(BOB, bob))
+    await actor.send(enter(actor, ANN, ann))
+    await actor.send(enter(actor, BOB, bob))
     await settle()
     assert bob.types == ["connection-established"]
     assert [entry["event"] for entry in log] == [
@@ -156,7 +170,7 @@ async def test_who_has_left_gets_nothing(nursery, autojump_clock):
     actor = Actor(trio.current_time, make_groups(hub()))
     nursery.start_soon(actor.run)
     ann = FakeCaller()
-    await actor.send(Enter(ANN, ann))
+    await actor.send(enter(actor, ANN, ann))
     await actor.send(Leave(ANN, "disconnected", is_final=True))
     await actor.send(Say(ANN, Ping(), None))
     await actor.send(Leave(ANN, "disconnected", is_final=True))
@@ -170,14 +184,14 @@ async def test_an_abandoned_group_ends_on_time(nursery, autojump_clock, log):
     groups = hub(ttl=30)
     actor = Actor(trio.current_time, make_groups(groups))
     nursery.start_soon(actor.run)
-    await actor.send(Enter(ANN, FakeCaller()))
+    await actor.send(enter(actor, ANN, FakeCaller()))
     await actor.send(Say(ANN, CREATE, None))
     await trio.sleep(5)
     await actor.send(Leave(ANN, "disconnected", is_final=True))
     await trio.sleep(29.9)
-    assert (await actor.ask(groups.stats)).groups == 1
+    assert (await look(actor, groups.stats)).groups == 1
     await trio.sleep(0.2)
-    assert (await actor.ask(groups.stats)).groups == 0
+    assert (await look(actor, groups.stats)).groups == 0
     assert [(entry["event"], entry.get("why"), entry.get("seconds")) for entry in log] == [
         ("group opened", None, None),
         ("group closed", "abandoned", 35),
@@ -190,14 +204,14 @@ async def test_a_group_ends_on_time_however_busy_the_actor_is(nursery, autojump_
     groups = hub(ttl=1)
     actor = Actor(trio.current_time, make_groups(groups))
     nursery.start_soon(actor.run)
-    await actor.send(Enter(ANN, FakeCaller()))
+    await actor.send(enter(actor, ANN, FakeCaller()))
     await actor.send(Say(ANN, CREATE, None))
     await actor.send(Leave(ANN, "disconnected", is_final=True))
-    await actor.send(Enter(BOB, FakeCaller()))
+    await actor.send(enter(actor, BOB, FakeCaller()))
     for _ in range(11):
         await trio.sleep(0.1)
         await actor.send(Say(BOB, Ping(), None))
-    assert (await actor.ask(groups.stats)).groups == 0
+    assert (await look(actor, groups.stats)).groups == 0
     nursery.cancel_scope.cancel()
 
 
@@ -206,13 +220,13 @@ async def test_a_sweep_that_fails_is_not_tried_at_once(nursery, autojump_clock, 
     groups = hub(ttl=2)
     actor = Actor(trio.current_time, FailingSide(), make_groups(groups))
     nursery.start_soon(actor.run)
-    await actor.send(Enter(ANN, FakeCaller()))
+    await actor.send(enter(actor, ANN, FakeCaller()))
     await actor.send(Say(ANN, CREATE, None))
     await actor.send(Leave(ANN, "disconnected", is_final=True))
     for _ in range(35):
         await trio.sleep(0.1)
-        await actor.ask(groups.stats)
-    assert (await actor.ask(groups.stats)).groups == 0
+        await look(actor, groups.stats)
+    assert (await look(actor, groups.stats)).groups == 0
     assert [entry["event"] for entry in log].count("a sweep failed") == 4
     nursery.cancel_scope.cancel()
 
@@ -221,7 +235,7 @@ async def test_logs_tell_of_groups_but_not_their_names(nursery, autojump_clock, 
     """A name is the users' own business."""
     actor = Actor(trio.current_time, make_groups(hub()))
     nursery.start_soon(actor.run)
-    await actor.send(Enter(ANN, FakeCaller()))
+    await actor.send(enter(actor, ANN, FakeCaller()))
     await actor.send(Say(ANN, CREATE, None))
     await actor.send(Say(ANN, LeaveGroup(ANN), None))
     await settle()
@@ -234,7 +248,7 @@ async def test_frames_are_logged_only_when_traced(nursery, autojump_clock, log):
     """And then by their type and size, never by their content."""
     actor = Actor(trio.current_time, make_groups(hub(), trace=True))
     nursery.start_soon(actor.run)
-    await actor.send(Enter(ANN, FakeCaller()))
+    await actor.send(enter(actor, ANN, FakeCaller()))
     await settle()
     assert [(entry["event"], entry["message"]) for entry in log] == [("out", "ConnectionEstablished")]
     nursery.cancel_scope.cancel()
@@ -243,11 +257,12 @@ async def test_frames_are_logged_only_when_traced(nursery, autojump_clock, log):
 async def test_ask_raises_what_the_question_raises(nursery, autojump_clock):
     """And the actor goes on."""
     groups = hub()
-    actor = Actor(trio.current_time, make_groups(groups))
+    actor = dividing(Actor(trio.current_time, make_groups(groups)))
     nursery.start_soon(actor.run)
     with pytest.raises(ZeroDivisionError):
-        await actor.ask(lambda: 1 / 0)
-    assert (await actor.ask(groups.stats)).groups == 0
+        await actor.ask(Divide(0))
+    assert await actor.ask(Divide(2)) == 0.5
+    assert (await look(actor, groups.stats)).groups == 0
     nursery.cancel_scope.cancel()
 
 
@@ -266,10 +281,11 @@ async def test_readers_wait_while_the_queue_is_full(nursery, autojump_clock):
     """Its bound is what holds back a flood; a send that is cancelled then was not sent."""
     actor = Actor(trio.current_time, make_groups(hub()))
     questions = []
-    for _ in range(1024):
-        await actor.send(Ask(lambda: questions.append(None)))
+    actor.add_question(Divide, lambda question, _now: questions.append(question))
+    for number in range(1024):
+        await actor.send(Asked(number, Divide(1)))
     with trio.move_on_after(5) as patience:
-        await actor.send(Ask(lambda: questions.append(None)))
+        await actor.send(Asked(1024, Divide(1)))
     assert patience.cancelled_caught
     nursery.start_soon(actor.run)
     await settle()
@@ -281,15 +297,16 @@ async def test_12_8_it_gives_way(nursery):
     """Commands that take a while don't keep the others from their turn, however many wait."""
     done, turns = [], set()
 
-    def busy() -> None:
+    def busy(_question, _now) -> None:
         until = perf_counter() + 0.001
         while perf_counter() < until:
             pass
         done.append(None)
 
     actor = Actor(trio.current_time)
-    for _ in range(200):
-        actor.send_now(Ask(busy))
+    actor.add_question(Divide, busy)
+    for number in range(200):
+        actor.send_now(Asked(number, Divide(1)))
     nursery.start_soon(actor.run)
     with trio.fail_after(10):
         while len(done) < 200:

@@ -7,9 +7,9 @@ from peershare.core.hub import Hub
 from peershare.messages import GroupId
 from peershare.runtime.actor import Actor
 from peershare.runtime.clock import TOLERANCE, ActorClock, UptimeClock
-from peershare.runtime.groups import Enter, Leave, Say
+from peershare.runtime.commands import Leave, Say
 from peershare.wire.codec import decode
-from tests.runtime.fakes import FakeCaller, make_groups, make_sessions
+from tests.runtime.fakes import FakeCaller, enter, make_groups, make_sessions
 
 
 class Steady:
@@ -128,7 +128,7 @@ async def test_12_14_the_wall_clock_is_set(step, nursery, autojump_clock):
     nursery.start_soon(actor.run)
     ann, bob = FakeCaller(), FakeCaller()
     for name, caller in (("ann", ann), ("bob", bob)):
-        await actor.send(Enter(name, caller))
+        await actor.send(enter(actor, name, caller))
         await actor.send(say(name, "hello", '{"protocol":2}'))
     await actor.send(say("ann", "create-group", '{"groupName":"Team","username":"ann"}'))
     await actor.send(

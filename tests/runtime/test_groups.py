@@ -7,13 +7,14 @@ import trio
 
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
+from peershare.core.principal import Guests, Principal
 from peershare.core.sessions import SessionRules
 from peershare.errors import Ending
 from peershare.messages import GroupId, Hello, IncomingRing, UserId
 from peershare.runtime.actor import Actor
-from peershare.runtime.groups import Enter, Leave, Say
+from peershare.runtime.commands import Leave, Say
 from peershare.runtime.outbox import Outbox, OutboxRules
-from tests.runtime.fakes import GROUPS_RULES, FakeCaller, FakeTransport, make_groups
+from tests.runtime.fakes import GROUPS_RULES, FakeCaller, FakeTransport, enter, look, make_groups
 from tests.runtime.stage import BACKGROUND, DAWN, GRACE, Client, Stage, resume
 
 SESSION_ID = "0f8b7c3e-5d2a-4c1b-9e6f-a1b2c3d4e5f6"
@@ -94,6 +95,7 @@ def test_hello(stage):
                 "graceSeconds": 30,
                 "heartbeat": {"intervalMs": 30_000, "timeoutMs": 60_000},
                 "limits": {"messageRate": 50},
+                "principalToken": Guests(b"key", None).token_of(Principal("guest-1")),
             },
             "timestamp": int(DAWN * 1000),
             "requestId": "r1",
@@ -426,11 +428,11 @@ def test_ringing_a_crowd(world):
     for number in range(30):
         Client(world.stage).hello().join(world.group, f"Guest{number}")
     world.ann.say("join-call", **MUTE)
-    before = sum(world.stage.groups.broadcasts.counts)
+    before = sum(world.stage.groups.dispatcher.broadcasts.counts)
     world.ann.say("ring")
 
-    assert world.stage.groups.sent[IncomingRing] == 31
-    assert sum(world.stage.groups.broadcasts.counts) == before + 1
+    assert world.stage.groups.dispatcher.sent[IncomingRing] == 31
+    assert sum(world.stage.groups.dispatcher.broadcasts.counts) == before + 1
 
 
 def test_a_full_call(world):
@@ -441,7 +443,7 @@ def test_a_full_call(world):
     refused = {"code": "CALL_FULL", "message": "The call is full", "details": {"maxParticipants": 8}}
 
     assert world.ann.say("join-call", **MUTE).listen() == [("error", refused)]
-    assert world.stage.groups.refused["MAX_CALL_SIZE"] == 1
+    assert world.stage.groups.dispatcher.refused["MAX_CALL_SIZE"] == 1
 
 
 def test_what_becomes_of_the_rest_of_a_session(world):
@@ -559,7 +561,7 @@ def test_what_was_missed_does_not_make_a_slow_reader(world):
     overflowed, transport = [], FakeTransport(room=1 << 20)
     outbox = Outbox(transport, OutboxRules(max_frames=10), lambda: overflowed.append(True))
     again = Client(world.stage)
-    world.stage.groups._visits[again.id].caller.mailbox = outbox
+    again.caller.mailbox = outbox
     again.hello((world.bob.welcome, world.bob_heard))
 
     assert not overflowed
@@ -925,13 +927,13 @@ async def test_the_actor_gives_up_on_time(nursery, autojump_clock):
         actor = Actor(trio.current_time, make_groups(hub))
         nursery.start_soon(actor.run)
         await trio.sleep(1)
-        await actor.send(Enter(UserId("ann"), FakeCaller()))
+        await actor.send(enter(actor, UserId("ann"), FakeCaller()))
         await actor.send(Say(UserId("ann"), Hello(2), None))
         await actor.send(Leave(UserId("ann"), "disconnected", is_final=False))
         await trio.sleep(GRACE - 0.01)
-        assert await actor.ask(lambda: list(hub._connected)) == ["ann"]
+        assert await look(actor, lambda: list(hub._directory)) == ["ann"]
         await trio.sleep(0.02)
-        assert await actor.ask(lambda: list(hub._connected)) == []
+        assert await look(actor, lambda: list(hub._directory)) == []
     assert [entry["event"] for entry in logs] == ["session given up"]
     assert "token" not in str(logs)
     nursery.cancel_scope.cancel()
@@ -1019,7 +1021,7 @@ def test_11_20_only_who_makes_a_group_again_counts_as_making_one():
     assert answers == ["group-created", "group-joined", "group-joined"]
     again["groupId"] = "c6cfb6bb-6b0e-4c4c-9a3a-0d3a0d0e9a55"
     assert clients[0].say("create-group", **again).listen()[-1][1]["code"] == "RATE_LIMITED"
-    assert stage.groups.refused["GROUPS_PER_HOUR"] == 1
+    assert stage.groups.dispatcher.refused["GROUPS_PER_HOUR"] == 1
 
 
 def test_one_connections_flood_is_not_anothers():
@@ -1275,7 +1277,7 @@ def test_11_14_too_many_signals():
     assert codes == ["USER_NOT_FOUND"] * 4 + ["RATE_LIMITED"] * 2
     assert ann.caller.slowed == 2
     assert ann.say("ping").listen() == [("pong", {})]
-    assert stage.groups.refused["SIGNAL_RATE"] == 2
+    assert stage.groups.dispatcher.refused["SIGNAL_RATE"] == 2
     ann.lose()
     again = Client(stage).hello((ann.welcome, 0))
     again.hear()

@@ -588,7 +588,11 @@ class LossyClients(RuleBasedStateMachine):
         with_session = [player for player in self.present() if player.welcome is not None]
         away = [player for player in with_session if player.client is None]
         assert set(groups._visits) == {player.client.id for player in online}
-        assert set(groups._mailboxes) == set(hub._connected) == {player.user_id for player in self.present()}
+        assert (
+            set(groups.dispatcher.mailboxes)
+            == set(hub._directory)
+            == {player.user_id for player in self.present()}
+        )
         stats = self.sessions.stats()
         assert (stats.online, stats.away) == (len(with_session) - len(away), len(away))
         kept = sum(session.replay.size for session in self.sessions._sessions.values())

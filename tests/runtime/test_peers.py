@@ -51,7 +51,8 @@ class World:
 
     async def connect(self, name: str, token: str = "token") -> FakeLine:
         line = FakeLine(name)
-        await self.actor.send(Connect(line.name, Claim(name.split("-", maxsplit=1)[0], token, "key"), line))
+        self.peers.lines[line.name] = line
+        await self.actor.send(Connect(line.name, Claim(name.split("-", maxsplit=1)[0], token, "key")))
         return line
 
     async def say(self, name: str, type_: str, dst: str | None = None) -> None:
@@ -152,7 +153,7 @@ async def test_of_who_has_gone_nothing_is_kept(world, autojump_clock):
     await world.actor.send(Transmit(ann.name, None))
     await settle()
     assert ann.mailbox.types == ["OPEN"]
-    assert world.peers._lines == {}
+    assert world.peers.lines == {}
     assert world.broker.connected_ids() == []
 
 

@@ -54,7 +54,7 @@ def test_12_12_small_groups_hear_everything_at_once():
         assert crowd.heard(SMALL) == names(range(SMALL))
         crowd.change([SMALL])
         assert crowd.heard(0) == [*names(range(1, SMALL)), *names([SMALL])]
-    assert crowd.stage.groups.gathered == 0
+    assert crowd.stage.groups.dispatcher.gathered == 0
 
 
 def test_12_12_what_people_do_is_told_at_once_in_large_groups_too():
@@ -65,7 +65,7 @@ def test_12_12_what_people_do_is_told_at_once_in_large_groups_too():
         assert crowd.heard(59) == names(range(AT_ONCE))
         crowd.stage.after(WINDOW)
         assert crowd.heard(59) == []
-    assert crowd.stage.groups.gathered == 0
+    assert crowd.stage.groups.dispatcher.gathered == 0
 
 
 def test_12_12_more_is_gathered():
@@ -82,7 +82,7 @@ def test_12_12_more_is_gathered():
     assert crowd.heard(59) == names(range(AT_ONCE, 50))
     assert crowd.heard(30) == names(range(31, 50))  # what waited came before its own answer
     assert crowd.members[59].caller.flushes == 1
-    assert crowd.stage.groups.gathered == 30 * 59
+    assert crowd.stage.groups.dispatcher.gathered == 30 * 59
 
 
 def test_12_12_while_it_goes_on_there_is_one_write_in_100_ms():
@@ -137,7 +137,7 @@ def test_12_12_who_leaves_or_is_lost_hears_no_more():
     crowd.stage.after(WINDOW)
     assert leaver.listen() == []
     assert [kind for kind, _ in crowd.members[57].listen()][-2:] == ["user-left", "user-left"]
-    assert not crowd.stage.groups._presence.waiting
+    assert not crowd.stage.groups.dispatcher.presence.waiting
 
 
 def test_12_12_sessions_count_each_message_and_recover_all():
@@ -280,7 +280,7 @@ def test_12_12_an_address_pays_for_all_recipients_of_its_clients():
         client.say("update-peer-id", peerId=f"p-{client.id}")
         client.say("update-peer-id", peerId=f"q-{client.id}")
     assert sum(len(refused(client)) for client in clients) == 2  # 20 x 11 and 18 x 10 members
-    assert stage.groups.refused["BROADCAST_RATE"] == 2
+    assert stage.groups.dispatcher.refused["BROADCAST_RATE"] == 2
     stranger.hear()
     stranger.say("update-peer-id", peerId="s")
     assert refused(stranger) == []

@@ -1,6 +1,6 @@
 """The call of one group: who is in it, who is being rung, and how the last rings ended.
 
-House rules: as in `core.hub`. This keeps what it is told; what may happen is decided in `core.calls`.
+House rules: as in `core.hub`. This keeps what facts say; what may happen is decided in `core.group.calls`.
 """
 
 from collections import deque
@@ -8,7 +8,6 @@ from collections.abc import Iterable
 
 import attrs
 
-from peershare.core.group import Group
 from peershare.messages import CallState, Participant, Ring, RingEnded, UserId
 
 # Rings that have ended, for each member: what a page can show of them.
@@ -17,10 +16,13 @@ MAX_RECENT = 20
 
 @attrs.define
 class Call:
-    """`participants` in the order in which they joined. There may be rings without any."""
+    """`participants` in the order in which they joined. There may be rings without any.
 
-    group: Group
+    `expiries`: when each ring is missed, by the core's clock, the oldest first.
+    """
+
     participants: dict[UserId, Participant] = attrs.field(factory=dict)
+    expiries: dict[Ring, float] = attrs.field(factory=dict)
     # Each has in it the other end of its rings, the oldest first.
     _by_caller: dict[UserId, dict[UserId, Ring]] = attrs.field(factory=dict)
     _by_rung: dict[UserId, dict[UserId, Ring]] = attrs.field(factory=dict)
@@ -45,15 +47,20 @@ class Call:
     def rings_to(self, user_id: UserId) -> tuple[Ring, ...]:
         return tuple(self._by_rung.get(user_id, {}).values())
 
-    def add_ring(self, ring: Ring) -> None:
+    def add_ring(self, ring: Ring, expiry: float) -> None:
+        self.expiries[ring] = expiry
         self._by_caller.setdefault(ring.sender, {})[ring.to] = ring
         self._by_rung.setdefault(ring.to, {})[ring.sender] = ring
 
-    def take_ring(self, caller: UserId, rung: UserId) -> Ring:
+    def remove_ring(self, caller: UserId, rung: UserId) -> None:
         _take(self._by_caller, caller, rung)
-        return _take(self._by_rung, rung, caller)
+        del self.expiries[_take(self._by_rung, rung, caller)]
 
     # --- what is told of them ---
+
+    @property
+    def recent(self) -> tuple[tuple[UserId, tuple[RingEnded, ...]], ...]:
+        return tuple((user_id, tuple(ended)) for user_id, ended in self._recent.items())
 
     def remember(self, ended: RingEnded, user_ids: Iterable[UserId]) -> None:
         for user_id in user_ids:

@@ -1,0 +1,1 @@
+"""Adapters: what the ports stand for, one package for each port."""

@@ -1,0 +1,1 @@
+"""Stores for facts, one module for each."""

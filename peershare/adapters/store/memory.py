@@ -1,0 +1,16 @@
+"""The store of a server that keeps its groups in memory alone: they end with the process."""
+
+from collections.abc import Sequence
+
+from peershare.core.group.facts import Fact
+from peershare.ports import Batch
+
+
+class MemoryStore:
+    """A `Store` that has committed all it is told, at once."""
+
+    def commit_now(self, facts: Sequence[Fact]) -> bool:
+        return True
+
+    async def commit(self, batch: Batch) -> None:
+        """Nothing waits for it, since `commit_now` takes everything."""

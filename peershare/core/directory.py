@@ -1,0 +1,57 @@
+"""The directory: who is connected, for whom each speaks, and in which group it is.
+
+House rules: as in `core.hub`. Of a group it knows no more than facts tell.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import attrs
+
+from peershare.core.group.facts import Fact, MemberJoined, MemberLeft, PeerIdChanged
+from peershare.core.principal import Principal
+from peershare.messages import GroupId, PeerId, UserId
+
+
+@attrs.define
+class Connected:
+    """What is known of a connection, in or out of a group. `peer_id`: the one it told last."""
+
+    user_id: UserId
+    principal: Principal
+    peer_id: PeerId | None = None
+    group_id: GroupId | None = None
+
+
+class Directory:
+    def __init__(self) -> None:
+        self._connected: dict[UserId, Connected] = {}
+
+    def __getitem__(self, user_id: UserId) -> Connected:
+        return self._connected[user_id]
+
+    def __iter__(self) -> Iterator[UserId]:
+        return iter(self._connected)
+
+    def add(self, user_id: UserId, principal: Principal) -> None:
+        self._connected[user_id] = Connected(user_id, principal)
+
+    def find(self, user_id: UserId) -> Connected | None:
+        return self._connected.get(user_id)
+
+    def remove(self, user_id: UserId) -> None:
+        self._connected.pop(user_id, None)
+
+    def note(self, facts: Sequence[Fact]) -> None:
+        """Keep up with facts: of those about members who are connected here."""
+        for fact in facts:
+            match fact:
+                case MemberJoined() if (connected := self._connected.get(fact.user_id)) is not None:
+                    connected.group_id, connected.peer_id = fact.group_id, fact.peer_id
+                case PeerIdChanged() if (connected := self._connected.get(fact.user_id)) is not None:
+                    connected.peer_id = fact.new
+                case MemberLeft() if (connected := self._connected.get(fact.user_id)) is not None:
+                    # Who has joined another one meanwhile is not there any more.
+                    if connected.group_id == fact.group_id:
+                        connected.group_id = None
+                case _:
+                    pass

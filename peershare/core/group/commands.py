@@ -1,0 +1,61 @@
+"""Commands to a group that are no messages of its members: the server gives them.
+
+House rules: values only, since a group may be owned by another process than the one that asks.
+"""
+
+import attrs
+
+from peershare.core.principal import Principal
+from peershare.messages import GroupName, LeaveReason, PeerId, Ring, Username
+
+
+@attrs.frozen
+class Open:
+    """Begin, with whoever sends this as the owner and first member."""
+
+    name: GroupName
+    username: Username
+    peer_id: PeerId | None
+    principal: Principal
+
+
+@attrs.frozen
+class Join:
+    """`new_peer_id`: one that the message named, which counts for one who is a member already."""
+
+    username: Username
+    peer_id: PeerId | None
+    principal: Principal
+    new_peer_id: PeerId | None = None
+
+
+@attrs.frozen
+class Depart:
+    """Its sender is in another group, or its connection is lost for good."""
+
+    reason: LeaveReason
+
+
+@attrs.frozen
+class GoAway:
+    """Its sender's connection is lost, and its session is not. `until`, in ms since 1970."""
+
+    until: int
+
+
+@attrs.frozen
+class ComeBack:
+    pass
+
+
+@attrs.frozen
+class ExpireRing:
+    ring: Ring
+
+
+@attrs.frozen
+class Abandon:
+    """Nobody came back to it in time."""
+
+
+GroupCommand = Open | Join | Depart | GoAway | ComeBack | ExpireRing | Abandon

@@ -1,0 +1,155 @@
+"""Facts: what happened to a group, complete enough to rebuild it.
+
+House rules: as in `core.hub`. A fact is a value, in the past tense, and names its group. `waits`: nobody is
+told of it before it is committed. What a restart mends by itself does not wait: who is away, and what belongs
+to a call.
+"""
+
+from typing import ClassVar, Literal
+
+import attrs
+
+from peershare.core.principal import Principal
+from peershare.messages import (
+    GroupId,
+    GroupName,
+    LeaveReason,
+    Participant,
+    PeerId,
+    PrincipalId,
+    Ring,
+    RingEnded,
+    UserId,
+    Username,
+)
+
+
+@attrs.frozen
+class GroupOpened:
+    """`created_at` is a date, in ms since 1970; `opened_at` the same moment by the core's clock."""
+
+    waits: ClassVar[bool] = True
+    group_id: GroupId
+    name: GroupName
+    owner: PrincipalId
+    created_at: int
+    opened_at: float
+
+
+@attrs.frozen
+class GroupEmptied:
+    """Its last member's connection was lost, at this moment of the core's clock: it may only be reloading."""
+
+    waits: ClassVar[bool] = True
+    group_id: GroupId
+    since: float
+
+
+@attrs.frozen
+class GroupClosed:
+    """`why`: its last member left, or nobody came back to it in time."""
+
+    waits: ClassVar[bool] = True
+    group_id: GroupId
+    lifetime: float  # seconds
+    why: Literal["left", "abandoned"]
+
+
+@attrs.frozen
+class MemberJoined:
+    """`username`: the free form of it under which the member is known."""
+
+    waits: ClassVar[bool] = True
+    group_id: GroupId
+    user_id: UserId
+    username: Username
+    peer_id: PeerId | None
+    principal: Principal
+
+
+@attrs.frozen
+class MemberLeft:
+    """It held this peer ID."""
+
+    waits: ClassVar[bool] = True
+    group_id: GroupId
+    user_id: UserId
+    peer_id: PeerId | None
+    reason: LeaveReason
+
+
+@attrs.frozen
+class PeerIdChanged:
+    waits: ClassVar[bool] = True
+    group_id: GroupId
+    user_id: UserId
+    old: PeerId | None
+    new: PeerId
+
+
+@attrs.frozen
+class StatusChanged:
+    """`away_until`, in ms since 1970; None for one who is here."""
+
+    waits: ClassVar[bool] = False
+    group_id: GroupId
+    user_id: UserId
+    away_until: int | None
+
+
+@attrs.frozen
+class ParticipantEntered:
+    waits: ClassVar[bool] = False
+    group_id: GroupId
+    participant: Participant
+
+
+@attrs.frozen
+class MediaChanged:
+    waits: ClassVar[bool] = False
+    group_id: GroupId
+    participant: Participant
+
+
+@attrs.frozen
+class ParticipantExited:
+    waits: ClassVar[bool] = False
+    group_id: GroupId
+    user_id: UserId
+
+
+@attrs.frozen
+class RingBegan:
+    """`expiry`: when it is missed, by the core's clock."""
+
+    waits: ClassVar[bool] = False
+    group_id: GroupId
+    ring: Ring
+    expiry: float
+
+
+@attrs.frozen
+class RingFinished:
+    """`remembered_by`: the ends that are told of it when they come back."""
+
+    waits: ClassVar[bool] = False
+    group_id: GroupId
+    ring: Ring
+    ended: RingEnded
+    remembered_by: tuple[UserId, ...]
+
+
+Fact = (
+    GroupOpened
+    | GroupEmptied
+    | GroupClosed
+    | MemberJoined
+    | MemberLeft
+    | PeerIdChanged
+    | StatusChanged
+    | ParticipantEntered
+    | MediaChanged
+    | ParticipantExited
+    | RingBegan
+    | RingFinished
+)

@@ -1,0 +1,198 @@
+"""Members: who may join, what they are told of each other, and what they say to one another.
+
+House rules: as in `core.hub`. A handler judges, records facts, and then says who is told.
+"""
+
+from typing import Literal
+
+from peershare import errors
+from peershare.core.group import calls
+from peershare.core.group.commands import Abandon, ComeBack, Depart, GoAway, Join, Open
+from peershare.core.group.facts import (
+    GroupClosed,
+    GroupEmptied,
+    GroupOpened,
+    MemberJoined,
+    MemberLeft,
+    PeerIdChanged,
+    StatusChanged,
+)
+from peershare.core.group.state import Group, Member, record
+from peershare.core.outcome import Delivery, Outcome, Reason, nothing, refuse
+from peershare.messages import (
+    ExistingPeers,
+    GroupCreated,
+    GroupJoined,
+    GroupLeft,
+    LeaveGroup,
+    LeaveReason,
+    MemberStatus,
+    PeerId,
+    PeerJoined,
+    Signal,
+    SignalFrom,
+    UpdatePeerId,
+    User,
+    UserId,
+    UserJoined,
+    UserLeft,
+)
+
+
+def signal(group: Group, user_id: UserId, message: Signal, now: float) -> Outcome:
+    """Pass data on between two members: most of what is said."""
+    if message.to not in group or message.to == user_id:
+        return refuse(user_id, errors.TARGET_USER_NOT_FOUND)
+    return Outcome([], [Delivery(SignalFrom(user_id, message.data), (message.to,))], [])
+
+
+# --- joining -----------------------------------------------------------------------------------
+
+
+def open_group(group: Group, user_id: UserId, command: Open, now: float) -> Outcome:
+    outcome, principal = nothing(), command.principal
+    opened = GroupOpened(group.id, command.name, principal.id, group.rules.date(now), now)
+    record(group, outcome, opened)
+    joined = MemberJoined(group.id, user_id, group.free_name(command.username), command.peer_id, principal)
+    record(group, outcome, joined)
+    outcome.answer(user_id, GroupCreated(group.id, group.name, User(user_id, joined.username)))
+    return outcome
+
+
+def join(group: Group, user_id: UserId, command: Join, now: float) -> Outcome:
+    peer_id = command.peer_id
+    if peer_id is not None and _is_taken(group, peer_id, user_id):
+        return refuse(user_id, errors.PEER_ID_TAKEN)
+    if user_id in group:
+        return _join_again(group, user_id, command.new_peer_id)
+    if len(group) >= group.rules.max_members:
+        return refuse(user_id, errors.GROUP_FULL, Reason.MAX_GROUP_SIZE)
+    outcome = nothing()
+    name = group.free_name(command.username)
+    record(group, outcome, MemberJoined(group.id, user_id, name, peer_id, command.principal))
+    member = group[user_id]
+    _welcome(group, member, outcome)
+    _tell_of_newcomer(group, member, outcome)
+    _tell_of_peer_id(group, member, outcome)
+    return outcome
+
+
+def _join_again(group: Group, user_id: UserId, peer_id: PeerId | None) -> Outcome:
+    """The same answer again; the others hear only of a peer ID that is news to them."""
+    outcome, member = nothing(), group[user_id]
+    if peer_id is None or peer_id == member.peer_id:
+        _welcome(group, member, outcome)
+        return outcome
+    record(group, outcome, PeerIdChanged(group.id, user_id, member.peer_id, peer_id))
+    _welcome(group, member, outcome)
+    _tell_of_peer_id(group, member, outcome)
+    return outcome
+
+
+def _welcome(group: Group, member: Member, outcome: Outcome, *, answers: bool = True) -> None:
+    """What the group is like now."""
+    user_id = member.user_id
+    others = tuple(
+        other.user_for_sessions if member.has_session else other.user for other in group.others(user_id)
+    )
+    joined = GroupJoined(group.id, group.name, User(user_id, member.username), others)
+    outcome.deliveries.append(Delivery(joined, (user_id,), answers))
+    if member.peer_id is not None:
+        outcome.tell((user_id,), ExistingPeers(group.peers(user_id)))
+    call = group.call_state(user_id) if member.has_session else None
+    if call is not None:
+        outcome.tell((user_id,), call)
+
+
+def _tell_of_newcomer(group: Group, member: Member, outcome: Outcome) -> None:
+    """One that has a session is told of in two forms, but only where the others are of both kinds."""
+    if not member.has_session:
+        outcome.tell(group.other_ids(member.user_id), UserJoined(member.user), group.id)
+        return
+    plain = [other.user_id for other in group.others(member.user_id) if not other.has_session]
+    outcome.tell(group.hearers(member.user_id), UserJoined(member.user_for_sessions), group.id)
+    outcome.tell(plain, UserJoined(member.user), group.id)
+
+
+def _tell_of_peer_id(group: Group, member: Member, outcome: Outcome) -> None:
+    if member.peer_id is not None:
+        others = group.other_ids(member.user_id)
+        outcome.tell(others, PeerJoined(member.peer_id, member.username), group.id)
+
+
+def _is_taken(group: Group, peer_id: PeerId, user_id: UserId) -> bool:
+    holder = group.holder(peer_id)
+    return holder is not None and holder.user_id != user_id
+
+
+def update_peer_id(group: Group, user_id: UserId, message: UpdatePeerId, now: float) -> Outcome:
+    if _is_taken(group, message.peer_id, user_id):
+        return refuse(user_id, errors.PEER_ID_TAKEN)
+    outcome, member = nothing(), group[user_id]
+    if member.peer_id != message.peer_id:
+        record(group, outcome, PeerIdChanged(group.id, user_id, member.peer_id, message.peer_id))
+    outcome.answer(user_id, ExistingPeers(group.peers(user_id)))
+    _tell_of_peer_id(group, member, outcome)
+    return outcome
+
+
+# --- leaving -----------------------------------------------------------------------------------
+
+
+def leave(group: Group, user_id: UserId, message: LeaveGroup, now: float) -> Outcome:
+    if message.user_id != user_id:
+        return refuse(user_id, errors.USER_ID_MISMATCH)
+    outcome = nothing()
+    outcome.answer(user_id, GroupLeft(group.id))
+    _take_out(group, user_id, "left", now, outcome)
+    return outcome
+
+
+def depart(group: Group, user_id: UserId, command: Depart, now: float) -> Outcome:
+    outcome = nothing()
+    _take_out(group, user_id, command.reason, now, outcome)
+    return outcome
+
+
+def _take_out(group: Group, user_id: UserId, reason: LeaveReason, now: float, outcome: Outcome) -> None:
+    member = group[user_id]
+    calls.depart(group, user_id, now, outcome)
+    record(group, outcome, MemberLeft(group.id, user_id, member.peer_id, reason))
+    if len(group):
+        outcome.tell(group.other_ids(user_id), UserLeft(user_id, member.username, reason), group.id)
+    elif reason == "left":
+        record(group, outcome, GroupClosed(group.id, now - group.opened_at, "left"))
+    else:
+        record(group, outcome, GroupEmptied(group.id, now))
+
+
+def abandon(group: Group, user_id: UserId, command: Abandon, now: float) -> Outcome:
+    outcome = nothing()
+    record(group, outcome, GroupClosed(group.id, now - group.opened_at, "abandoned"))
+    return outcome
+
+
+# --- away, and back ----------------------------------------------------------------------------
+
+
+def go_away(group: Group, user_id: UserId, command: GoAway, now: float) -> Outcome:
+    outcome = nothing()
+    _set_status(group, user_id, command.until, outcome)
+    return outcome
+
+
+def come_back(group: Group, user_id: UserId, command: ComeBack, now: float) -> Outcome:
+    """It hears what its group is like now, as if it had just joined."""
+    outcome = nothing()
+    _set_status(group, user_id, None, outcome)
+    _welcome(group, group[user_id], outcome, answers=False)  # it asked for its session
+    return outcome
+
+
+def _set_status(group: Group, user_id: UserId, away_until: int | None, outcome: Outcome) -> None:
+    """The others that know of sessions hear it once."""
+    if group[user_id].away_until == away_until:
+        return
+    record(group, outcome, StatusChanged(group.id, user_id, away_until))
+    status: Literal["away", "online"] = "online" if away_until is None else "away"
+    outcome.tell(group.hearers(user_id), MemberStatus(user_id, status, away_until), group.id)

@@ -1,0 +1,324 @@
+"""One group's state: its members in the order in which they joined, what they hold, and its call.
+
+House rules: as in `core.hub`. Facts change it, and nothing else does: what a handler decides is a fact first,
+and then applied. So a group that is rebuilt from its facts is the same group.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any, ClassVar
+
+import attrs
+
+from peershare.core.group.call import Call
+from peershare.core.group.facts import (
+    Fact,
+    GroupClosed,
+    GroupEmptied,
+    GroupOpened,
+    MediaChanged,
+    MemberJoined,
+    MemberLeft,
+    ParticipantEntered,
+    ParticipantExited,
+    PeerIdChanged,
+    RingBegan,
+    RingFinished,
+    StatusChanged,
+)
+from peershare.core.outcome import Outcome
+from peershare.core.principal import Principal
+from peershare.messages import (
+    CallState,
+    GroupId,
+    GroupName,
+    Participant,
+    Peer,
+    PeerId,
+    PrincipalId,
+    Ring,
+    RingEnded,
+    User,
+    UserId,
+    Username,
+)
+from peershare.names import cut, looks_of, skeleton
+
+MAX_USERNAME = 50  # characters, a suffix included (docs/protocol.md: join-group)
+
+
+def in_ms(moment: float) -> int:
+    """The date of a moment, where the clock counts seconds since 1970."""
+    return int(moment * 1000)
+
+
+@attrs.frozen
+class GroupRules:
+    """`max_members` of a group, `max_participants` of its call. `ring_timeout`, in seconds, of a ring.
+
+    `date` gives the ms since 1970 that a moment of the core's clock has.
+    """
+
+    max_members: int = 500
+    max_participants: int = 8
+    ring_timeout: float = 45
+    date: Callable[[float], int] = in_ms
+
+
+@attrs.define
+class Member:
+    """A principal in a group. `away_until`, in ms since 1970, while only its session is there."""
+
+    user_id: UserId
+    username: Username
+    peer_id: PeerId | None
+    principal: Principal
+    away_until: int | None = None
+
+    @property
+    def has_session(self) -> bool:
+        return self.principal.has_session
+
+    @property
+    def user(self) -> User:
+        return User(self.user_id, self.username, self.peer_id)
+
+    @property
+    def user_for_sessions(self) -> User:
+        """As those see it who have sessions."""
+        return User(
+            self.user_id,
+            self.username,
+            self.peer_id,
+            None if self.away_until is None else "away",
+            self.away_until,
+            can_call=self.has_session or None,
+        )
+
+
+@attrs.frozen
+class GroupSnapshot:
+    """All that a group is, as values. `rings` with when each is missed."""
+
+    id: GroupId
+    name: GroupName
+    owner: PrincipalId
+    created_at: int
+    opened_at: float
+    empty_since: float
+    members: tuple[Member, ...]
+    participants: tuple[Participant, ...] = ()
+    rings: tuple[tuple[Ring, float], ...] = ()
+    recent_rings: tuple[tuple[UserId, tuple[RingEnded, ...]], ...] = ()
+
+
+# Before the fact that it was opened.
+_UNNAMED, _NOBODY = GroupName(""), PrincipalId("")
+
+
+@attrs.define
+class Group:
+    """`created_at` is a date, in ms since 1970; `opened_at` and `empty_since` are by the core's clock.
+
+    `call` is None where there is nothing to know, so a group that only signals costs nothing more.
+    Its length is the number of its members: test for None, not for truth.
+    """
+
+    id: GroupId
+    rules: GroupRules
+    name: GroupName = _UNNAMED
+    owner: PrincipalId = _NOBODY
+    created_at: int = 0
+    opened_at: float = 0.0
+    empty_since: float = math.inf
+    call: Call | None = None
+    _members: dict[UserId, Member] = attrs.field(factory=dict, init=False)
+    # The indexes exist so that a join and a ring cost the same in a group of 5 and of 500.
+    _looks: set[str] = attrs.field(factory=set, init=False)  # of all names
+    # All below are taken, for this name. It only spares the search for them.
+    _numbers: dict[Username, int] = attrs.field(factory=dict, init=False, eq=False)
+    _peers: dict[PeerId, UserId] = attrs.field(factory=dict, init=False)
+
+    # --- facts ---
+
+    def apply(self, fact: Fact) -> None:
+        """Change as a fact says, which is about this group and true of it."""
+        self._APPLY[type(fact)](self, fact)
+
+    def snapshot(self) -> GroupSnapshot:
+        call = self.call or Call()
+        return GroupSnapshot(
+            self.id,
+            self.name,
+            self.owner,
+            self.created_at,
+            self.opened_at,
+            self.empty_since,
+            tuple(map(attrs.evolve, self)),
+            tuple(call.participants.values()),
+            tuple(call.expiries.items()),
+            call.recent,
+        )
+
+    @classmethod
+    def restore(cls, snapshot: GroupSnapshot, rules: GroupRules) -> "Group":
+        """The group that a snapshot was taken of."""
+        said = snapshot
+        group = cls(said.id, rules, said.name, said.owner, said.created_at, said.opened_at, said.empty_since)
+        for member in said.members:
+            group._insert(attrs.evolve(member))
+        call = Call({one.user_id: one for one in said.participants})
+        for ring, expiry in said.rings:
+            call.add_ring(ring, expiry)
+        for user_id, rings in said.recent_rings:
+            for ended in rings:
+                call.remember(ended, [user_id])
+        group.call = None if call.is_blank else call
+        return group
+
+    def _opened(self, fact: GroupOpened) -> None:
+        self.name, self.owner = fact.name, fact.owner
+        self.created_at, self.opened_at = fact.created_at, fact.opened_at
+
+    def _emptied(self, fact: GroupEmptied) -> None:
+        self.empty_since = fact.since
+
+    def _closed(self, fact: GroupClosed) -> None:
+        """Nothing is left of it to change."""
+
+    def _joined(self, fact: MemberJoined) -> None:
+        self._insert(Member(fact.user_id, fact.username, fact.peer_id, fact.principal))
+        self.empty_since = math.inf
+
+    def _left(self, fact: MemberLeft) -> None:
+        member = self._members.pop(fact.user_id)
+        self._looks -= looks_of(member.username)
+        self._numbers.clear()
+        if member.peer_id is not None:
+            del self._peers[member.peer_id]
+        if self.call is not None:
+            self.call.forget(fact.user_id)
+            self._tidy_call()
+
+    def _peer_id_changed(self, fact: PeerIdChanged) -> None:
+        if fact.old is not None:
+            del self._peers[fact.old]
+        self._members[fact.user_id].peer_id = fact.new
+        self._peers[fact.new] = fact.user_id
+
+    def _status_changed(self, fact: StatusChanged) -> None:
+        self._members[fact.user_id].away_until = fact.away_until
+
+    def _sends(self, fact: ParticipantEntered | MediaChanged) -> None:
+        self.call = self.call or Call()
+        self.call.participants[fact.participant.user_id] = fact.participant
+
+    def _exited(self, fact: ParticipantExited) -> None:
+        if self.call is not None:
+            del self.call.participants[fact.user_id]
+            self._tidy_call()
+
+    def _rings(self, fact: RingBegan) -> None:
+        self.call = self.call or Call()
+        self.call.add_ring(fact.ring, fact.expiry)
+
+    def _rang(self, fact: RingFinished) -> None:
+        if self.call is not None:
+            self.call.remove_ring(fact.ended.sender, fact.ended.to)
+            self.call.remember(fact.ended, fact.remembered_by)
+            self._tidy_call()
+
+    def _tidy_call(self) -> None:
+        if self.call is not None and self.call.is_blank:
+            self.call = None
+
+    def _insert(self, member: Member) -> None:
+        self._members[member.user_id] = member
+        self._looks |= looks_of(member.username)
+        if member.peer_id is not None:
+            self._peers[member.peer_id] = member.user_id
+
+    # Any, because each takes just the fact that it stands beside.
+    _APPLY: ClassVar[dict[type[Fact], Callable[["Group", Any], None]]] = {
+        GroupOpened: _opened,
+        GroupEmptied: _emptied,
+        GroupClosed: _closed,
+        MemberJoined: _joined,
+        MemberLeft: _left,
+        PeerIdChanged: _peer_id_changed,
+        StatusChanged: _status_changed,
+        ParticipantEntered: _sends,
+        MediaChanged: _sends,
+        ParticipantExited: _exited,
+        RingBegan: _rings,
+        RingFinished: _rang,
+    }
+
+    # --- questions ---
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __getitem__(self, user_id: UserId) -> Member:
+        return self._members[user_id]
+
+    def __contains__(self, user_id: UserId) -> bool:
+        return user_id in self._members
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._members.values())
+
+    def holder(self, peer_id: PeerId) -> Member | None:
+        """The member that holds this peer ID."""
+        user_id = self._peers.get(peer_id)
+        return None if user_id is None else self._members[user_id]
+
+    def others(self, user_id: UserId) -> list[Member]:
+        return [member for member in self if member.user_id != user_id]
+
+    def other_ids(self, user_id: UserId) -> list[UserId]:
+        return [other for other in self._members if other != user_id]
+
+    def hearers(self, user_id: UserId) -> list[UserId]:
+        """The others that have sessions, and so hear of those, and of calls."""
+        return [member.user_id for member in self if member.has_session and member.user_id != user_id]
+
+    def peers(self, user_id: UserId) -> tuple[Peer, ...]:
+        """The others that can be rung."""
+        return tuple(
+            Peer(member.peer_id, member.username)
+            for member in self.others(user_id)
+            if member.peer_id is not None
+        )
+
+    def call_state(self, user_id: UserId) -> CallState | None:
+        """What a member needs to know of the call; None where there is nothing."""
+        return None if self.call is None else self.call.state(user_id)
+
+    def free_name(self, username: Username) -> Username:
+        """The name itself, or with the lowest number with which it is like no other member's: `looks_of`.
+
+        Kept within MAX_USERNAME by cutting the base, never the number. It ends, since every number
+        is tried once and there are more numbers than members.
+        """
+        if self._looks.isdisjoint(looks_of(username)):
+            return username
+        digits = 0
+        for number in count(self._numbers.get(username, 1)):
+            if len(str(number)) > digits:
+                digits = len(str(number))
+                base = cut(username, MAX_USERNAME - digits)
+                # What a 1 is looked like behind it, without that: the rest is the same for all digits.
+                beginnings = [look[:-1] for look in looks_of(f"{base}1")]
+            end = skeleton(str(number))
+            if self._looks.isdisjoint(beginning + end for beginning in beginnings):
+                break
+        self._numbers[username] = number + 1
+        return Username(f"{base}{number}")
+
+
+def record(group: Group, outcome: Outcome, fact: Fact) -> None:
+    """Let a fact happen: what is decided is kept and applied in one step."""
+    group.apply(fact)
+    outcome.facts.append(fact)

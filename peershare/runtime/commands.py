@@ -1,0 +1,97 @@
+"""Commands: all that the actor is asked to do for signaling. Questions are commands with an answer.
+
+House rules: values only, IDs and attrs classes, so that each could come from another process. What carries
+them out is known to the sides.
+"""
+
+from typing import Any, Generic, TypeVar
+
+import attrs
+
+from peershare.core.group.index import Stats
+from peershare.core.hub import GroupInfo
+from peershare.messages import ClientMessage, ConnectionId, Error, GroupId, LeaveReason
+
+T = TypeVar("T")
+
+
+@attrs.define
+class Enter:
+    """A connection is open, of the user whose ID is the connection's own.
+
+    `address`: where what it does is counted; None where it is not.
+    """
+
+    connection: ConnectionId
+    address: str | None = None
+
+
+@attrs.define
+class Say:
+    connection: ConnectionId
+    message: ClientMessage
+    request_id: str | None
+
+
+@attrs.define
+class Refuse:
+    """What a client said was no message. It comes this way so that answers keep their order.
+
+    `kind`: what it was meant to be, if that can be told.
+    """
+
+    connection: ConnectionId
+    error: Error
+    request_id: str | None
+    kind: type[ClientMessage] | None = None
+
+
+@attrs.define
+class Leave:
+    """A connection has ended. `is_final`: its client means to stay away."""
+
+    connection: ConnectionId
+    reason: LeaveReason
+    is_final: bool
+
+
+@attrs.frozen
+class Committed:
+    """The store has all facts up to this number."""
+
+    number: int
+
+
+# --- questions -----------------------------------------------------------------------------------
+
+
+class Question(Generic[T]):
+    """A command that is answered with a T."""
+
+
+@attrs.frozen
+class Settle(Question[None]):
+    """Answered when all commands before it have been carried out."""
+
+
+@attrs.frozen
+class AskStats(Question[Stats]):
+    pass
+
+
+@attrs.frozen
+class AskGroup(Question[GroupInfo | None]):
+    group_id: GroupId
+
+
+@attrs.frozen
+class WarnSessions(Question[None]):
+    """The server is about to end: each session is told when to come back."""
+
+
+@attrs.frozen
+class Asked:
+    """A question on its way to the actor. `number`: of the one who waits for the answer."""
+
+    number: int
+    question: Question[Any]

@@ -1,0 +1,100 @@
+"""The edge: who a connection is, and whether it may speak now.
+
+A *visit* is one connection, and the user who is on it.
+"""
+
+import attrs
+
+from peershare import errors
+from peershare.core.addresses import Allowances
+from peershare.core.hub import Hub
+from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
+from peershare.core.outcome import Closing, Delivery, Outcome, Reason, Throttling, refuse
+from peershare.core.sessions import Session
+from peershare.errors import Ending
+from peershare.messages import ClientMessage, ConnectionId, CreateGroup, Signal, UserId
+
+# Tokens can't be guessed; this is for the log and the processor.
+_RESUMES = RateRules(rate=0.2, burst=5)
+# Those that failed, from one address. After a restart all of a company fail once, and shall be told so.
+_FAILED_RESUMES = RateRules(rate=2, burst=200)
+# A message to all of a group costs its sender one for each so many members, begun ones too.
+_MEMBERS_FOR_ONE = 20
+
+
+@attrs.define(eq=False)
+class Visit:
+    """`address`: where what it does is counted; None where it is not. `resumes`: most never try."""
+
+    connection: ConnectionId
+    user_id: UserId
+    address: str | None
+    allowance: Allowance
+    signals: Allowance
+    said_anything: bool = False
+    session: Session | None = None
+    resumes: Allowance | None = None
+
+
+class Limits:
+    """How much visits may say. `broadcast_rate`: members that hear something by what one address says."""
+
+    def __init__(self, hub: Hub, groups_rate: RateRules | None, broadcast_rate: RateRules | None) -> None:
+        self._hub = hub
+        self._creations = Allowances(groups_rate)
+        self._failed_resumes = Allowances(_FAILED_RESUMES)
+        self._broadcasts = Allowances(broadcast_rate)
+
+    def refusal(self, visit: Visit, message: ClientMessage | None, now: float) -> Outcome | None:
+        """Refuse what a visit may not say now, if so. One that keeps on saying too much is closed."""
+        is_signal = type(message) is Signal  # most of what is said, and between two
+        allowance = visit.signals if is_signal else visit.allowance
+        many = 0 if is_signal or message is None else self._hub.audience(visit.user_id, message)  # type: ignore[arg-type]
+        cost = -(-many // _MEMBERS_FOR_ONE) or 1
+        verdict, wait = allowance.ask(now, cost), 0.0
+        reason = Reason.SIGNAL_RATE if is_signal else Reason.MESSAGE_RATE
+        if verdict is not GRANTED:
+            wait = allowance.retry_after(now, cost)
+        elif many and visit.address is not None:
+            wait = self._broadcasts.ask(visit.address, now, many)
+            if wait:
+                verdict, reason = allowance.refuse(now), Reason.BROADCAST_RATE
+        if verdict is GRANTED:
+            return self._creation_refusal(visit, message, now) if type(message) is CreateGroup else None
+        outcome = refuse(visit.user_id, errors.rate_limited(errors.TOO_MANY_MESSAGES, wait), reason)
+        outcome.closings.append(Throttling(visit.connection))
+        if verdict is Verdict.ABUSED:
+            outcome.closings.append(Closing(visit.connection, Ending.FLOODING))
+        return outcome
+
+    def charge(self, outcome: Outcome, address: str | None, now: float) -> Outcome:
+        """Charge an address for what others hear of a client that is lost, back or given up.
+
+        That can't be refused.
+        """
+        many = sum(len(output.recipients) for output in outcome.deliveries if isinstance(output, Delivery))
+        if many and address is not None:
+            self._broadcasts.charge(address, many, now)
+        return outcome
+
+    def _creation_refusal(self, visit: Visit, message: CreateGroup, now: float) -> Outcome | None:
+        if message.group_id is not None and self._hub.group_info(message.group_id) is not None:
+            return None  # it is joined: of all members who open one again, only the first makes it
+        wait = 0.0 if visit.address is None else self._creations.ask(visit.address, now)
+        if not wait:
+            return None
+        error = errors.rate_limited(errors.TOO_MANY_GROUPS_MADE, wait)
+        return refuse(visit.user_id, error, Reason.GROUPS_PER_HOUR)
+
+    def resume_wait(self, visit: Visit, now: float) -> float:
+        """Count an attempt to resume. In how many seconds a visit that tries too often may do so again."""
+        visit.resumes = visit.resumes or Allowance(_RESUMES)
+        return 0.0 if visit.resumes.ask(now) is GRANTED else visit.resumes.retry_after(now)
+
+    def failed_resume_wait(self, visit: Visit, now: float) -> float:
+        """Count an attempt that failed, and where too many did, in how many seconds the next may.
+
+        An address that has failed too often is told no more; but a right token is right there too, or one
+        who guesses would keep all out who share the address with him.
+        """
+        return 0.0 if visit.address is None else self._failed_resumes.ask(visit.address, now)

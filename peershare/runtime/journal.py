@@ -1,0 +1,104 @@
+"""The journal: facts on their way to the store, in order, many in one commit.
+
+House rules: only a store that says it is unavailable is tried again; any other error of it ends the server.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from math import inf
+
+import structlog
+import trio
+
+from peershare.core.group.facts import Fact
+from peershare.core.group.state import GroupSnapshot
+from peershare.messages import GroupId
+from peershare.ports import Batch, Store, StoreUnavailableError
+from peershare.runtime.commands import Committed
+
+log = structlog.get_logger("peershare.journal")
+
+# Facts that wait for the store. Beyond it they are forgotten, and their groups written whole when it is back:
+# calls and presence go on meanwhile, and make facts as fast as clients may speak.
+MAX_FACTS = 10_000
+# Between two attempts, in seconds: each waits twice as long as the one before.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
+# A commit that takes longer, in seconds, is as good as none to who asks whether the server is ready.
+_PATIENCE = 5.0
+
+
+class Journal:
+    """`snapshot_of` gives a group as it is now, None where it has ended."""
+
+    def __init__(self, store: Store, snapshot_of: Callable[[GroupId], GroupSnapshot | None]) -> None:
+        self._store = store
+        self._snapshot_of = snapshot_of
+        self._facts: list[Fact] = []
+        self._behind: set[GroupId] = set()  # groups of which facts were forgotten
+        self._changed = trio.lowlevel.ParkingLot()
+        self._committing_since = inf
+        self._failed: str | None = None
+        self.last = 0  # the number of the newest facts
+        self.committed = 0
+
+    def __len__(self) -> int:
+        """How many facts, or groups that are behind, wait."""
+        return len(self._facts) + len(self._behind)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is committed; None while all is well."""
+        if self._failed is None and trio.current_time() - self._committing_since > _PATIENCE:
+            return "the store does not answer"
+        return self._failed
+
+    def append(self, facts: Sequence[Fact]) -> int | None:
+        """Take facts. The number under which they will be `Committed`; None where they are already."""
+        if self.committed == self.last and self._store.commit_now(facts):
+            return None
+        self.last += 1
+        self._facts += facts
+        if len(self._facts) > MAX_FACTS:
+            self._behind.update(fact.group_id for fact in self._facts)
+            self._facts.clear()
+        self._changed.unpark_all()
+        return self.last
+
+    async def run(self, tell: Callable[[Committed], Awaitable[None]]) -> None:
+        """Commit until cancelled, and tell each time up to where."""
+        while True:
+            while self.committed == self.last:
+                await self._changed.park()
+            self.committed = await self._commit()
+            await tell(Committed(self.committed))
+            self._changed.unpark_all()
+
+    async def flushed(self) -> None:
+        """Wait until all facts are committed."""
+        while self.committed < self.last:
+            await self._changed.park()
+
+    async def _commit(self) -> int:
+        """Commit all that waits, and what comes meanwhile if it takes more attempts. Up to which number."""
+        pause = _FIRST_PAUSE
+        self._committing_since = trio.current_time()
+        while True:
+            number, facts, behind = self.last, self._facts, self._behind
+            self._facts, self._behind = [], set()
+            states = {group_id: self._snapshot_of(group_id) for group_id in behind}
+            try:
+                single = tuple(fact for fact in facts if fact.group_id not in behind)
+                await self._store.commit(Batch(single, states))
+            except StoreUnavailableError as error:
+                if self._failed is None:
+                    log.warning("store unavailable", why=str(error))
+                self._failed = str(error)
+            else:
+                break
+            self._facts[:0] = facts
+            self._behind |= behind
+            await trio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        if self._failed is not None:
+            log.info("store available again")
+        self._failed, self._committing_since = None, inf
+        return number
