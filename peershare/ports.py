@@ -1,4 +1,4 @@
-"""What the runtime and the doors need of each other, as Protocols. Nothing here does anything."""
+"""Protocols between the runtime, the doors and the adapters. Nothing here does anything."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -37,7 +37,7 @@ class SocketClosed(Exception):  # noqa: N818 - an ordinary goodbye
 
 
 class Audience(Protocol):
-    """Who hears the messages of a connection."""
+    """Receiver of the messages of a connection."""
 
     def hear(self, text: bytes) -> bool:
         """Take one message, valid UTF-8. False if there is no room for it now: then it was not taken."""
@@ -58,7 +58,7 @@ class Socket(Protocol):
 
     @property
     def paused(self) -> bool:
-        """Whether it is we who read nothing at the moment, whatever has arrived."""
+        """True while the server reads nothing, whatever has arrived."""
         ...
 
     async def sign_of_life(self) -> None:
@@ -83,7 +83,7 @@ class Socket(Protocol):
 
 
 class Conversation(Audience, Protocol):
-    """What a door does with the messages of one connection."""
+    """Handler of the messages of one connection."""
 
     async def enter(self) -> None:
         """The connection is open. If cancelled, `leave` takes it back."""
@@ -95,7 +95,7 @@ class Conversation(Audience, Protocol):
 
 
 class Mailbox(Protocol):
-    """Where the actor leaves the frames for one client. Neither of these ever waits."""
+    """Frames from the actor for one client. Neither of these ever waits."""
 
     def put(self, frame: bytes) -> bool:
         """Take a frame. True if `flush` should be called, once, when all frames of the moment are there."""
@@ -117,11 +117,11 @@ class Caller(Protocol):
         ...
 
     def slow_down(self) -> None:
-        """It said more than it may: listen to it no faster than it may speak."""
+        """Read its messages no faster than it may send them: it sent too many."""
         ...
 
     def prove_return(self) -> None:
-        """It has resumed a session: it is no stranger at its address."""
+        """Note that it has resumed a session: it is no stranger at its address."""
         ...
 
     def expect_restart(self) -> None:
@@ -139,7 +139,7 @@ class Line(Protocol):
     def mailbox(self) -> Mailbox: ...
 
     def admit(self) -> None:
-        """It has its ID, and may be listened to from now on."""
+        """Read its messages from now on: it has its ID."""
         ...
 
     def probe(self, holder: "Line") -> None:
@@ -172,7 +172,7 @@ class Batch:
 
 
 class Store(Protocol):
-    """Where facts are kept."""
+    """Keeper of the facts."""
 
     def commit_now(self, facts: Sequence[Fact]) -> bool:
         """Commit without waiting. False where that is not possible: then nothing was."""

@@ -401,7 +401,7 @@ def byte_rules(settings: Settings) -> ByteRules:
 
 
 def _files() -> int:
-    """How many files the process may have open. Half of them are for WebSockets."""
+    """Number of files the process may have open. Half of them are for WebSockets."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 

@@ -49,7 +49,7 @@ class Tally:
 
 
 class Replay:
-    """What was sent to a client and is not acknowledged, the oldest first."""
+    """Frames sent to a client and not acknowledged, the oldest first."""
 
     __slots__ = ("_kept", "_size", "_tallied", "_tally", "sent")
 
@@ -98,7 +98,7 @@ class Replay:
         return True
 
     def missed(self, received: int) -> Sequence[bytes] | None:
-        """What came after the first `received`; None where that is not known any more, or never was."""
+        """Return the frames after the first `received`; None if they are not all kept."""
         if not self.sent - len(self._kept) <= received <= self.sent:
             return None
         return list(self._kept)[received - self.sent :] if received < self.sent else []
@@ -193,7 +193,7 @@ class Sessions:
         return self._sessions.get(resume.session_id)
 
     def missed(self, session: Session, received: int) -> Sequence[bytes] | None:
-        """What was sent after the first `received`. None where that is not known: counting begins anew."""
+        """Return the frames after the first `received`. None if they are not all kept: counting begins anew."""
         missed = None if session.restarted else session.replay.missed(received)
         session.restarted = missed is None
         if missed is None:
@@ -242,7 +242,7 @@ class Sessions:
         yield from self._shed()
 
     def _shed(self) -> Iterator[Session]:
-        """Where too many are away, end the oldest of the networks that have most: they lose half at most.
+        """End the oldest of the networks that have most, if too many are away: they lose half at most.
 
         A hundredth more than need be, since to compare all networks takes milliseconds.
         """
@@ -261,7 +261,7 @@ class Sessions:
         return min(firsts, key=lambda session: session.away_until or 0, default=None)
 
     def _make_room(self) -> None:
-        """Where too much is kept, drop what is kept for those for whom it is most: they can't recover.
+        """Drop what is kept for those for whom it is most, if too much is kept: they can't recover.
 
         A tenth more than need be, since to look at all sessions takes milliseconds.
         """

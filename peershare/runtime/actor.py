@@ -57,7 +57,7 @@ class Side(Protocol):
 
     @property
     def unflushed(self) -> list[Mailbox]:
-        """Where frames were put since they were last flushed, each once."""
+        """Mailboxes with frames that are not flushed yet, each once."""
         ...
 
     def next_expiry(self) -> float | None:
@@ -71,7 +71,7 @@ class Side(Protocol):
 
 @attrs.define(eq=False)
 class _Reply:
-    """Where the answer to a question is put."""
+    """Place for the answer to a question."""
 
     answered: trio.Event = attrs.field(factory=trio.Event)
     answer: outcome.Outcome[Any] = attrs.field(factory=lambda: outcome.Value(None))

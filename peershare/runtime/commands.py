@@ -35,7 +35,7 @@ class Say:
 
 @attrs.define
 class Refuse:
-    """What a client said was no message. It comes this way so that answers keep their order.
+    """A client sent what is no message. Refused by a command, so that answers keep their order.
 
     `kind`: what it was meant to be, if that can be told.
     """

@@ -37,7 +37,7 @@ class Visit:
 
 
 class Limits:
-    """How much visits may say. `broadcast_rate`: members that hear something by what one address says."""
+    """Rate limits of visits. `broadcast_rate`: members that hear something by what one address says."""
 
     def __init__(self, hub: Hub, groups_rate: RateRules | None, broadcast_rate: RateRules | None) -> None:
         self._hub = hub

@@ -25,7 +25,7 @@ _OF_THE_SENDER = (SignalFrom, Pong)
 
 @attrs.frozen
 class Held:
-    """What waits for all facts up to `number`: an outcome, or a command that can't be judged before."""
+    """An outcome, or a command that can't be judged before, that waits for all facts up to `number`."""
 
     number: int
     item: Outcome | Say

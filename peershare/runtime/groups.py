@@ -275,7 +275,7 @@ class Groups:
             self._forget(session.user_id, "timeout", session.address, now)
 
     def _is_parked(self, visit: Visit, message: Hello, say: Say) -> bool:
-        """Whether a resume has to wait, since what is told with it is not committed yet."""
+        """Park a resume if what is told with it is not committed yet. False if it need not wait."""
         if message.resume is None or not self.service.gate.held:
             return False
         session = self._sessions.find(message.resume)
@@ -314,7 +314,7 @@ class Groups:
         return outcome
 
     def _refuse_resume(self, visit: Visit, wait: float) -> Outcome:
-        """It may not resume, nor try again for so many seconds."""
+        """Refuse to resume, and to try again for so many seconds."""
         if wait:
             self.resumes["throttled"] += 1
             return refuse(visit.user_id, errors.rate_limited(errors.TOO_MANY_RESUMES, wait))
@@ -365,7 +365,7 @@ class Groups:
     # --- what they share ---
 
     def _count(self, visit: Visit, kind: type[ClientMessage] | None) -> None:
-        """It has said something, whatever becomes of it."""
+        """Note that a message came, whatever becomes of it."""
         session = visit.session
         if kind is not Hello:
             visit.said_anything = True

@@ -41,7 +41,7 @@ class Journal:
         self.committed = 0
 
     def __len__(self) -> int:
-        """How many facts, or groups that are behind, wait."""
+        """Number of facts, or of groups that are behind, that wait."""
         return len(self._facts) + len(self._behind)
 
     @property

@@ -44,7 +44,7 @@ class Connect:
 
 @attrs.define
 class Transmit:
-    """What a client said, in so many bytes; None where it asks for nothing."""
+    """A client's message of so many bytes; None where it asks for nothing."""
 
     connection: ConnectionId
     message: Transmission | None
@@ -53,7 +53,7 @@ class Transmit:
 
 @attrs.define
 class TransmitTooLong:
-    """What a client said was longer than it may be, and had `size` bytes or more."""
+    """A client's message was longer than it may be, and had `size` bytes or more."""
 
     connection: ConnectionId
     size: int

@@ -30,7 +30,7 @@ class _Window:
 
 
 class PresenceGatherer:
-    """What waits to go together. `waiting`: the frames for each member, never none.
+    """Frames that wait to go together. `waiting`: those for each member, never none.
 
     It is bounded by what senders pay for a message to many; a window's end empties it.
     """
@@ -55,7 +55,7 @@ class PresenceGatherer:
         return window.gathers
 
     def take(self, user_id: UserId) -> Sequence[bytes]:
-        """What waits for a member, which waits no more."""
+        """Return the frames that wait for a member; they wait no more."""
         return self.waiting.pop(user_id, ())
 
     def next_expiry(self) -> float | None:
