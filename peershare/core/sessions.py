@@ -193,7 +193,7 @@ class Sessions:
         return self._sessions.get(resume.session_id)
 
     def missed(self, session: Session, received: int) -> Sequence[bytes] | None:
-        """Return the frames after the first `received`. None if they are not all kept: counting begins anew."""
+        """Return the frames after the first `received`. None, and count anew, if not all are kept."""
         missed = None if session.restarted else session.replay.missed(received)
         session.restarted = missed is None
         if missed is None:
