@@ -53,7 +53,7 @@ def _through(studio: Studio, ann: Person, others: list[Person]) -> None:
     studio.take(ann, "1-landing")
     ann.name_group("Mountain friends")
     expect(ann.page.get_by_text("Your camera starts")).to_be_hidden()
-    studio.take(ann, "2-lobby")
+    studio.take(ann, "2-prejoin")
     ann.press("Make the group")
     ann.is_in_group()
     bea, *rest = others

@@ -65,6 +65,14 @@ def served(port, pattern="*"):
     return {file: ask(port, f"/web/{file.relative_to(SOURCES)}").body for file in sources}
 
 
+def test_the_keys_are_in_the_document():
+    """Each key of the page's table, and no other, in the same order."""
+    keys = re.findall(r'key: "(.)"', (SOURCES / "keys.js").read_text("utf-8"))
+    document = (Path(__file__).parents[1] / "docs" / "web-client.md").read_text("utf-8")
+    assert keys
+    assert re.findall(r"^\| `(.)` \|", document, re.MULTILINE) == keys
+
+
 def test_it_is_light(server):
     """All files of the page together stay within 150 kB as they are served, uncompressed."""
     assert sum(map(len, served(server.port).values())) <= 150_000

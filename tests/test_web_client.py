@@ -118,7 +118,7 @@ def test_a_link_or_an_id_can_be_pasted(invite):
     bob.page.goto(bob.site)
     where.fill("my friends")
     bob.press("Open")
-    expect(bob.page.get_by_text("There is no group in this.")).to_be_visible()
+    expect(bob.page.get_by_text("Enter the link or ID of a group.")).to_be_visible()
     expect(where).to_be_focused()
 
 
@@ -127,18 +127,18 @@ def test_nothing_is_made_without_names(invite):
     ann = invite("Ann")
     ann.page.goto(ann.site)
     ann.press("Make a group")
-    expect(ann.page.get_by_text("Say who you are")).to_be_visible()
+    expect(ann.page.get_by_text("Enter your name.")).to_be_visible()
     ann.page.get_by_label("Your name").fill("Ann")
     ann.press("Make a group")
-    expect(ann.page.get_by_text("Give the group a name.")).to_be_visible()
+    expect(ann.page.get_by_text("Enter a name for the group.")).to_be_visible()
 
 
 def test_a_group_that_is_gone(invite):
     """A link to no group leads to the landing page, which says why."""
     bob = invite("Bob")
     bob.page.goto(f"{bob.site}/group/00000000-0000-4000-8000-000000000000")
-    expect(bob.page.get_by_role("main").get_by_text("There is no such group.")).to_be_visible()
-    bob.is_told("There is no such group.")
+    expect(bob.page.get_by_role("main").get_by_text("This group does not exist.")).to_be_visible()
+    bob.is_told("This group does not exist.")
     expect(bob.page).to_have_url(f"{bob.site}/")
 
 
@@ -233,7 +233,7 @@ def test_how_a_connection_is(invite):
     bars = ann.tile("Bob").locator("button.quality")
     expect(bars).to_have_accessible_name(re.compile("^(Good|Fair|Poor) connection$"))
     bars.hover()
-    expect(bars.get_by_text("ms there and back")).to_be_visible()
+    expect(bars.get_by_text("ms round trip")).to_be_visible()
 
 
 def test_a_screen_is_shared_and_stopped(invite):
@@ -333,8 +333,8 @@ def test_11_23_a_headset_is_pulled_out_and_put_back(invite, launch):
 
     for device in chosen.values():
         ann.page.evaluate("(id) => pull(id)", device)
-    ann.is_told("is gone. The microphone is now")
-    ann.is_told("is gone: sound comes from elsewhere.")
+    ann.is_told("was disconnected. The microphone is now")
+    ann.is_told("was disconnected: sound comes from another device.")
     ann.until(sound, "(video) => video.sinkId === ''")
     ann.until(sound, "() => window.newest('audio').readyState === 'live'")
     expect(bob.tile("Ann").get_by_text("muted")).to_be_hidden()
@@ -788,7 +788,7 @@ def test_ring_everyone(invite):
       const count = () => document.querySelectorAll("figure.tile").length;
       window.most = count();
       const watch = new MutationObserver(() => { window.most = Math.max(window.most, count()); });
-      watch.observe(document.querySelector(".stage"), { childList: true });
+      watch.observe(document.querySelector(".tiles"), { childList: true });
     }""")
     for rung in (bob, cleo):
         rung.press("Accept")
@@ -1381,11 +1381,11 @@ def test_nothing_serious_keeps_anybody_out(invite, axe, scheme):
     bob.page.goto(bob.site)
     found["landing"] = faults(bob, axe)
     ann.name_group("Friends")
-    found["lobby"] = faults(ann, axe)
+    found["prejoin"] = faults(ann, axe)
     ann.press("Make the group")
     ann.is_in_group()
     bob.open_link(ann.page.url)
-    found["lobby on a phone"] = faults(bob, axe)
+    found["prejoin on a phone"] = faults(bob, axe)
     bob.press("Join the group")
     bob.is_in_group()
     found["group"] = faults(ann, axe)

@@ -98,7 +98,7 @@ def test_11_19_no_name_breaks_a_layout(visit, kind):
     others = [f"{name[:48]}{number}" for number in range(7)]
     crowd.page.evaluate("(all) => crowdInto(all)", [ann.page.url.rpartition("/")[2], others])
     expect(ann.page.get_by_role("listitem")).to_have_count(8)
-    expect(ann.page.locator(".faces .avatar")).to_have_count(7)
+    expect(ann.page.locator(".avatars .avatar")).to_have_count(7)
     found += wrong(ann, "group")
     crowd.page.evaluate("Promise.all(crowd.slice(0, 2).map((client) => client.ring()))")
     expect(ann.page.get_by_role("alertdialog")).to_have_count(2)
@@ -163,7 +163,7 @@ def test_11_25_letters_are_whole(visit):
     crowd.page.goto(f"{crowd.site}/web/favicon.svg")
     names = ["👩‍👩‍👧 Familie", "Zoë̈ 🏳️‍🌈", "🇩🇪", "éva", "Bea Lindholm"]
     crowd.page.evaluate("(all) => crowdInto(all)", [ann.page.url.rpartition("/")[2], names])
-    faces = ann.page.locator(".faces .avatar")
+    faces = ann.page.locator(".avatars .avatar")
     expect(faces).to_have_text(["👩‍👩‍👧F", "Z🏳️‍🌈", "🇩🇪", "É", "BL"])
     boxes = [face.bounding_box() for face in faces.all()]
     assert all(left["x"] + left["width"] <= right["x"] for left, right in pairwise(boxes))
@@ -192,7 +192,7 @@ def test_11_25_nothing_is_left_of_a_panel_whose_group_is_lost(visit, tmp_path):
         expect(panel).to_be_hidden()
         expect(people).to_be_disabled()
         expect(ann.page.get_by_role("heading", name="Friends")).to_be_focused()
-        assert ann.page.locator(".stage").bounding_box()["width"] > 1200
+        assert ann.page.locator(".tiles").bounding_box()["width"] > 1200
 
 
 def test_11_25_the_hint_stays_on_its_tile(visit):
@@ -227,8 +227,8 @@ def test_11_25_a_tile_that_waits_says_so(visit):
 @pytest.mark.parametrize(
     ("quality", "words"),
     [
-        ((38.537, 0.1234, 1_234_567), "Poor connection: 39 s there and back, 12 % lost, 1.2 Mbit/s, 640p"),
-        ((0.0238, 0, 84_321), "Poor connection: 24 ms there and back, 0 % lost, 84 kbit/s, 640p"),
+        ((38.537, 0.1234, 1_234_567), "Poor connection: 39 s round trip, 12 % lost, 1.2 Mbit/s, 640p"),
+        ((0.0238, 0, 84_321), "Poor connection: 24 ms round trip, 0 % lost, 84 kbit/s, 640p"),
     ],
 )
 def test_11_25_figures_can_be_read(visit, quality, words):

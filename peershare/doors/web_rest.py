@@ -39,13 +39,16 @@ _DEEPEST = 8  # folders; a path that leads nowhere and is deeper is nobody's sli
 # Whoever has a group's link may join, so X-Robots-Tag tells a crawler not to list it. One that might not ask
 # would not see that, and could list a link that it found elsewhere.
 _ROBOTS = "User-agent: *\nDisallow: /api/\nDisallow: /metrics\n"
-# Comments on lines of their own and at ends of lines, and indentation: a quarter of the scripts, and nothing
-# to a browser. Line breaks stay, so that a stack trace names the lines that a developer has. A comment at the
-# end of a line that holds a quote is left: it could be in a string. Why no library: docs/web-client.md.
-_FOR_READERS = re.compile(
-    rb"""^[ \t]*(?://.*|/\*(?:[^*]|\*(?!/))*\*/[ \t]*$)?|(?<=[;,{}()\[\]:])[ \t]+(?://[^"`\n]*|/\*[^*\n]*\*/)$""",
+# Comments: on lines of their own, at ends of lines, and those with types. One at the end of a line that holds
+# a quote is left, since it could be in a string.
+_COMMENTS = re.compile(
+    rb"""^[ \t]*(?://.*|/\*(?:[^*]|\*(?!/))*\*/[ \t]*$)?"""
+    rb"""|(?<=[;,{}()\[\]:])[ \t]+(?://[^"`\n]*|/\*[^*\n]*\*/)$"""
+    rb"""|/\*\* @(?:[^*]|\*(?!/))*\*/ ?""",
     re.MULTILINE,
 )
+_UNQUOTED_LINES = re.compile(rb"^[^\"'`/\n]+$", re.MULTILINE)
+_SPACES = re.compile(rb" ?([=,;:?&|<>(){}\[\]]+) ?")
 _STRIPPED = ("css", "html", "js")
 _INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _GROUP = re.compile("/group/[^/]+")
@@ -194,8 +197,20 @@ def _read(folder: Traversable, path: str = "") -> Iterator[tuple[str, tuple[byte
         elif kind is not None:
             content = entry.read_bytes()
             if extension in _STRIPPED:
-                content = _FOR_READERS.sub(lambda found: b"\n" * found[0].count(b"\n"), content)
+                content = _stripped(content, extension)
             yield path + entry.name, (content, kind, _tag(content))
+
+
+def _stripped(content: bytes, extension: str) -> bytes:
+    """The content without comments and indentation, and a script without spaces that can't be in a string.
+
+    That is a third, and nothing to a browser. Line breaks stay, so that a stack trace names the lines that a
+    developer has. docs/web-client.md says why no library does it, and which tests guard it.
+    """
+    content = _COMMENTS.sub(lambda found: b"\n" * found[0].count(b"\n"), content)
+    if extension != "js":
+        return content
+    return _UNQUOTED_LINES.sub(lambda line: _SPACES.sub(rb"\1", line[0]), content)
 
 
 def _tag(content: bytes) -> str:

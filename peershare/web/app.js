@@ -1,32 +1,36 @@
-// The page: which screen is shown, and the way from one to the next.
+// The page: which screen is shown, by the address and by the session in a group.
 
-import { callView } from "./call.js";
-import { BASE, announce, byId, fill, h, inText, kept, toast } from "./dom.js";
-import { groupView } from "./group.js";
-import { groupIdIn, landing } from "./landing.js";
-import { lobby } from "./lobby.js";
+import { CallView } from "./call.js";
+import { BASE, announce, byId, fill, h, isolate, stored, toast } from "./dom.js";
+import { GroupSession } from "./group-session.js";
+import { groupScreen } from "./group.js";
+import { groupIdIn, landingScreen } from "./landing.js";
 import { Devices } from "./media.js";
-import { REFUSED, sentence, waiting } from "./notice.js";
+import { REFUSED, errorMessage, loadingScreen } from "./notice.js";
+import { prejoinScreen } from "./prejoin.js";
 import { drawRings, endRings } from "./rings.js";
-import { Room, keepStay, savedStay } from "./room.js";
-import { elsewhere, share } from "./tabs.js";
+import { saveSession, savedSession } from "./saved-session.js";
+import { otherTabNotice, publishSession } from "./tabs.js";
 
-/** @import {Door, LandingOptions, LobbyOptions, Note, SavedStay, Screen} from "./types" */
+/** @import {GroupPreview, GroupSessionEvents, LandingOptions, Note, PrejoinOptions, SavedSession, Screen} from "./types" */
 
 const GONE =
-	"There is no such group. It ended when its last member left, or the server was restarted. Make it anew, under the same link:";
-const NO_LINK = "This is no link to a group. Make one, or paste the whole link:";
-const PATIENCE = 15_000; // ms
+	"This group does not exist. It ended when its last member left, or the server was restarted. Make it again, under the same link:";
+const NO_LINK = "This is not a link to a group. Make a group, or paste the whole link:";
+const JOIN_TIMEOUT = 15_000; // ms
 
 const root = byId("app");
 const devices = new Devices();
-const ownName = kept("localStorage", "peershare.name");
+const ownName = stored("localStorage", "peershare.name");
 /** @type {Screen | null} */
 let screen = null;
-/** @type {Room | null} */
-let room = null;
-let isUnguarding = false; // the entry of a call that has ended is being taken back
-let visit = 0; // counts where we have been: what was waited for may have come too late
+/** The session in the group that is shown. @type {GroupSession | null} */
+let current = null;
+/** True if the screen is the call's. @type {boolean | null} */
+let showsCall = null;
+let navigations = 0; // counts changes of the place, so that late answers for an earlier one are dropped
+
+// --- screens ---
 
 /** @param {Screen} next @param {string} title */
 function show(next, title) {
@@ -38,14 +42,17 @@ function show(next, title) {
 	next.focus?.focus({ preventScroll: true });
 }
 
-/** What the address says. */
+/** @param {string} [group] */
+const titleOf = (group = "") => `${isolate(group)} · PeerShare`;
+
+/** Show the screen for the address. */
 function route() {
-	visit += 1;
+	navigations += 1;
 	const { pathname } = location;
 	const id = pathname.startsWith(`${BASE}group/`) ? groupIdIn(pathname) : null;
-	const saved = id && savedStay(id);
-	if (id && saved) resume(newRoom(saved), id);
-	else if (id) showLobby(id);
+	const saved = id && savedSession(id);
+	if (id && saved) resume(newSession(saved), id);
+	else if (id) showPrejoin(id);
 	else showLanding(pathname === BASE ? {} : { message: NO_LINK });
 }
 
@@ -53,11 +60,11 @@ function route() {
 function showLanding(options = {}) {
 	devices.close();
 	history.replaceState(null, "", BASE);
-	const start = landing({
+	const landing = landingScreen({
 		name: ownName.get() ?? "",
 		create(group, name) {
 			ownName.set(name);
-			showNewLobby(group);
+			showPrejoinNew(group);
 		},
 		join(id, name) {
 			if (name) ownName.set(name);
@@ -66,51 +73,62 @@ function showLanding(options = {}) {
 		},
 		...options,
 	});
-	show(start, "PeerShare");
+	show(landing, "PeerShare");
 	if (options.message) announce(options.message);
 }
 
-/** Before a group is made, under the ID that it had once, if it had. @param {string} group @param {string} [id] */
-function showNewLobby(group, id) {
-	visit += 1;
+// --- before joining ---
+
+/** For a group to be created; with an ID, for one that has ended. @param {string} group @param {string} [id] */
+function showPrejoinNew(group, id) {
+	navigations += 1;
 	const path = id ? `${BASE}group/${id}` : BASE;
 	if (path !== location.pathname || !id) history.pushState(null, "", path);
 	const about = id ? "The group has ended. You are about to open it again." : "You are about to make this group.";
-	const what = { title: group, about, isNew: true, hasCall: false };
-	enterThrough(what, (stay, name) => stay.create(group, name, id));
+	const preview = { title: group, about, isNew: true, hasCall: false };
+	showPrejoinScreen(preview, (session, name) => session.createGroup(group, name, id));
 }
 
-/** Before a group is joined. @param {string} id @param {string} [group] its name, if it is known */
-async function showLobby(id, group) {
-	const here = visit;
-	show(waiting("Looking for the group…"), "PeerShare");
+/** For a group to be joined. @param {string} id @param {string} [group] its name, if it is known */
+async function showPrejoin(id, group) {
+	const navigation = navigations;
+	show(loadingScreen("Looking for the group…"), "PeerShare");
 	const answer = await fetch(`${BASE}api/group/${id}`).catch(() => null);
 	const info = answer?.ok ? await answer.json() : null;
-	if (here !== visit) return;
-	if (answer?.status === 404 && group) return showNewLobby(group, id); // we were in it
-	if (answer?.status === 404) {
-		const create = (/** @type {string} */ group, /** @type {string} */ name) => {
-			ownName.set(name);
-			showNewLobby(group, id);
-		};
-		return showLanding({ message: GONE, create });
-	}
-	const isFull = info?.inCall > 0 && (await callIsFull(info.inCall));
-	if (here !== visit) return;
-	const title = info?.name ?? "A group";
-	const about = info
-		? presence(info.memberCount, info.inCall, isFull)
-		: "The server can't say who is here. Try all the same.";
-	const takeOver = (/** @type {SavedStay} */ saved) => {
-		keepStay(saved);
+	if (navigation !== navigations) return;
+	if (answer?.status === 404) return showEnded(id, group);
+	const isFull = info?.inCall > 0 && (await isCallFull(info.inCall));
+	if (navigation !== navigations) return;
+	const takeOver = (/** @type {SavedSession} */ saved) => {
+		saveSession(saved);
 		route();
 	};
-	const what = { title, about, isNew: false, hasCall: info?.inCall > 0 && !isFull, isFull };
-	enterThrough(what, (stay, name) => stay.enter(id, name), elsewhere(id, takeOver));
+	const preview = {
+		title: info?.name ?? "A group",
+		about: info
+			? presence(info.memberCount, info.inCall, isFull)
+			: "The server did not tell who is here. You can still join.",
+		isNew: false,
+		hasCall: info?.inCall > 0 && !isFull,
+		isFull,
+	};
+	showPrejoinScreen(preview, (session, name) => session.joinGroup(id, name), otherTabNotice(id, takeOver));
+}
+
+/** Offer to open a group again: at once where we were in it. @param {string} id @param {string} [group] its name */
+function showEnded(id, group) {
+	if (group) return showPrejoinNew(group, id);
+	showLanding({
+		message: GONE,
+		create(name, username) {
+			ownName.set(username);
+			showPrejoinNew(name, id);
+		},
+	});
 }
 
 /** @param {number} inCall */
-async function callIsFull(inCall) {
+async function isCallFull(inCall) {
 	const answer = await fetch(`${BASE}api/limits`).catch(() => null);
 	const { callSize = 0 } = answer?.ok ? await answer.json() : {};
 	return callSize > 0 && inCall >= callSize; // 0 is no limit
@@ -126,152 +144,169 @@ function presence(members, inCall, isFull) {
 }
 
 /**
- * @param {Door} what @param {(stay: Room, name: string) => Promise<void>} enter
- * @param {{element: HTMLElement, close: () => void}} [tabs] that have it open
+ * @param {GroupPreview} preview @param {(session: GroupSession, name: string) => Promise<void>} enter creates or joins the group
+ * @param {{element: HTMLElement, close: () => void}} [notice] about other tabs
  */
-function enterThrough(what, enter, tabs) {
-	const here = visit;
-	/** @type {LobbyOptions["join"]} */
+function showPrejoinScreen(preview, enter, notice) {
+	const navigation = navigations;
+	/** @type {PrejoinOptions["join"]} */
 	const join = async (name, { call }) => {
 		ownName.set(name);
-		const stay = newRoom();
-		let why = ""; // the server's own reason, if it ends this
-		stay.addEventListener("over", ({ detail }) => (why = detail.text));
-		try {
-			await patiently(stay, enter(stay, name));
-			if (here === visit && call) await stay.joinCall();
-		} catch (error) {
-			if (stay.group)
-				toast(sentence(error), "bad"); // in the group, but not in its call
-			else {
-				stay.leave();
-				throw new Error(why || sentence(error));
-			}
-		}
-		if (here !== visit) stay.leave();
-		else take(stay);
+		const session = await startSession((next) => enter(next, name), call && (() => navigation === navigations));
+		if (navigation === navigations) activate(session);
+		else session.leave();
 	};
-	const next = lobby({ devices, name: ownName.get() ?? "", join, notice: tabs?.element, ...what });
+	const next = prejoinScreen({ devices, name: ownName.get() ?? "", join, notice: notice?.element, ...preview });
 	const close = () => {
 		next.close();
-		tabs?.close();
+		notice?.close();
 	};
-	show({ ...next, close }, titleOf(what.title));
+	show({ ...next, close }, titleOf(preview.title));
 }
 
-/** @param {string} [group] */
-const titleOf = (group = "") => `${inText(group)} · PeerShare`;
+/**
+ * A session that has entered its group, and its call if `joinsCall` says so then. Rejects with a message for the user.
+ * @param {(session: GroupSession) => Promise<void>} enter @param {false | (() => boolean)} joinsCall
+ */
+async function startSession(enter, joinsCall) {
+	const session = newSession();
+	let reason = ""; // the server's own, if it ends the session
+	session.addEventListener("ended", ({ detail }) => (reason = detail.text));
+	try {
+		await orTimeout(session, enter(session));
+		if (joinsCall && joinsCall()) await session.joinCall();
+	} catch (error) {
+		if (!session.group) {
+			session.leave();
+			throw new Error(reason || errorMessage(error));
+		}
+		toast(errorMessage(error), "bad"); // it is in the group, but not in its call
+	}
+	return session;
+}
 
-/** @template T @param {Room} stay @param {Promise<T>} deed @returns {Promise<T>} */
-function patiently({ client }, deed) {
-	const late = new Promise((_, reject) => {
-		setTimeout(() => reject(new Error("The server does not answer. Try again in a moment.")), PATIENCE);
+/** @template T @param {GroupSession} session @param {Promise<T>} action @returns {Promise<T>} */
+function orTimeout({ client }, action) {
+	const failure = new Promise((_, reject) => {
+		setTimeout(() => reject(new Error("The server does not answer. Try again in a moment.")), JOIN_TIMEOUT);
 		client.addEventListener("state", () => client.isRefused && reject(new Error(REFUSED)));
 	});
-	return /** @type {Promise<T>} */ (Promise.race([deed, late]));
+	return /** @type {Promise<T>} */ (Promise.race([action, failure]));
 }
 
-/** A stay, which is listened to from the beginning. @param {SavedStay} [saved] */
-function newRoom(saved) {
-	const stay = new Room(devices, saved);
-	stay.addEventListener("note", tell);
-	return stay;
+// --- in a group ---
+
+/** @param {SavedSession} [saved] */
+function newSession(saved) {
+	const session = new GroupSession(devices, saved);
+	session.addEventListener("note", showNote);
+	return session;
 }
 
 /** @param {CustomEvent<Note>} event */
-function tell({ detail: { text, kind } }) {
+function showNote({ detail: { text, kind } }) {
 	if (kind === "quiet") announce(text);
 	else toast(text, kind);
 }
 
-/** After a reload: once the session is back, all is as it was. @param {Room} stay @param {string} id */
-function resume(stay, id) {
-	const here = visit;
-	show(waiting("Coming back…", stay), "PeerShare");
+/** After a reload, wait until the session is back. @param {GroupSession} session @param {string} id */
+function resume(session, id) {
+	const navigation = navigations;
+	show(loadingScreen("Coming back…", session), "PeerShare");
 	const settle = () => {
-		if (here !== visit) stay.leave();
-		else if (stay.group) take(stay);
+		if (navigation !== navigations) session.leave();
+		else if (session.group) activate(session);
 		else return;
-		stay.removeEventListener("change", settle);
+		session.removeEventListener("change", settle);
 	};
-	stay.addEventListener("change", settle);
-	stay.addEventListener("over", () => {
-		if (room === stay || here !== visit) return;
-		stay.leave();
-		showLobby(id, stay.place?.name);
+	session.addEventListener("change", settle);
+	session.addEventListener("ended", () => {
+		if (current === session || navigation !== navigations) return;
+		session.leave();
+		showPrejoin(id, session.lastGroup?.name);
 	});
 }
 
-/** From now on, this is where we are. @param {Room} stay */
-function take(stay) {
-	room = stay;
-	if (!stay.isInCall) devices.close(); // until there is a call
-	/** @type {boolean | null} */
-	let showsCall = null;
-
-	function draw() {
-		if (room !== stay) return;
-		const path = stay.group && `${BASE}group/${stay.group.id}`;
-		if (path && path !== location.pathname) history.replaceState(history.state, "", path); // browsers count these
-		if (stay.isInCall !== showsCall) guard(stay.isInCall);
-		if (showsCall === stay.isInCall) screen?.update?.();
-		else show(stay.isInCall ? callView(stay, { leaveCall }) : groupView(stay, { leave: () => leave() }), "");
-		showsCall = stay.isInCall;
-		drawRings(stay);
-		share(stay);
-		const [ringer] = stay.client.call.incoming.values();
-		document.title = ringer ? `${inText(ringer.username)} is calling` : titleOf(stay.place?.name);
-	}
-
-	const leaveCall = () => stay.leaveCall().catch(() => {}); // out of it already
-
-	/** @param {string} [message] why, where it is not us who want it */
-	function leave(message) {
-		goOut();
-		history.pushState(null, "", BASE);
-		showLanding(message ? { message } : { group: stay.place?.name });
-	}
-
-	stay.addEventListener("change", draw);
-	stay.addEventListener("over", ({ detail: { text, again } }) => {
-		if (!again) return leave(text);
-		goOut();
-		toast(text, "bad");
-		route();
-	});
-	draw();
-	announce(`You are in ${inText(stay.place?.name ?? "")}.`);
+/** Show this session from now on. @param {GroupSession} session */
+function activate(session) {
+	current = session;
+	showsCall = null;
+	if (!session.isInCall) devices.close(); // until there is a call
+	session.addEventListener("change", () => draw(session));
+	session.addEventListener("ended", ({ detail }) => handleEnded(detail));
+	draw(session);
+	announce(`You are in ${isolate(session.lastGroup?.name ?? "")}.`);
 }
 
-/** Leave the group that we are in, if so. */
-function goOut() {
-	visit += 1;
-	const stay = room;
-	room = null; // and so nothing of it is drawn any more
-	share(null);
-	stay?.leave();
+/** @param {GroupSession} session */
+function draw(session) {
+	if (current !== session) return;
+	const path = session.group && `${BASE}group/${session.group.id}`;
+	if (path && path !== location.pathname) history.replaceState(history.state, "", path); // browsers limit how often
+	const { isInCall } = session;
+	if (isInCall !== showsCall) guardBackButton(isInCall);
+	if (showsCall === isInCall) screen?.update?.();
+	else if (isInCall) show(new CallView(session, { leaveCall: () => leaveCall(session) }), "");
+	else show(groupScreen(session, { leave: () => leaveToLanding() }), "");
+	showsCall = isInCall;
+	drawRings(session);
+	publishSession(session);
+	const [ring] = session.client.call.incoming.values();
+	document.title = ring ? `${isolate(ring.username)} is calling` : titleOf(session.lastGroup?.name);
+}
+
+/** @param {GroupSession} session */
+const leaveCall = (session) => session.leaveCall().catch(() => {}); // the call has ended already
+
+/** @param {GroupSessionEvents["ended"]} detail */
+function handleEnded({ text, canRetry }) {
+	if (!canRetry) return leaveToLanding(text);
+	leaveGroup();
+	toast(text, "bad");
+	route();
+}
+
+/** @param {string} [message] the reason, where it is not the user's wish */
+function leaveToLanding(message) {
+	const group = current?.lastGroup?.name;
+	leaveGroup();
+	history.pushState(null, "", BASE);
+	showLanding(message ? { message } : { group });
+}
+
+/** Leave the current group, if there is one. */
+function leaveGroup() {
+	navigations += 1;
+	const session = current;
+	current = null; // and so nothing of it is drawn any more
+	publishSession(null);
+	session?.leave();
 	endRings();
 }
 
+// --- the browser's back button ---
+
+let isRemovingGuard = false; // the call's history entry
+
 /**
- * In a call there is an entry more in the browser's history, so that its button for going back leads out of the call, and
- * not out of the page: and it asks.
+ * Keep one more entry in the browser's history during a call, so that its back button leads out of the call, after a
+ * question, and not out of the page.
  * @param {boolean} isInCall
  */
-function guard(isInCall) {
-	if (isUnguarding) return;
+function guardBackButton(isInCall) {
+	if (isRemovingGuard) return;
 	const isGuarded = history.state?.inCall === true; // also after a reload
 	if (isInCall && !isGuarded) history.pushState({ inCall: true }, "", location.href);
 	if (isInCall || !isGuarded) return;
 	closeDialog();
-	isUnguarding = true;
+	isRemovingGuard = true;
 	history.back();
 }
 
 const closeDialog = () => document.querySelector("dialog")?.close();
 
-/** @param {Room} stay */
-function askToLeave(stay) {
+/** @param {GroupSession} session */
+function askToLeaveCall(session) {
 	const dialog = h(
 		"dialog",
 		{ class: "leave", "aria-labelledby": "leave-title" },
@@ -285,30 +320,30 @@ function askToLeave(stay) {
 	);
 	dialog.addEventListener("close", () => {
 		dialog.remove();
-		if (room !== stay || !stay.isInCall) return;
-		if (dialog.returnValue === "leave") stay.leaveCall().catch(() => {});
-		else guard(true);
+		if (current !== session || !session.isInCall) return;
+		if (dialog.returnValue === "leave") leaveCall(session);
+		else guardBackButton(true);
 	});
 	document.body.append(dialog);
 	dialog.showModal();
 }
 
 addEventListener("popstate", () => {
-	if (isUnguarding) {
-		isUnguarding = false;
-		return guard(room?.isInCall ?? false); // again, where the next call was faster
+	if (isRemovingGuard) {
+		isRemovingGuard = false;
+		return guardBackButton(current?.isInCall ?? false); // another call may have begun meanwhile
 	}
-	if (room && location.pathname.endsWith(room.place?.id ?? " ")) {
-		if (room.isInCall && !history.state?.inCall) askToLeave(room);
+	if (current && location.pathname.endsWith(current.lastGroup?.id ?? " ")) {
+		if (current.isInCall && !history.state?.inCall) askToLeaveCall(current);
 		return;
 	}
-	// Away from a group by the browser's own button: that is leaving.
+	// The back button led away from the group.
 	closeDialog();
-	goOut();
+	leaveGroup();
 	route();
 });
-devices.addEventListener("note", tell);
-// The browser had put it aside: its connections are gone.
+devices.addEventListener("note", showNote);
+// A page from the back/forward cache has lost its connections.
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 route();
-dispatchEvent(new Event("started")); // the document waits for it
+dispatchEvent(new Event("started")); // index.html waits for it

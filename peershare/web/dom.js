@@ -1,4 +1,4 @@
-// What all views build with: elements, lists that keep their elements, and words for those who don't look.
+// Helpers of all views: elements, lists that keep their elements, announcements, and storage.
 
 /** @import {Child, Properties, Row} from "./types" */
 
@@ -6,30 +6,30 @@
 export const BASE = new URL("../", import.meta.url).pathname;
 
 /**
- * An element. Properties that the element has are set; all others become attributes; `on…` are listeners.
- * `true` makes an attribute that is just there, `false` and null none.
+ * Make an element. Properties that the element has are set; all others become attributes; `on…` are listeners.
+ * `true` makes an attribute without a value, `false` and null none.
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} tag @param {Properties} [properties] @param {Child[]} children @returns {HTMLElementTagNameMap[K]}
  */
 export function h(tag, properties = {}, ...children) {
 	const element = document.createElement(tag);
-	set(element, properties);
-	element.append(...children.filter(isThere));
+	setProperties(element, properties);
+	element.append(...children.filter(isPresent));
 	return element;
 }
 
 /** @param {Child} child @returns {child is Node | string} */
-const isThere = (child) => child !== null && child !== undefined && child !== false;
+const isPresent = (child) => child !== null && child !== undefined && child !== false;
 
-/** Set properties and attributes, as `h` does. @param {Element} element @param {Properties} properties */
-export function set(element, properties) {
+/** Set properties and attributes as `h` does. @param {Element} element @param {Properties} properties */
+export function setProperties(element, properties) {
 	for (const [name, value] of Object.entries(properties)) {
 		if (name.startsWith("on")) {
 			element.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
 		} else if (name === "class") {
 			element.setAttribute("class", String(value));
 		} else if (name in element && !/^(aria|alt$)/.test(name)) {
-			// Setting a value anew would move the cursor, and restart a video.
+			// Setting the same value again would move the cursor, or restart a video.
 			const target = /** @type {Record<string, unknown>} */ (/** @type {unknown} */ (element));
 			if (target[name] !== value) target[name] = value;
 		} else if (value === false || value === null || value === undefined) {
@@ -41,38 +41,38 @@ export function set(element, properties) {
 }
 
 /**
- * Hide it, or show it. If it had the focus, another gets that: else it would be nowhere.
- * @param {HTMLElement} element @param {boolean} isHidden @param {HTMLElement | null} [heir]
+ * Hide or show it. If it had the focus, another element gets that, lest it be lost.
+ * @param {HTMLElement} element @param {boolean} isHidden @param {HTMLElement | null} [focusTarget]
  */
-export function hide(element, isHidden, heir = document.querySelector("h1")) {
-	if (isHidden && element === document.activeElement) heir?.focus();
+export function hide(element, isHidden, focusTarget = document.querySelector("h1")) {
+	if (isHidden && element === document.activeElement) focusTarget?.focus();
 	element.hidden = isHidden;
 }
 
-/** Put these children in, in place of what is there. @param {Element} element @param {Child[]} children */
+/** Replace the children. @param {Element} element @param {Child[]} children */
 export function fill(element, ...children) {
-	element.replaceChildren(...children.filter(isThere));
+	element.replaceChildren(...children.filter(isPresent));
 }
 
 /**
- * The text of an element, touched only where it changes, so that nothing is announced twice.
+ * Set the text of an element, only if it differs: else a screen reader would announce it again.
  * @param {Element} element @param {string} text
  */
-export function say(element, text) {
+export function setText(element, text) {
 	if (element.textContent !== text) element.textContent = text;
 }
 
 /** @type {WeakMap<Element, Map<string, Row<any>>>} */
-const lists = new WeakMap();
+const rowsOf = new WeakMap();
 
 /**
- * An element for each item, in their order. One that stays is updated, and neither made anew nor moved
- * without need: a video goes on, a focus stays.
+ * Show an element for each item, in their order. Elements that stay are updated, and not moved without need: videos
+ * go on, and the focus stays.
  * @template T
  * @param {Element} parent @param {Iterable<T>} items @param {(item: T) => string} key @param {(item: T) => Row<T>} make
  */
 export function reconcile(parent, items, key, make) {
-	const before = lists.get(parent) ?? new Map();
+	const before = rowsOf.get(parent) ?? new Map();
 	const after = new Map();
 	for (const item of items) {
 		const name = key(item);
@@ -86,12 +86,12 @@ export function reconcile(parent, items, key, make) {
 		if (element === at) at = element.nextElementSibling;
 		else parent.insertBefore(element, at);
 	}
-	lists.set(parent, after);
+	rowsOf.set(parent, after);
 }
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** A picture of those in the document. What it says must stand beside it, or be its button's label. @param {string} name */
+/** An icon of those in the document. Its meaning must be in text beside it, or in its button's label. @param {string} name */
 export function icon(name) {
 	const svg = document.createElementNS(SVG, "svg");
 	for (const [attribute, value] of Object.entries({ class: "icon", width: 24, height: 24 }))
@@ -99,19 +99,19 @@ export function icon(name) {
 	svg.setAttribute("aria-hidden", "true");
 	const use = document.createElementNS(SVG, "use");
 	svg.append(use);
-	draw(svg, name);
+	setIcon(svg, name);
 	return svg;
 }
 
-/** Show another picture. @param {Element} svg @param {string} name */
-export function draw(svg, name) {
+/** Show another icon. @param {Element} svg @param {string} name */
+export function setIcon(svg, name) {
 	const href = `#icon-${name}`;
 	const [use] = svg.children;
 	if (use.getAttribute("href") !== href) use.setAttribute("href", href);
 }
 
 /**
- * A button with a picture, and a label that is always heard. It is seen where the class says `wide` and there is room.
+ * A button with an icon, and a label for screen readers. It is visible where the class says `wide` and there is space.
  * @param {string} picture @param {string} label @param {Properties & {onclick: (event: MouseEvent) => void}} properties
  */
 export function iconButton(picture, label, properties) {
@@ -125,55 +125,55 @@ export function iconButton(picture, label, properties) {
 
 /**
  * Change a button of `iconButton`.
- * @param {HTMLButtonElement} button @param {string} picture @param {string} label @param {Properties} [properties]
+ * @param {HTMLButtonElement} button @param {string} picture @param {string} text @param {Properties} [properties]
  */
-export function relabel(button, picture, label, properties = {}) {
-	const [svg, words] = button.children;
-	draw(svg, picture);
-	say(words, label);
-	set(button, { title: label, ...properties });
+export function relabel(button, picture, text, properties = {}) {
+	const [svg, label] = button.children;
+	setIcon(svg, picture);
+	setText(label, text);
+	setProperties(button, { title: text, ...properties });
 }
 
-/** Something of the page itself. @param {string} id */
+/** An element of the document. @param {string} id */
 export const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
-/** As the last of so many. @param {HTMLElement} place @param {HTMLElement} note @param {number} most */
-function put(place, note, most) {
-	place.append(note);
-	if (place.childElementCount > most) place.firstElementChild?.remove();
+/** @param {HTMLElement} parent @param {HTMLElement} child @param {number} limit */
+function appendLimited(parent, child, limit) {
+	parent.append(child);
+	if (parent.childElementCount > limit) parent.firstElementChild?.remove();
 }
 
-/** Tell what happened to who does not see it. @param {string} text */
+/** Tell screen readers. @param {string} text */
 export function announce(text) {
-	put(byId("announcer"), h("p", {}, text), 5);
+	appendLimited(byId("announcer"), h("p", {}, text), 5);
 }
 
 const TOAST_SECONDS = 6;
-const MAX_TOASTS = 4; // there is a page below them
+const MAX_TOASTS = 4; // more would cover the page
 
-/** Tell what happened, in a corner, for a few seconds. @param {string} text @param {"" | "bad"} [kind] */
+/** Show a message for a few seconds, and announce it. @param {string} text @param {"" | "bad"} [kind] */
 export function toast(text, kind = "") {
 	announce(text);
 	const note = h("p", { class: `toast ${kind}`, "aria-hidden": "true" }, text);
-	put(byId("toasts"), note, MAX_TOASTS);
+	appendLimited(byId("toasts"), note, MAX_TOASTS);
 	setTimeout(() => note.remove(), TOAST_SECONDS * 1000);
 }
 
-// Written from right to left, or said to be.
-const TURNS = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\u{10800}-\u{10fff}\u{1e800}-\u{1efff}\p{Bidi_C}]/u;
+// Letters written from right to left, and marks that set a direction.
+const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\u{10800}-\u{10fff}\u{1e800}-\u{1efff}\p{Bidi_C}]/u;
 
 /**
- * A name for a sentence, whose order it does not change (Unicode UAX #9: an isolate, in which no other is left open).
+ * A name for use in a sentence, whose order it must not change (Unicode UAX #9: an isolate, in which no other is left open).
  * @param {string} name
  */
-export const inText = (name) => (TURNS.test(name) ? `\u2068${name.replace(/\p{Bidi_C}/gu, "")}\u2069` : name);
+export const isolate = (name) => (RIGHT_TO_LEFT.test(name) ? `\u2068${name.replace(/\p{Bidi_C}/gu, "")}\u2069` : name);
 
 const letters = new Intl.Segmenter(undefined, { granularity: "grapheme" });
 
-/** The first letter, or what is seen as one: an emoji may have many code points. @param {string} [word] */
+/** The first grapheme: an emoji may have many code points. @param {string} [word] */
 const initial = (word = "") => [...letters.segment(word)][0]?.segment ?? "";
 
-/** The letters and the colour that stand for somebody. @param {string} name */
+/** The initials of a name on a colour of its own. @param {string} name */
 export function avatar(name) {
 	const words = name.trim().split(/\s+/u);
 	const initials = initial(words[0]) + (words.length > 1 ? initial(words.at(-1)) : "");
@@ -185,31 +185,31 @@ export function avatar(name) {
 }
 
 /**
- * What the browser keeps for us, as JSON. Where it forbids that, it is kept for as long as the page is there.
+ * A value in the browser's storage, as JSON. Where the browser forbids that, it lasts as long as the page.
  * @param {"localStorage" | "sessionStorage"} where @param {string} name
  */
-export function kept(where, name) {
+export function stored(where, name) {
 	/** @type {string | null} */
 	let text = null;
-	/** @param {(storage: Storage) => void} deed */
-	const attempt = (deed) => {
+	/** @param {(storage: Storage) => void} action */
+	const attempt = (action) => {
 		try {
-			deed(window[where]);
+			action(window[where]);
 		} catch {
-			// It is forbidden, or full.
+			// Forbidden, or full.
 		}
 	};
 	attempt((storage) => (text = storage.getItem(name)));
 	return {
-		/** @returns {any} null where there is nothing */
+		/** @returns {any} null if there is none */
 		get() {
 			try {
 				return JSON.parse(text ?? "null");
 			} catch {
-				return null; // what somebody else has put there
+				return null; // not written by us
 			}
 		},
-		/** @param {unknown} value null to forget it */
+		/** @param {unknown} value null to remove it */
 		set(value) {
 			text = JSON.stringify(value);
 			attempt((storage) => storage.setItem(name, text ?? ""));

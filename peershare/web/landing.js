@@ -1,78 +1,104 @@
-// The first screen: make a group, or join one.
+// The first screen: create a group, or join one.
 
-import { BASE, h, icon, say } from "./dom.js";
+import { BASE, h, icon, setText } from "./dom.js";
 
 /** @import {LandingOptions, Properties} from "./types" */
 
 const GROUP_ID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/i;
+const INTRODUCTION =
+	"Make a group, send its link, call each other. Picture and sound go straight from browser to browser; nothing to install, no account.";
 
-/** The ID in a link, or in whatever was pasted; null where there is none. @param {string} text */
+/** The group ID in a link, or in any text; null if there is none. @param {string} text */
 export const groupIdIn = (text) => GROUP_ID.exec(text)?.[0].toLowerCase() ?? null;
 
-/** @param {"a" | "span"} [tag] a link, where to follow it does no harm */
+/** @param {"a" | "span"} [tag] a link, where following it does no harm */
 export const logo = (tag = "a") =>
 	h(tag, { class: "logo", ...(tag === "a" && { href: BASE }) }, icon("logo"), "PeerShare");
 
 /**
- * A field with its label, and a place for what is wrong with it.
+ * A field with its label, and a place for an error.
  * @param {string} label @param {Properties & {id: string}} properties
  */
 export function field(label, properties) {
-	const input = h("input", {
-		autocomplete: "off",
-		spellcheck: false,
-		"aria-describedby": `${properties.id}-wrong`,
-		...properties,
-	});
-	const wrong = h("p", { id: `${properties.id}-wrong`, class: "wrong", role: "alert" });
+	const errorId = `${properties.id}-error`;
+	const input = h("input", { autocomplete: "off", spellcheck: false, "aria-describedby": errorId, ...properties });
+	const error = h("p", { id: errorId, class: "error", role: "alert" });
 	return {
-		element: h("div", { class: "field" }, h("label", { htmlFor: properties.id }, label), input, wrong),
+		element: h("div", { class: "field" }, h("label", { htmlFor: properties.id }, label), input, error),
 		input,
-		/** @param {string} sentence */
-		complain(sentence) {
-			say(wrong, sentence);
-			input.setAttribute("aria-invalid", String(sentence !== ""));
-			if (sentence) input.focus();
+		get value() {
+			return input.value.trim();
+		},
+		/** @param {string} text empty for none */
+		showError(text) {
+			setText(error, text);
+			input.setAttribute("aria-invalid", String(text !== ""));
+			if (text) input.focus();
 		},
 	};
 }
 
-/** @param {LandingOptions} options */
-export function landing({ name, group = "", create, join, message = "" }) {
-	const who = field("Your name", {
+/** The user's name. @param {string} value @param {Properties} [properties] */
+export function nameField(value, properties) {
+	const result = field("Your name", {
 		id: "name",
-		value: name,
+		value,
 		maxLength: 50,
 		autocomplete: "name",
-		placeholder: "Ann",
 		dir: "auto",
+		...properties,
 	});
-	const what = field("Name of the group", {
+	/** The name; "" shows an error. */
+	const check = () => {
+		result.showError(result.value ? "" : "Enter your name. The others will see it.");
+		return result.value;
+	};
+	return Object.assign(result, { check });
+}
+
+/** @param {LandingOptions} options */
+export function landingScreen({ name, group = "", create, join, message = "" }) {
+	const user = nameField(name, { placeholder: "Ann" });
+	const groupName = field("Name of the group", {
 		id: "group",
 		value: group,
 		maxLength: 100,
 		placeholder: "Friends",
 		dir: "auto",
 	});
-	const where = field("Link or ID of a group", { id: "link", inputMode: "url", placeholder: "https://…/group/…" });
+	const link = field("Link or ID of a group", { id: "link", inputMode: "url", placeholder: "https://…/group/…" });
 
 	/** @param {SubmitEvent} event */
 	function onCreate(event) {
 		event.preventDefault();
-		const [groupName, username] = [what.input.value.trim(), who.input.value.trim()];
-		who.complain(username ? "" : "Say who you are: the others will see it.");
-		if (username) what.complain(groupName ? "" : "Give the group a name.");
-		if (groupName && username) create(groupName, username);
+		const username = user.check();
+		if (username) groupName.showError(groupName.value ? "" : "Enter a name for the group.");
+		if (groupName.value && username) create(groupName.value, username);
 	}
 
 	/** @param {SubmitEvent} event */
 	function onJoin(event) {
 		event.preventDefault();
-		const id = groupIdIn(where.input.value);
-		where.complain(id ? "" : "There is no group in this. A link ends with an ID such as e150ce90-98ca-….");
-		if (id) join(id, who.input.value.trim());
+		const id = groupIdIn(link.value);
+		link.showError(id ? "" : "Enter the link or ID of a group. A link ends with an ID such as e150ce90-98ca-….");
+		if (id) join(id, user.value);
 	}
 
+	const createForm = h(
+		"form",
+		{ onsubmit: onCreate, noValidate: true },
+		user.element,
+		groupName.element,
+		h("button", { class: "primary" }, icon("people"), "Make a group"),
+	);
+	const joinForm = h(
+		"form",
+		{ class: "inline", onsubmit: onJoin, noValidate: true },
+		link.element,
+		h("button", { class: "secondary" }, "Open"),
+	);
+	const notice = message && h("p", { class: "notice" }, message);
+	const or = h("p", { class: "or" }, h("span", {}, "or join one"));
 	const element = h(
 		"main",
 		{ class: "landing" },
@@ -80,36 +106,9 @@ export function landing({ name, group = "", create, join, message = "" }) {
 		h(
 			"div",
 			{ class: "hero" },
-			h(
-				"div",
-				{ class: "pitch" },
-				h("h1", { tabindex: "-1" }, "See your people."),
-				h(
-					"p",
-					{},
-					"Make a group, send its link, call each other. Picture and sound go straight from browser to browser; nothing to install, no account.",
-				),
-			),
-			h(
-				"div",
-				{ class: "card" },
-				message && h("p", { class: "notice" }, message),
-				h(
-					"form",
-					{ onsubmit: onCreate, noValidate: true },
-					who.element,
-					what.element,
-					h("button", { class: "primary" }, icon("people"), "Make a group"),
-				),
-				h("p", { class: "or" }, h("span", {}, "or join one")),
-				h(
-					"form",
-					{ class: "inline", onsubmit: onJoin, noValidate: true },
-					where.element,
-					h("button", { class: "secondary" }, "Open"),
-				),
-			),
+			h("div", { class: "introduction" }, h("h1", { tabindex: "-1" }, "See your people."), h("p", {}, INTRODUCTION)),
+			h("div", { class: "card" }, notice, createForm, or, joinForm),
 		),
 	);
-	return { element, focus: name ? what.input : who.input };
+	return { element, focus: name ? groupName.input : user.input };
 }

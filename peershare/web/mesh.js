@@ -4,29 +4,29 @@
  * `Connection` is one RTCPeerConnection, negotiated perfectly (W3C webrtc-pc, 10.7). `Peer` is one other participant,
  * over one connection after another, and what a page shows of it. `Mesh` holds the peers and the tracks that all get.
  *
- * A connection has a random name, its instance, which goes with each signal, together with the name of the other
- * side's that it is meant for. That tells what a page said before it was reloaded from what it says now.
+ * A connection has a random name, its instance. Each signal carries it, and the instance of the receiver: so signals of a
+ * page before its reload are told from those after.
  * @import {Kind, MeshEvents, PeerShare, PeerState, Quality, Signal, Target, Timer, Track, Tracks} from "./types"
  */
 
 /** @type {Kind[]} */
 const KINDS = ["audio", "video"];
-const CANDIDATES_AFTER = 50; // ms in which candidates are gathered into one signal
-const HICCUP = 3_000; // ms for which a connection may be gone before it is restarted
-const PATIENCE = 10_000; // ms for a connection to be made, before it is made anew
-const MANY_ATTEMPTS = 3; // after so many in vain it has failed; it is tried on, but slowly
-const SLOWLY = 30_000; // ms
-const STATS_EVERY = 1_000; // ms
-const LEVELS_EVERY = 200; // ms
-const SPEAKING = 0.02; // a level of audio, from 0 to 1
-const SPEAKS_ON = 600; // ms: between two words one still speaks
+const CANDIDATES_DELAY = 50; // ms: candidates of this time share one signal
+const DISCONNECTED_DELAY = 3_000; // ms, after which a disconnected connection is restarted
+const CONNECT_TIMEOUT = 10_000; // ms for a connection to be made, before it is made anew
+const QUICK_ATTEMPTS = 3; // after these in vain, the connection has failed; it is tried on at SLOW_INTERVAL
+const SLOW_INTERVAL = 30_000; // ms
+const STATS_INTERVAL = 1_000; // ms
+const LEVELS_INTERVAL = 200; // ms
+const SPEAKING_LEVEL = 0.02; // a level of audio, from 0 to 1
+const SPEAKING_TIME = 600; // ms: bridges the gap between two words
 // In bit/s. The upload is shared by all: each peer gets its own stream.
-const CAMERA = { atMost: 1_500_000, inAll: 3_000_000 };
-const SCREEN = { atMost: 2_500_000, inAll: 6_000_000 };
+const CAMERA = { perPeer: 1_500_000, total: 3_000_000 };
+const SCREEN = { perPeer: 2_500_000, total: 6_000_000 };
 const GOODBYE = JSON.stringify({ goodbye: true }); // over the data channel, before a connection is closed for good
 
 /**
- * Stands in for a track that one does not have. Only transceivers made by addTrack() are matched with an incoming offer
+ * In place of a missing track. Only transceivers made by addTrack() are matched with an incoming offer
  * (RFC 8829, 5.10): with those of addTransceiver(), two offers at once would make two lines for each kind.
  * @type {Partial<Record<Kind, MediaStreamTrack>>}
  */
@@ -39,8 +39,8 @@ const placeholder = (kind) => (placeholders[kind] ??= new RTCPeerConnection().ad
 const isScreen = (track) =>
 	track !== null && (["detail", "text"].includes(track.contentHint) || "displaySurface" in track.getSettings());
 
-/** A screen is to be sharp rather than fluent. @param {Track} track */
-const sharpen = (track) => {
+/** Prefer a sharp picture of a screen to a fluent one. @param {Track} track */
+const preferSharpness = (track) => {
 	if (track && isScreen(track)) track.contentHint ||= "detail";
 	return track;
 };
@@ -57,7 +57,7 @@ class Connection {
 	#senders = new Map();
 	#limiting = Promise.resolve();
 	#isPolite;
-	#say;
+	#send;
 	#isOffering = false;
 	#isSettingAnswer = false;
 	/** @type {RTCIceCandidateInit[]} */
@@ -65,15 +65,15 @@ class Connection {
 
 	/**
 	 * @param {RTCConfiguration} configuration @param {Tracks} tracks
-	 * @param {boolean} isPolite whether to give way when both sides offer at once @param {(signal: Signal) => void} say
+	 * @param {boolean} isPolite whether to give way when both sides offer at once @param {(signal: Signal) => void} send
 	 */
-	constructor(configuration, tracks, isPolite, say) {
+	constructor(configuration, tracks, isPolite, send) {
 		this.#isPolite = isPolite;
-		this.#say = say;
+		this.#send = send;
 		const pc = (this.pc = new RTCPeerConnection(configuration));
-		// What can't be negotiated is not connected in time, and made anew.
+		// A failed negotiation shows as a connection that is not made in time.
 		pc.onnegotiationneeded = () => this.#offer().catch(() => {});
-		pc.onicecandidate = ({ candidate }) => candidate && this.#gather(candidate.toJSON());
+		pc.onicecandidate = ({ candidate }) => candidate && this.#queueCandidate(candidate.toJSON());
 		pc.ontrack = ({ track }) => this.stream.addTrack(track);
 		this.channel = pc.createDataChannel("peershare", { negotiated: true, id: 0 });
 		for (const kind of KINDS) this.#add(kind, tracks[kind]);
@@ -91,7 +91,7 @@ class Connection {
 		try {
 			await this.#senders.get(kind)?.replaceTrack(track);
 		} catch (error) {
-			if (!this.isClosed) throw error; // else the other has just left
+			if (!this.isClosed) throw error; // else the peer has just left
 		}
 	}
 
@@ -99,9 +99,9 @@ class Connection {
 		return this.pc.currentRemoteDescription !== null;
 	}
 
-	/** Share the upload with this many; one change after the other, as setParameters() wants it. @param {number} peers */
+	/** Share the upload among this many; one change after the other, as setParameters() needs it. @param {number} peers */
 	limitBitrate(peers) {
-		this.#limiting = this.#limiting.then(() => this.#limit(peers)).catch(() => {}); // a courtesy, where it can be set
+		this.#limiting = this.#limiting.then(() => this.#limit(peers)).catch(() => {}); // not every browser can
 	}
 
 	/** @param {number} peers */
@@ -109,23 +109,23 @@ class Connection {
 		const sender = /** @type {RTCRtpSender} */ (this.#senders.get("video"));
 		const parameters = sender.getParameters();
 		if (!parameters.encodings?.length) return;
-		const { atMost, inAll } = isScreen(sender.track) ? SCREEN : CAMERA;
-		parameters.encodings[0].maxBitrate = Math.min(atMost, inAll / peers);
+		const { perPeer, total } = isScreen(sender.track) ? SCREEN : CAMERA;
+		parameters.encodings[0].maxBitrate = Math.min(perPeer, total / peers);
 		await sender.setParameters(parameters);
 	}
 
 	// --- perfect negotiation ---
 
-	/** Whether it waits for an answer of its own. An offer that comes then collides. */
+	/** True if an offer of ours is unanswered. An offer from the other side collides then. */
 	get #collides() {
 		return this.#isOffering || (this.pc.signalingState !== "stable" && !this.#isSettingAnswer);
 	}
 
 	/**
-	 * Whether another connection is to answer an offer in its place. It could take back its own, but Chromium sometimes
-	 * gathers no candidates after that: so it is done only where media flow already.
+	 * True if a new connection has to answer an offer. This one could roll back its own offer, but Chromium sometimes
+	 * gathers no candidates after that: so a rollback is done only where media flow already.
 	 */
-	get givesWay() {
+	get mustYield() {
 		return this.#isPolite && !this.isNegotiated && this.#collides;
 	}
 
@@ -133,48 +133,48 @@ class Connection {
 		this.#isOffering = true;
 		try {
 			await this.pc.setLocalDescription();
-			if (this.pc.signalingState === "have-local-offer") this.#describe(); // else theirs has taken its place
+			if (this.pc.signalingState === "have-local-offer") this.#sendDescription(); // else theirs has replaced it
 		} finally {
 			this.#isOffering = false;
 		}
 	}
 
-	#describe() {
-		if (this.pc.localDescription) this.#tell({ description: this.pc.localDescription.toJSON() });
+	#sendDescription() {
+		if (this.pc.localDescription) this.#signal({ description: this.pc.localDescription.toJSON() });
 	}
 
-	/** @param {Partial<Signal>} what not after `close`: the other side would take it for news of a new connection */
-	#tell(what) {
-		if (!this.isClosed) this.#say({ instance: this.instance, to: this.remote, ...what });
+	/** Not after `close`: the other side would take it for a new connection. @param {Partial<Signal>} content */
+	#signal(content) {
+		if (!this.isClosed) this.#send({ instance: this.instance, to: this.remote, ...content });
 	}
 
 	/** @param {RTCIceCandidateInit} candidate */
-	#gather(candidate) {
+	#queueCandidate(candidate) {
 		if (this.#candidates.push(candidate) > 1) return;
-		setTimeout(() => this.#tell({ candidates: this.#candidates.splice(0) }), CANDIDATES_AFTER);
+		setTimeout(() => this.#signal({ candidates: this.#candidates.splice(0) }), CANDIDATES_DELAY);
 	}
 
 	/** @param {Signal} signal of the other side's connection to this one */
-	async hear({ to, description, candidates = [] }) {
-		if (description?.type === "offer") await this.#hearOffer(description, !to);
-		if (description?.type === "answer") await this.#hearAnswer(description);
-		for (const candidate of candidates) this.#hearCandidate(candidate);
+	async handleSignal({ to, description, candidates = [] }) {
+		if (description?.type === "offer") await this.#handleOffer(description, !to);
+		if (description?.type === "answer") await this.#handleAnswer(description);
+		for (const candidate of candidates) this.#addCandidate(candidate);
 	}
 
-	/** @param {RTCSessionDescriptionInit} offer @param {boolean} isFirst whether ours was not heard before it was made */
-	async #hearOffer(offer, isFirst) {
+	/** @param {RTCSessionDescriptionInit} offer @param {boolean} isFirst whether it was made before ours was received */
+	async #handleOffer(offer, isFirst) {
 		const goesFirst = this.#collides && !this.#isPolite;
 		if (!goesFirst) {
-			await this.pc.setRemoteDescription(offer); // takes back our own, where they collide
+			await this.pc.setRemoteDescription(offer); // rolls back our own, where they collide
 			await this.pc.setLocalDescription();
 		}
-		// Our own, if that goes first, may have come when nobody was there to hear it: then it is said again.
-		if (!goesFirst || isFirst) this.#describe();
+		// Our own, if that goes first, may have been sent before the other side listened: then it is sent again.
+		if (!goesFirst || isFirst) this.#sendDescription();
 	}
 
 	/** @param {RTCSessionDescriptionInit} answer */
-	async #hearAnswer(answer) {
-		if (this.pc.signalingState !== "have-local-offer") return; // to an offer that was said again
+	async #handleAnswer(answer) {
+		if (this.pc.signalingState !== "have-local-offer") return; // to an offer that was sent twice
 		this.#isSettingAnswer = true;
 		try {
 			await this.pc.setRemoteDescription(answer);
@@ -184,8 +184,8 @@ class Connection {
 	}
 
 	/** @param {RTCIceCandidateInit} candidate */
-	#hearCandidate(candidate) {
-		// One of an offer that was ignored or taken back is refused, and that is as it should be.
+	#addCandidate(candidate) {
+		// Candidates of an offer that was ignored or rolled back are refused, as they should be.
 		this.pc.addIceCandidate(candidate).catch(() => {});
 	}
 
@@ -199,9 +199,9 @@ class Connection {
 	}
 }
 
-/** Makes qualities of what getStats() counts. */
-class Meter {
-	#at = NaN; // of the first reading nothing can be told
+/** Quality from the counters of getStats(). */
+class QualityMeter {
+	#at = NaN; // the first reading has no difference
 	#bytes = 0;
 	#received = 0;
 	#lost = 0;
@@ -230,7 +230,7 @@ class Meter {
 	}
 }
 
-/** @param {number} loss @param {number} roundTrip in s: talking is at ease up to 0.15 s one way (ITU-T G.114) */
+/** @param {number} loss @param {number} roundTrip in s: conversation is unaffected up to 0.15 s one way (ITU-T G.114) */
 const level = (loss, roundTrip) => {
 	if (loss > 0.05 || roundTrip > 0.6) return "poor";
 	return loss > 0.02 || roundTrip > 0.3 ? "fair" : "good";
@@ -239,11 +239,11 @@ const level = (loss, roundTrip) => {
 /** @type {Quality} */
 const UNKNOWN = { level: "unknown", roundTrip: 0, loss: 0, bitrate: 0, framesDecoded: 0, resolution: "" };
 
-/** Another participant. What a page reads is in its fields; its methods are for the mesh. */
+/** Another participant. Its fields are for a page, its methods for the mesh. */
 export class Peer {
 	/** @type {PeerState} */
 	state = "connecting";
-	/** What comes from there: another object with each connection. */
+	/** The received tracks: another object with each connection. */
 	stream = new MediaStream();
 	quality = UNKNOWN;
 	speaking = false;
@@ -251,109 +251,109 @@ export class Peer {
 
 	/** @type {Connection | null} */
 	#connection = null;
-	#company;
+	#callbacks;
 	#attempts = 0;
-	#meter = new Meter();
-	#heardAt = 0; // the time of the last frame of audio
+	#meter = new QualityMeter();
+	#audioTimestamp = 0; // of the last frame of audio
 	#spokeAt = -Infinity;
 	/** @type {Timer | undefined} */
 	#timer;
 
 	/**
 	 * @param {string} userId
-	 * @param {{newConnection: () => Connection, isReachable: () => boolean, changed: () => void}} company
+	 * @param {{newConnection: () => Connection, isReachable: () => boolean, changed: () => void}} callbacks
 	 */
-	constructor(userId, company) {
+	constructor(userId, callbacks) {
 		this.userId = userId;
-		this.#company = company;
-		this.#later(PATIENCE, () => this.#connectAnew()); // in case it does not connect to us, as who joins does
+		this.#callbacks = callbacks;
+		this.#setTimer(CONNECT_TIMEOUT, () => this.#reconnect()); // in case it does not connect to us, as a newly joined peer should
 	}
 
 	get connection() {
 		return this.#connection;
 	}
 
-	/** With a new connection. */
+	/** Begin a new connection. */
 	connect() {
 		this.#connection?.close();
-		const connection = (this.#connection = this.#company.newConnection());
-		connection.pc.onconnectionstatechange = () => this.#follow(connection.pc.connectionState);
+		const connection = (this.#connection = this.#callbacks.newConnection());
+		connection.pc.onconnectionstatechange = () => this.#handleConnectionState(connection.pc.connectionState);
 		this.stream = connection.stream;
-		this.#meter = new Meter();
+		this.#meter = new QualityMeter();
 		this.quality = UNKNOWN;
-		this.#later(PATIENCE, () => this.#connectAnew());
-		this.#show(this.state === "connected" ? "reconnecting" : this.state);
+		this.#setTimer(CONNECT_TIMEOUT, () => this.#reconnect());
+		this.#setState(this.state === "connected" ? "reconnecting" : this.state);
 		return connection;
 	}
 
 	/** @param {Signal} signal */
-	hear(signal) {
+	handleSignal(signal) {
 		const { instance, to, description } = signal;
 		const mine = this.#connection;
 		const isNew = instance !== mine?.remote;
 		const isOffer = description?.type === "offer";
-		if (to && to !== mine?.instance) return; // it is meant for one that is no more
-		if (isNew && !description) return; // candidates: of one that is no more, or has not got through to us
-		const connection = !mine || (isOffer && ((isNew && mine.remote) || mine.givesWay)) ? this.connect() : mine;
+		if (to && to !== mine?.instance) return; // for a connection that is closed
+		if (isNew && !description) return; // candidates of a connection that is closed, or whose description is lost
+		const connection = !mine || (isOffer && ((isNew && mine.remote) || mine.mustYield)) ? this.connect() : mine;
 		connection.remote = instance;
-		connection.hear(signal).catch(() => {}); // as what can't be offered
+		connection.handleSignal(signal).catch(() => {}); // as a failed negotiation
 	}
 
-	/** Signaling is possible again: what broke in the meantime can be mended. */
-	wake() {
-		const isWaiting = this.#timer && this.state !== "failed"; // it is being made, or soon mended
-		if (this.state !== "connected" && !isWaiting) this.#mend();
+	/** Repair what broke while no signal could reach the peer. */
+	handleReachable() {
+		const isWaiting = this.#timer && this.state !== "failed"; // an attempt is running
+		if (this.state !== "connected" && !isWaiting) this.#repair();
 	}
 
-	/** By hand, without waiting any longer. */
+	/** Connect again at once, as a user asks for. */
 	restart() {
 		this.#attempts = 0;
 		this.state = "reconnecting";
 		this.connect();
 	}
 
-	/** The other side hears it at once, whether the server is there to say so or not. */
+	/** Close, and tell the other side directly: the server may be away. */
 	close() {
 		clearTimeout(this.#timer);
 		if (this.#connection?.channel.readyState === "open") this.#connection.channel.send(GOODBYE);
 		this.#connection?.close();
 	}
 
-	// --- when it breaks ---
+	// --- repair ---
 
 	/** @param {RTCPeerConnectionState} state */
-	#follow(state) {
-		if (state === "connected") this.#rejoice();
-		if (state === "disconnected") this.#later(HICCUP, () => this.#mend());
-		if (state === "failed") this.#mend();
-		if ((state === "disconnected" || state === "failed") && this.state === "connected") this.#show("reconnecting");
+	#handleConnectionState(state) {
+		if (state === "connected") this.#handleConnected();
+		if (state === "disconnected") this.#setTimer(DISCONNECTED_DELAY, () => this.#repair());
+		if (state === "failed") this.#repair();
+		if ((state === "disconnected" || state === "failed") && this.state === "connected") this.#setState("reconnecting");
 	}
 
-	#rejoice() {
+	#handleConnected() {
 		clearTimeout(this.#timer);
 		this.#timer = undefined;
 		this.#attempts = 0;
-		this.#show("connected");
+		this.#setState("connected");
 	}
 
-	#mend() {
-		if (!this.#company.isReachable()) return; // `wake` comes when it is
-		if (!this.#connection?.isNegotiated) return this.#connectAnew();
+	#repair() {
+		if (!this.#callbacks.isReachable()) return; // `handleReachable` is called when it is
+		if (!this.#connection?.isNegotiated) return this.#reconnect();
 		this.#connection.pc.restartIce();
-		this.#later(PATIENCE, () => this.#connectAnew());
+		this.#setTimer(CONNECT_TIMEOUT, () => this.#reconnect());
 	}
 
-	#connectAnew() {
-		if (!this.#company.isReachable()) return;
+	#reconnect() {
+		if (!this.#callbacks.isReachable()) return;
 		this.#attempts++;
 		this.connect();
-		if (this.#attempts < MANY_ATTEMPTS) return;
-		this.#later(SLOWLY, () => this.#connectAnew());
-		this.#show("failed");
+		if (this.#attempts < QUICK_ATTEMPTS) return;
+		this.#setTimer(SLOW_INTERVAL, () => this.#reconnect());
+		this.#setState("failed");
 	}
 
 	/** @param {number} ms @param {() => void} then */
-	#later(ms, then) {
+	#setTimer(ms, then) {
 		clearTimeout(this.#timer);
 		this.#timer = setTimeout(() => {
 			this.#timer = undefined;
@@ -362,13 +362,13 @@ export class Peer {
 	}
 
 	/** @param {Peer["state"]} state */
-	#show(state) {
+	#setState(state) {
 		this.state = state;
 		if (state !== "connected") this.quality = UNKNOWN;
-		this.#company.changed();
+		this.#callbacks.changed();
 	}
 
-	// --- what can be measured ---
+	// --- measurements ---
 
 	async measure() {
 		const connection = this.#connection;
@@ -377,16 +377,16 @@ export class Peer {
 		if (report && isCurrent) this.quality = this.#meter.read(report);
 	}
 
-	/** How loud it is. Whether it has begun or ceased to speak. */
-	listen() {
+	/** Read the audio level. True if the peer has begun or ceased to speak. */
+	measureAudio() {
 		const receiver = this.#connection?.pc.getReceivers().find(({ track }) => track.kind === "audio");
 		const [source] = receiver?.getSynchronizationSources() ?? [];
-		const isNew = source && source.timestamp !== this.#heardAt; // else nothing has come: it is muted
-		this.#heardAt = source?.timestamp ?? 0;
+		const isNew = source && source.timestamp !== this.#audioTimestamp; // else nothing was received: the peer is muted
+		this.#audioTimestamp = source?.timestamp ?? 0;
 		this.audioLevel = isNew ? (source.audioLevel ?? 0) : 0;
-		if (this.audioLevel > SPEAKING) this.#spokeAt = performance.now();
+		if (this.audioLevel > SPEAKING_LEVEL) this.#spokeAt = performance.now();
 		const before = this.speaking;
-		this.speaking = performance.now() - this.#spokeAt < SPEAKS_ON;
+		this.speaking = performance.now() - this.#spokeAt < SPEAKING_TIME;
 		return this.speaking !== before;
 	}
 }
@@ -398,42 +398,44 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 	#client;
 	#configuration;
 	#tracks;
-	#living = new AbortController();
+	#lifetime = new AbortController();
 	/** @type {Timer[]} */
 	#intervals;
 
 	/**
-	 * It listens to the client until `close()`.
+	 * Follow the client until `close()`.
 	 * @param {PeerShare} client @param {{iceServers?: RTCIceServer[], tracks?: Partial<Tracks>}} options
 	 */
 	constructor(client, { iceServers = [], tracks: { audio = null, video = null } = {} }) {
 		super();
 		this.#client = client;
 		this.#configuration = /** @type {RTCConfiguration} */ ({ iceServers, bundlePolicy: "max-bundle" });
-		this.#tracks = { audio, video: sharpen(video) };
-		const { signal } = this.#living;
-		client.addEventListener("participant-joined", ({ detail }) => this.#join(detail.participant.userId), { signal });
-		client.addEventListener("participant-left", ({ detail }) => this.#leave(detail.userId), { signal });
-		client.addEventListener("signal", ({ detail }) => this.#hear(detail.from, detail.data), { signal });
-		client.addEventListener("state", () => this.#wake(), { signal });
-		client.addEventListener("member-status", ({ detail }) => this.#wake(detail.member.id), { signal });
+		this.#tracks = { audio, video: preferSharpness(video) };
+		const { signal } = this.#lifetime;
+		client.addEventListener("participant-joined", ({ detail }) => this.#handleJoined(detail.participant.userId), {
+			signal,
+		});
+		client.addEventListener("participant-left", ({ detail }) => this.#removePeer(detail.userId), { signal });
+		client.addEventListener("signal", ({ detail }) => this.#handleSignal(detail.from, detail.data), { signal });
+		client.addEventListener("state", () => this.#handleReachable(), { signal });
+		client.addEventListener("member-status", ({ detail }) => this.#handleReachable(detail.member.id), { signal });
 		this.#intervals = [
-			setInterval(() => this.#measure(), STATS_EVERY),
-			setInterval(() => this.#listen(), LEVELS_EVERY),
+			setInterval(() => this.#measure(), STATS_INTERVAL),
+			setInterval(() => this.#measureAudio(), LEVELS_INTERVAL),
 		];
 	}
 
-	/** Connect to those who are in the call already; who comes later connects to us. @param {Iterable<string>} userIds */
+	/** Connect to those who are in the call already; later ones connect to us. @param {Iterable<string>} userIds */
 	start(userIds) {
-		if (this.#living.signal.aborted) return;
+		if (this.#lifetime.signal.aborted) return;
 		for (const userId of userIds) if (!this.peers.get(userId)?.connection) this.#add(userId).connect();
 	}
 
 	/** Send this to all from now on; nothing is negotiated. @param {Kind} kind @param {Track} track */
 	async setTrack(kind, track) {
-		this.#tracks[kind] = sharpen(track);
+		this.#tracks[kind] = preferSharpness(track);
 		await Promise.all(this.#connections.map((connection) => connection.setTrack(kind, track)));
-		if (kind === "video") this.#shareUpload();
+		if (kind === "video") this.#limitBitrates();
 	}
 
 	/** @param {string} userId */
@@ -450,9 +452,9 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 		}
 	}
 
-	/** Listen to the client no more: it has gone elsewhere. Who is connected stays so, until `close()`. */
+	/** Stop following the client: it is in another group. Connections stay until `close()`. */
 	detach() {
-		this.#living.abort();
+		this.#lifetime.abort();
 	}
 
 	close() {
@@ -466,7 +468,7 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 		return [...this.peers.values()].flatMap(({ connection }) => connection ?? []);
 	}
 
-	// --- who is there ---
+	// --- peers ---
 
 	/** @param {string} userId */
 	#add(userId) {
@@ -479,80 +481,80 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 		});
 		this.peers.set(userId, peer);
 		this.#emit("peer", { peer });
-		this.#shareUpload();
+		this.#limitBitrates();
 		return peer;
 	}
 
 	/** @param {string} userId */
 	#connectionTo(userId) {
 		const isPolite = (this.#client.userId ?? "") < userId;
-		const say = (/** @type {Signal} */ signal) => {
+		const send = (/** @type {Signal} */ signal) => {
 			if (this.#client.state !== "closed") this.#client.signal(userId, signal);
 		};
-		const connection = new Connection(this.#configuration, this.#tracks, isPolite, say);
+		const connection = new Connection(this.#configuration, this.#tracks, isPolite, send);
 		connection.channel.onopen = () => this.#emit("open", { userId });
-		connection.channel.onmessage = ({ data }) => this.#pass(userId, data);
+		connection.channel.onmessage = ({ data }) => this.#handleMessage(userId, data);
 		connection.limitBitrate(this.peers.size);
 		return connection;
 	}
 
-	/** @param {string} from @param {string} text of another's page, which may say anything */
-	#pass(from, text) {
+	/** @param {string} from @param {string} text of another page, which may send anything */
+	#handleMessage(from, text) {
 		let data;
 		try {
 			data = JSON.parse(text);
 		} catch {
-			return; // no JSON is no message
+			return; // not JSON
 		}
-		if (data?.goodbye === true) this.#leave(from);
+		if (data?.goodbye === true) this.#removePeer(from);
 		else this.#emit("message", { from, data });
 	}
 
-	/** Whether what we say would be heard soon. @param {string} userId */
+	/** True if a signal would arrive soon. @param {string} userId */
 	#isReachable(userId) {
 		const { state, inCall, call, group } = this.#client;
 		return state === "online" && inCall && call.participants.has(userId) && !group?.members.get(userId)?.status;
 	}
 
 	/** @param {string} userId */
-	#join(userId) {
+	#handleJoined(userId) {
 		if (this.#client.inCall) this.#add(userId);
 	}
 
 	/** @param {string} userId */
-	#leave(userId) {
+	#removePeer(userId) {
 		this.peers.get(userId)?.close();
 		if (!this.peers.delete(userId)) return;
 		this.#emit("peer-left", { userId });
-		this.#shareUpload();
+		this.#limitBitrates();
 	}
 
 	/** @param {string} from @param {any} data */
-	#hear(from, data) {
-		if (typeof data?.instance !== "string") return; // it is not for us
+	#handleSignal(from, data) {
+		if (typeof data?.instance !== "string") return; // not a mesh's signal
 		const { inCall, call } = this.#client;
-		if (inCall && call.participants.has(from)) this.#add(from).hear(data);
+		if (inCall && call.participants.has(from)) this.#add(from).handleSignal(data);
 	}
 
-	/** @param {string} [userId] who is back; all are where we are */
-	#wake(userId) {
+	/** @param {string} [userId] the member who is back; none where we are */
+	#handleReachable(userId) {
 		for (const peer of this.peers.values())
-			if ((!userId || userId === peer.userId) && this.#isReachable(peer.userId)) peer.wake();
+			if ((!userId || userId === peer.userId) && this.#isReachable(peer.userId)) peer.handleReachable();
 	}
 
-	#shareUpload() {
+	#limitBitrates() {
 		for (const connection of this.#connections) connection.limitBitrate(this.peers.size);
 	}
 
-	// --- what is told to the page ---
+	// --- events ---
 
 	async #measure() {
 		await Promise.all([...this.peers.values()].map((peer) => peer.measure()));
 		this.#emit("stats", {});
 	}
 
-	#listen() {
-		const changes = [...this.peers.values()].filter((peer) => peer.listen());
+	#measureAudio() {
+		const changes = [...this.peers.values()].filter((peer) => peer.measureAudio());
 		if (changes.length) this.#emit("stats", {});
 	}
 

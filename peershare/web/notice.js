@@ -1,13 +1,13 @@
-// What is said where something did not go well: with a deed, with the connection to the server.
+// Messages where something did not go well: with an action, or with the connection to the server.
 
-import { h, hide, inText, say, toast } from "./dom.js";
+import { h, hide, isolate, setText, toast } from "./dom.js";
 import { logo } from "./landing.js";
 import { RefusedError } from "./peershare.js";
 import { ErrorCode } from "./protocol.js";
 
-/** @import {Notice, Room} from "./types" */
+/** @import {GroupSession, Notice} from "./types" */
 
-/** Sentences for what the server may refuse. */
+/** Messages for refusals of the server, where its own would not help. */
 const REFUSALS = /** @type {Record<string, string>} */ ({
 	[ErrorCode.GROUP_NOT_FOUND]: "This group has ended.",
 	[ErrorCode.CALL_FULL]: "The call is full. You can stay here, and join when somebody leaves.",
@@ -16,11 +16,11 @@ const REFUSALS = /** @type {Record<string, string>} */ ({
 	[ErrorCode.RING_NOT_FOUND]: "They are not calling any more.",
 });
 
-/** The server is there, and takes no connection from here. */
+/** The server is there, and refuses connections from this page. */
 export const REFUSED = `The server refused this page's address, ${location.origin}. Whoever runs it can allow it; its log says how.`;
 
-/** What to tell about an error. @param {unknown} error */
-export function sentence(error) {
+/** A message for the user. @param {unknown} error */
+export function errorMessage(error) {
 	if (error instanceof DOMException) return `The browser refused (${error.name}).`;
 	if (!(error instanceof RefusedError)) return error instanceof Error ? error.message : String(error);
 	const { code, message, details } = error;
@@ -36,61 +36,60 @@ function duration(milliseconds) {
 }
 
 /**
- * Does it when it is asked to, but not twice at a time, and tells if it failed.
- * @param {() => Promise<unknown>} deed
+ * A listener for a button: it runs once at a time, and shows a message if it fails.
+ * @param {() => Promise<unknown>} action
  */
-export function doing(deed) {
-	let isDoing = false;
+export function asyncHandler(action) {
+	let isRunning = false;
 	return async () => {
-		if (isDoing) return;
-		isDoing = true;
-		await deed().catch((error) => toast(sentence(error), "bad"));
-		isDoing = false;
+		if (isRunning) return;
+		isRunning = true;
+		await action().catch((error) => toast(errorMessage(error), "bad"));
+		isRunning = false;
 	};
 }
 
-/** How the connection is, where there is something to say, and what one can do about it. @param {Room} room */
-export function connectionNotice(room) {
-	// The seconds are not announced, each time anew.
+/** The state of the connection, where it is not good, and what the user can do. @param {GroupSession} session */
+export function connectionNotice(session) {
 	const text = h("span", { role: "status" });
-	const when = h("span");
-	const button = h("button", { type: "button", class: "secondary small", onclick: () => told?.act?.() });
-	const element = h("div", { class: "notice bad banner" }, h("p", {}, text, when), button);
-	const comeBack = doing(() => room.comeBack());
-	const timer = setInterval(update, 500); // of the seconds until the next try
+	const countdown = h("span"); // outside of the status: it would be announced each second
+	const button = h("button", { type: "button", class: "secondary small", onclick: () => notice?.act?.() });
+	const element = h("div", { class: "notice bad banner" }, h("p", {}, text, countdown), button);
+	const rejoin = asyncHandler(() => session.rejoin());
+	const timer = setInterval(update, 500); // for the countdown
 	/** @type {Notice | null} */
-	let told;
+	let notice;
 
 	function update() {
-		told = tell(room, comeBack);
-		hide(button, !told?.label);
-		element.hidden = told === null;
-		say(text, told?.text ?? "");
-		say(when, told?.when ?? "");
-		say(button, told?.label ?? "");
+		notice = noticeFor(session, rejoin);
+		hide(button, !notice?.label);
+		element.hidden = notice === null;
+		setText(text, notice?.text ?? "");
+		setText(countdown, notice?.countdown ?? "");
+		setText(button, notice?.label ?? "");
 	}
 	return { element, update, close: () => clearInterval(timer) };
 }
 
-/** @param {Room} room @param {() => void} comeBack @returns {Notice | null} */
-function tell({ client, place, lost, isInCall }, comeBack) {
+/** @param {GroupSession} session @param {() => void} rejoin @returns {Notice | null} */
+function noticeFor({ client, lastGroup, reopenError, isInCall }, rejoin) {
 	if (client.state === "reconnecting") {
-		const wait = client.retryAt ? client.retryAt - Date.now() : 0;
+		const delay = client.retryAt ? client.retryAt - Date.now() : 0;
 		const more = isInCall ? " The call goes on." : "";
 		const text = (client.isRefused ? REFUSED : "Reconnecting: the server can't be reached.") + more;
-		if (wait < 1000) return { text };
-		return { text, when: ` Next try in ${duration(wait)}.`, label: "Try now", act: () => client.retryNow() };
+		if (delay < 1000) return { text };
+		return { text, countdown: ` Next try in ${duration(delay)}.`, label: "Try now", act: () => client.retryNow() };
 	}
-	if (!lost) return null;
-	const text = `The server has forgotten “${inText(place?.name ?? "")}”, and does not open it again yet: ${lost} The page tries again by itself.`;
-	return { text, label: "Try now", act: comeBack };
+	if (!reopenError) return null;
+	const text = `The server has forgotten “${isolate(lastGroup?.name ?? "")}”, and does not open it again yet: ${reopenError} The page tries again by itself.`;
+	return { text, label: "Try now", act: rejoin };
 }
 
-/** The screen while something is awaited. @param {string} words @param {Room} [room] whose connection it is about */
-export function waiting(words, room) {
-	const notice = room && connectionNotice(room);
+/** The screen while something is loading. @param {string} text @param {GroupSession} [session] whose connection is shown */
+export function loadingScreen(text, session) {
+	const notice = session && connectionNotice(session);
 	notice?.update();
-	const title = h("h1", { tabindex: "-1" }, words);
+	const title = h("h1", { tabindex: "-1" }, text);
 	return {
 		element: h("main", { class: "group" }, h("header", { class: "bar" }, logo()), title, notice?.element),
 		focus: title,

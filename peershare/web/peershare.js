@@ -38,13 +38,13 @@ const UNCOUNTED = new Set(["connection-established", "welcome", "resumed", "serv
 const fullJitter = (attempt, longest) => Math.random() * Math.min(longest, FIRST_DELAY * 2 ** attempt);
 
 /**
- * Whether to connect again after this close code (docs/protocol.md): newer servers may have more codes from 4000 on, so
+ * True if a client connects again after this close code (docs/protocol.md): newer servers may have more codes from 4000 on, so
  * those go by their range. @param {number} code
  */
 const shouldReconnect = (code) =>
 	code >= 4000 ? code < 4500 : RECONNECT_CODES.has(code) || FOREIGN_RECONNECT_CODES.has(code);
 
-/** The server's answer was an `error`. `code` is one of docs/protocol.md's, or ANSWER_LOST. */
+/** An `error` from the server. `code` is one of docs/protocol.md's, or ANSWER_LOST. */
 export class RefusedError extends Error {
 	/** @param {{code: string, message: string, details?: Record<string, any>}} error */
 	constructor({ code, message, details = {} }) {
@@ -83,7 +83,7 @@ class SessionWindow {
 		return this.#written < Math.min(this.#unconfirmed.length, MAX_IN_FLIGHT);
 	}
 
-	/** Whether the next to write is a `signal`, which the server counts apart. */
+	/** True if the next to write is a `signal`, which the server counts apart. */
 	get isSignalNext() {
 		return this.#unconfirmed[this.#written].text.startsWith('{"type":"signal"');
 	}
@@ -177,7 +177,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	call = emptyCall();
 	/** @type {number | null} ms since 1970: the time of the next attempt */
 	retryAt = null;
-	/** Whether the server refuses the address of this page, as far as it tells. */
+	/** True if the server refuses the address of this page, as far as it tells. */
 	isRefused = false;
 	#wasOpen = false; // the last connection
 
@@ -276,7 +276,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		this.#connect();
 	}
 
-	/** Whether an attempt has just begun, and may still succeed. */
+	/** True if an attempt has just begun, and may still succeed. */
 	get #isConnecting() {
 		return this.retryAt === null && performance.now() - this.#attemptedAt < SHORT_TIMEOUT;
 	}
@@ -436,7 +436,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		this.#expectActivity(this.#mayResume ? Math.min(TIMEOUT, timeout) : TIMEOUT);
 	}
 
-	/** Whether the server may still have the session. */
+	/** True if the server may still have the session. */
 	get #mayResume() {
 		return performance.now() - this.#connectedAt < this.#grace;
 	}

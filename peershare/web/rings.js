@@ -1,30 +1,30 @@
-// Who rings us: a card above everything else, the bell, and what the system shows while the page is in the background.
+// Incoming rings: a card above everything else, a sound, and a notification while the page is in the background.
 
-import { announce, avatar, byId, h, hide, iconButton, inText, kept, reconcile, say } from "./dom.js";
-import { Bell, canCall } from "./media.js";
-import { doing } from "./notice.js";
+import { announce, avatar, byId, h, hide, iconButton, isolate, stored, reconcile, setText } from "./dom.js";
+import { Ringtone, canCall } from "./media.js";
+import { asyncHandler } from "./notice.js";
 
-/** @import {Room} from "./types" */
+/** @import {GroupSession} from "./types" */
 
 const SILENT = "Your browser plays no sound until you touch or click this page.";
-const bell = new Bell();
-const place = byId("rings");
-/** Whether it is wanted that the system shows rings: true, false, or not said. */
-const wish = kept("localStorage", "peershare.notifications");
-/** What the system shows, by who rings. @type {Map<string, Notification>} */
-const shown = new Map();
+const ringtone = new Ringtone();
+const container = byId("rings");
+/** The user's wish for notifications: true, false, or null if not asked yet. */
+const preference = stored("localStorage", "peershare.notifications");
+/** By the user ID of the caller. @type {Map<string, Notification>} */
+const notifications = new Map();
 
-/** Chrome for Android has the interface, and fails: there, it takes a service worker. */
+/** Chrome for Android has the interface, but needs a service worker for it. */
 export const canNotify = () => "Notification" in window && isSecureContext && !/Android/.test(navigator.userAgent);
 
-/** Whether rings are shown by the system while nobody looks at the page. */
-export const notifies = () => canNotify() && Notification.permission === "granted" && wish.get() !== false;
+/** True if notifications show rings while the page is in the background. */
+export const notifies = () => canNotify() && Notification.permission === "granted" && preference.get() !== false;
 
-/** Show them, or not. It is to be called by a click, since it may ask for the permission. @param {boolean} wanted */
+/** Turn notifications on or off. Call it from a click, since it may ask for the permission. @param {boolean} wanted */
 export async function notifyOfRings(wanted) {
-	wish.set(wanted);
+	preference.set(wanted);
 	if (wanted && (await Notification.requestPermission()) !== "granted")
-		throw new Error("The browser does not allow it. Its settings for this page can.");
+		throw new Error("The browser does not allow it. You can allow notifications in its settings for this page.");
 }
 
 /** @param {string} from @param {string} username @param {string} [group] */
@@ -36,81 +36,82 @@ function notify(from, username, group) {
 		icon: new URL("favicon.svg", import.meta.url).href,
 		requireInteraction: true,
 	};
-	const notification = new Notification(`${inText(username)} is calling`, options);
+	const notification = new Notification(`${isolate(username)} is calling`, options);
 	notification.onclick = () => {
 		focus(); // of the window
 		notification.close();
 	};
-	shown.set(from, notification);
+	notifications.set(from, notification);
 }
 
-/** Until the page was touched, that it is silent; else the question whether the system may show rings, until it is answered. */
+/** A notice that the page is silent until it is touched; after that, the question about notifications, until it is answered. */
 export function ringNotice() {
 	const text = h("span", { role: "status" });
-	const answer = (/** @type {boolean} */ wanted) => doing(() => notifyOfRings(wanted).finally(update));
+	const answer = (/** @type {boolean} */ wanted) => asyncHandler(() => notifyOfRings(wanted).finally(update));
 	const yes = h("button", { type: "button", class: "secondary small", onclick: answer(true) }, "Show calls");
 	const no = h("button", { type: "button", class: "quiet small", onclick: answer(false) }, "Not now");
 	const choices = h("span", { class: "choices" }, yes, no);
 	const element = h("div", { class: "notice banner ringnotice" }, text, choices);
 
 	function update() {
-		const asks = canNotify() && Notification.permission === "default" && wish.get() === null;
+		const asks = canNotify() && Notification.permission === "default" && preference.get() === null;
 		const question = "Show incoming calls while you use other windows?";
-		say(text, bell.isSilent ? SILENT : asks ? question : "");
-		const heir = /** @type {HTMLElement | null} */ (document.querySelector("h1"));
-		if (element.contains(document.activeElement) && !asks) heir?.focus();
-		hide(choices, bell.isSilent || !asks, heir);
+		setText(text, ringtone.isSilent ? SILENT : asks ? question : "");
+		const focusTarget = /** @type {HTMLElement | null} */ (document.querySelector("h1"));
+		if (element.contains(document.activeElement) && !asks) focusTarget?.focus();
+		hide(choices, ringtone.isSilent || !asks, focusTarget);
 		element.hidden = text.textContent === "";
 	}
-	bell.addEventListener("change", update);
-	bell.prepare();
+	ringtone.addEventListener("change", update);
+	ringtone.prepare();
 	update();
-	return { element, update, close: () => bell.removeEventListener("change", update) };
+	return { element, update, close: () => ringtone.removeEventListener("change", update) };
 }
 
-/** What had the focus before somebody rang. @type {HTMLElement | null} */
-let before = null;
+/** The element that had the focus before a ring. @type {HTMLElement | null} */
+let focusBefore = null;
 
-/** Whose rings these are. @type {Room | null} */
-let drawn = null;
-bell.addEventListener("change", () => drawn && drawRings(drawn));
+/** The session whose rings are shown. @type {GroupSession | null} */
+let ringingSession = null;
+ringtone.addEventListener("change", () => ringingSession && drawRings(ringingSession));
 
-/** @param {Room} room */
-export function drawRings(room) {
-	drawn = room;
-	const { incoming, outgoing } = room.client.call;
-	const hadFocus = place.contains(document.activeElement);
+/** @param {GroupSession} session */
+export function drawRings(session) {
+	ringingSession = session;
+	const { incoming, outgoing } = session.client.call;
+	const hadFocus = container.contains(document.activeElement);
 	reconcile(
-		place,
+		container,
 		incoming.values(),
 		({ from }) => from,
-		({ from, username }) => ringCard(room, from, username),
+		({ from, username }) => ringCard(session, from, username),
 	);
-	const heir = place.querySelector("div") ?? (before?.isConnected ? before : document.querySelector("h1"));
-	if (hadFocus && !place.contains(document.activeElement)) heir?.focus();
-	for (const [from, notification] of shown) {
+	const focusTarget =
+		container.querySelector("div") ?? (focusBefore?.isConnected ? focusBefore : document.querySelector("h1"));
+	if (hadFocus && !container.contains(document.activeElement)) focusTarget?.focus();
+	for (const [from, notification] of notifications) {
 		if (incoming.has(from)) continue;
 		notification.close();
-		shown.delete(from);
+		notifications.delete(from);
 	}
-	if (incoming.size) bell.start({ loud: true });
-	else if (room.isInCall && outgoing.size) bell.start({ loud: false });
-	else bell.stop();
+	if (incoming.size) ringtone.start({ loud: true });
+	else if (session.isInCall && outgoing.size) ringtone.start({ loud: false });
+	else ringtone.stop();
 }
 
 export function endRings() {
-	drawn = null;
-	bell.stop();
-	for (const notification of shown.values()) notification.close();
-	shown.clear();
-	reconcile(place, [], String, Object); // of none, none is made
+	ringingSession = null;
+	ringtone.stop();
+	for (const notification of notifications.values()) notification.close();
+	notifications.clear();
+	reconcile(container, [], String, Object); // without items, no row is made
 }
 
-/** @param {Room} room @param {string} from @param {string} username */
-function ringCard(room, from, username) {
-	const words = `${inText(username)} is calling in “${inText(room.place?.name ?? "")}”`;
-	const accept = doing(() => room.joinCall());
-	const decline = doing(() => room.client.declineRing(from));
+/** @param {GroupSession} session @param {string} from @param {string} username */
+function ringCard(session, from, username) {
+	const words = `${isolate(username)} is calling in “${isolate(session.lastGroup?.name ?? "")}”`;
+	const accept = asyncHandler(() => session.joinCall());
+	const decline = asyncHandler(() => session.client.declineRing(from));
 	const silence = h("p", { class: "silence" });
 	const element = h(
 		"div",
@@ -132,15 +133,15 @@ function ringCard(room, from, username) {
 		),
 	);
 	announce(words);
-	document.querySelector("dialog")?.close(); // nothing below a dialog can be reached
-	// Not away from somebody who types; and no key that is pressed just now shall answer.
+	document.querySelector("dialog")?.close(); // nothing outside of a dialog can be reached
+	// The focus stays where the user types; and no key that is pressed just now may answer.
 	const last = /** @type {HTMLElement} */ (document.activeElement);
-	if (!place.contains(last)) before = last;
+	if (!container.contains(last)) focusBefore = last;
 	if (!last.matches("input, select, textarea")) queueMicrotask(() => element.focus());
 	const update = () => {
-		say(silence, bell.isSilent ? SILENT : "");
-		silence.hidden = !bell.isSilent;
+		setText(silence, ringtone.isSilent ? SILENT : "");
+		silence.hidden = !ringtone.isSilent;
 	};
-	notify(from, username, room.place?.name);
+	notify(from, username, session.lastGroup?.name);
 	return { element, update };
 }

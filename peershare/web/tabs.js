@@ -1,69 +1,69 @@
-// The tabs of this browser: which of them has a group open, and how another takes over from it.
+// The tabs of this browser: which of them has a group open, and the way to take over from it.
 
-import { h, say } from "./dom.js";
+import { h, setText } from "./dom.js";
 
-/** @import {Room, SavedStay, TabMessage} from "./types" */
+/** @import {GroupSession, SavedSession, TabMessage} from "./types" */
 
-// Only tabs of the same origin hear it.
+// It reaches tabs of the same origin only.
 const channel = "BroadcastChannel" in window ? new BroadcastChannel("peershare") : null;
-const me = crypto.getRandomValues(new Uint32Array(2)).join("-");
-/** What is open here. @type {Room | null} */
-let stay = null;
-let said = ""; // of it
+const ownTab = crypto.getRandomValues(new Uint32Array(2)).join("-");
+/** The session in this tab. @type {GroupSession | null} */
+let session = null;
+let published = ""; // its group and user ID
 
 /** @param {TabMessage} message */
-const tell = (message) => channel?.postMessage(message);
+const post = (message) => channel?.postMessage(message);
 
-/** @param {(message: TabMessage) => void} hear @param {AbortSignal} [signal] */
-const listen = (hear, signal) => channel?.addEventListener("message", ({ data }) => hear(data), { signal });
+/** @param {(message: TabMessage) => void} handle @param {AbortSignal} [signal] */
+const listen = (handle, signal) => channel?.addEventListener("message", ({ data }) => handle(data), { signal });
 
-function tellHere() {
-	const { group, client } = stay ?? {};
-	if (group && client?.userId) tell({ here: group.id, tab: me, userId: client.userId, name: group.me.username });
+function postHere() {
+	const { group, client } = session ?? {};
+	if (group && client?.userId) post({ here: group.id, tab: ownTab, userId: client.userId, name: group.me.username });
 }
 
-/** Let the other tabs know what is open in this one, from now on. @param {Room | null} room */
-export function share(room) {
-	if (stay && !room) tell({ gone: me });
-	stay = room;
-	const news = room?.group ? `${room.group.id} ${room.client.userId}` : "";
-	if (news !== said) tellHere();
-	said = news;
+/** Tell the other tabs of the session in this one, now and when they ask. @param {GroupSession | null} newSession */
+export function publishSession(newSession) {
+	if (session && !newSession) post({ gone: ownTab });
+	session = newSession;
+	const state = newSession?.group ? `${newSession.group.id} ${newSession.client.userId}` : "";
+	if (state !== published) postHere();
+	published = state;
 }
 
 listen(({ ask, here, userId, take, by }) => {
-	const id = stay?.group?.id;
-	if (!stay || !id) return;
-	if (ask === id) tellHere();
-	if (here === id && userId && stay.meetTwin(userId)) tellHere(); // which may have come later
-	const saved = take === me && stay.saved;
-	if (saved) tell({ given: by, saved });
+	const id = session?.group?.id;
+	if (!session || !id) return;
+	if (ask === id) postHere();
+	if (here === id && userId && session.addOtherTab(userId)) postHere(); // it may not know us yet
+	const saved = take === ownTab && session.saved;
+	if (saved) post({ given: by, saved });
 });
-addEventListener("pagehide", () => share(null));
+addEventListener("pagehide", () => publishSession(null));
 
 /**
- * What is said where this group is open in another tab as well, with an offer to take over.
- * @param {string} id @param {(saved: SavedStay) => void} take
+ * A notice where this group is open in another tab as well, with a button to take over.
+ * @param {string} id @param {(saved: SavedSession) => void} take
  */
-export function elsewhere(id, take) {
-	const living = new AbortController();
+export function otherTabNotice(id, take) {
+	const lifetime = new AbortController();
 	let tab = "";
 	const text = h("p", { role: "status" });
 	const button = h("button", { type: "button", class: "primary small" }, "Take over here");
-	button.addEventListener("click", () => tell({ take: tab, by: me }));
+	button.addEventListener("click", () => post({ take: tab, by: ownTab }));
 	const element = h("div", { class: "notice banner", hidden: true }, text, button);
-	listen(({ here, tab: where, name, gone, given, saved }) => {
-		if (here === id && where) {
-			tab = where;
+	listen(({ here, tab: openTab, name, gone, given, saved }) => {
+		if (here === id && openTab) {
+			tab = openTab;
 			element.hidden = false;
-			say(
+			setText(
 				text,
 				`This group is open in another tab of this browser, as “${name}”. If you join here too, you will be in the group twice.`,
 			);
 		}
 		if (gone === tab) element.hidden = true;
-		if (given === me && saved) take(saved);
-	}, living.signal);
-	tell({ ask: id });
-	return { element, close: () => living.abort() };
+		if (given === ownTab && saved) take(saved);
+	}, lifetime.signal);
+	post({ ask: id });
+	return { element, close: () => lifetime.abort() };
 }

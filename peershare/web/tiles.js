@@ -1,16 +1,16 @@
-// The pictures of a call: what one shows, and where each has its place.
+// The tiles of a call: their content, and their layouts.
 
-import { avatar, h, icon, draw, inText, say, set, toast } from "./dom.js";
+import { avatar, h, icon, setIcon, isolate, setProperties, setText, toast } from "./dom.js";
 
-/** @import {Quality, Rect, TileActions, View} from "./types" */
+/** @import {Quality, Rect, TileActions, TileView} from "./types" */
 
 const GAP = 10; // px
 const WIDEST = 16 / 9;
-// Of a person's picture there is more to see in a wide tile; but a phone has height to give.
+// A wide tile shows more of a person's picture; but a phone has more height.
 const TALLEST = { wide: 1, tall: 9 / 16 };
 
 /**
- * Places for so many tiles, each as large as can be, in a window of this size.
+ * Lay out tiles of equal size, as large as they can be, in an area of this size.
  * @param {number} count @param {number} width @param {number} height @returns {Rect[]}
  */
 export function grid(count, width, height) {
@@ -26,7 +26,7 @@ export function grid(count, width, height) {
 	const top = (height - rows * best.h - GAP * (rows - 1)) / 2;
 	return Array.from({ length: count }, (_, at) => {
 		const row = Math.floor(at / best.columns);
-		const inRow = Math.min(best.columns, count - row * best.columns); // the last row stands in the middle
+		const inRow = Math.min(best.columns, count - row * best.columns); // the last row is centred
 		const left = (width - inRow * best.w - GAP * (inRow - 1)) / 2;
 		return {
 			x: left + (at % best.columns) * (best.w + GAP),
@@ -44,7 +44,7 @@ function fit(width, height, tallest) {
 }
 
 /**
- * One large, the others beside it, or below where the window is tall: in what a wide picture leaves free there.
+ * Lay out one large tile and the others beside it, or below in a tall area: in the space that a wide picture leaves.
  * @param {number} count @param {number} large which one @param {number} width @param {number} height @returns {Rect[]}
  */
 export function spotlight(count, large, width, height) {
@@ -67,7 +67,7 @@ export function spotlight(count, large, width, height) {
 }
 
 /**
- * For two: the other fills the window, oneself (the first) is in its corner.
+ * Lay out two tiles: the other fills the area, oneself (the first) is in its corner.
  * @param {number} width @param {number} height @returns {Rect[]}
  */
 export function pair(width, height) {
@@ -90,11 +90,11 @@ const NO_PICTURE = "Waiting for the picture…";
 const BARS = { good: "bars-3", fair: "bars-2", poor: "bars-1", unknown: "bars-3" };
 const LEVELS = { good: "Good connection", fair: "Fair connection", poor: "Poor connection", unknown: "Connection" };
 
-/** One participant's picture. `pin` is called to make it large, `retry` to connect anew. */
+/** One participant. `pin` is called to make the tile large, `retry` to connect again. */
 export class Tile {
 	video = h("video", { autoplay: true, playsInline: true });
 	#name = h("span", { class: "name", dir: "auto" });
-	#mute = h("span", { class: "muted" }, icon("mic-off"), h("span", { class: "unseen" }, "muted"));
+	#mute = h("span", { class: "muted" }, icon("mic-off"), h("span", { class: "visually-hidden" }, "muted"));
 	#state = h("p", { class: "state" });
 	#retry;
 	#bars = icon("bars-3");
@@ -104,26 +104,26 @@ export class Tile {
 		{
 			type: "button",
 			class: "quality",
-			onclick: () => toast(`${inText(this.#name.textContent ?? "")}: ${this.#words.textContent}`),
+			onclick: () => toast(`${isolate(this.#name.textContent ?? "")}: ${this.#words.textContent}`),
 		},
 		this.#bars,
 		this.#words,
 	);
 	#pin;
-	#blocked;
+	#onBlocked;
 	#view;
 
-	/** @param {View} view @param {TileActions} actions */
-	constructor(view, { pin, retry, route, blocked }) {
+	/** @param {TileView} view @param {TileActions} actions */
+	constructor(view, { pin, retry, route, onBlocked }) {
 		this.#retry = h("button", { type: "button", class: "secondary small", onclick: () => retry(view.id) }, "Try again");
 		this.#pin = h(
 			"button",
 			{ type: "button", class: "pin", "aria-pressed": "false", onclick: () => pin(view.id) },
 			icon("pin"),
-			h("span", { class: "unseen" }, `Make ${view.name} large`),
+			h("span", { class: "visually-hidden" }, `Make ${view.name} large`),
 		);
-		this.#blocked = blocked;
-		// Its first frame has come, or it has nothing to show any more.
+		this.#onBlocked = onBlocked;
+		// The first frame has come, or there is no picture any more.
 		for (const type of ["loadeddata", "emptied"]) this.video.addEventListener(type, () => this.update(this.#view));
 		this.#view = view;
 		this.route = () => view.isMe || route(this.video);
@@ -131,7 +131,7 @@ export class Tile {
 			"figure",
 			{ class: "tile", "aria-label": view.name },
 			this.video,
-			h("div", { class: "face" }, avatar(view.face ?? view.name)),
+			h("div", { class: "face" }, avatar(view.avatarName ?? view.name)),
 			h("div", { class: "middle" }, this.#state, this.#retry),
 			h("figcaption", {}, this.#mute, this.#name),
 			this.#quality,
@@ -141,25 +141,25 @@ export class Tile {
 		this.element.addEventListener("dblclick", () => pin(view.id));
 	}
 
-	/** @param {View} view */
+	/** @param {TileView} view */
 	update(view) {
 		const { element } = this;
 		this.#view = view;
-		this.video.muted = view.isMe || view.isTwin === true; // else one would hear oneself
+		this.video.muted = view.isMe || view.isOtherTab === true; // an echo otherwise
 		if (this.video.srcObject !== view.stream) this.#show(view.stream);
 		this.video.classList.toggle("mirrored", view.isMe && !view.screen);
 		const { screen, speaking, isMe, audio } = view;
 		const isWaiting = view.video && this.video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA;
-		for (const [name, is] of Object.entries({ screen, speaking, dark: !view.video || isWaiting, me: isMe }))
-			element.classList.toggle(name, is);
+		for (const [name, isOn] of Object.entries({ screen, speaking, dark: !view.video || isWaiting, me: isMe }))
+			element.classList.toggle(name, isOn);
 		element.dataset.state = view.state;
-		const whose = screen ? (isMe ? "Your screen" : `${inText(view.name)}'s screen`) : view.name;
-		say(this.#name, whose);
+		const whose = screen ? (isMe ? "Your screen" : `${isolate(view.name)}'s screen`) : view.name;
+		setText(this.#name, whose);
 		const state = STATES[view.state] || (isWaiting ? NO_PICTURE : "");
 		const words = [whose, !audio && "muted", speaking && "speaking", state];
 		element.setAttribute("aria-label", words.filter(Boolean).join(", "));
 		this.#mute.hidden = view.audio || view.state === "ringing";
-		say(this.#state, state);
+		setText(this.#state, state);
 		this.#retry.hidden = view.state !== "failed";
 		this.#showQuality(view);
 	}
@@ -171,11 +171,11 @@ export class Tile {
 		this.play();
 	}
 
-	/** Where the browser lets it. */
+	/** Play, or report that the browser blocks it. */
 	play() {
 		if (!this.video.srcObject) return;
-		// Of another picture that comes meanwhile nothing is to be said.
-		this.video.play().catch((error) => error.name === "NotAllowedError" && this.#blocked());
+		// Other errors come from a stream that is replaced meanwhile.
+		this.video.play().catch((error) => error.name === "NotAllowedError" && this.#onBlocked());
 	}
 
 	/** @param {Rect} rect @param {boolean} isPinned */
@@ -187,28 +187,28 @@ export class Tile {
 		this.element.classList.toggle("tiny", rect.width < 130 || rect.height < 90);
 	}
 
-	/** @param {View} view */
+	/** @param {TileView} view */
 	#showQuality({ quality, state, isMe }) {
 		this.#quality.hidden = isMe || state !== "connected" || !quality;
 		if (this.#quality.hidden || !quality) return;
-		draw(this.#bars, BARS[quality.level]);
+		setIcon(this.#bars, BARS[quality.level]);
 		this.element.dataset.quality = quality.level;
-		const words = inWords(quality);
-		say(this.#words, words);
-		// Its name does not change each second; where there is no room for the words, they are a tooltip.
+		const words = describe(quality);
+		setText(this.#words, words);
+		// The label does not change each second; where there is no space for the figures, they are a tooltip.
 		const title = this.element.classList.contains("small") ? words : "";
-		set(this.#quality, { "aria-label": LEVELS[quality.level], title });
+		setProperties(this.#quality, { "aria-label": LEVELS[quality.level], title });
 	}
 }
 
 /** @param {Quality} quality */
-function inWords({ level, roundTrip, loss, bitrate, resolution }) {
+function describe({ level, roundTrip, loss, bitrate, resolution }) {
 	if (level === "unknown") return LEVELS[level];
 	const time = roundTrip < 1 ? `${round(roundTrip * 1000)} ms` : `${round(roundTrip)} s`;
 	const rate = bitrate < 1e6 ? `${round(bitrate / 1000)} kbit/s` : `${round(bitrate / 1e6)} Mbit/s`;
-	const figures = [`${time} there and back`, `${round(loss * 100)} % lost`, rate, resolution];
+	const figures = [`${time} round trip`, `${round(loss * 100)} % lost`, rate, resolution];
 	return `${LEVELS[level]}: ${figures.filter(Boolean).join(", ")}`;
 }
 
-/** As much as one wants to read of a figure that changes each second. @param {number} figure */
+/** Two digits: it changes each second. @param {number} figure */
 const round = (figure) => Number(figure.toPrecision(2));

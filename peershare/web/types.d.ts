@@ -1,14 +1,14 @@
-// The shapes that the modules talk in, for whoever reads them, and for TypeScript, which checks them (`nox -s web`).
-// No browser loads this file.
+// The types that the modules share, for readers and for TypeScript, which checks them (`nox -s web`). No browser loads
+// this file. The protocol's own types are generated: protocol.d.ts.
 
+import type { GroupSession } from "./group-session.js";
 import type { Devices } from "./media.js";
 import type { Mesh, Peer } from "./mesh.js";
 import type { PeerShare } from "./peershare.js";
 import type { Participant, Resume, Ring, RingEnded, ServerMessages, User } from "./protocol.js";
-import type { Room } from "./room.js";
 
 export type Timer = ReturnType<typeof setTimeout>;
-export type { Devices, Mesh, Peer, PeerShare, Room };
+export type { Devices, GroupSession, Mesh, Peer, PeerShare };
 
 // --- peershare.js; the messages themselves are in protocol.d.ts ---
 
@@ -56,7 +56,7 @@ export type Events = {
 	signal: ServerMessages["signal"];
 };
 
-/** An EventTarget that knows the `detail` of its events. */
+/** An EventTarget with types for the `detail` of its events. */
 export type Target<M> = {
 	addEventListener<K extends keyof M>(
 		type: K,
@@ -72,7 +72,7 @@ export type Track = MediaStreamTrack | null;
 export type Tracks = { audio: Track; video: Track };
 export type PeerState = "connecting" | "connected" | "reconnecting" | "failed";
 
-/** Between the connections of two pages; docs/web-client.md, "How it is built". */
+/** Between the connections of two pages: docs/web-client.md, "How it is built". */
 export type Signal = {
 	instance: string;
 	to: string | null;
@@ -93,7 +93,7 @@ export type Quality = {
 export type MeshEvents = {
 	peer: { peer: Peer };
 	"peer-left": { userId: string };
-	/** Messages can be sent there: to each new connection. */
+	/** A new connection takes messages. */
 	open: { userId: string };
 	stats: {};
 	message: { from: string; data: any };
@@ -101,68 +101,69 @@ export type MeshEvents = {
 
 // --- the page ---
 
-export type What = "camera" | "microphone" | "speaker";
+export type DeviceName = "camera" | "microphone" | "speaker";
 /** IDs of devices; `before`: those that were chosen earlier, the latest first. */
-export type Choice = Record<What, string> & {
+export type Choice = Record<DeviceName, string> & {
 	muted: boolean;
 	cameraOff: boolean;
-	before: Partial<Record<What, string[]>>;
+	before: Partial<Record<DeviceName, string[]>>;
 };
 export type DeviceEvents = { change: {}; note: Note };
+/** A message to the user; `quiet` ones are visible elsewhere, and only announced. */
 export type Note = { text: string; kind: "" | "bad" | "quiet" };
-export type Place = { id: string; name: string };
-/** What a page may tell another over their data channel; the mesh's goodbye is not among it. */
-export type Told = { media?: Media; as?: string };
-export type SavedStay = { session: Saved; inCall: boolean };
-/** `note`: to be told once; `quiet`, where it can be seen as well. `over`: the stay has ended, and not by us; `again`, where one may try anew. */
-export type RoomEvents = {
+export type GroupRef = { id: string; name: string };
+/** A page's message to another over their data channel; the mesh has a goodbye of its own. */
+export type PeerMessage = { media?: Media; as?: string };
+export type SavedSession = { session: Saved; inCall: boolean };
+export type GroupSessionEvents = {
 	change: {};
-	/** Only how the peers are has changed. */
+	/** Only quality or voices of the peers have changed. */
 	stats: {};
 	note: Note;
-	over: { text: string; again: boolean };
+	/** The session has ended, and not by us. `canRetry`: joining again may work. */
+	ended: { text: string; canRetry: boolean };
 };
-/** Between tabs: of a group, of the tab that has it open, and of the one that would take over. */
+/** Between the tabs of a browser. */
 export type TabMessage = {
-	/** Who has this group open? */
+	/** A group: who has it open? */
 	ask?: string;
-	/** This one is open in `tab`, as that member. */
+	/** This group is open in `tab`, as the member `userId`. */
 	here?: string;
 	tab?: string;
 	userId?: string;
 	name?: string;
-	/** No more in this one. */
+	/** The tab that has none open any more. */
 	gone?: string;
-	/** Let the tab `by` have it, who is then `given` what a reload would have. */
+	/** The tab `by` wants to take over from this one, and is `given` its saved session. */
 	take?: string;
 	by?: string;
 	given?: string;
-	saved?: SavedStay;
+	saved?: SavedSession;
 };
-/** `when`: what changes each second. */
-export type Notice = { text: string; when?: string; label?: string; act?: () => void };
+/** `countdown`: the part that changes each second. */
+export type Notice = { text: string; countdown?: string; label?: string; act?: () => void };
 
 // --- dom.js ---
 
 export type Child = Node | string | null | undefined | false;
 export type Properties = Record<string, unknown>;
-/** An element of a list, and how it is brought up to date. */
+/** An element of a list. */
 export type Row<T> = { element: HTMLElement; update: (item: T) => void };
 
 // --- the screens ---
 
-/** What `app.js` shows. `focus` has the focus first. */
+/** A screen for `app.js` to show. `focus` has the focus first. */
 export type Screen = { element: HTMLElement; focus?: HTMLElement; update?: () => void; close?: () => void };
 
-/** What a tile shows. */
-export type View = Media & {
+/** The content of a tile. */
+export type TileView = Media & {
 	id: string;
 	name: string;
-	/** Whose avatar it has, if it is not the name's. */
-	face?: string;
+	/** The name for the avatar, if it is another. */
+	avatarName?: string;
 	isMe: boolean;
-	/** Whether it is oneself, in another tab of this browser. */
-	isTwin?: boolean;
+	/** True if it is oneself, in another tab of this browser. */
+	isOtherTab?: boolean;
 	stream: MediaStream | null;
 	speaking: boolean;
 	state: PeerState | "ringing";
@@ -173,33 +174,36 @@ export type Rect = { x: number; y: number; width: number; height: number };
 export type TileActions = {
 	pin: (id: string) => void;
 	retry: (id: string) => void;
+	/** Send the sound to the chosen speaker. */
 	route: (element: HTMLMediaElement) => void;
 	/** The browser does not play by itself. */
-	blocked: () => void;
+	onBlocked: () => void;
 };
 
-export type CallActions = { leaveCall: () => void; togglePanel: () => void; pip: () => Promise<void> };
+export type CallActions = {
+	leaveCall: () => void;
+	togglePanel: () => void;
+	togglePictureInPicture: () => Promise<void>;
+};
 
-/** The group that one is about to enter. */
-export type Door = {
-	/** Its name. */
+/** A group before it is joined. */
+export type GroupPreview = {
 	title: string;
-	/** Who is there. */
 	about: string;
-	/** Whether it is only to be made. */
+	/** True if it is to be created. */
 	isNew: boolean;
-	/** Whether a call runs in it that one can join. */
+	/** True if there is a call to join. */
 	hasCall: boolean;
-	/** Whether one runs that nobody else can join. */
+	/** True if there is a call, and it is full. */
 	isFull?: boolean;
 };
-export type LobbyOptions = Door & {
+export type PrejoinOptions = GroupPreview & {
 	devices: Devices;
-	/** One's own. */
+	/** The user's name. */
 	name: string;
-	/** Above all. */
+	/** Shown at the top. */
 	notice?: HTMLElement | null;
-	/** Fails with a sentence. */
+	/** Rejects with a message for the user. */
 	join: (name: string, options: { call: boolean }) => Promise<void>;
 };
 

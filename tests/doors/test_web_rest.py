@@ -19,7 +19,7 @@ from tests.runtime.fakes import FakeCaller, enter
 GROUP = GroupId("550e8400-e29b-41d4-a716-446655440000")
 INLINE = b"document.title = 'A page'"
 PAGE = b"<!doctype html><script>" + INLINE + b"</script><script type=module src=app.js></script>"
-SCRIPT = b"export const answer = 42;"
+SCRIPT = b"export const answer=42;"
 # As browsers ask for a page, for a picture, and for what a script fetches.
 HTML = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 PICTURE = "image/avif,image/webp,image/svg+xml,image/*,*/*;q=0.8"
@@ -265,6 +265,23 @@ async def test_files_are_read_at_the_start(make, folder):
     assert await is_page(await world.get("/group/x"))
 
 
+@pytest.mark.parametrize(
+    ("source", "served"),
+    [
+        (b"  // why\nf(1, 2); // why\n\tg();", b"\nf(1,2);\ng();"),
+        (b"/** Why. @type {A} */\nlet x = /** @type {B} */ (y);", b"\nlet x=(y);"),
+        (b'f("a, b // c");', b'f("a, b // c");'),
+        (b"f(`${a} // b`, 1);", b"f(`${a} // b`, 1);"),
+        (b"x = a / b, c = /a, b/;", b"x = a / b, c = /a, b/;"),
+        (b"x = a + +b - -c;", b"x=a + +b - -c;"),
+    ],
+)
+async def test_scripts_are_served_without_comments_and_spaces(make, folder, source, served):
+    """Only where neither can be part of a string or of a regular expression, and on the same lines."""
+    (folder / "app.js").write_bytes(source)
+    assert await (await make().get("/web/app.js")).get_data() == served
+
+
 async def test_without_a_page(make, folder):
     """There is no server."""
     (folder / "index.html").unlink()
@@ -334,7 +351,7 @@ async def test_tags(make, folder):
     assert re.fullmatch('"[0-9a-f]{32}"', tag)
     assert await tag_of(world, "/group/x") == await tag_of(world, "/web/index.html") != tag
     assert await tag_of(make()) == tag
-    (folder / "app.js").write_bytes(SCRIPT + b" ")
+    (folder / "app.js").write_bytes(SCRIPT + b"\n")
     assert await tag_of(make()) != tag
 
 

@@ -12,7 +12,7 @@ function wrongOnScreen() {
 	const { scrollWidth } = document.documentElement;
 	if (scrollWidth > innerWidth) found.push(`the page is ${scrollWidth} wide`);
 	for (const element of document.querySelectorAll("body *")) {
-		if (!isSeen(element) || element.closest(".unseen, svg, #announcer")) continue;
+		if (!isSeen(element) || element.closest(".visually-hidden, svg, #announcer")) continue;
 		const isThing = element.matches("button, a, input, select, h1, p, .card");
 		if (isThing && isOutside(element.getBoundingClientRect())) tell("outside", element);
 		for (const node of element.childNodes) {

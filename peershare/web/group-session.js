@@ -1,0 +1,421 @@
+// One session in a group: the connection to the server, the call with its peers, and the way back after a loss.
+
+import { CallMigration } from "./call-migration.js";
+import { BASE, isolate } from "./dom.js";
+import { NO_WEBRTC, canCall } from "./media.js";
+import { Mesh } from "./mesh.js";
+import { errorMessage } from "./notice.js";
+import { PeerShare, RefusedError } from "./peershare.js";
+import { CloseCode, ErrorCode } from "./protocol.js";
+import { forgetSession, saveSession } from "./saved-session.js";
+
+/** @import {Devices, Group, GroupRef, GroupSessionEvents, Media, Member, Note, PeerMessage, RingEnded, SavedSession, Target, Timer} from "./types" */
+
+// In ms.
+const REJOIN_INTERVAL = 10_000; // while the server refuses to open the group again
+const UNANSWERED_DELAY = 1_000; // rings that end within this time get one message
+
+/** Its events: `GroupSessionEvents` in types.d.ts. */
+export class GroupSession extends /** @type {new () => Target<GroupSessionEvents>} */ (EventTarget) {
+	/** @type {Mesh | null} */
+	mesh = null;
+	/** The group, also after the server has forgotten it. @type {GroupRef | null} */
+	lastGroup = null;
+	/** The server's reason for not opening the forgotten group again yet. */
+	reopenError = "";
+	/** Members who are other tabs of this browser. @type {Set<string>} */
+	otherTabs = new Set();
+	/** The end of the last call, by the server's clock. */
+	callEndedAt = 0;
+	#migration = new CallMigration();
+	/** @type {Timer | undefined} */
+	#rejoinTimer;
+	/** Of members, also of those who have left. @type {Map<string, string>} */
+	#names = new Map();
+	/** Of participants, as they told last. @type {Map<string, Media>} */
+	#media = new Map();
+	/** Streams of peers who tell their media directly: the server's word may be older. @type {WeakSet<MediaStream>} */
+	#direct = new WeakSet();
+	#username;
+	/** @type {RTCIceServer[] | null} */
+	#iceServers = null;
+	#mediaAtServer = ""; // our media as the server was told
+	#mediaAtPeers = ""; // and the peers, directly
+	#shownFaults = ""; // of our devices
+	/** Whom we rang in vain, until the user is told. @type {string[]} */
+	#unanswered = [];
+	#wasInCall; // before a reload
+	/** @type {Promise<void> | null} */
+	#joining = null;
+
+	/** @param {Devices} devices @param {SavedSession | null} saved */
+	constructor(devices, saved = null) {
+		super();
+		this.devices = devices;
+		this.#wasInCall = saved?.inCall ?? false;
+		this.#username = saved?.session.username ?? "";
+		const client = (this.client = new PeerShare(undefined, { saved: saved?.session ?? null }));
+		client.addEventListener("change", () => this.#handleChange());
+		client.addEventListener("state", () => this.#tellMedia());
+		client.addEventListener("session-lost", ({ detail }) => this.#handleSessionLost(detail.groupId, detail.groupName));
+		client.addEventListener("closed", ({ detail }) => this.#handleClosed(detail));
+		client.addEventListener("member-joined", ({ detail }) => this.#announceMember(detail.member, "joined"));
+		client.addEventListener("member-left", ({ detail }) => this.#announceMember(detail.member, "left"));
+		client.addEventListener("ring-ended", ({ detail }) => this.#announceRingEnd(detail));
+		devices.addEventListener("change", this.#handleDevices);
+		addEventListener("pagehide", this.#handlePageHide);
+		client.open();
+	}
+
+	get group() {
+		return this.client.group;
+	}
+
+	get isOnline() {
+		return this.client.state === "online" && this.group !== null;
+	}
+
+	get isInCall() {
+		return this.mesh !== null || this.#migration.isRunning;
+	}
+
+	/** The peers of the call, each person once. */
+	get peers() {
+		return this.#migration.peers(this.mesh);
+	}
+
+	get link() {
+		return `${location.origin}${BASE}group/${this.lastGroup?.id ?? ""}`;
+	}
+
+	/** The state for a reload, or for another tab. @returns {SavedSession | null} */
+	get saved() {
+		const session = this.client.save();
+		return session && { session, inCall: this.#wasInCall || !!this.#joining || this.isInCall };
+	}
+
+	/** @param {string} userId */
+	nameOf(userId) {
+		return userId === this.client.userId ? "You" : (this.#names.get(userId) ?? "Somebody");
+	}
+
+	/** True if a member is in the call, as far as we know: a peer that said goodbye is not. @param {string} userId */
+	isParticipant(userId) {
+		const { call, inCall } = this.client;
+		const hasLeft = this.mesh !== null && inCall && userId !== this.client.userId && !this.mesh.peers.has(userId);
+		return call.participants.has(userId) && !hasLeft;
+	}
+
+	/** @param {string} userId @returns {Media} */
+	mediaOf(userId) {
+		return this.#media.get(userId) ?? { audio: true, video: true, screen: false };
+	}
+
+	// --- actions ---
+
+	/** @param {string} name @param {string} username @param {string} [id] of a group that has ended */
+	async createGroup(name, username, id) {
+		this.#username = username;
+		this.#handleJoined(await this.client.createGroup(name, username, id));
+	}
+
+	/** @param {string} id @param {string} username */
+	async joinGroup(id, username) {
+		this.#username = username;
+		this.#handleJoined(await this.client.joinGroup(id, username));
+	}
+
+	/** @param {Group} group */
+	#handleJoined({ me }) {
+		const wanted = this.#username;
+		if (me.username !== wanted)
+			this.#note(`You are “${isolate(me.username)}” here: there is another ${isolate(wanted)}.`);
+		this.reopenError = "";
+		this.#changed();
+	}
+
+	/** Join the call, or begin it. Further calls meanwhile wait for the same. */
+	joinCall() {
+		this.#joining ??= this.#joinCall().finally(() => (this.#joining = null));
+		return this.#joining;
+	}
+
+	async #joinCall() {
+		if (!canCall()) throw new Error(NO_WEBRTC);
+		if (this.mesh && this.client.inCall) return void (await this.client.joinCall(this.devices.state)); // to accept a late ring
+		this.#iceServers ??= await iceServers();
+		if (this.client.state === "closed") return;
+		this.devices.open(); // meanwhile: tracks are sent as soon as they are there
+		this.mesh?.close();
+		// The mesh is made first, since the others connect as soon as they know of us.
+		const mesh = (this.mesh = this.#makeMesh(this.#iceServers ?? []));
+		const { state } = this.devices;
+		this.#mediaAtServer = JSON.stringify(state);
+		this.#changed();
+		try {
+			const others = await this.client.joinCall(state);
+			if (this.mesh === mesh) mesh.start(others.map(({ userId }) => userId));
+		} catch (error) {
+			if (this.mesh === mesh) this.#endCall();
+			throw error;
+		}
+		await this.#sendDevices();
+		this.#changed();
+	}
+
+	/** Leave the call, but not the group. */
+	async leaveCall() {
+		this.#endCall();
+		if (this.client.inCall) await this.client.leaveCall();
+	}
+
+	/** Close the connections, and the devices, so that their lights go out. */
+	#endCall() {
+		this.mesh?.close();
+		this.mesh = null;
+		this.#migration.end();
+		this.devices.close();
+		this.callEndedAt = this.client.serverNow();
+		this.#changed();
+	}
+
+	/** Ring one member, or all; begin the call if need be. @param {string} [userId] */
+	async ring(userId) {
+		if (!this.client.inCall) await this.joinCall();
+		// If they rang us in the same moment, they are in the call already.
+		if (!userId || !this.client.call.participants.has(userId)) await this.client.ring(userId);
+	}
+
+	/** Leave the group for good. */
+	leave() {
+		this.#dispose();
+		this.client.close();
+	}
+
+	/** Let the user know of another tab that is a member as well. @param {string} userId @returns {boolean} whether it is new */
+	addOtherTab(userId) {
+		if (this.otherTabs.has(userId)) return false;
+		this.otherTabs.add(userId);
+		this.#note("This group is open in another tab of this browser as well: its sound is not played here.");
+		this.#changed();
+		return true;
+	}
+
+	// --- after a loss ---
+
+	/**
+	 * The session is lost. If this page was away for too long, the group is still there; if the server was restarted, it is not.
+	 * @param {string} [id] @param {string} [name]
+	 */
+	async #handleSessionLost(id, name) {
+		forgetSession();
+		if (!id || !name) return;
+		const wasHere = this.lastGroup !== null;
+		this.lastGroup = { id, name };
+		if (!wasHere) return this.#emitEnded("", true); // it was an earlier page's: no camera is turned on unseen
+		await this.rejoin();
+	}
+
+	/** Try to be back in the group, now and, where that may help, again. */
+	async rejoin() {
+		clearTimeout(this.#rejoinTimer);
+		try {
+			if (this.lastGroup) await this.#rejoin(this.lastGroup);
+		} catch (error) {
+			const code = error instanceof RefusedError ? error.code : "";
+			if (this.client.state === "closed" || code === ErrorCode.SESSION_NOT_FOUND) return; // it ends, or begins again
+			if (this.group) return this.#note(errorMessage(error), "bad"); // it is in the group, but not in its call
+			// Another member may open the group, or the server may have space later.
+			if (this.reopenError || code === "ANSWER_LOST")
+				this.#rejoinTimer = setTimeout(() => this.rejoin(), REJOIN_INTERVAL);
+			else this.#emitEnded(errorMessage(error), true);
+		}
+	}
+
+	/** @param {GroupRef} group */
+	async #rejoin(group) {
+		const wasInCall = this.isInCall;
+		try {
+			await this.joinGroup(group.id, this.#username);
+		} catch (error) {
+			if (!(error instanceof RefusedError && error.code === ErrorCode.GROUP_NOT_FOUND)) throw error;
+			await this.#reopen(group);
+		}
+		if (!wasInCall || !this.#migration.start(this.mesh, this.client.userId)) return;
+		this.mesh = null;
+		await this.#joining?.catch(() => {}); // to the call as it was
+		await this.joinCall();
+	}
+
+	/** Open the group that the server has forgotten, under its ID. @param {GroupRef} group */
+	async #reopen({ id, name }) {
+		try {
+			await this.createGroup(name, this.#username, id);
+			this.#note(`The server had forgotten “${name}”. It is open again.`);
+		} catch (error) {
+			this.reopenError = errorMessage(error);
+			this.#changed();
+			throw error;
+		}
+	}
+
+	// --- media ---
+
+	#handleDevices = () => {
+		const faults = this.devices.faultMessages.join(" ");
+		if (this.isInCall && faults && faults !== this.#shownFaults) this.#note(faults, "bad");
+		this.#shownFaults = faults;
+		this.#sendDevices();
+	};
+
+	/** Send the tracks, and tell which there are. */
+	async #sendDevices() {
+		const { audio, video } = this.devices;
+		await Promise.all(
+			[this.mesh, this.#migration].flatMap((mesh) => [mesh?.setTrack("audio", audio), mesh?.setTrack("video", video)]),
+		);
+		await this.#tellMedia();
+	}
+
+	/** Tell the peers directly, which needs no server, and the server, for those who have no connection to us yet. */
+	async #tellMedia() {
+		const media = this.devices.state;
+		const told = JSON.stringify(media);
+		if (told !== this.#mediaAtPeers) for (const mesh of [this.mesh, this.#migration]) mesh?.send({ media });
+		this.#mediaAtPeers = told;
+		this.#changed();
+		if (!this.isOnline || !this.client.inCall || told === this.#mediaAtServer) return;
+		this.#mediaAtServer = told;
+		await this.client.updateMedia(media).catch(() => {}); // the call has ended meanwhile
+	}
+
+	/** @param {RTCIceServer[]} servers */
+	#makeMesh(servers) {
+		const { audio, video } = this.devices;
+		const mesh = new Mesh(this.client, { iceServers: servers, tracks: { audio, video } });
+		for (const type of /** @type {const} */ (["peer", "peer-left"]))
+			mesh.addEventListener(type, () => {
+				this.#migration.endIfReplaced(this.mesh);
+				this.#changed();
+			});
+		mesh.addEventListener("open", ({ detail }) => mesh.send({ media: this.devices.state }, detail.userId));
+		mesh.addEventListener("stats", () => this.dispatchEvent(new Event("stats")));
+		mesh.addEventListener("message", ({ detail }) => this.#handlePeerMessage(mesh, detail.from, detail.data));
+		return mesh;
+	}
+
+	/** @param {Mesh} mesh @param {string} from @param {PeerMessage} message of a peer, who may send anything */
+	#handlePeerMessage(mesh, from, message) {
+		const stream = mesh.peers.get(from)?.stream;
+		if (message?.media && stream) {
+			this.#direct.add(stream);
+			this.#setMedia(from, message.media);
+		}
+		if (typeof message?.as === "string") this.#migration.setNewId(from, message.as);
+		this.#changed();
+	}
+
+	/** @param {string} userId @param {any} media */
+	#setMedia(userId, { audio, video, screen }) {
+		this.#media.set(userId, { audio: audio === true, video: video === true, screen: screen === true });
+	}
+
+	/** True if a peer has told its media itself, more recently than the server. @param {string} userId */
+	#isDirect(userId) {
+		const peer = this.mesh?.peers.get(userId);
+		const isConnected = peer?.state === "connected" || this.client.state !== "online";
+		return isConnected && peer !== undefined && this.#direct.has(peer.stream);
+	}
+
+	// --- events of client and page ---
+
+	#handleChange() {
+		const { group } = this.client;
+		if (group) {
+			this.lastGroup = { id: group.id, name: group.name };
+			this.#username ||= group.me.username;
+			for (const { id, username } of group.members.values()) this.#names.set(id, username);
+			for (const { userId, ...media } of this.client.call.participants.values())
+				if (!this.#isDirect(userId)) this.#media.set(userId, media);
+			if (this.#wasInCall) this.joinCall().catch((error) => this.#note(errorMessage(error), "bad"));
+			this.#wasInCall = false;
+			this.#save();
+		}
+		this.#changed();
+	}
+
+	/** @param {{code: number, reason: string}} detail */
+	#handleClosed({ code, reason }) {
+		if (code === CloseCode.CLOSED) return;
+		this.#dispose();
+		const text =
+			code === CloseCode.TAKEN_OVER
+				? "This group is open in another window, which has taken over."
+				: `The server has closed the connection: ${reason || code}.`;
+		this.#emitEnded(text, false);
+	}
+
+	/** Leave the call, lest our picture freezes on the others' screens. As a member we are away, in case of a reload. */
+	#handlePageHide = () => {
+		this.#save();
+		this.mesh?.close();
+		this.#migration.end();
+		if (this.client.inCall) this.client.leaveCall().catch(() => {});
+	};
+
+	#save() {
+		const { saved } = this;
+		if (saved) saveSession(saved);
+	}
+
+	#dispose() {
+		removeEventListener("pagehide", this.#handlePageHide);
+		this.devices.removeEventListener("change", this.#handleDevices);
+		clearTimeout(this.#rejoinTimer);
+		forgetSession();
+		this.#endCall();
+	}
+
+	// --- events for the page ---
+
+	/** @param {Member} member @param {string} verb */
+	#announceMember({ username }, verb) {
+		this.#note(`${isolate(username)} has ${verb} the group.`, "quiet");
+	}
+
+	/** @param {RingEnded} ring */
+	#announceRingEnd({ from, to, outcome }) {
+		const { userId } = this.client;
+		if (from === userId && outcome === "declined") this.#note(`${isolate(this.nameOf(to))} declined.`);
+		if (from === userId && outcome === "missed" && this.#unanswered.push(to) === 1)
+			setTimeout(() => this.#announceUnanswered(), UNANSWERED_DELAY);
+		if (to === userId && (outcome === "missed" || outcome === "cancelled"))
+			this.#note(`You missed a call from ${isolate(this.nameOf(from))}.`);
+	}
+
+	/** A ring to everyone gets one message. */
+	#announceUnanswered() {
+		const ids = this.#unanswered.splice(0);
+		this.#note(`${ids.length === 1 ? isolate(this.nameOf(ids[0])) : ids.length} did not answer.`);
+	}
+
+	/** @param {string} text @param {Note["kind"]} [kind] */
+	#note(text, kind = "") {
+		this.dispatchEvent(new CustomEvent("note", { detail: { text, kind } }));
+	}
+
+	/** @param {string} text @param {boolean} canRetry */
+	#emitEnded(text, canRetry) {
+		this.dispatchEvent(new CustomEvent("ended", { detail: { text, canRetry } }));
+	}
+
+	#changed() {
+		this.dispatchEvent(new Event("change"));
+	}
+}
+
+/** @returns {Promise<RTCIceServer[] | null>} null if the request failed; it is made again then */
+async function iceServers() {
+	const answer = await fetch(`${BASE}api/ice`).catch(() => null);
+	return answer?.ok ? (await answer.json()).iceServers : null;
+}
