@@ -171,11 +171,12 @@ def run_attack(module: ModuleType, seconds: float, work: Path, *, form: str = "l
     log = work / "first" / "server.log"
     report.log = log.read_text("utf-8", "replace") if log.exists() else ""
     if steps is not None:
-        report.steps = _steps_during(report.attacked, steps)
+        report.steps = steps_during(report.attacked, steps)
     return report
 
 
-def _steps_during(phase: Phase, file: Path) -> list[tuple[float, str]]:
+def steps_during(phase: Phase, file: Path) -> list[tuple[float, str]]:
+    """The longest first."""
     found = []
     for line in file.read_text("utf-8").splitlines():
         when, took, name = line.split(" ", 2)

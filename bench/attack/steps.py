@@ -22,7 +22,8 @@ class Steps(trio.abc.Instrument):
     """Writes a line for each long step: when it ended, the seconds it took, and the task's name."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file.open("w", encoding="utf-8", buffering=1)
+        self._file = file
+        file.write_text("", "utf-8")
         self._step_began = self._pass_began = thread_time()
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
@@ -42,7 +43,8 @@ class Steps(trio.abc.Instrument):
             self._note(took, PASS)
 
     def _note(self, took: float, name: str) -> None:
-        self._file.write(f"{monotonic()} {took} {name}\n")
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(f"{monotonic()} {took} {name}\n")
 
 
 if __name__ == "__main__":
