@@ -135,7 +135,10 @@ class ClientProtocol:
             connection.owes_hello = False
             self._message_throttle.ask(now)
             return encode_client(self._window.hello())
-        self._note_ack(connection, now)
+        if now >= connection.ack_at:
+            connection.ack_at = now + _ACK_INTERVAL
+            if connection.ack is None:
+                connection.ack = self._window.ack_due(now=True)
         self.write_at = connection.ack_at
         is_ack = connection.ack is not None
         # A network that stalls delivers all that was written in one moment.
@@ -150,13 +153,6 @@ class ClientProtocol:
             return self._window.next_unwritten()
         ack, connection.ack = Ack(Count(connection.ack)), None
         return encode_client(ack)
-
-    def _note_ack(self, connection: _Connection, now: float) -> None:
-        is_time = now >= connection.ack_at
-        if is_time:
-            connection.ack_at = now + _ACK_INTERVAL
-        if connection.ack is None:
-            connection.ack = self._window.ack_due(now=is_time)
 
     @property
     def is_open(self) -> bool:
@@ -302,21 +298,21 @@ class ClientProtocol:
         told = session.heartbeat.interval_ms if session is not None else _MAX_HEARTBEAT
         return min(max(told, 0), _MAX_HEARTBEAT) / 1000
 
-    def receive_text(self, text: str | bytes, now: float) -> None:
-        """Take in one text of the server's.
+    def receive_text(self, text: str | bytes, now: float) -> bool:
+        """Take in one text of the server's. Return whether there may now be something to write, or more room.
 
         Before the session is there, one that is no server's message ends it; later, nothing that anybody
         sends does, for a part of it may come from any other client.
         """
         connection = self._connection
         if connection is None:
-            return
+            return False
         try:
             heard = decode_server(text)
         except NoServerMessage as why:
             if not connection.is_open:
                 self.over = SessionClosedError(1002, str(why))
-                return
+                return True
             heard = Heard(Unknown("", {}), 0, None, text)
         match heard.message:
             case ConnectionEstablished(user_id):
@@ -330,7 +326,8 @@ class ClientProtocol:
             case Error() as error if not connection.is_open:
                 self._begin_anew(connection, error)
             case _:
-                self._receive_counted(heard)
+                return self._receive_counted(connection, heard)
+        return True
 
     def _begin(self, connection: _Connection, welcome: Welcome, now: float) -> None:
         is_new = self._window.session is None
@@ -378,13 +375,15 @@ class ClientProtocol:
             self.over = SessionClosedError(1002, error.message)  # the server knows of no sessions
             connection.close_code = 1000
 
-    def _receive_counted(self, heard: Heard) -> None:
+    def _receive_counted(self, connection: _Connection, heard: Heard) -> bool:
         message = heard.message
         if isinstance(message, GroupCreated | GroupJoined):
             self.group_id = message.group_id
         elif isinstance(message, GroupLeft):
             self.group_id = None
         self._window.received += 1
+        if connection.ack is None:
+            connection.ack = self._window.ack_due()
         request_id = heard.request_id or ""
         number = self._requests.pop(request_id, None)
         if number is not None:
@@ -396,6 +395,7 @@ class ClientProtocol:
             self._window.confirm(number)
         else:
             self._events.append(heard)
+        return number is not None or connection.ack is not None
 
     def _lose_answers(self, why: AnswerLostError | SessionClosedError, up_to: float = math.inf) -> None:
         """Give up the answers to the messages up to this number."""

@@ -189,8 +189,12 @@ class Session:
                 await self._say_goodbye()
         finally:
             self._tasks.cancel()
-            self._protocol.finish(SessionClosedError(1000, ""))
-            self._pass_on()
+            self._finish(SessionClosedError(1000, ""))
+
+    def _finish(self, over: SessionClosedError) -> None:
+        self._protocol.finish(over)
+        self._changed.unpark_all()
+        self._pass_on()
 
     async def _say_goodbye(self) -> None:
         """Leave the group and close for good; where a connection is lost over it, on the next one."""
@@ -222,8 +226,7 @@ class Session:
                     return
                 if protocol.over is None:
                     await trio.sleep_until(protocol.next_attempt_at(trio.current_time()))
-            protocol.finish(protocol.over)
-            self._pass_on()
+            self._finish(protocol.over)
 
     async def _connect(self, task_status: trio.TaskStatus[ConnectError | None]) -> ConnectError | None:
         """Hold one connection, as long as it lasts. Return why there was none, if so."""
@@ -258,20 +261,22 @@ class Session:
         finally:
             self._websocket = None
             self._protocol.connection_lost(code, reason, trio.current_time())
+            self._changed.unpark_all()
             self._pass_on()
 
     async def _read(self, websocket: WebSocket) -> None:
         """Read until the connection ends, or is ended because of a text. Raises WebSocketClosedError."""
         protocol = self._protocol
         while not protocol.should_close:
-            protocol.receive_text(await websocket.receive(), trio.current_time())
+            if protocol.receive_text(await websocket.receive(), trio.current_time()):
+                self._changed.unpark_all()
             self._pass_on()
         if protocol.close_code is not None:
             with trio.move_on_after(_CLOSE_TIMEOUT):
                 await websocket.close(protocol.close_code)
 
     def _pass_on(self) -> None:
-        """Give the protocol's events to who waits for them, and wake up all who wait for a change."""
+        """Give the protocol's events to those who wait for them."""
         for event in self._protocol.take_events():
             if not isinstance(event, Answered):
                 self._backlog.put(event)
@@ -279,7 +284,6 @@ class Session:
                 answer = self._answers[event.request_id]
                 answer.outcome = event.outcome
                 answer.has_come.set()
-        self._changed.unpark_all()
         self._has_event.unpark_all()
 
     async def _write(self, websocket: WebSocket) -> None:

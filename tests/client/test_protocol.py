@@ -269,6 +269,16 @@ def test_signals_keep_a_pace_of_their_own(new):
     assert new.types() == ["ping"] * 19 + ["signal"]  # no more in flight than half of the smaller burst
 
 
+def test_who_has_to_be_woken_up(talk):
+    """Whoever writes or waits for room, over an answer or an acknowledgement; not over each message."""
+    request_id = talk.ask(Ping())
+    pong = encode(Pong(), 1)
+    changes = [talk.protocol.receive_text(pong, talk.now) for _ in range(CONFIRM_EVERY)]
+    assert changes == [False] * (CONFIRM_EVERY - 1) + [True]
+    talk.written()
+    assert talk.protocol.receive_text(encode(Pong(), 1, request_id), talk.now)
+
+
 @pytest.mark.parametrize("received", [CONFIRM_EVERY - 1, CONFIRM_EVERY])
 def test_acknowledgements_by_number(talk, received):
     """One after fifty messages."""
