@@ -3,7 +3,7 @@
 House rules: as in `core.hub`. Of a group it knows no more than facts tell.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
@@ -25,6 +25,8 @@ class Connected:
 class Directory:
     def __init__(self) -> None:
         self._connected: dict[UserId, Connected] = {}
+        # None for one who is not connected. Asked for each message, so it is dict's own method.
+        self.find: Callable[[UserId], Connected | None] = self._connected.get
 
     def __getitem__(self, user_id: UserId) -> Connected:
         return self._connected[user_id]
@@ -34,9 +36,6 @@ class Directory:
 
     def add(self, user_id: UserId, principal: Principal) -> None:
         self._connected[user_id] = Connected(user_id, principal)
-
-    def find(self, user_id: UserId) -> Connected | None:
-        return self._connected.get(user_id)
 
     def remove(self, user_id: UserId) -> None:
         self._connected.pop(user_id, None)

@@ -135,12 +135,12 @@ class Hub:
         if sender is None:
             return nothing()
         kind = type(message)
-        handler = self._HANDLERS.get(kind)
-        if handler is not None:
-            return handler(self, sender, message, now)
+        in_group = _IN_GROUP.get(kind)
+        if in_group is None:
+            return self._HANDLERS[kind](self, sender, message, now)
         if sender.group_id is None:
             return refuse(user_id, _OUTSIDE[kind])
-        outcome = HANDLERS[kind](self._groups[sender.group_id], user_id, message, now)
+        outcome = in_group(self._groups[sender.group_id], user_id, message, now)
         if outcome.facts:
             self._note(outcome)
         return outcome
@@ -292,6 +292,9 @@ _OUTSIDE: dict[type[GroupMessage], Error] = {
     RingUp: errors.NOT_IN_CALL,
     DeclineRing: errors.RING_NOT_FOUND,
 }
+
+# What is for the group that its sender is in.
+_IN_GROUP = {kind: HANDLERS[kind] for kind in _OUTSIDE}
 
 _TOLD_TO_ALL = frozenset(
     {CreateGroup, JoinGroup, LeaveGroup, UpdatePeerId, JoinCall, LeaveCall, UpdateMedia, RingUp}

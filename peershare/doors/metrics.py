@@ -391,6 +391,21 @@ METRICS = (
         _broker(lambda stats: stats.evicted),
     ),
     Row(
+        "peershare_facts_waiting",
+        "gauge",
+        (),
+        "Facts about groups that the store has not committed yet. With the store in memory, always 0.",
+        _one(lambda sources: len(sources.groups.service.journal)),
+    ),
+    Row(
+        "peershare_outcomes_held",
+        "gauge",
+        (),
+        "Answers and messages that wait for such a commit. At 1,000, what would wait is refused with "
+        "`TRY_AGAIN`.",
+        _one(lambda sources: len(sources.groups.service.gate)),
+    ),
+    Row(
         "peershare_log_lines_dropped_total",
         "counter",
         (),

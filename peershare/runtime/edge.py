@@ -47,25 +47,20 @@ class Limits:
 
     def refusal(self, visit: Visit, message: ClientMessage | None, now: float) -> Outcome | None:
         """Refuse what a visit may not say now, if so. One that keeps on saying too much is closed."""
-        is_signal = type(message) is Signal  # most of what is said, and between two
-        allowance = visit.signals if is_signal else visit.allowance
-        many = 0 if is_signal or message is None else self._hub.audience(visit.user_id, message)  # type: ignore[arg-type]
+        if type(message) is Signal:  # most of what is said, and between two
+            verdict = visit.signals.ask(now)
+            if verdict is GRANTED:
+                return None
+            return _refuse(visit, verdict, visit.signals.retry_after(now), Reason.SIGNAL_RATE)
+        many = 0 if message is None else self._hub.audience(visit.user_id, message)  # type: ignore[arg-type]
         cost = -(-many // _MEMBERS_FOR_ONE) or 1
-        verdict, wait = allowance.ask(now, cost), 0.0
-        reason = Reason.SIGNAL_RATE if is_signal else Reason.MESSAGE_RATE
+        verdict = visit.allowance.ask(now, cost)
         if verdict is not GRANTED:
-            wait = allowance.retry_after(now, cost)
-        elif many and visit.address is not None:
-            wait = self._broadcasts.ask(visit.address, now, many)
-            if wait:
-                verdict, reason = allowance.refuse(now), Reason.BROADCAST_RATE
-        if verdict is GRANTED:
-            return self._creation_refusal(visit, message, now) if type(message) is CreateGroup else None
-        outcome = refuse(visit.user_id, errors.rate_limited(errors.TOO_MANY_MESSAGES, wait), reason)
-        outcome.closings.append(Throttling(visit.connection))
-        if verdict is Verdict.ABUSED:
-            outcome.closings.append(Closing(visit.connection, Ending.FLOODING))
-        return outcome
+            return _refuse(visit, verdict, visit.allowance.retry_after(now, cost), Reason.MESSAGE_RATE)
+        wait = self._broadcasts.ask(visit.address, now, many) if many and visit.address is not None else 0.0
+        if wait:
+            return _refuse(visit, visit.allowance.refuse(now), wait, Reason.BROADCAST_RATE)
+        return self._creation_refusal(visit, message, now) if type(message) is CreateGroup else None
 
     def charge(self, outcome: Outcome, address: str | None, now: float) -> Outcome:
         """Charge an address for what others hear of a client that is lost, back or given up.
@@ -98,3 +93,11 @@ class Limits:
         who guesses would keep all out who share the address with him.
         """
         return 0.0 if visit.address is None else self._failed_resumes.ask(visit.address, now)
+
+
+def _refuse(visit: Visit, verdict: Verdict, wait: float, reason: Reason) -> Outcome:
+    outcome = refuse(visit.user_id, errors.rate_limited(errors.TOO_MANY_MESSAGES, wait), reason)
+    outcome.closings.append(Throttling(visit.connection))
+    if verdict is Verdict.ABUSED:
+        outcome.closings.append(Closing(visit.connection, Ending.FLOODING))
+    return outcome

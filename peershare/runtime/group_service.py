@@ -33,7 +33,7 @@ _MAKES_FACTS = (CreateGroup, JoinGroup, LeaveGroup, UpdatePeerId)
 class GroupService:
     def __init__(self, hub: Hub, journal: Journal, dispatcher: Dispatcher) -> None:
         self._hub = hub
-        self._journal = journal
+        self.journal = journal
         self._dispatcher = dispatcher
         self.gate = Gate()
 
@@ -61,7 +61,7 @@ class GroupService:
         """Keep a command about this user behind what waits. False, and nothing, where nothing does."""
         if not self.gate.held or not self.gate.waits_for(user_id, self._hub.group_of(user_id)):
             return False
-        self.gate.park(self._journal.last, command)
+        self.gate.park(self.journal.last, command)
         return True
 
     def committed(self, committed: Committed, now: float) -> Iterator[Say]:
@@ -72,13 +72,17 @@ class GroupService:
             else:
                 yield held.item
 
+    def refuse_now(self, user_id: UserId) -> bool:
+        """Tell whether the gate has no room for another answer to one of whom something waits."""
+        return self.gate.is_full and user_id in self.gate.users
+
     def _is_held(self, outcome: Outcome, user_id: UserId | None, request_id: str | None) -> bool:
-        number = self._journal.append(outcome.facts) if outcome.facts else None
+        number = self.journal.append(outcome.facts) if outcome.facts else None
         waits = number is not None and any(fact.waits for fact in outcome.facts)
         if not waits and not self.gate.held:
             return False
         group_id = None if user_id is None else self._hub.group_of(user_id)
         if waits or self.gate.must_hold(outcome, user_id, group_id):
-            self.gate.hold(number or self._journal.last, outcome, user_id, request_id)
+            self.gate.hold(number or self.journal.last, outcome, user_id, request_id)
             return True
         return False

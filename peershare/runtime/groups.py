@@ -6,7 +6,6 @@ outlives its visits: what is delivered to its user is kept in it as well, until 
 
 from collections.abc import Callable
 from random import randrange
-from typing import Any, get_args
 
 import attrs
 import structlog
@@ -33,7 +32,6 @@ from peershare.messages import (
     ALL_CLIENT_TYPES,
     SESSION_TYPES,
     Ack,
-    CallMessage,
     ClientMessage,
     ClientState,
     ConnectionId,
@@ -135,12 +133,12 @@ class Groups:
             AskGroup: self._group,
             WarnSessions: self._warn_sessions,
         }
-        self._of_sessions: dict[type, Callable[[Visit, Any, float], Outcome]] = {
+        self._of_sessions: dict[type, Callable[[Visit, Say, float], Outcome]] = {
+            **dict.fromkeys(SESSION_TYPES.values(), self._in_session),
             Hello: self._hello,
-            Ack: self._ack,
-            ClientState: self._client_state,
-            **dict.fromkeys(get_args(CallMessage), self._call),
         }
+        # Asked for each message.
+        self._held, self._release = self.service.gate.held, self.dispatcher.release
 
     @property
     def unflushed(self) -> list[Mailbox]:
@@ -200,32 +198,32 @@ class Groups:
         if visit is None:
             return
         message = say.message
-        self.heard[type(message)] += 1
-        self._count(visit, type(message))
+        kind = type(message)
+        self.heard[kind] += 1
+        if visit.session is None and kind is not Hello:
+            visit.said_anything = True  # as `_count` does
+        else:
+            self._count(visit, kind)
         try:
             refusal = self._limits.refusal(visit, message, now)
-            if refusal is not None:  # it does not wait: what a flood is told is the server's to bound
-                self.dispatcher.release(refusal, now, say.request_id)
+            if refusal is None and self._held:
+                refusal = self.service.refusal(visit.user_id, message)
+            if refusal is not None:  # it does not wait, or a flood of them could
+                self._release(refusal, now, say.request_id)
+                return
+            of_sessions = self._of_sessions.get(kind)
+            if of_sessions is not None:
+                outcome = of_sessions(visit, say, now)
             else:
-                self._carry_out(visit, say, now)
+                outcome = self._hub.handle(visit.user_id, message, now)  # type: ignore[arg-type]  # the others
+            if outcome.facts or self._held:
+                self.service.submit(outcome, now, visit.user_id, say.request_id)
+            else:  # as `submit` does
+                self._release(outcome, now, say.request_id)
         except Exception:
             error = refuse(visit.user_id, errors.CONNECTION_ERROR)
             self.service.submit(error, now, visit.user_id, say.request_id)
             raise
-
-    def _carry_out(self, visit: Visit, say: Say, now: float) -> None:
-        """Do what a message asks for, which the visit may say."""
-        message, service = say.message, self.service
-        of_sessions = self._of_sessions.get(type(message))
-        if isinstance(message, Hello) and self._is_parked(visit, message, say):
-            return
-        outcome = service.refusal(visit.user_id, message) if service.gate.held else None
-        if outcome is None:
-            if of_sessions is not None:
-                outcome = of_sessions(visit, message, now)
-            else:
-                outcome = self._hub.handle(visit.user_id, message, now)  # type: ignore[arg-type]  # the others
-        service.submit(outcome, now, visit.user_id, say.request_id)
 
     def _refuse(self, refused: Refuse, now: float) -> None:
         self.invalid += 1
@@ -239,7 +237,10 @@ class Groups:
             return
         is_unknown = visit.session is None and refused.kind in _ONLY_IN_SESSIONS
         outcome = refuse(visit.user_id, UNKNOWN_TYPE if is_unknown else refused.error)
-        self.service.submit(outcome, now, visit.user_id, refused.request_id)
+        if self._held and self.service.refuse_now(visit.user_id):
+            self._release(refuse(visit.user_id, errors.TRY_AGAIN), now, refused.request_id)
+        else:
+            self.service.submit(outcome, now, visit.user_id, refused.request_id)
 
     def _leave(self, leave: Leave, now: float) -> None:
         self.clients.pop(leave.connection, None)
@@ -265,7 +266,7 @@ class Groups:
         for say in self.service.committed(committed, now):
             visit = self._visits.get(say.connection)
             if visit is not None:
-                self._carry_out(visit, say, now)
+                self.service.submit(self._hello(visit, say, now), now, visit.user_id, say.request_id)
 
     # --- sessions ---
 
@@ -274,18 +275,15 @@ class Groups:
             log.info("session given up", user=session.user_id)
             self._forget(session.user_id, "timeout", session.address, now)
 
-    def _is_parked(self, visit: Visit, message: Hello, say: Say) -> bool:
-        """Park a resume if what is told with it is not committed yet. False if it need not wait."""
-        if message.resume is None or not self.service.gate.held:
-            return False
-        session = self._sessions.find(message.resume)
-        return session is not None and self.service.park(say, session.user_id)
-
-    def _hello(self, visit: Visit, message: Hello, now: float) -> Outcome:
+    def _hello(self, visit: Visit, say: Say, now: float) -> Outcome:
+        resume = getattr(say.message, "resume", None)
         if visit.said_anything or visit.session is not None:
             return refuse(visit.user_id, errors.HELLO_NOT_FIRST)
-        if message.resume is not None:
-            return self._resume(visit, message.resume, now)
+        if resume is not None:
+            standing = self._sessions.find(resume) if self._held else None
+            if standing is not None and self.service.park(say, standing.user_id):
+                return nothing()  # until what is told with it is committed
+            return self._resume(visit, resume, now)
         session = self._sessions.begin(visit.user_id)
         self._hub.begin_session(visit.user_id)
         return self._take_up(visit, session)
@@ -344,23 +342,21 @@ class Groups:
         welcome = Welcome(2, session.id, session.token, rules.grace, rules.heartbeat, rules.limits, token)
         return Outcome([], [Notice(welcome, visit.connection, answers=True)], [])
 
-    def _ack(self, visit: Visit, message: Ack, now: float) -> Outcome:
-        if visit.session is None:
+    def _in_session(self, visit: Visit, say: Say, now: float) -> Outcome:
+        """Carry out what only sessions may say."""
+        session, message = visit.session, say.message
+        if session is None:
             return refuse(visit.user_id, UNKNOWN_TYPE)
-        if not visit.session.replay.acknowledge(message.received):
-            return refuse(visit.user_id, errors.NO_SUCH_COUNT)
-        return nothing()
-
-    def _client_state(self, visit: Visit, message: ClientState, now: float) -> Outcome:
-        if visit.session is None:
-            return refuse(visit.user_id, UNKNOWN_TYPE)
-        visit.session.in_background = message.visibility == "background"
-        return nothing()
-
-    def _call(self, visit: Visit, message: CallMessage, now: float) -> Outcome:
-        if visit.session is None:
-            return refuse(visit.user_id, UNKNOWN_TYPE)
-        return self._hub.handle(visit.user_id, message, now)
+        match message:
+            case Ack(received):
+                if not session.replay.acknowledge(received):
+                    return refuse(visit.user_id, errors.NO_SUCH_COUNT)
+                return nothing()
+            case ClientState(visibility):
+                session.in_background = visibility == "background"
+                return nothing()
+            case _:
+                return self._hub.handle(visit.user_id, message, now)  # type: ignore[arg-type]  # of calls
 
     # --- what they share ---
 

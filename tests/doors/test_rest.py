@@ -64,6 +64,16 @@ async def test_live_and_ready(world):
     assert await get(world, "/api/health/live") == {"status": "alive"}
 
 
+async def test_ready_tells_that_the_store_is_away(world):
+    """With the reason, as long as it is so; live does not."""
+    world.house.trouble = "no route to host"
+    unavailable = {"status": "store unavailable", "reason": "no route to host"}
+    assert await get(world, "/api/health/ready", 503) == unavailable
+    assert await get(world, "/api/health/live") == {"status": "alive"}
+    world.house.trouble = None
+    assert await get(world, "/api/health/ready") == {"status": "ready"}
+
+
 async def test_stats_count_members(world):
     """Not connections; and the average has two decimals."""
     create = CreateGroup(GroupName("Team"), Username("ann"))

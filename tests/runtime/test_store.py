@@ -1,0 +1,357 @@
+"""A store that is slow or away: facts wait for it, signals don't; what is not committed is not told."""
+
+import random
+
+import pytest
+import structlog
+import trio
+
+from peershare.core.group.facts import GroupClosed, GroupOpened, MemberJoined, MemberLeft
+from peershare.core.group.state import Group
+from peershare.core.hub import Hub
+from peershare.messages import (
+    CreateGroup,
+    GroupId,
+    GroupName,
+    Hello,
+    JoinCall,
+    JoinGroup,
+    LeaveGroup,
+    Ping,
+    Resume,
+    Signal,
+    UpdateMedia,
+    UserId,
+    Username,
+)
+from peershare.ports import StoreUnavailableError
+from peershare.runtime import journal as journal_module
+from peershare.runtime.actor import Actor
+from peershare.runtime.commands import Leave, Say, Settle
+from peershare.runtime.gate import MAX_HELD
+from tests.runtime.fakes import FakeCaller, enter, make_groups
+
+AWAY = "no route to host"
+
+
+class FakeStore:
+    """Takes `delay` seconds for a commit; `away`, or None, is why it can't."""
+
+    def __init__(self, hub):
+        self.delay = 0.0
+        self.away = None
+        self.facts = []
+        self._rules = hub._rules
+        self.groups = {}
+
+    def commit_now(self, facts):
+        return False
+
+    async def commit(self, batch):
+        await trio.sleep(self.delay)
+        if self.away is not None:
+            raise StoreUnavailableError(self.away)
+        self.facts += batch.facts
+        for fact in batch.facts:
+            self.groups.setdefault(fact.group_id, Group(fact.group_id, self._rules)).apply(fact)
+            if isinstance(fact, GroupClosed):
+                del self.groups[fact.group_id]
+        for group_id, state in batch.states.items():
+            self.groups.pop(group_id, None)
+            if state is not None:
+                self.groups[group_id] = Group.restore(state, self._rules)
+
+    def snapshots(self):
+        return {group_id: group.snapshot() for group_id, group in self.groups.items()}
+
+
+class World:
+    """Ann and Bob with sessions in a group that is committed, and Cat in none."""
+
+    def __init__(self):
+        self.made = 0
+        self.hub = Hub(self.new_group_id, 30)
+        self.store = FakeStore(self.hub)
+        self.groups = make_groups(self.hub, store=self.store)
+        self.journal = self.groups.service.journal
+        self.actor = Actor(trio.current_time, self.groups)
+        self.clients = {}
+
+    def new_group_id(self):
+        self.made += 1
+        return GroupId(f"group-{self.made}")
+
+    async def settle(self):
+        await self.actor.ask(Settle())
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def enter(self, *names):
+        for name in names:
+            self.clients[name] = FakeCaller()
+            await self.actor.send(enter(self.actor, UserId(name), self.clients[name]))
+
+    async def say(self, name, *messages):
+        for message in messages:
+            await self.actor.send(Say(UserId(name), message, None))
+        await self.settle()
+
+    async def lose(self, name, *, is_final=True):
+        await self.actor.send(Leave(UserId(name), "disconnected", is_final))
+        await self.settle()
+
+    def hear(self, name):
+        heard = self.clients[name].types
+        self.clients[name].heard.clear()
+        return heard
+
+    def forget(self):
+        for client in self.clients.values():
+            client.heard.clear()
+
+
+def create():
+    return CreateGroup(GroupName("Tea"), Username("x"))
+
+
+def join(group_id="group-1"):
+    return JoinGroup(GroupId(group_id), Username("x"))
+
+
+def media(*, audio):
+    return UpdateMedia(audio=audio, video=False, screen=False)
+
+
+@pytest.fixture
+async def world(nursery):
+    world = World()
+    nursery.start_soon(world.actor.run)
+    nursery.start_soon(world.journal.run, world.actor.send)
+    await world.enter("ann", "bob", "cat")
+    await world.say("ann", Hello(2), create())
+    await world.say("bob", Hello(2), join())
+    await trio.sleep(0.1)
+    assert "user-joined" in world.hear("ann")
+    world.forget()
+    yield world
+    nursery.cancel_scope.cancel()
+
+
+async def test_facts_wait_for_the_store(autojump_clock, world):
+    """Neither the one who joins nor the others hear of it before it is committed."""
+    world.store.delay = 1.0
+    await world.say("cat", join())
+    await trio.sleep(0.9)
+    assert world.hear("cat") == world.hear("ann") == world.hear("bob") == []
+
+    await trio.sleep(0.2)
+    assert world.hear("cat") == ["group-joined"]
+    assert world.hear("ann") == world.hear("bob") == ["user-joined"]
+
+
+async def test_signals_do_not_wait(autojump_clock, world):
+    """Members of whom nothing waits go on, also in a group of which something does."""
+    world.store.delay = 1.0
+    await world.say("cat", join())
+    await world.say("ann", Signal(UserId("bob"), 1), Ping())
+
+    assert world.hear("bob") == ["signal"]
+    assert world.hear("ann") == ["pong"]
+
+
+async def test_order_within_a_group_holds(autojump_clock, world):
+    """A newcomer's signal comes behind its coming, and so does what its group is told of meanwhile."""
+    world.store.delay = 1.0
+    await world.say("cat", join(), Signal(UserId("ann"), 1), Ping())
+    await world.say("ann", JoinCall(audio=True, video=False), Signal(UserId("bob"), 2))
+    assert world.hear("ann") == world.hear("bob") == []
+
+    await trio.sleep(2.1)
+    assert world.hear("cat") == ["group-joined", "pong"]
+    assert world.hear("ann") == ["user-joined", "signal", "call-joined"]
+    assert world.hear("bob") == ["user-joined", "participant-joined", "signal"]
+
+
+async def test_other_groups_do_not_wait(autojump_clock, world):
+    """A call in a group of which nothing waits goes on, whatever the store does."""
+    world.store.away = AWAY
+    await world.enter("dan")
+    await world.say("dan", create())
+    await world.say("ann", JoinCall(audio=True, video=False))
+    await world.lose("bob", is_final=False)
+
+    assert world.hear("dan") == ["connection-established"]
+    assert world.hear("bob") == ["participant-joined"]
+    assert world.hear("ann") == ["call-joined", "member-status"]
+
+
+async def test_a_lost_member_is_told_of_when_that_is_committed(autojump_clock, world):
+    """What can't be refused waits as well."""
+    world.store.away = AWAY
+    await world.lose("bob")
+    await trio.sleep(10)
+    assert world.hear("ann") == []
+
+    world.store.away = None
+    await trio.sleep(10)
+    assert world.hear("ann") == ["user-left"]
+
+
+async def test_a_resume_waits_for_what_it_tells(autojump_clock, world):
+    """Its welcome comes first, and its snapshot has nothing that is not committed."""
+    session = next(iter(world.groups._sessions._sessions.values()))
+    world.store.delay = 1.0
+    await world.say("cat", join())
+    await world.enter("ann-again")
+    resume = Resume(session.id, session.token, session.replay.sent)
+    await world.say("ann-again", Hello(2, resume))
+    assert world.hear("ann-again") == ["connection-established"]
+
+    await trio.sleep(2.1)
+    assert world.hear("ann-again") == ["welcome", "resumed", "user-joined", "group-joined"]
+    assert world.clients["ann"].ended
+
+
+async def test_more_than_may_wait_is_refused(autojump_clock, world):
+    """With an error that says to try again, and nothing has changed; signals and calls go on."""
+    world.store.away = AWAY
+    names = [f"user-{number}" for number in range(MAX_HELD)]
+    await world.enter(*names)
+    for name in names:
+        await world.say(name, create())
+    before = world.hub.stats()
+
+    await world.say("cat", join())
+    await world.say("bob", LeaveGroup(UserId("bob")))
+    for name in ("cat", "bob"):
+        [refused] = [
+            message["payload"] for message in world.clients[name].heard if message["type"] == "error"
+        ]
+        assert refused["code"] == "TRY_AGAIN"
+        assert refused["details"] == {"retryAfterMs": 5000}
+    assert world.hub.stats() == before
+    world.forget()
+    await world.say("ann", Signal(UserId("bob"), 1), JoinCall(audio=True, video=False))
+    assert world.hear("ann") == ["call-joined"]
+    assert world.hear("bob") == ["signal", "participant-joined"]
+    await world.say(names[0], Ping())
+    assert world.hear(names[0]) == ["error"]
+
+    world.store.away = None
+    await trio.sleep(10)
+    assert world.hear(names[1]) == ["group-created"]
+    await world.say("cat", join())
+    assert world.hear("cat") == ["group-joined"]
+    assert not world.groups.service.gate.held
+    assert not world.groups.service.gate.users
+
+
+async def test_too_many_facts_become_states(autojump_clock, world, monkeypatch):
+    """Calls go on while the store is away; when it is back, it has each group as it is."""
+    monkeypatch.setattr(journal_module, "MAX_FACTS", 10)
+    await world.say("ann", JoinCall(audio=True, video=False))
+    world.store.away = AWAY
+    await world.enter("dan")
+    await world.say("dan", create(), LeaveGroup(UserId("dan")))
+    for number in range(30):
+        await world.say("bob", JoinCall(audio=number % 2 == 0, video=False), media(audio=True))
+        await trio.sleep(0.1)
+    assert len(world.journal) < 20
+
+    world.store.away = None
+    await trio.sleep(10)
+    assert world.store.snapshots() == {"group-1": world.hub.snapshot(GroupId("group-1"))}
+    assert world.hear("dan")[1:] == ["group-created", "group-left"]
+    await world.say("ann", media(audio=False))
+    await trio.sleep(1)
+    assert world.store.snapshots() == {"group-1": world.hub.snapshot(GroupId("group-1"))}
+
+
+async def test_the_journal_says_what_the_trouble_is(autojump_clock, world):
+    """While the store is away, or does not answer for five seconds; and in the log once, with its end."""
+    assert world.journal.trouble is None
+    with structlog.testing.capture_logs() as logs:
+        world.store.away = AWAY
+        await world.say("cat", join())
+        await trio.sleep(60)
+        assert world.journal.trouble == AWAY
+        world.store.away, world.store.delay = None, 20
+        await trio.sleep(30)
+        assert world.journal.trouble is None
+        await world.say("cat", LeaveGroup(UserId("cat")))
+        await trio.sleep(4)
+        assert world.journal.trouble is None
+        await trio.sleep(2)
+        assert world.journal.trouble == "the store does not answer"
+    assert [entry["event"] for entry in logs] == ["store unavailable", "store available again"]
+
+
+async def test_any_other_error_ends_the_server(autojump_clock, world, nursery):
+    """A bug in a store is no reason to try again."""
+
+    async def commit(_batch):
+        raise ZeroDivisionError
+
+    world.store.commit = commit
+    with pytest.RaisesGroup(ZeroDivisionError):
+        async with trio.open_nursery() as inner:
+            other = World()
+            other.store.commit = commit
+            inner.start_soon(other.journal.run, other.actor.send)
+            other.journal.append([GroupOpened(GroupId("g"), GroupName("x"), "guest", 0, 0.0)])
+
+
+async def test_the_end_waits_for_the_store(autojump_clock, world):
+    """`flushed` returns when all is committed."""
+    world.store.delay = 1.0
+    await world.say("cat", join(), LeaveGroup(UserId("cat")))
+    began = trio.current_time()
+    await world.journal.flushed()
+    assert trio.current_time() - began == pytest.approx(2, abs=1)
+    assert world.journal.committed == world.journal.last
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_nothing_is_told_that_is_not_committed(autojump_clock, world, seed):
+    """The store has each coming and going that anybody hears of; and at the end all that there is."""
+    chance = random.Random(seed)
+    names = ["ann", "bob", "cat", "dan", "eve"]
+    await world.enter("dan", "eve")
+    world.forget()
+    for _ in range(60):
+        name, other = chance.sample(names, 2)
+        world.store.delay = chance.choice([0, 0.05, 1])
+        world.store.away = chance.choice([None, None, AWAY])
+        what = chance.choice(
+            [
+                *(create(), join(), join(f"group-{world.made}"), LeaveGroup(UserId(name)), Ping()),
+                *(Signal(UserId(other), 1), JoinCall(audio=True, video=False)),
+            ]
+        )
+        await world.say(name, what)
+        await trio.sleep(chance.choice([0, 0.1, 0.5]))
+        for client in names:
+            check_told(world, client)
+    world.store.away = None
+    await trio.sleep(60)
+    for client in names:
+        check_told(world, client)
+    expected = {group_id: world.hub.snapshot(group_id) for group_id in world.hub._groups}
+    assert world.store.snapshots() == expected
+
+
+def check_told(world, client):
+    joined = {(fact.group_id, fact.user_id) for fact in world.store.facts if isinstance(fact, MemberJoined)}
+    left = {(fact.group_id, fact.user_id) for fact in world.store.facts if isinstance(fact, MemberLeft)}
+    for message in world.clients[client].heard:
+        said = message["payload"]
+        match message["type"]:
+            case "group-created" | "group-joined":
+                assert (said["groupId"], client) in joined
+                assert all((said["groupId"], one["id"]) in joined for one in said.get("members", ()))
+            case "group-left":
+                assert (said["groupId"], client) in left
+            case "user-joined":
+                assert any(user_id == said["user"]["id"] for _, user_id in joined)
+            case "user-left":
+                assert any(user_id == said["userId"] for _, user_id in left)
+    world.clients[client].heard.clear()

@@ -1,0 +1,135 @@
+"""Commands, questions and outputs are values: each could be kept, or come from another process."""
+
+import pickle
+from typing import get_args
+
+import pytest
+from msgspec import Raw
+
+from peershare.core import broker, outcome
+from peershare.core.broker import Claim
+from peershare.core.group import commands as group_commands
+from peershare.core.group import facts
+from peershare.core.group.state import GroupSnapshot, Member
+from peershare.core.principal import Principal
+from peershare.doors.metrics import ReadMetrics
+from peershare.messages import IdTaken, Participant, Ping, Pong, Ring, RingEnded, Signal, SignalFrom, errors
+from peershare.messages.close_codes import Ending
+from peershare.ports import Batch
+from peershare.runtime import commands, peers
+from tests.doors.house import House
+
+GUEST = Principal("guest-1", has_session=True)
+RING = Ring("ann", "bob", 1)
+ENDED = RingEnded("ann", "bob", "missed", 2)
+ME = Participant("ann", audio=True, video=False, screen=False)
+FACTS = [
+    facts.GroupOpened("g", "Tea", "guest-1", 1, 0.1),
+    facts.GroupEmptied("g", 0.5),
+    facts.GroupClosed("g", 1.5, "left"),
+    facts.MemberJoined("g", "ann", "Ann", None, GUEST),
+    facts.MemberLeft("g", "ann", "peer-a", "timeout"),
+    facts.PeerIdChanged("g", "ann", None, "peer-a"),
+    facts.StatusChanged("g", "ann", 5),
+    facts.ParticipantEntered("g", ME),
+    facts.MediaChanged("g", ME),
+    facts.ParticipantExited("g", "ann"),
+    facts.RingBegan("g", RING, 1.0),
+    facts.RingFinished("g", RING, ENDED, ("ann",)),
+]
+GROUP_COMMANDS = [
+    group_commands.Open("Tea", "Ann", None, GUEST),
+    group_commands.Join("Ann", "peer-a", GUEST),
+    group_commands.Depart("left"),
+    group_commands.GoAway(1),
+    group_commands.ComeBack(),
+    group_commands.ExpireRing(RING),
+    group_commands.Abandon(),
+]
+OUTPUTS = [
+    outcome.Delivery(SignalFrom("ann", Raw(b"{}")), ("bob",)),
+    outcome.Notice(Pong(), "ann"),
+    outcome.Missed("ann", b"frames"),
+]
+CHANGES = [
+    outcome.Closing("ann", Ending.FLOODING),
+    outcome.Throttling("ann"),
+    outcome.ReturnProof("ann"),
+    outcome.RestartNotice("ann"),
+]
+COMMANDS = [
+    commands.Enter("ann", "192.0.2.1"),
+    commands.Say("ann", Signal("bob", Raw(b"{}")), "r1"),
+    commands.Refuse("ann", errors.invalid_json(), None, Ping),
+    commands.Leave("ann", "left", is_final=True),
+    commands.Committed(1),
+    peers.Connect("ann", Claim("ann", "token", "key")),
+    peers.Transmit("ann", None),
+    peers.TransmitTooLong("ann", 5),
+    peers.Alive("ann"),
+    peers.Disconnect("ann"),
+]
+QUESTIONS = [
+    commands.Settle(),
+    commands.AskStats(),
+    commands.AskGroup("g"),
+    commands.WarnSessions(),
+    peers.AskBrokerStats(),
+    peers.AskPeers(),
+    ReadMetrics(),
+]
+EFFECTS = [
+    broker.Send("ann", IdTaken()),
+    broker.Admit("ann"),
+    broker.Probe("ann", "bob"),
+    broker.Slow("ann"),
+    broker.Drop("ann", Ending.FULL),
+    broker.Lost(1, "expired"),
+]
+OTHERS = [
+    commands.Asked(1, commands.AskGroup("g")),
+    outcome.refuse("ann", errors.GROUP_FULL, outcome.Reason.MAX_GROUP_SIZE),
+    outcome.Outcome(FACTS, OUTPUTS, CHANGES),
+    Batch(FACTS, {"g": GroupSnapshot("g", "Tea", "guest-1", 1, 0.1, 0.5, (Member("a", "A", None, GUEST),))}),
+]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [*FACTS, *GROUP_COMMANDS, *OUTPUTS, *CHANGES, *COMMANDS, *QUESTIONS, *EFFECTS, *OTHERS],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_kind_can_be_pickled(value):
+    """And is the same again."""
+    again = pickle.loads(pickle.dumps(value))
+
+    assert type(again) is type(value)
+    assert again == value
+
+
+@pytest.mark.parametrize(
+    ("union", "values"),
+    [
+        (facts.Fact, FACTS),
+        (group_commands.GroupCommand, GROUP_COMMANDS),
+        (outcome.Output, OUTPUTS),
+        (outcome.ConnectionChange, CHANGES),
+        (broker.Effect, EFFECTS),
+    ],
+    ids=str,
+)
+def test_no_kind_is_left_out(union, values):
+    """Each member of each union has its example above."""
+    assert {type(value) for value in values} == set(get_args(union))
+
+
+def test_no_command_or_question_is_left_out():
+    """Whatever the sides of the actor know is above."""
+    house = House()
+    sides = house.actor._sides
+    assert {type(value) for value in COMMANDS} == {kind for side in sides for kind in side.handlers}
+    assert {type(value) for value in QUESTIONS} == {
+        commands.Settle,
+        ReadMetrics,
+        *(kind for side in sides for kind in side.questions),
+    }
