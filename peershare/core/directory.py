@@ -14,7 +14,7 @@ from peershare.messages import GroupId, PeerId, UserId
 
 @attrs.define
 class Connected:
-    """What is known of a connection, in or out of a group. `peer_id`: the one it told last."""
+    """A connection, in or out of a group. `peer_id`: the one it told last."""
 
     user_id: UserId
     principal: Principal

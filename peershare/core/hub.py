@@ -119,7 +119,7 @@ class Hub:
         return self._command(user_id, GoAway(self._date(until)), now)
 
     def back(self, user_id: UserId, now: float) -> Outcome:
-        """It is here again. It hears what its group is like now, as if it had just joined."""
+        """Have it here again. It hears what its group is like now, as if it had just joined."""
         return self._command(user_id, ComeBack(), now)
 
     def principal_of(self, user_id: UserId) -> Principal:
@@ -130,7 +130,7 @@ class Hub:
         return None if connected is None else connected.group_id
 
     def handle(self, user_id: UserId, message: GroupMessage, now: float) -> Outcome:
-        """What follows from `message`. Nothing, if its sender is no longer connected."""
+        """Return what follows from `message`: nothing if its sender is no longer connected."""
         sender = self._directory.find(user_id)
         if sender is None:
             return nothing()
@@ -184,7 +184,7 @@ class Hub:
         return None if group is None else group.snapshot()
 
     def audience(self, user_id: UserId, message: GroupMessage) -> int:
-        """How many members a message is about or told to, those of a group that is left for it included.
+        """Count the members that a message is about or told to, those of a group that is left for it too.
 
         0 where it is between two. A ring for everybody counts three times: each ends with a word to both.
         """
@@ -200,12 +200,12 @@ class Hub:
         return here if group is None or group.id == sender.group_id else here + len(group)
 
     def is_away(self, peer_id: PeerId) -> bool:
-        """Whether a member that told this peer ID is away, so that nobody else shall have it."""
+        """Tell whether a member that told this peer ID is away, so that nobody else shall have it."""
         holders = (self._groups[group_id].holder(peer_id) for group_id in self._index.groups_of(peer_id))
         return any(holder is not None and holder.away_until is not None for holder in holders)
 
     def share_group(self, one: PeerId, other: PeerId) -> bool:
-        """Whether some group has members that told these peer IDs."""
+        """Tell whether some group has members that told these peer IDs."""
         return not self._index.groups_of(one).isdisjoint(self._index.groups_of(other))
 
     # --- what is not for one group alone ---

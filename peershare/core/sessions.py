@@ -39,7 +39,7 @@ _STEP = 4096
 
 
 class Tally:
-    """How many bytes all replays keep. `on_growth` is called where it has grown."""
+    """Bytes that all replays keep. `on_growth` is called when they have grown."""
 
     __slots__ = ("bytes", "on_growth")
 

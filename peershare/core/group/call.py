@@ -30,7 +30,7 @@ class Call:
 
     @property
     def is_blank(self) -> bool:
-        """Whether there is nothing to keep."""
+        """True if there is nothing to keep."""
         return not (self.participants or self._by_rung or self._recent)
 
     def others(self, user_id: UserId) -> tuple[Participant, ...]:
@@ -70,7 +70,7 @@ class Call:
         self._recent.pop(user_id, None)
 
     def state(self, user_id: UserId) -> CallState | None:
-        """What a member needs to know of it; None where that is nothing."""
+        """Return what a member needs to know of it; None if that is nothing."""
         rings = (*self.rings_from(user_id), *self.rings_to(user_id))
         recent = tuple(self._recent.get(user_id, ()))
         if not (self.participants or rings or recent):

@@ -197,7 +197,7 @@ def _joined(group: Group, user_id: UserId) -> Call | None:
 
 
 def _change(group: Group, call: Call, me: Participant, outcome: Outcome) -> None:
-    """What is no news is not told."""
+    """Tell the others, unless it is no news."""
     if call.participants[me.user_id] != me:
         record(group, outcome, MediaChanged(group.id, me))
         outcome.tell(group.hearers(me.user_id), _media(me), group.id)

@@ -69,7 +69,7 @@ class MemberJoined:
 
 @attrs.frozen
 class MemberLeft:
-    """It held this peer ID."""
+    """`peer_id`: the one that it held."""
 
     waits: ClassVar[bool] = True
     group_id: GroupId

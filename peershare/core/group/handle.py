@@ -1,4 +1,4 @@
-"""What a group does about a message of a member, or a command: the table of its handlers."""
+"""The table of a group's handlers, one for each message of a member and each command."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is known over all groups: counts, peer IDs, and what expires when. Facts keep it up.
+"""The index over all groups: counts, peer IDs, and what expires when. Facts keep it up.
 
 House rules: as in `core.hub`.
 """
@@ -82,7 +82,7 @@ class GroupIndex:
         return None
 
     def groups_of(self, peer_id: PeerId) -> frozenset[GroupId] | set[GroupId]:
-        """Where members have told a peer ID."""
+        """Return the groups in which members have told a peer ID."""
         return self._groups_by_peer_id.get(peer_id, _NONE)
 
     # --- facts ---

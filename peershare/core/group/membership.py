@@ -90,7 +90,7 @@ def _join_again(group: Group, user_id: UserId, peer_id: PeerId | None) -> Outcom
 
 
 def _welcome(group: Group, member: Member, outcome: Outcome, *, answers: bool = True) -> None:
-    """What the group is like now."""
+    """Tell a member what the group is like now."""
     user_id = member.user_id
     others = tuple(
         other.user_for_sessions if member.has_session else other.user for other in group.others(user_id)
@@ -182,7 +182,7 @@ def go_away(group: Group, user_id: UserId, command: GoAway, now: float) -> Outco
 
 
 def come_back(group: Group, user_id: UserId, command: ComeBack, now: float) -> Outcome:
-    """It hears what its group is like now, as if it had just joined."""
+    """Tell it what its group is like now, as if it had just joined."""
     outcome = nothing()
     _set_status(group, user_id, None, outcome)
     _welcome(group, group[user_id], outcome, answers=False)  # it asked for its session

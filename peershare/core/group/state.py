@@ -293,7 +293,7 @@ class Group:
         )
 
     def call_state(self, user_id: UserId) -> CallState | None:
-        """What a member needs to know of the call; None where there is nothing."""
+        """Return what a member needs to know of the call; None if there is nothing."""
         return None if self.call is None else self.call.state(user_id)
 
     def free_name(self, username: Username) -> Username:
