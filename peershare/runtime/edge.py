@@ -12,7 +12,7 @@ from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
 from peershare.core.outcome import Closing, Delivery, Outcome, Reason, Throttling, refuse
 from peershare.core.sessions import Session
 from peershare.errors import Ending
-from peershare.messages import ClientMessage, ConnectionId, CreateGroup, Signal, UserId
+from peershare.messages import ClientMessage, ConnectionId, CreateGroup, UserId
 
 # Tokens can't be guessed; this is for the log and the processor.
 _RESUMES = RateRules(rate=0.2, burst=5)
@@ -46,12 +46,10 @@ class Limits:
         self._broadcasts = Allowances(broadcast_rate)
 
     def refusal(self, visit: Visit, message: ClientMessage | None, now: float) -> Outcome | None:
-        """Refuse what a visit may not say now, if so. One that keeps on saying too much is closed."""
-        if type(message) is Signal:  # most of what is said, and between two
-            verdict = visit.signals.ask(now)
-            if verdict is GRANTED:
-                return None
-            return _refuse(visit, verdict, visit.signals.retry_after(now), Reason.SIGNAL_RATE)
+        """Refuse what a visit may not say now, if so. One that keeps on saying too much is closed.
+
+        For all but signals.
+        """
         many = 0 if message is None else self._hub.audience(visit.user_id, message)  # type: ignore[arg-type]
         cost = -(-many // _MEMBERS_FOR_ONE) or 1
         verdict = visit.allowance.ask(now, cost)
@@ -61,6 +59,10 @@ class Limits:
         if wait:
             return _refuse(visit, visit.allowance.refuse(now), wait, Reason.BROADCAST_RATE)
         return self._creation_refusal(visit, message, now) if type(message) is CreateGroup else None
+
+    def signal_refusal(self, visit: Visit, verdict: Verdict, now: float) -> Outcome:
+        """Refuse a signal that was not granted."""
+        return _refuse(visit, verdict, visit.signals.retry_after(now), Reason.SIGNAL_RATE)
 
     def charge(self, outcome: Outcome, address: str | None, now: float) -> Outcome:
         """Charge an address for what others hear of a client that is lost, back or given up.

@@ -14,7 +14,7 @@ from peershare import errors
 from peershare.core.group.index import Stats
 from peershare.core.group.state import in_ms
 from peershare.core.hub import GroupInfo, Hub
-from peershare.core.limits import Allowance, RateRules
+from peershare.core.limits import GRANTED, Allowance, RateRules
 from peershare.core.outcome import (
     Closing,
     Missed,
@@ -43,6 +43,7 @@ from peershare.messages import (
     Resumed,
     ServerDraining,
     SessionId,
+    Signal,
     UserId,
     Welcome,
 )
@@ -205,7 +206,12 @@ class Groups:
         else:
             self._count(visit, kind)
         try:
-            refusal = self._limits.refusal(visit, message, now)
+            if kind is Signal:  # most of what is said, and between two
+                verdict = visit.signals.ask(now)
+                granted = verdict is GRANTED
+                refusal = None if granted else self._limits.signal_refusal(visit, verdict, now)
+            else:
+                refusal = self._limits.refusal(visit, message, now)
             if refusal is None and self._held:
                 refusal = self.service.refusal(visit.user_id, message)
             if refusal is not None:  # it does not wait, or a flood of them could

@@ -92,8 +92,9 @@ def _join_again(group: Group, user_id: UserId, peer_id: PeerId | None) -> Outcom
 def _welcome(group: Group, member: Member, outcome: Outcome, *, answers: bool = True) -> None:
     """Tell a member what the group is like now."""
     user_id = member.user_id
+    with_sessions = member.has_session
     others = tuple(
-        other.user_for_sessions if member.has_session else other.user for other in group.others(user_id)
+        other.user_for_sessions if with_sessions else other.user for other in group.others(user_id)
     )
     joined = GroupJoined(group.id, group.name, User(user_id, member.username), others)
     outcome.deliveries.append(Delivery(joined, (user_id,), answers))
@@ -109,7 +110,7 @@ def _tell_of_newcomer(group: Group, member: Member, outcome: Outcome) -> None:
     if not member.has_session:
         outcome.tell(group.other_ids(member.user_id), UserJoined(member.user), group.id)
         return
-    plain = [other.user_id for other in group.others(member.user_id) if not other.has_session]
+    plain = [other.user_id for other in group.others(member.user_id) if not other.principal.has_session]
     outcome.tell(group.hearers(member.user_id), UserJoined(member.user_for_sessions), group.id)
     outcome.tell(plain, UserJoined(member.user), group.id)
 

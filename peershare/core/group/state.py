@@ -282,7 +282,11 @@ class Group:
 
     def hearers(self, user_id: UserId) -> list[UserId]:
         """The others that have sessions, and so hear of those, and of calls."""
-        return [member.user_id for member in self if member.has_session and member.user_id != user_id]
+        return [
+            other
+            for other, member in self._members.items()
+            if member.principal.has_session and other != user_id
+        ]
 
     def peers(self, user_id: UserId) -> tuple[Peer, ...]:
         """The others that can be rung."""
