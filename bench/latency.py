@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from bench.clients import READ_SIZE, Client, Crowd, Trouble, open_pairs, ping_pong
-from bench.servers import WEBSOCKET_SERVERS, WS_ZOD, Server, run_all
-from bench.trial import Effort, Table, say, warm_up
+from bench.servers import WEBSOCKET_SERVERS, Server, run_all
+from bench.trial import REFERENCE, Effort, Table, say, warm_up
 
 _PAIRS = 100
 _IN_FLIGHT = 16
@@ -36,7 +36,7 @@ class Times:
 def ask(effort: Effort) -> Table:
     say("latency under load")
     explained = f"Signals between {_PAIRS} pairs at {_SHARE:.0%} of the rate that each server is capable of."
-    columns = ["case", "server", _RATE, P50, P99, P999, f"{P99[:3]} to ws+zod", _LATE]
+    columns = ["case", "server", _RATE, P50, P99, P999, f"{P99[:3]} to {REFERENCE}", _LATE]
     table = Table("latency", "Latency under load", explained, columns)
     with run_all(WEBSOCKET_SERVERS, effort.work) as servers:
         crowds = {server: open_pairs(server.port, effort.of(_PAIRS)) for server in servers}
@@ -123,5 +123,5 @@ def _take_times(crowd: Crowd, patience: float, times: Times) -> bool:
 def _row(table: Table, name: str) -> list[str]:
     values = {what: by_server[name] for what, by_server in table.values.items()}
     numbers = [f"{values[_RATE]:,.0f}", *(f"{values[what]:.2f}" for what in (P50, P99, P999))]
-    ratio = f"{values[P99] / table.values[P99][WS_ZOD]:.2f}"
+    ratio = f"{values[P99] / table.values[P99][REFERENCE]:.2f}"
     return [f"{_SHARE:.0%} of capacity", name, *numbers, ratio, f"{values[_LATE]:.2f}"]

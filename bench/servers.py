@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PEERSHARE, WS_ZOD, STOCK = "PeerShare", "ws+zod", "stock trio-websocket"
-WEBSOCKET_SERVERS = (PEERSHARE, WS_ZOD, STOCK)
+# PeerShare as it stands in another checkout, for what a change costs: its directory, or "".
+BEFORE, BEFORE_TREE = "PeerShare before", os.environ.get("BENCH_BEFORE", "")
+WEBSOCKET_SERVERS = (PEERSHARE, BEFORE) if BEFORE_TREE else (PEERSHARE, WS_ZOD, STOCK)
 # The reference for PeerJS clients: `peer` on npm.
 PEER = "peerjs-server"
 PEERJS_SERVERS = (PEERSHARE, PEER)
@@ -111,7 +113,8 @@ def run(name: str, work: Path, heartbeat: float = NO_HEARTBEAT) -> Iterator[Serv
     empty.mkdir(exist_ok=True)
     argv = command(name, work, heartbeat)
     with said.open("wb") as stderr, _on_core(SERVER_CORE):
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=stderr, cwd=empty, env=_environment())
+        environment = _environment(BEFORE_TREE if name == BEFORE else "")
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=stderr, cwd=empty, env=environment)
     try:
         line = process.stdout.readline() if process.stdout else b""
         found = re.search(r":(\d+)$", line.decode().strip())
@@ -140,10 +143,10 @@ def _on_core(core: int) -> Iterator[None]:
         os.sched_setaffinity(0, {GENERATOR_CORE})
 
 
-def _environment() -> dict[str, str]:
-    """Without the settings that a developer may have exported."""
+def _environment(tree: str) -> dict[str, str]:
+    """Without the settings that a developer may have exported. `tree`: whose code runs, if not ours."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV", "TMPDIR")
-    root = str(Path(__file__).parents[1])
+    root = str(Path(tree).resolve()) if tree else str(Path(__file__).parents[1])
     return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONPATH": root}
 
 

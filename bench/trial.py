@@ -14,7 +14,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bench.servers import GENERATOR_CORE, SERVER_CORE, WS_ZOD, Server
+from bench.servers import BEFORE, BEFORE_TREE, GENERATOR_CORE, SERVER_CORE, WS_ZOD, Server
+
+# What others are compared with.
+REFERENCE = BEFORE if BEFORE_TREE else WS_ZOD
 
 # The generator is the limit, or somebody else takes part of the two cores.
 BUSY, DISTURBED = 0.9, 0.1
@@ -164,7 +167,7 @@ def median(samples: Sequence[Sample], of: Callable[[Sample], float]) -> float:
     return statistics.median(map(of, samples))
 
 
-def costs(table: Table, samples: Samples, reference: str = WS_ZOD) -> None:
+def costs(table: Table, samples: Samples, reference: str = REFERENCE) -> None:
     """A row for each case and server: rate, CPU, CPU relative to the reference's, and what to doubt."""
     for (case, name), found in samples.items():
         cost = median(found, lambda sample: sample.cost)
@@ -179,7 +182,7 @@ def costs(table: Table, samples: Samples, reference: str = WS_ZOD) -> None:
         table.disturbed = max(table.disturbed, *(one.others_share for one in found))
 
 
-def cost_columns(unit: str = "message", reference: str = WS_ZOD) -> list[str]:
+def cost_columns(unit: str = "message", reference: str = REFERENCE) -> list[str]:
     per = f"server CPU µs/{unit}"
     return ["case", "server", f"{unit}s/s", per, "spread", f"to {reference}", "generator CPU", "doubts"]
 
