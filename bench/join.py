@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from bench.servers import GENERATOR_CORE, PEERSHARE, SERVER_CORE, Server, run
 from bench.trial import Effort, Table, say
 from tests.browser import FAKE_DEVICES, Chromium, launcher
-from tests.people import Person
+from tests.browser_users import Person
 
 _TIMES = 10
 MEDIAN, _MAX = "median, ms", "longest, ms"

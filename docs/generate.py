@@ -21,12 +21,12 @@ import attrs
 from structlog.testing import capture_logs
 
 from peershare.adapters.store.memory import MemoryStore
+from peershare.api.metrics_table import METRICS
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
 from peershare.core.outcome import Delivery, Outcome, refuse
 from peershare.core.principal import Guests, Principal
 from peershare.core.sessions import SessionRules, Sessions
-from peershare.doors.metrics import METRICS
 from peershare.messages import (
     ALL_CLIENT_TYPES,
     CLIENT_TYPES,
@@ -48,11 +48,11 @@ from peershare.messages import (
 )
 from peershare.messages.close_codes import Ending
 from peershare.messages.errors import ErrorCode
-from peershare.runtime.commands import Enter, Leave, Say
-from peershare.runtime.groups import Groups, GroupsRules
+from peershare.runtime.commands import ConnectionClosed, ConnectionOpened, MessageReceived
 from peershare.runtime.journal import Journal
+from peershare.runtime.signaling_service import SignalingRules, SignalingService
 from peershare.settings import Settings, about
-from peershare.wire.codec import MAX_REQUEST_ID, InvalidMessage, decode, encode, wire_name
+from peershare.wire.codec import MAX_REQUEST_ID, InvalidMessageError, decode, encode, wire_name
 from peershare.wire.validation import RULES, Exactly, Inner, OneOf, Rule, Text, Uuid, Whole
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -223,12 +223,12 @@ def _say(hub: Hub, line: str) -> list[str]:
     text = f'{{"type": "{message_type}", "payload": {Template(rest[0]).substitute(IDS)}}}'
     try:
         outcome = hub.handle(IDS[name], decode(text).message, 0)  # type: ignore[arg-type]  # none of a session's
-    except InvalidMessage as invalid:
+    except InvalidMessageError as invalid:
         outcome = refuse(IDS[name], invalid.error)
     return [f"{name}->>Server: {_label(text)}", *_arrows(outcome)]
 
 
-class _Line:
+class _Client:
     """A connection of somebody's, as Groups see it: what it hears becomes arrows."""
 
     def __init__(self, name: str, arrows: list[str]) -> None:
@@ -242,7 +242,7 @@ class _Line:
 
     def flush(self) -> None: ...
 
-    def slow_down(self) -> None: ...
+    def throttle(self) -> None: ...
 
     def end(self, ending: Ending) -> None: ...
 
@@ -251,7 +251,7 @@ class _Line:
     def expect_restart(self) -> None: ...
 
 
-class _Stage:
+class _Harness:
     """Real Groups that Ann and Bob talk to, each message a second after the one before."""
 
     def __init__(self) -> None:
@@ -259,12 +259,12 @@ class _Stage:
         sessions = Sessions(
             SessionRules(30, 120), lambda: next(session_ids), lambda: ResumeToken(f"token {next(tokens)}")
         )
-        rules = GroupsRules(
+        rules = SignalingRules(
             RateRules(50, 100), RateRules(100, 1000), None, 30, Heartbeat(30_000, 60_000), {"messageRate": 50}
         )
         hub = Hub(lambda: GroupId(IDS["Group"]), 30)
         guests = Guests(b"key", lambda: PrincipalId("guest"))
-        self._groups = Groups(hub, sessions, guests, Journal(MemoryStore(), hub.snapshot), rules)
+        self._groups = SignalingService(hub, sessions, guests, Journal(MemoryStore(), hub.snapshot), rules)
         self._connections = {name: ConnectionId(IDS[name]) for name in ("Ann", "Bob")}
         self._values = {**IDS, **{f"{name}Session": session_id for name, session_id in SESSION_IDS.items()}}
         self._now = -1
@@ -286,29 +286,31 @@ class _Stage:
         self._now += seconds
         self._groups.sweep(self._now)
 
-    def _command(self, name: str, what: str, payload: str = "") -> Enter | Leave | Say:
+    def _command(
+        self, name: str, what: str, payload: str = ""
+    ) -> ConnectionOpened | ConnectionClosed | MessageReceived:
         connection = self._connections[name]
         if what == "connects":
             self.arrows.append(f"Note over {name}: connects")
-            self._groups.clients[connection] = _Line(name, self.arrows)
-            return Enter(connection)
+            self._groups.clients[connection] = _Client(name, self.arrows)
+            return ConnectionOpened(connection)
         if what == "is-lost":
             self.arrows.append(f"Note over {name}: connection lost")
             self._connections[name] = NEW_ID
-            return Leave(connection, "disconnected", is_final=False)
+            return ConnectionClosed(connection, "disconnected", is_final=False)
         text = f'{{"type": "{what}", "payload": {Template(payload).substitute(self._values)}}}'
         self.arrows.append(f"{name}->>Server: {_label(text)}")
-        return Say(connection, decode(text).message, None)
+        return MessageReceived(connection, decode(text).message, None)
 
 
 def dialogue(name: str, before: str = "") -> str:
     """What follows from a dialogue with Groups; what was `before` is played, and not drawn."""
-    stage = _Stage()
-    stage.play(_DIALOGUES.get(before, ""))
-    stage.arrows.clear()
-    stage.play(_DIALOGUES[name])
+    harness = _Harness()
+    harness.play(_DIALOGUES.get(before, ""))
+    harness.arrows.clear()
+    harness.play(_DIALOGUES[name])
     return _mermaid(
-        "sequenceDiagram", ["participant Ann", "participant Server", "participant Bob", *stage.arrows]
+        "sequenceDiagram", ["participant Ann", "participant Server", "participant Bob", *harness.arrows]
     )
 
 

@@ -19,13 +19,13 @@ import hypercorn.trio.run
 import structlog
 import trio
 
-from peershare.doors.head import Refusal
-from peershare.doors.streams import ClientStream
 from peershare.logs import configure_logs
 from peershare.output import unblock
 from peershare.runtime.clock import UptimeClock
-from peershare.server import CannotListen, Server, spare_garbage_collector
+from peershare.server import ListenError, Server, tune_gc
 from peershare.settings import Settings, read_settings
+from peershare.transport.head import Refusal
+from peershare.transport.streams import ClientStream
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -103,10 +103,10 @@ async def _live(receive: Receive, send: Send) -> None:
     await receive()
     try:
         async with _SERVER.open([_SETTINGS.ws_port]):
-            spare_garbage_collector()
+            tune_gc()
             await send({"type": "lifespan.startup.complete"})
             await receive()
-    except CannotListen as error:
+    except ListenError as error:
         await send({"type": "lifespan.startup.failed", "message": str(error)})
     else:
         await send({"type": "lifespan.shutdown.complete"})

@@ -1,4 +1,4 @@
-"""Protocols between the runtime, the doors and the adapters. Nothing here does anything."""
+"""Protocols between the runtime, the gateway and the adapters. Nothing here does anything."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -7,8 +7,8 @@ import attrs
 
 from peershare.core.group.facts import Fact
 from peershare.core.group.state import GroupSnapshot
-from peershare.errors import Ending
 from peershare.messages import ConnectionId, GroupId
+from peershare.messages.close_codes import Ending
 
 
 class Transport(Protocol):
@@ -26,7 +26,7 @@ class Transport(Protocol):
         ...
 
 
-class SocketClosed(Exception):  # noqa: N818 - an ordinary goodbye
+class SocketClosedError(Exception):
     """The WebSocket has ended: by the client, by a rule of the protocol, or because it was lost."""
 
     def __init__(self, ending: Ending, code: int, reason: str = "") -> None:
@@ -36,14 +36,14 @@ class SocketClosed(Exception):  # noqa: N818 - an ordinary goodbye
         self.reason = reason
 
 
-class Audience(Protocol):
+class MessageHandler(Protocol):
     """Receiver of the messages of a connection."""
 
-    def hear(self, text: bytes) -> bool:
+    def handle_nowait(self, text: bytes) -> bool:
         """Take one message, valid UTF-8. False if there is no room for it now: then it was not taken."""
         ...
 
-    async def hear_later(self, text: bytes) -> None:
+    async def handle(self, text: bytes) -> None:
         """Take one message as soon as there is room. If cancelled, it was not taken."""
         ...
 
@@ -52,7 +52,7 @@ class Socket(Protocol):
     """One open WebSocket."""
 
     @property
-    def last_heard(self) -> float:
+    def last_activity(self) -> float:
         """When the last byte of any kind arrived, by trio's clock, in seconds."""
         ...
 
@@ -61,14 +61,14 @@ class Socket(Protocol):
         """True while the server reads nothing, whatever has arrived."""
         ...
 
-    async def sign_of_life(self) -> None:
+    async def wait_for_activity(self) -> None:
         """Wait until the next byte of any kind arrives. May be cancelled; waits for ever once closed."""
         ...
 
-    async def listen(self, audience: Audience) -> None:
-        """Let the audience hear each message, until the end, which is told by raising SocketClosed.
+    async def listen(self, handler: MessageHandler) -> None:
+        """Have the handler handle each message, until the end, which is told by raising SocketClosedError.
 
-        It may hear in other tasks, but never in two at a time. While it has no room, nothing more is
+        It may be called in other tasks, but never in two at a time. While it has no room, nothing more is
         read. May be cancelled.
         """
         ...
@@ -82,7 +82,7 @@ class Socket(Protocol):
         ...
 
 
-class Conversation(Audience, Protocol):
+class Conversation(MessageHandler, Protocol):
     """Handler of the messages of one connection."""
 
     async def enter(self) -> None:
@@ -106,8 +106,8 @@ class Mailbox(Protocol):
         ...
 
 
-class Caller(Protocol):
-    """A client of the hub's, as its side of the actor sees it. None of these ever waits."""
+class SignalingClient(Protocol):
+    """A client of the hub's, as the signaling service sees it. None of these ever waits."""
 
     @property
     def mailbox(self) -> Mailbox: ...
@@ -116,7 +116,7 @@ class Caller(Protocol):
         """Close its connection, when it has been sent what is in the mailbox."""
         ...
 
-    def slow_down(self) -> None:
+    def throttle(self) -> None:
         """Read its messages no faster than it may send them: it sent too many."""
         ...
 
@@ -129,8 +129,8 @@ class Caller(Protocol):
         ...
 
 
-class Line(Protocol):
-    """A PeerJS client's connection, as the broker's side of the actor sees it."""
+class BrokerClient(Protocol):
+    """A PeerJS client's connection, as the broker's service sees it."""
 
     @property
     def name(self) -> ConnectionId: ...
@@ -142,12 +142,12 @@ class Line(Protocol):
         """Read its messages from now on: it has its ID."""
         ...
 
-    def probe(self, holder: "Line") -> None:
+    def probe(self, holder: "BrokerClient") -> None:
         """Before it is admitted, find out whether the holder of its ID lives, and tell the actor if so."""
         ...
 
-    def slow_down(self) -> None:
-        """As a `Caller`'s."""
+    def throttle(self) -> None:
+        """As a `SignalingClient`'s."""
         ...
 
     def end(self, ending: Ending) -> None:

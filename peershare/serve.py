@@ -16,7 +16,7 @@ from peershare import __version__
 from peershare.logs import configure_logs
 from peershare.output import unblock
 from peershare.runtime.clock import UptimeClock
-from peershare.server import CannotListen, Server, spare_garbage_collector
+from peershare.server import ListenError, Server, tune_gc
 from peershare.settings import Configured, Settings, about, options, settings_from
 
 log = structlog.get_logger("peershare.serve")
@@ -31,7 +31,7 @@ def serve(**values: Any) -> None:
     settings = settings_from(values)
     configure_logs(settings.level, json=settings.environment == "production")
     _raise_file_limit()
-    spare_garbage_collector()
+    tune_gc()
     failure = trio.run(_serve, settings, clock=UptimeClock())
     if failure:
         raise click.ClickException(failure)
@@ -70,7 +70,7 @@ async def _serve(settings: Settings) -> str:
                 async with server.open(ports) as open_ports:
                     _say_where(settings, open_ports)
                     await stop.wait()
-            except CannotListen as error:
+            except ListenError as error:
                 failure = str(error)
             nursery.cancel_scope.cancel()
     return failure

@@ -15,29 +15,23 @@ from functools import partial
 import trio
 
 from peershare.adapters.store.memory import MemoryStore
-from peershare.core.addresses import AddressRules, ByteLimiter, ByteRules, Turnstile
+from peershare.api.app import RestRules, create_app
+from peershare.api.guard import Guard, add_admission, add_guard, add_readers
+from peershare.api.health import Health
+from peershare.api.metrics import add_metrics
+from peershare.api.metrics_table import ReadMetrics, Sources, read_all
+from peershare.api.peerjs import PeerjsRestRules, add_peerjs, make_readers
+from peershare.api.web import WebRules, add_web
+from peershare.core.addresses import AddressLimiter, AddressRules, ByteLimiter, ByteRules
 from peershare.core.broker import Broker, BrokerRules
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
 from peershare.core.principal import Guests
 from peershare.core.sessions import SessionRules, Sessions
-from peershare.doors.guard import Guard, add_admission, add_guard, add_readers
-from peershare.doors.health import Health
-from peershare.doors.hosts import Hosts
-from peershare.doors.http import HttpDoor, HttpRules
-from peershare.doors.listener import Listener
-from peershare.doors.metrics import ReadMetrics, Sources, read_all
-from peershare.doors.metrics_rest import add_metrics
-from peershare.doors.origins import Origins
-from peershare.doors.peerjs import Peerjs, claim_of
-from peershare.doors.peerjs_rest import PeerjsRestRules, add_peerjs, make_readers
-from peershare.doors.poller import make_poller
-from peershare.doors.proxies import Proxies
-from peershare.doors.refusals import Refusals
-from peershare.doors.rest import RestRules, create_app
-from peershare.doors.signaling import PATHS, Signaling, session_of
-from peershare.doors.sockets import Reception, SocketDoor, Visitor
-from peershare.doors.web_rest import WebRules, add_web
+from peershare.gateway.endpoint import AcceptedSocket, EndpointOptions, WebSocketEndpoint
+from peershare.gateway.listener import Listener
+from peershare.gateway.peerjs import Peerjs, claim_of
+from peershare.gateway.signaling import PATHS, Signaling, session_of
 from peershare.ids import (
     new_group_id,
     new_principal_id,
@@ -47,18 +41,24 @@ from peershare.ids import (
 )
 from peershare.messages import Heartbeat
 from peershare.runtime.actor import Actor
+from peershare.runtime.broker_service import BrokerService
 from peershare.runtime.clock import ActorClock
 from peershare.runtime.commands import Settle, WarnSessions
 from peershare.runtime.connection import ConnectionRules
-from peershare.runtime.drain import Roster
+from peershare.runtime.drain import ConnectionRegistry
 from peershare.runtime.garbage import collect_garbage
-from peershare.runtime.groups import Groups, GroupsRules
 from peershare.runtime.heartbeat import HeartbeatRules
 from peershare.runtime.journal import Journal
 from peershare.runtime.lag import watch_lag
 from peershare.runtime.outbox import OutboxRules
-from peershare.runtime.peers import Peers
+from peershare.runtime.signaling_service import SignalingRules, SignalingService
 from peershare.settings import Settings, tls_context
+from peershare.transport.hosts import Hosts
+from peershare.transport.http import HttpRules, HttpServer
+from peershare.transport.origins import Origins
+from peershare.transport.poller import make_poller
+from peershare.transport.proxies import Proxies
+from peershare.transport.refusals import Refusals
 
 # Connections that the kernel holds for us: enough for everyone to come back at once after a restart.
 _BACKLOG = 4096
@@ -90,7 +90,7 @@ _BYTE_BURST = 8
 _ADDRESS_BYTE_BURST = 32
 
 
-class CannotListen(Exception):  # noqa: N818 - the message is for people
+class ListenError(Exception):
     """A port could not be opened. The message names it and says why."""
 
 
@@ -99,7 +99,7 @@ class Server:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._roster = Roster(settings.max_connections)
+        self._registry = ConnectionRegistry(settings.max_connections)
         self._trace = settings.level == "debug"
         self._ports = {settings.port, settings.ws_port}  # and what is taken for a 0
         clock = ActorClock()
@@ -117,7 +117,7 @@ class Server:
         sessions = _sessions(settings)
         self._journal = Journal(MemoryStore(), hub.snapshot)
         guests = Guests(new_signing_key(), new_principal_id)
-        groups = self._groups = Groups(
+        groups = self._groups = SignalingService(
             hub,
             sessions,
             guests,
@@ -126,14 +126,14 @@ class Server:
             date=clock.date,
             trace=self._trace,
         )
-        peers = self._peers = Peers(broker, trace=self._trace)
+        peers = self._peers = BrokerService(broker, trace=self._trace)
         self._actor = Actor(clock.now, groups, peers)
         self._origins = Origins(settings.origins, self._ports, settings.require_origin)
         self._hosts = Hosts(settings.allowed_hosts, settings.host)
         refusals = Refusals(settings.trusted_proxies)
         proxies = Proxies(settings.trusted_proxies, refusals.ignore_forwarded)
-        turnstile = Turnstile(_address_rules(settings), sessions.is_known)
-        health = Health(self._actor, lambda: self._roster.draining, lambda: self._journal.trouble)
+        address_limiter = AddressLimiter(_address_rules(settings), sessions.is_known)
+        health = Health(self._actor, lambda: self._registry.draining, lambda: self._journal.trouble)
         self.app = create_app(self._actor, _rest_rules(settings), proxies=proxies, health=health)
         files = add_web(self.app, WebRules(settings.ice_servers, settings.peerjs_path))
         add_peerjs(self.app, self._actor, _peerjs_rest_rules(settings))
@@ -142,52 +142,61 @@ class Server:
         readers_of = make_readers(settings.origins, _peerjs_rest_rules(settings))
         add_readers(self.app, readers_of)
         guard = Guard(
-            proxies, turnstile, self._hosts, refusals, files, health, readers_of, settings.base_path
+            proxies, address_limiter, self._hosts, refusals, files, health, readers_of, settings.base_path
         )
         patience = settings.handshake_timeout
-        self.http = HttpDoor(self.app, guard, HttpRules(first_head=patience, body=patience))
+        self.http = HttpServer(self.app, guard, HttpRules(first_head=patience, body=patience))
         self._poller = make_poller()
         self._tls = tls_context(settings)
         self._bytes_read = ByteLimiter(byte_rules(settings))
-        signaling, peerjs = self._socket_doors(settings)
+        signaling, peerjs = self._endpoints(settings)
         counts = {"signaling": signaling.counts, "peerjs": peerjs.counts}
         self._sources = Sources(
-            hub, sessions, broker, groups, peers, counts, self._roster, turnstile, refusals, self._bytes_read
+            hub,
+            sessions,
+            broker,
+            groups,
+            peers,
+            counts,
+            self._registry,
+            address_limiter,
+            refusals,
+            self._bytes_read,
         )
         self._actor.add_question(ReadMetrics, lambda _question, _now: read_all(self._sources))
         add_metrics(self.app, self._actor, settings.metrics_token)
         self._listener = Listener(
             {**dict.fromkeys(PATHS, signaling), f"{settings.peerjs_path}peerjs": peerjs},
             self.http,
-            self._roster,
+            self._registry,
             settings.handshake_timeout,
             lambda: self._tls,
             proxies,
-            turnstile,
+            address_limiter,
             self._hosts,
             refusals,
             settings.base_path,
             self._bytes_read,
         )
 
-    def _socket_doors(self, settings: Settings) -> tuple[SocketDoor, SocketDoor]:
+    def _endpoints(self, settings: Settings) -> tuple[WebSocketEndpoint, WebSocketEndpoint]:
         """For signaling, and for the broker."""
-        reception = Reception(
-            self._roster,
+        options = EndpointOptions(
+            self._registry,
             settings.max_message_size,
             settings.handshake_timeout,
             self._poller,
             self._bytes_read,
         )
-        signaling = SocketDoor(
-            reception,
+        signaling = WebSocketEndpoint(
+            options,
             _connection_rules(settings, _signaling_heartbeat(settings), settings.max_message_size),
             self._signal,
             self._origins,
             session_of,
         )
-        peerjs = SocketDoor(
-            reception,
+        peerjs = WebSocketEndpoint(
+            options,
             _connection_rules(settings, _peerjs_heartbeat(settings), settings.peerjs_max_message_size),
             self._broker,
             Origins(settings.peerjs_cors, self._ports, settings.require_origin, "PEERJS_CORS")
@@ -198,12 +207,12 @@ class Server:
         )
         return signaling, peerjs
 
-    def _signal(self, visitor: Visitor) -> Signaling:
-        return Signaling(visitor, self._actor, self._groups.clients, trace=self._trace)
+    def _signal(self, accepted: AcceptedSocket) -> Signaling:
+        return Signaling(accepted, self._actor, self._groups.clients, trace=self._trace)
 
-    def _broker(self, visitor: Visitor) -> Peerjs:
-        claim = claim_of(visitor.upgrade.query)
-        return Peerjs(visitor, claim, self._actor, self._peers.lines, trace=self._trace)
+    def _broker(self, accepted: AcceptedSocket) -> Peerjs:
+        claim = claim_of(accepted.upgrade.query)
+        return Peerjs(accepted, claim, self._actor, self._peers.clients, trace=self._trace)
 
     def renew_certificate(self) -> None:
         """Read TLS_CERT and TLS_KEY anew, for the connections to come.
@@ -217,7 +226,7 @@ class Server:
         """Serve on these ports of HOST until the block is left, and then end in order.
 
         Gives the ports that are open, which tells the one that was taken for a 0. Leaving the block takes
-        SHUTDOWN_TIMEOUT at most, whatever the clients do. Raises CannotListen.
+        SHUTDOWN_TIMEOUT at most, whatever the clients do. Raises ListenError.
         """
         listeners = await _listen(self._settings.host, ports)
         open_ports = list(dict.fromkeys(listener.socket.getsockname()[1] for listener in listeners))
@@ -229,7 +238,7 @@ class Server:
             outer.start_soon(watch_lag, self._sources.lag.observe)
             outer.start_soon(
                 collect_garbage,
-                lambda: len(self._roster) + self.http.connections,
+                lambda: len(self._registry) + self.http.connections,
                 self._sources.garbage.observe,
             )
             if self._poller is not None:
@@ -247,9 +256,9 @@ class Server:
                     yield open_ports
                     with trio.move_on_after(self._settings.shutdown_timeout * _ORDERLY_SHARE):
                         # Listening goes on for now: health checks hear 503, and so do new members.
-                        self._roster.draining = True
+                        self._registry.draining = True
                         await self._actor.ask(WarnSessions())
-                        await self._roster.drain()
+                        await self._registry.drain()
                         accepting.cancel_scope.cancel()
                         await self.http.finish()
                     accepting.cancel_scope.cancel()
@@ -263,7 +272,7 @@ class Server:
 async def _listen(hosts: Sequence[str], ports: Sequence[int]) -> list[trio.SocketListener]:
     """Listen on each port of each host. For a 0, one free port is taken for all hosts.
 
-    Raises CannotListen; what was open until then is closed.
+    Raises ListenError; what was open until then is closed.
     """
     listeners: list[trio.SocketListener] = []
     try:
@@ -291,12 +300,12 @@ async def _listen_on(host: str, port: int) -> list[trio.SocketListener]:
     except OSError as error:
         if error.errno == EAFNOSUPPORT and host in _EVERY:
             return []  # the kernel knows only one of the two
-        raise CannotListen(f"Cannot listen on {host} port {port}: {error.strerror or error}.") from error
+        raise ListenError(f"Cannot listen on {host} port {port}: {error.strerror or error}.") from error
     except UnicodeError as error:  # a part of it is empty, or longer than 63 characters
-        raise CannotListen(f"Cannot listen on {host} port {port}: that is no host name.") from error
+        raise ListenError(f"Cannot listen on {host} port {port}: that is no host name.") from error
 
 
-def spare_garbage_collector() -> None:
+def tune_gc() -> None:
     """Keep the collector off what lives long: half of a handshake's CPU time was its.
 
     A connection is some hundred objects, so with Python's thresholds a collection followed every other
@@ -338,9 +347,9 @@ def _sessions(settings: Settings) -> Sessions:
     return Sessions(rules, new_session_id, new_resume_token)
 
 
-def _groups_rules(settings: Settings) -> GroupsRules:
+def _groups_rules(settings: Settings) -> SignalingRules:
     heartbeat = _signaling_heartbeat(settings)
-    return GroupsRules(
+    return SignalingRules(
         message_rate=RateRules(settings.message_rate, settings.message_burst),
         signal_rate=RateRules(settings.signal_rate, settings.signal_burst),
         groups_rate=_rate(settings.groups_per_hour, seconds=3600, burst=settings.groups_per_hour),

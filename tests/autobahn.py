@@ -16,17 +16,17 @@ from pathlib import Path
 
 import trio
 
-from peershare.doors import websocket
-from peershare.doors.head import Head, HeadParser, Upgrade, judge_upgrade
-from peershare.doors.http import read_head
-from peershare.doors.poller import Poller, make_poller
-from peershare.doors.streams import ClientStream
-from peershare.doors.websocket import accept_websocket
-from peershare.errors import Ending
+from peershare.messages.close_codes import Ending
 from peershare.runtime.connection import Connection, ConnectionRules
-from peershare.runtime.drain import Roster
+from peershare.runtime.drain import ConnectionRegistry
 from peershare.runtime.heartbeat import HeartbeatRules
 from peershare.runtime.outbox import Outbox, OutboxRules
+from peershare.transport import websocket
+from peershare.transport.head import Head, HeadParser, Upgrade, judge_upgrade
+from peershare.transport.http import read_head
+from peershare.transport.poller import Poller, make_poller
+from peershare.transport.streams import ClientStream
+from peershare.transport.websocket import accept_websocket
 from peershare.wire.frames import FrameSplitter, text_frame, unmasked
 
 # Framing, pings, reserved bits, opcodes, fragments, UTF-8, closes, and automatic fragmentation. The others
@@ -53,14 +53,14 @@ class Echo:
     async def enter(self) -> None:
         pass
 
-    def hear(self, text: bytes) -> bool:
+    def handle_nowait(self, text: bytes) -> bool:
         echo = text_frame(text)
         if self._outbox.put(b"\x82" + echo[1:] if isinstance(text, Binary) else echo):
             self._outbox.flush()
         return True
 
-    async def hear_later(self, text: bytes) -> None:
-        self.hear(text)
+    async def handle(self, text: bytes) -> None:
+        self.handle_nowait(text)
 
     async def leave(self, ending: Ending, code: int) -> None:
         pass
@@ -91,7 +91,7 @@ websocket.FrameSplitter = Splitter
 
 
 async def serve(poller: Poller | None, transport: trio.SocketStream) -> None:
-    """One connection, as the signaling door serves it."""
+    """One connection, as the signaling endpoint serves it."""
     stream = ClientStream(transport)
     request = HeadParser()
     head = await read_head(stream, request)
@@ -99,7 +99,7 @@ async def serve(poller: Poller | None, transport: trio.SocketStream) -> None:
     upgrade = judge_upgrade(head)
     assert isinstance(upgrade, Upgrade)
     stream.unread(request.rest())
-    connection = Connection("echo", "", RULES, Roster(1))
+    connection = Connection("echo", "", RULES, ConnectionRegistry(1))
     outbox = Outbox(stream, RULES.outbox, lambda: connection.end(Ending.TOO_SLOW))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outbox.run)

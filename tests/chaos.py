@@ -63,7 +63,7 @@ class Link:
         await trio.sleep(seconds)
         self._flowing.set()
 
-    async def slow_down(self, seconds: float) -> None:
+    async def throttle(self, seconds: float) -> None:
         self.delay = 0.2
         await trio.sleep(seconds)
         self.delay = 0.0
@@ -133,7 +133,7 @@ class Proxy:
             case 3:
                 await link.stall(self._random.uniform(0.1, 4))
             case _:
-                await link.slow_down(self._random.uniform(0.1, 2))
+                await link.throttle(self._random.uniform(0.1, 2))
 
 
 class BadNetwork:

@@ -12,7 +12,7 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from tests.browser import Chromium, launcher
-from tests.people import Person
+from tests.browser_users import Person
 from tests.support import running
 
 SIZES = {"desk": {"width": 1280, "height": 800}, "phone": {"width": 375, "height": 740}}

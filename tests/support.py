@@ -1,4 +1,4 @@
-"""What the tests of several rooms share: really started servers, and clients to try them with."""
+"""What the tests of several packages share: really started servers, and clients to try them with."""
 
 import base64
 import json

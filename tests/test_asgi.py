@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.doors.test_guard import SECURITY
-from tests.doors.test_listener import RUDE, exchange, read_answer, read_until
+from tests.api.test_guard import SECURITY
+from tests.gateway.test_listener import RUDE, exchange, read_answer, read_until
 from tests.support import HANDSHAKE, VECTORS, RawClient, environment, eventually, free_port, need, pair
 from tests.test_tls import certificate, secure_socket, trusting
 
@@ -105,7 +105,7 @@ def test_rest_and_vectors(server):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/group/{group}") as answer:
             assert json.load(answer)["memberCount"] == 2
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-            assert b'\npeershare_connections{door="signaling"} 2.0\n' in answer.read()
+            assert b'\npeershare_connections{endpoint="signaling"} 2.0\n' in answer.read()
     files = [str(file) for file in sorted(VECTORS.glob("*.json"))]
     command = [sys.executable, str(VECTORS / "replay"), f"ws://127.0.0.1:{server.ws_port}/ws", *files]
     replay = subprocess.run(command, capture_output=True, text=True, check=False, timeout=90)

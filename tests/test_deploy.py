@@ -17,8 +17,8 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from peershare.settings import Settings, about
-from tests.doors.test_limits import ask, attempt, said, served, status, staying
-from tests.doors.test_web_rest import link_in
+from tests.api.test_web import link_in
+from tests.gateway.test_limits import ask, attempt, said, served, status, staying
 from tests.support import HANDSHAKE, RawClient, environment, eventually, free_port, need
 from tests.test_install import PROJECT, closure
 

@@ -24,7 +24,7 @@ from peershare.messages import ALL_CLIENT_TYPES, SERVER_TYPES, UserId
 from peershare.server import limits_of
 from peershare.settings import Settings
 from peershare.wire.client_codec import decode_server
-from peershare.wire.codec import InvalidMessage, decode, encode
+from peershare.wire.codec import InvalidMessageError, decode, encode
 from tests.support import RawClient, environment, running
 
 ROOT = Path(__file__).parents[1]
@@ -217,7 +217,7 @@ def test_11_15_messages(message):
         assert message["type"] in ALL_CLIENT_TYPES
         try:
             decode(text)
-        except InvalidMessage as invalid:
+        except InvalidMessageError as invalid:
             pytest.fail(f"{invalid.error}")
 
 

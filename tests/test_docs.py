@@ -11,7 +11,7 @@ import pytest
 
 from bench.attack.__main__ import name_of, programs
 from docs import generate
-from peershare.doors.metrics import METRICS
+from peershare.api.metrics_table import METRICS
 from peershare.settings import Settings, about
 
 DOCUMENTS = [*sorted(generate.ROOT.glob("*.md")), *sorted((generate.ROOT / "docs").glob("*.md"))]

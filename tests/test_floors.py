@@ -1,25 +1,28 @@
-"""Which file may import which: docs/design.md, "Floors".
+"""Imports: docs/design.md, "Floors".
 
-A file imports only from floors below its own and from its own room. Rooms on one floor never import each
-other; where one stands on another after all, that is a floor between two floors (the doors, for example,
-stand on `head`). `if TYPE_CHECKING:` and imports inside of functions count like all others.
+A file imports only from floors below its own and from its own part. Parts on one floor never import each
+other; where one stands on another after all, that is a floor between two floors (the API, for example,
+stands on the transport). No files import each other in a circle, within a part either. `if TYPE_CHECKING:`
+and imports inside of functions count like all others.
 """
 
 import ast
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# From the ground up. On each floor its rooms, and what each may import from outside.
+# From the ground up. On each floor its parts, and what each may import from outside. A part is a file, or a
+# package with all that is in it; of these packages, each file is a part.
+BY_FILE = {"peershare", "peershare.api", "peershare.gateway", "peershare.transport"}
 FLOORS = [
     # 0: the vocabulary. `peershare` itself is its `__init__`, with the version.
     {"peershare": set()},
     {"peershare.messages": {"attrs"}},
-    {"peershare.ids": set(), "peershare.errors": {"attrs"}, "peershare.invisible": set()},
-    {"peershare.output": set()},
+    {"peershare.ids": set(), "peershare.invisible": set(), "peershare.output": set()},
     {"peershare.names": {"wcwidth"}},
     # 1: core decides, wire reads and writes.
     {"peershare.core": {"attrs"}, "peershare.wire": {"attrs", "cattrs", "msgspec"}},
@@ -34,49 +37,51 @@ FLOORS = [
     {"peershare.client": {"attrs", "trio", "trio_websocket", "wsproto"}},
     # And on the client, what people and scripts talk with.
     {"peershare.console": {"attrs", "prompt_toolkit", "trio"}},
-    # 2: what runtime and doors need of each other.
+    # 2: what runtime and gateway need of each other.
     {"peershare.ports": {"attrs"}},
     # What stands behind a port.
     {"peershare.adapters": set()},
     # 3: what moves.
     {"peershare.runtime": {"attrs", "outcome", "structlog", "trio"}},
-    # 4: the doors, what they stand on, and the listener above them.
-    {"peershare.doors.hosts": set()},
+    # 4: bytes of clients (transport), and above them what is answered by HTTP (api) or WebSocket (gateway).
+    {"peershare.transport.hosts": set()},
     {
-        "peershare.doors": set(),
-        "peershare.doors.head": {"attrs", "h11"},
-        "peershare.doors.proxies": {"attrs"},
+        "peershare.api": set(),
+        "peershare.gateway": set(),
+        "peershare.transport": set(),
+        "peershare.transport.head": {"attrs", "h11"},
+        "peershare.transport.proxies": {"attrs"},
     },
     {
-        "peershare.doors.origins": {"attrs"},
-        "peershare.doors.poller": {"structlog", "trio"},
-        "peershare.doors.refusals": {"structlog", "trio"},
+        "peershare.transport.origins": {"attrs"},
+        "peershare.transport.poller": {"structlog", "trio"},
+        "peershare.transport.refusals": {"structlog", "trio"},
     },
     {
-        "peershare.doors.answers": {"attrs"},
-        "peershare.doors.streams": {"trio"},
-        "peershare.doors.metrics": {"attrs", "prometheus_client"},
-        "peershare.doors.qr_code": {"trio", "zxingcpp"},
+        "peershare.transport.answers": {"attrs"},
+        "peershare.transport.streams": {"trio"},
+        "peershare.api.metrics_table": {"attrs", "prometheus_client"},
+        "peershare.api.qr_code": {"trio", "zxingcpp"},
     },
     {
-        "peershare.doors.health": set(),
-        "peershare.doors.http": {"attrs", "h11", "structlog", "trio"},
-        "peershare.doors.web_rest": {"attrs", "quart", "quart_trio", "werkzeug"},
-        "peershare.doors.websocket": {"trio", "trio_websocket", "wsproto"},
+        "peershare.api.health": set(),
+        "peershare.transport.http": {"attrs", "h11", "structlog", "trio"},
+        "peershare.api.web": {"attrs", "quart", "quart_trio", "werkzeug"},
+        "peershare.transport.websocket": {"trio", "trio_websocket", "wsproto"},
     },
-    {"peershare.doors.guard": {"attrs", "quart", "quart_trio", "trio"}},
+    {"peershare.api.guard": {"attrs", "quart", "quart_trio", "trio"}},
     {
-        "peershare.doors.rest": {"attrs", "quart", "quart_trio", "werkzeug"},
-        "peershare.doors.metrics_rest": {"quart", "quart_trio", "trio"},
-        "peershare.doors.peerjs_rest": {"attrs", "quart", "quart_trio"},
-        "peershare.doors.sockets": {"attrs", "trio"},
+        "peershare.api.app": {"attrs", "quart", "quart_trio", "werkzeug"},
+        "peershare.api.metrics": {"quart", "quart_trio", "trio"},
+        "peershare.api.peerjs": {"attrs", "quart", "quart_trio"},
+        "peershare.gateway.endpoint": {"attrs", "trio"},
     },
-    {"peershare.doors.paced": {"trio"}},
+    {"peershare.gateway.throttling": {"trio"}},
     {
-        "peershare.doors.peerjs": {"structlog", "trio"},
-        "peershare.doors.signaling": {"structlog", "trio"},
+        "peershare.gateway.peerjs": {"structlog", "trio"},
+        "peershare.gateway.signaling": {"structlog", "trio"},
     },
-    {"peershare.doors.listener": {"attrs", "structlog", "trio"}},
+    {"peershare.gateway.listener": {"attrs", "structlog", "trio"}},
     # 5: what puts it together. Settings are read in `server` and above, and nowhere else.
     {"peershare.logs": {"structlog"}, "peershare.settings": {"attrs", "click", "dotenv"}},
     {"peershare.server": {"trio"}},
@@ -93,12 +98,12 @@ FLOORS = [
 ONE_FILE_ONLY = {
     "cattrs": {"peershare.wire.client_codec", "peershare.wire.codec"},
     "dotenv": {"peershare.settings.reading"},
-    "h11": {"peershare.client.handshake", "peershare.doors.head", "peershare.doors.http"},
+    "h11": {"peershare.client.handshake", "peershare.transport.head", "peershare.transport.http"},
     "hypercorn": {"peershare.asgi"},
     "msgspec": {"peershare.wire.client_codec", "peershare.wire.codec", "peershare.wire.peerjs"},
-    "prometheus_client": {"peershare.doors.metrics"},
+    "prometheus_client": {"peershare.api.metrics_table"},
     "prompt_toolkit": {"peershare.console.terminal"},
-    "trio_websocket": {"peershare.client.websocket", "peershare.doors.websocket"},
+    "trio_websocket": {"peershare.client.websocket", "peershare.transport.websocket"},
 }
 
 # No clock, random, JSON, logging, I/O: ids and times come in (docs/design.md, "The way of the data").
@@ -107,8 +112,8 @@ NOT_IN_CORE = {
     "ssl", "subprocess", "sys", "threading", "time", "uuid",
 }  # fmt: skip
 
-ROOMS = {room: outside for floor in FLOORS for room, outside in floor.items()}
-LEVEL = {room: level for level, floor in enumerate(FLOORS) for room in floor}
+PARTS = {part: outside for floor in FLOORS for part, outside in floor.items()}
+LEVEL = {part: level for level, floor in enumerate(FLOORS) for part in floor}
 
 
 # --- the checker -------------------------------------------------------------------------------
@@ -119,13 +124,12 @@ def module_name(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def room_of(module):
-    """The room that a module is in, or None. A room is a file, or a folder and all that is in it."""
-    if module in ROOMS:
+def part_of(module):
+    """The part that a module is in, or None."""
+    if module in PARTS:
         return module
     parent = module.rpartition(".")[0]
-    # The files beside `peershare/__init__` and those of the doors are rooms of their own.
-    return None if parent in {"", "peershare", "peershare.doors"} else room_of(parent)
+    return None if parent in {"", *BY_FILE} else part_of(parent)
 
 
 def imports(source):
@@ -143,31 +147,31 @@ def imports(source):
 
 def judge(module, source):
     """What is wrong with a module's imports, one sentence for each; none when it keeps the rules."""
-    room = room_of(module)
-    if room is None:
-        return [f"{module} has no room: give it one in FLOORS"]
-    return [complaint for name in imports(source) if (complaint := _judge_import(module, room, name))]
+    part = part_of(module)
+    if part is None:
+        return [f"{module} is in no part: give it one in FLOORS"]
+    return [complaint for name in imports(source) if (complaint := _judge_import(module, part, name))]
 
 
-def _judge_import(module, room, name):
+def _judge_import(module, part, name):
     top = name.partition(".")[0]
     if top == "peershare":
-        return _judge_inside(module, room, name)
+        return _judge_inside(module, part, name)
     if top in sys.stdlib_module_names:
-        forbidden = room == "peershare.core" and top in NOT_IN_CORE
+        forbidden = part == "peershare.core" and top in NOT_IN_CORE
         return f"{module} imports {top}: the core has no use for it" if forbidden else None
-    if top not in ROOMS[room]:
-        return f"{module} imports {top}: {room} may not"
+    if top not in PARTS[part]:
+        return f"{module} imports {top}: {part} may not"
     if module not in ONE_FILE_ONLY.get(top, {module}):
         return f"{module} imports {top}: only {', '.join(sorted(ONE_FILE_ONLY[top]))} does"
     return None
 
 
-def _judge_inside(module, room, name):
-    other = room_of(name) or room_of(name.rpartition(".")[0])  # a name in a module is no module
+def _judge_inside(module, part, name):
+    other = part_of(name) or part_of(name.rpartition(".")[0])  # a name in a module is no module
     if other is None:
-        return f"{module} imports {name}: it has no room"
-    if other != room and LEVEL[other] >= LEVEL[room]:
+        return f"{module} imports {name}: it is in no part"
+    if other != part and LEVEL[other] >= LEVEL[part]:
         return f"{module} imports {other}: that is not below"
     return None
 
@@ -179,7 +183,7 @@ FILES = sorted((ROOT / "peershare").rglob("*.py"))
 
 @pytest.mark.parametrize("path", FILES, ids=module_name)
 def test_a_file_keeps_to_its_floor(path):
-    """A file imports only from below, and from outside only what its room may."""
+    """A file imports only from below, and from outside only what its part may."""
     assert judge(module_name(path), path.read_text("utf-8")) == []
 
 
@@ -195,9 +199,19 @@ def test_some_packages_have_one_file(package, modules):
     assert importers == modules
 
 
-def test_every_room_is_there():
-    """The table names no room that has gone."""
-    assert set(ROOMS) <= {module_name(path) for path in FILES}
+def test_every_part_is_there():
+    """The table names no part that has gone."""
+    assert set(PARTS) <= {module_name(path) for path in FILES}
+
+
+def test_no_circles():
+    """No file is imported by what it imports. An `__init__` counts as the files that it shows."""
+    sources = {module_name(path): path.read_text("utf-8") for path in FILES if path.name != "__init__.py"}
+    order = TopologicalSorter(
+        {module: {name for name in imports(source) if name in sources} for module, source in sources.items()}
+    )
+
+    assert len(list(order.static_order())) == len(sources)  # a circle raises CycleError
 
 
 # --- the checker sees what it must -------------------------------------------------------------
@@ -218,39 +232,47 @@ def test_every_room_is_there():
             "only peershare.wire.client_codec, peershare.wire.codec, peershare.wire.peerjs does",
         ),
         ("peershare.core.hub", "from peershare.runtime.actor import Actor", "imports peershare.runtime"),
-        ("peershare.messages", "from peershare import errors", "imports peershare.errors"),
-        ("peershare.ids", "from peershare.errors import Ending", "imports peershare.errors"),
-        ("peershare.runtime.actor", "import peershare.doors.head", "imports peershare.doors.head"),
+        ("peershare.messages.calls", "from peershare import ids", "imports peershare.ids"),
+        ("peershare.ids", "from peershare import invisible", "imports peershare.invisible"),
+        ("peershare.runtime.actor", "import peershare.transport.head", "imports peershare.transport.head"),
         ("peershare.runtime.actor", "from peershare import settings", "imports peershare.settings"),
         ("peershare.runtime.drain", "import trio_websocket", "imports trio_websocket"),
-        ("peershare.doors.rest", "import peershare.doors.signaling", "imports peershare.doors.signaling"),
+        ("peershare.api.app", "import peershare.gateway.signaling", "imports peershare.gateway.signaling"),
         (
-            "peershare.doors.rest",
-            "from peershare.doors.signaling import x",
-            "imports peershare.doors.signaling",
+            "peershare.api.app",
+            "from peershare.gateway.signaling import x",
+            "imports peershare.gateway.signaling",
         ),
-        ("peershare.doors.signaling", "import peershare.doors.peerjs", "imports peershare.doors.peerjs"),
-        ("peershare.doors.http", "import peershare.doors.listener", "imports peershare.doors.listener"),
         (
-            "peershare.doors.http",
-            "from peershare.doors import websocket",
-            "imports peershare.doors.websocket",
+            "peershare.gateway.signaling",
+            "import peershare.gateway.peerjs",
+            "imports peershare.gateway.peerjs",
         ),
-        ("peershare.doors.rest", "import hypercorn.config", "imports hypercorn"),
+        (
+            "peershare.transport.http",
+            "import peershare.gateway.listener",
+            "imports peershare.gateway.listener",
+        ),
+        (
+            "peershare.transport.http",
+            "from peershare.transport import websocket",
+            "imports peershare.transport.websocket",
+        ),
+        ("peershare.api.app", "import hypercorn.config", "imports hypercorn"),
         ("peershare.logs", "from peershare.settings import Settings", "imports peershare.settings"),
         ("peershare.asgi", "from peershare.cli import main", "imports peershare.cli"),
         ("peershare.core.hub", "from . import group", "imports a relative import"),
         ("peershare.core.hub", "def late():\n    import trio", "imports trio"),
         ("peershare.core.hub", "if TYPE_CHECKING:\n    import trio", "imports trio"),
-        ("peershare.newcomer", "", "has no room"),
+        ("peershare.newcomer", "", "is in no part"),
         ("peershare.console.talk", "import peershare.server", "imports peershare.server"),
         ("peershare.client.session", "from peershare.console import talk", "imports peershare.console"),
         ("peershare.client.session", "import trio_websocket", "only peershare.client.websocket, peershare."),
         ("peershare.client.protocol", "import trio", "imports trio: peershare.client.protocol may not"),
         ("peershare.client.window", "from peershare.client import session", "imports peershare.client"),
         ("peershare.console.pipe", "import prompt_toolkit", "only peershare.console.terminal does"),
-        ("peershare.doors.newcomer", "", "has no room"),
-        ("peershare.server", "from peershare.newcomer import x", "it has no room"),
+        ("peershare.gateway.newcomer", "", "is in no part"),
+        ("peershare.server", "from peershare.newcomer import x", "it is in no part"),
     ],
 )
 def test_a_violation_is_found(module, source, complaint):
@@ -265,11 +287,14 @@ def test_a_violation_is_found(module, source, complaint):
     ("module", "source"),
     [
         ("peershare.core.hub", "import attrs, math\nfrom collections.abc import Callable"),
-        ("peershare.core.hub", "from peershare import errors\nfrom peershare.core.group import Group"),
+        (
+            "peershare.core.hub",
+            "from peershare.messages import errors\nfrom peershare.core.group import Group",
+        ),
         ("peershare.core.newcomer", "from peershare.messages import User"),
         ("peershare.wire.codec", "import msgspec.json\nfrom peershare.wire import validation"),
-        ("peershare.doors.rest", "from peershare import __version__\nimport peershare.core.hub"),
-        ("peershare.doors.listener", "from peershare.doors.http import HttpDoor\nimport time"),
+        ("peershare.api.app", "from peershare import __version__\nimport peershare.core.hub"),
+        ("peershare.gateway.listener", "from peershare.transport.http import HttpServer\nimport time"),
         ("peershare.__main__", "from peershare.cli import main"),
     ],
 )

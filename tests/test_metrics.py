@@ -28,7 +28,7 @@ def server(tmp_path):
 
 
 def closed(by: str, code: object) -> str:
-    return f'peershare_connections_closed_total{{by="{by}",code="{code}",door="signaling"}}'
+    return f'peershare_connections_closed_total{{by="{by}",code="{code}",endpoint="signaling"}}'
 
 
 @pytest.mark.smoke
@@ -41,10 +41,10 @@ def test_what_happens_is_counted(server):
     last, refused = RawClient(server.port), RawClient(server.port)
     assert refused.head.startswith(b"HTTP/1.1 503")
     page = look(server)
-    assert page['peershare_connections{door="signaling"}'] == 3
-    assert page['peershare_connections{door="peerjs"}'] == 1
+    assert page['peershare_connections{endpoint="signaling"}'] == 3
+    assert page['peershare_connections{endpoint="peerjs"}'] == 1
     assert page['peershare_limits_hit_total{limit="MAX_CONNECTIONS"}'] == 1
-    assert page['peershare_messages_total{direction="out",door="signaling",type="signal"}'] == 1
+    assert page['peershare_messages_total{direction="out",endpoint="signaling",type="signal"}'] == 1
     assert page["process_open_fds"] > 4
     text = " ".join(page)
     for private in (ann.user_id, bob.user_id, group, "Team", '"ann"', "ann-peer", "127.0.0.1"):
@@ -56,13 +56,13 @@ def test_what_happens_is_counted(server):
     last.sock.close()
     ann.sock.sendall(frame(b"\x03\xe9", 8))
     bob.sock.sendall(frame(b"{}", mask=None))
-    round_trips = 'peershare_heartbeat_round_trip_seconds_count{door="signaling"}'
+    round_trips = 'peershare_heartbeat_round_trip_seconds_count{endpoint="signaling"}'
     eventually(lambda: look(server)[round_trips] > 0)
     eventually(lambda: look(server)["peershare_event_loop_lag_seconds_count"] > 0)
     eventually(lambda: look(server)[closed("client", 1001)] == 1)
     eventually(lambda: look(server)[closed("server", 1002)] == 1)
-    eventually(lambda: look(server)['peershare_connections{door="signaling"}'] == 0)
-    eventually(lambda: look(server)['peershare_connections{door="peerjs"}'] == 0)
+    eventually(lambda: look(server)['peershare_connections{endpoint="signaling"}'] == 0)
+    eventually(lambda: look(server)['peershare_connections{endpoint="peerjs"}'] == 0)
 
 
 def test_the_token(server):

@@ -11,7 +11,7 @@ from peershare.core.group.state import MAX_USERNAME, Group
 from peershare.invisible import VISIBLE
 from peershare.messages import Username
 from peershare.names import _PROTOTYPES, cut, looks_of, skeleton
-from peershare.wire.validation import RULES, CheckFailed
+from peershare.wire.validation import RULES, CheckFailedError
 from tests.core.script import add, make_group, remove
 
 FAMILY = "👨\u200d👩\u200d👧"
@@ -158,7 +158,7 @@ def test_11_10_any_names(comers, last):
     for number, (text, leaves) in enumerate([*comers, (last, False)]):
         try:
             name = RULES[Username].check(text)
-        except CheckFailed:
+        except CheckFailedError:
             continue
         if leaves and len(group):
             remove(group, next(iter(group)).user_id)

@@ -11,9 +11,9 @@ import pytest
 import trio
 
 from peershare.client import Connected, Lost, Recovered, SessionLost, open_session
-from peershare.errors import Ending
+from peershare.messages.close_codes import Ending
 from tests.chaos import Proxy
-from tests.doors.test_listener import read_until
+from tests.gateway.test_listener import read_until
 from tests.support import HANDSHAKE, RawClient, frame, reset, running
 from tests.test_tls import certificate, trusting
 

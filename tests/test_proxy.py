@@ -12,9 +12,9 @@ from urllib.parse import urljoin
 
 import pytest
 
-from tests.doors.test_limits import ask, attempt, headers_of, said, served, status, staying
-from tests.doors.test_listener import read_until
-from tests.doors.test_web_rest import link_in
+from tests.api.test_web import link_in
+from tests.gateway.test_limits import ask, attempt, headers_of, said, served, status, staying
+from tests.gateway.test_listener import read_until
 from tests.support import (
     HANDSHAKE,
     VECTORS,

@@ -12,9 +12,9 @@ import pytest
 import trio
 
 from peershare.core.addresses import ByteLimiter
-from peershare.doors.websocket import FRAME_COST
-from peershare.server import CannotListen, Server, byte_rules
+from peershare.server import ListenError, Server, byte_rules
 from peershare.settings import Settings
+from peershare.transport.websocket import FRAME_COST
 from tests.support import HANDSHAKE, frame, free_port, need, reset
 from tests.test_tls import certificate, trusting
 
@@ -200,7 +200,7 @@ async def test_11_6_a_machine_without_ipv6(monkeypatch):
     with trio.fail_after(60):
         async with Server(Settings(host=("*",), port=0, ws_port=0, environment="test")).open([0]) as [port]:
             assert answers("127.0.0.1", port)
-        with pytest.raises(CannotListen, match="::1 port 0"):
+        with pytest.raises(ListenError, match="::1 port 0"):
             async with Server(Settings(host=("::1",), port=0, environment="test")).open([0]):
                 pass
 
@@ -210,7 +210,7 @@ async def test_nothing_stays_open_where_one_port_cannot_be_opened():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = [free_port(), taken.getsockname()[1]]
         settings = Settings(host=("127.0.0.1",), port=ports[0], ws_port=ports[1], environment="test")
-        with pytest.raises(CannotListen, match=f"port {ports[1]}"):
+        with pytest.raises(ListenError, match=f"port {ports[1]}"):
             async with Server(settings).open(ports):
                 pass
     assert not answers("127.0.0.1", ports[0])

@@ -13,7 +13,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.browser import launcher
-from tests.doors.test_listener import read_answer, read_until
+from tests.gateway.test_listener import read_answer, read_until
 from tests.support import HANDSHAKE, eventually, need, running
 from tests.test_settings import run
 

@@ -12,8 +12,8 @@ from urllib.parse import urljoin
 import pytest
 
 import peershare
+from tests.api.test_web import HTML, link_in
 from tests.browser import launcher, node_module
-from tests.doors.test_web_rest import HTML, link_in
 from tests.support import RawClient, free_port, need, serving
 
 SOURCES = Path(peershare.__file__).parent / "web"

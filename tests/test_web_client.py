@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser import ALWAYS_ALLOWED, AUTOPLAY, FAKE_DEVICES, Chromium, launcher, node_module
+from tests.browser_users import Person
 from tests.chaos import BadNetwork
-from tests.people import Person
 from tests.support import RawClient, ServerProcess, running
 from tests.test_proxy import Proxy
 
@@ -33,21 +33,21 @@ def chromium(launch) -> Chromium:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory) -> Iterator[ServerProcess]:
+def page_server(tmp_path_factory) -> Iterator[ServerProcess]:
     """A server for all that leave it as it was."""
-    with running(tmp_path_factory.mktemp("house"), ICE_SERVERS="", GROUPS_PER_HOUR=0) as server:
+    with running(tmp_path_factory.mktemp("server"), ICE_SERVERS="", GROUPS_PER_HOUR=0) as server:
         yield server
 
 
 @pytest.fixture
-def invite(chromium, house) -> Iterator[Invite]:
+def invite(chromium, page_server) -> Iterator[Invite]:
     """Makes somebody with a browser that nobody has used; in the end, no page may have complained."""
     with ExitStack() as stack:
         people: list[Person] = []
 
         def someone(name: str, site: str = "", browser: Chromium = chromium, **options: object) -> Person:
             context = stack.enter_context(browser.context(**options))
-            people.append(Person(context, site or f"http://localhost:{house.port}", name))
+            people.append(Person(context, site or f"http://localhost:{page_server.port}", name))
             return people[-1]
 
         yield someone
@@ -1294,11 +1294,11 @@ def test_no_device(invite, launch):
     expect(ann.tile("Bob").get_by_text("muted")).to_be_attached()
 
 
-def test_an_insecure_page(invite, launch, house):
+def test_an_insecure_page(invite, launch, page_server):
     """Over http from another host, browsers have no camera: the page says so, and lets one in to watch."""
     ann = invite("Ann")
     far = launch("--host-resolver-rules=MAP peershare.test 127.0.0.1")
-    bob = invite("Bob", site=f"http://peershare.test:{house.port}", browser=far, permissions=[])
+    bob = invite("Bob", site=f"http://peershare.test:{page_server.port}", browser=far, permissions=[])
     link = ann.make_group()
     ann.call()
     bob.open_link(link.replace("localhost", "peershare.test"))

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser import Chromium, launcher
-from tests.people import Person
+from tests.browser_users import Person
 from tests.support import RawClient, ServerProcess, free_port, running
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.calls]
@@ -49,20 +49,20 @@ def chromium() -> Iterator[Chromium]:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory) -> Iterator[ServerProcess]:
-    with running(tmp_path_factory.mktemp("house"), ICE_SERVERS="", GROUPS_PER_HOUR=0) as server:
+def page_server(tmp_path_factory) -> Iterator[ServerProcess]:
+    with running(tmp_path_factory.mktemp("server"), ICE_SERVERS="", GROUPS_PER_HOUR=0) as server:
         yield server
 
 
 @pytest.fixture
-def visit(chromium, house):
+def visit(chromium, page_server):
     """Makes somebody with a browser that nobody has used."""
     with ExitStack() as stack:
 
         def someone(name: str) -> Person:
             context = stack.enter_context(chromium.context(reduced_motion="reduce"))
             context.add_init_script(path=Path(__file__).parent / "pages" / "layout.js")
-            return Person(context, f"http://localhost:{house.port}", name)
+            return Person(context, f"http://localhost:{page_server.port}", name)
 
         yield someone
 

@@ -16,10 +16,10 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketReque
 from peershare.core.hub import Hub
 from peershare.core.outcome import Delivery, Outcome, refuse
 from peershare.core.principal import Principal
-from peershare.errors import CONNECTION_ERROR
 from peershare.ids import new_connection_id, new_group_id, new_principal_id
 from peershare.messages import UserId
-from peershare.wire.codec import InvalidMessage, decode, encode
+from peershare.messages.errors import CONNECTION_ERROR
+from peershare.wire.codec import InvalidMessageError, decode, encode
 
 # What a client may leave unread. More than any program here makes wait.
 _CHANNEL_SIZE = 4096
@@ -43,7 +43,7 @@ class Room:
     def hear(self, user_id: UserId, text: str | bytes) -> None:
         try:
             received = decode(text)
-        except InvalidMessage as invalid:
+        except InvalidMessageError as invalid:
             self._carry_out(refuse(user_id, invalid.error), invalid.request_id)
         else:
             now = time.time()

@@ -11,7 +11,7 @@ from statistics import median_low
 
 import attrs
 
-from peershare.errors import Ending
+from peershare.messages.close_codes import Ending
 
 DEFAULT_GRACE = 30.0  # until a server has said how long it remembers a session
 

@@ -17,7 +17,6 @@ from peershare.client.errors import AnswerLostError, ConnectError, RefusedError,
 from peershare.client.events import Connected, Happening, Lost, Recovered, SessionLost
 from peershare.client.window import SessionWindow
 from peershare.core.limits import GRANTED, Allowance, RateRules
-from peershare.errors import Ending, ErrorCode
 from peershare.messages import (
     Ack,
     ClientMessage,
@@ -37,7 +36,9 @@ from peershare.messages import (
     UserId,
     Welcome,
 )
-from peershare.wire.client_codec import Heard, NoServerMessage, Unknown, decode_server, encode_client
+from peershare.messages.close_codes import Ending
+from peershare.messages.errors import ErrorCode
+from peershare.wire.client_codec import Heard, NoServerMessageError, Unknown, decode_server, encode_client
 
 MAX_MESSAGE = 1 << 24  # bytes; the server's are bounded by what its clients may send it
 
@@ -309,7 +310,7 @@ class ClientProtocol:
             return False
         try:
             heard = decode_server(text)
-        except NoServerMessage as why:
+        except NoServerMessageError as why:
             if not connection.is_open:
                 self.over = SessionClosedError(1002, str(why))
                 return True

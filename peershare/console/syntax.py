@@ -26,7 +26,7 @@ from peershare.messages import (
     PeerId,
     UserId,
 )
-from peershare.wire.codec import InvalidMessage, Received, decode, loads, rule_of, wire_name
+from peershare.wire.codec import InvalidMessageError, Received, decode, loads, rule_of, wire_name
 from peershare.wire.validation import Boolean, OneOf, Text, Uuid
 
 # What the session says by itself; to say it by hand would mix up its counts.
@@ -60,7 +60,7 @@ def read(line: str, user_id: UserId) -> Received:
     line = line.strip()
     try:
         received = decode(line if line.startswith("{") else _envelope(line, user_id))
-    except InvalidMessage as invalid:
+    except InvalidMessageError as invalid:
         issues = (invalid.error.details or {}).get("validationErrors", ())
         told = (f"{'.'.join(issue['path']).removeprefix('payload.')}: {issue['message']}" for issue in issues)
         raise InvalidLineError("; ".join(told) or invalid.error.message) from None

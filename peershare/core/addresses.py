@@ -1,4 +1,4 @@
-"""What is allowed to each address, and how much of it is open. Pure: `now` comes in, in seconds.
+"""Limits by address. Pure: `now` comes in, in seconds.
 
 Nothing here grows with what an attacker sends: what needs no remembering any more is forgotten, and tables
 have a bound.
@@ -47,9 +47,9 @@ def _parsed(text: str) -> IpAddress | None:
 
 
 def address_key(address: str) -> str:
-    """What an address is counted as: of IPv6 the /64, which is what one customer has at least.
+    """Return the key that an address is counted by: of IPv6 the /64, which is what one customer has at least.
 
-    What is no IP address is counted as it is.
+    Anything that is no IP address is its own key.
     """
     found = parse_address(address)
     if isinstance(found, IPv6Address):
@@ -58,7 +58,7 @@ def address_key(address: str) -> str:
 
 
 def network_key(address: str) -> str:
-    """What addresses are compared as where they compete: of IPv6 the /48, which is what one site has."""
+    """Return the key of an address's network: of IPv6 the /48, which is what one site has."""
     found = parse_address(address)
     if isinstance(found, IPv6Address):
         return f"{IPv6Address(int(found) >> 80 << 80)}/48"
@@ -107,7 +107,7 @@ class Allowances:
 
 @attrs.frozen
 class ByteRules:
-    """What is read in a second: of one connection, and of all from one address. None: as much as comes."""
+    """Bytes read in a second: of one connection, and of all from one address. None: as many as come."""
 
     connection: RateRules | None = None
     address: RateRules | None = None
@@ -125,7 +125,7 @@ class ByteLimiter:
         self.waits = {"BYTE_RATE": 0, "ADDRESS_BYTE_RATE": 0}
 
     def account(self, address: str | None) -> "ByteAccount":
-        """For one WebSocket. `address`: as in `Turnstile`."""
+        """For one WebSocket. `address`: as in `AddressLimiter`."""
         rules = self._rules.connection
         return ByteAccount(self, None if rules is None else Allowance(rules), address)
 
@@ -145,7 +145,7 @@ class ByteLimiter:
 
 @attrs.frozen
 class ByteAccount:
-    """Where one connection pays for what is read of it."""
+    """The account from which one connection pays for what is read of it."""
 
     _limiter: ByteLimiter
     _own: Allowance | None
@@ -153,7 +153,7 @@ class ByteAccount:
 
     @property
     def owner(self) -> str | None:
-        """Who pays, as addresses are counted; None where nobody does."""
+        """The payer, as addresses are counted; None where nobody pays."""
         return None if self._address is None else address_key(self._address)
 
     def charge(self, size: int, now: float) -> float:
@@ -319,11 +319,11 @@ class Returning:
         return Stay(prove_until=now + _PROOF, returning=self)
 
 
-class Turnstile:
-    """What is granted to each address. For an address of None nothing is counted, and all is granted.
+class AddressLimiter:
+    """Grants each address its share. For an address of None nothing is counted, and all is granted.
 
     `refused` counts the refusals by the limit that was hit, under the name of its setting. `is_session` tells
-    whether there is a session of this ID.
+    whether a session of this ID exists.
     """
 
     def __init__(self, rules: AddressRules, is_session: Callable[[str], bool] = lambda _id: False) -> None:
@@ -338,7 +338,7 @@ class Turnstile:
         self._open: dict[str, int] = {}
 
     def __len__(self) -> int:
-        """How many addresses have WebSockets open."""
+        """The number of addresses with open WebSockets."""
         return len(self._open)
 
     @contextmanager

@@ -11,10 +11,8 @@ from typing import Literal
 
 import attrs
 
-from peershare import errors
 from peershare.core.addresses import address_key
 from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
-from peershare.errors import Ending
 from peershare.messages import (
     BrokerMessage,
     ConnectionId,
@@ -24,7 +22,9 @@ from peershare.messages import (
     PeerId,
     Relayed,
     Transmission,
+    errors,
 )
+from peershare.messages.close_codes import Ending
 
 # An ID, a token or a key, in characters: what the signaling protocol allows a peer ID.
 MAX_PARAMETER = 100
@@ -110,7 +110,7 @@ class Probe:
 
 
 @attrs.frozen
-class Slow:
+class Throttle:
     """The connection says more than it may, and what was too much is forgotten."""
 
     connection: ConnectionId
@@ -132,7 +132,7 @@ class Lost:
     why: Literal["expired", "evicted"]
 
 
-Effect = Send | Admit | Probe | Slow | Drop | Lost
+Effect = Send | Admit | Probe | Throttle | Drop | Lost
 _NOTHING: Sequence[Effect] = ()
 
 
@@ -431,7 +431,7 @@ class Broker:
             if account.clients or account.waiting or not account.allowance.is_full(now):
                 self._accounts[key] = account
 
-    def _charge(self, peer: _Peer, cost: int, now: float) -> Slow | Drop | None:
+    def _charge(self, peer: _Peer, cost: int, now: float) -> Throttle | Drop | None:
         """Take what a message costs, of the client's allowance and of its address's."""
         verdict = peer.allowance.ask(now, cost)
         if verdict is GRANTED and peer.account.allowance.ask(now, cost) is not GRANTED:
@@ -439,7 +439,7 @@ class Broker:
         if verdict is GRANTED:
             return None
         is_abuse = verdict is Verdict.ABUSED
-        return Drop(peer.connection, Ending.FLOODING) if is_abuse else Slow(peer.connection)
+        return Drop(peer.connection, Ending.FLOODING) if is_abuse else Throttle(peer.connection)
 
     # --- what waits ---
 

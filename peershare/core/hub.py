@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import attrs
 
-from peershare import errors
 from peershare.core.directory import Connected, Directory
 from peershare.core.group.commands import (
     Abandon,
@@ -56,6 +55,7 @@ from peershare.messages import (
     UpdateMedia,
     UpdatePeerId,
     UserId,
+    errors,
 )
 
 

@@ -10,8 +10,8 @@ from enum import StrEnum
 import attrs
 
 from peershare.core.group.facts import Fact
-from peershare.errors import Ending
 from peershare.messages import ConnectionId, Error, GroupId, ServerMessage, UserId
+from peershare.messages.close_codes import Ending
 
 
 class Reason(StrEnum):

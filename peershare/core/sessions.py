@@ -38,7 +38,7 @@ class SessionRules:
 _STEP = 4096
 
 
-class Tally:
+class ByteCounter:
     """Bytes that all replays keep. `on_growth` is called when they have grown."""
 
     __slots__ = ("bytes", "on_growth")
@@ -48,14 +48,14 @@ class Tally:
         self.on_growth = on_growth
 
 
-class Replay:
+class ReplayBuffer:
     """Frames sent to a client and not acknowledged, the oldest first."""
 
-    __slots__ = ("_kept", "_size", "_tallied", "_tally", "sent")
+    __slots__ = ("_counted", "_counter", "_kept", "_size", "sent")
 
-    def __init__(self, tally: Tally | None = None) -> None:
-        self._tally = tally or Tally()
-        self._tallied = 0
+    def __init__(self, counter: ByteCounter | None = None) -> None:
+        self._counter = counter or ByteCounter()
+        self._counted = 0
         self._kept: deque[bytes] = deque()
         self.restart()
 
@@ -84,9 +84,9 @@ class Replay:
         self._size += len(sent)
         while len(self._kept) > _MAX_KEPT or self._size > _MAX_KEPT_BYTES:
             self._size -= len(self._kept.popleft())
-        if self._size > self._tallied:
+        if self._size > self._counted:
             self._count()
-            self._tally.on_growth()
+            self._counter.on_growth()
 
     def acknowledge(self, received: int) -> bool:
         """Forget what has arrived. False, and nothing, if that is more than was sent."""
@@ -104,9 +104,9 @@ class Replay:
         return list(self._kept)[received - self.sent :] if received < self.sent else []
 
     def _count(self) -> None:
-        tallied = -(-self._size // _STEP) * _STEP
-        self._tally.bytes += tallied - self._tallied
-        self._tallied = tallied
+        counted = -(-self._size // _STEP) * _STEP
+        self._counter.bytes += counted - self._counted
+        self._counted = counted
 
 
 @attrs.define(eq=False)
@@ -130,7 +130,7 @@ class Session:
     allowance: Allowance | None = None
     signals: Allowance | None = None
     address: str | None = None
-    replay: Replay = attrs.field(factory=Replay)
+    replay: ReplayBuffer = attrs.field(factory=ReplayBuffer)
 
 
 @attrs.frozen
@@ -155,7 +155,7 @@ class Sessions:
         self._new_id = new_id
         self._new_token = new_token
         self._sessions: dict[SessionId, Session] = {}
-        self._tally = Tally(self._make_room)
+        self._counter = ByteCounter(self._make_room)
         # In each, all wait for equally long: the order of insertion is the order of expiry.
         self._away: tuple[dict[SessionId, Session], dict[SessionId, Session]] = ({}, {})
         # Those who are away, by address and by network: who has been so for longest is the first.
@@ -164,7 +164,7 @@ class Sessions:
         self._crowded: set[str] = set()  # addresses of which too many may be away
 
     def begin(self, user_id: UserId) -> Session:
-        session = Session(self._new_id(), self._new_token(), user_id, replay=Replay(self._tally))
+        session = Session(self._new_id(), self._new_token(), user_id, replay=ReplayBuffer(self._counter))
         self._sessions[session.id] = session
         return session
 
@@ -211,7 +211,7 @@ class Sessions:
         """Its connection is lost. Until when it may come back, by the core's clock."""
         rules = self._rules
         session.away_until = now + (rules.grace_background if session.in_background else rules.grace)
-        self._waiting_room(session)[session.id] = session
+        self._away_list(session)[session.id] = session
         network, address = _keys(session)
         self._by_network.setdefault(network, {})[session.id] = session
         self._by_address.setdefault(address, {})[session.id] = session
@@ -265,10 +265,10 @@ class Sessions:
 
         A tenth more than need be, since to look at all sessions takes milliseconds.
         """
-        if self._tally.bytes <= self._rules.max_replay_bytes:
+        if self._counter.bytes <= self._rules.max_replay_bytes:
             return
         for session in sorted(self._sessions.values(), key=lambda one: one.replay.size, reverse=True):
-            if self._tally.bytes <= 0.9 * self._rules.max_replay_bytes:
+            if self._counter.bytes <= 0.9 * self._rules.max_replay_bytes:
                 break
             session.replay.drop()
 
@@ -278,18 +278,18 @@ class Sessions:
 
     def stats(self) -> SessionStats:
         away = self._away_count
-        return SessionStats(len(self._sessions) - away, away, self._tally.bytes)
+        return SessionStats(len(self._sessions) - away, away, self._counter.bytes)
 
     def _is_back(self, session: Session) -> None:
         """Or gone for good: it is not away any more."""
-        if self._waiting_room(session).pop(session.id, None) is None:
+        if self._away_list(session).pop(session.id, None) is None:
             return
         for table, key in zip((self._by_network, self._by_address), _keys(session), strict=True):
             del table[key][session.id]
             if not table[key]:
                 del table[key]
 
-    def _waiting_room(self, session: Session) -> dict[SessionId, Session]:
+    def _away_list(self, session: Session) -> dict[SessionId, Session]:
         return self._away[session.in_background]
 
 

@@ -1,4 +1,4 @@
-"""The actor: the one task that touches the state of the house. Everyone else sends it commands.
+"""The actor: the one task that touches the server's state. Everyone else sends it commands.
 
 House rules:
 
@@ -6,7 +6,7 @@ House rules:
 - A bug in a handler is one traceback, and nothing more: the next command finds everything in order.
 - It takes a few hundred commands at a time, and no more than two milliseconds; then it lets the others run.
 
-What the commands mean is known to its sides: `groups` for the hub, `peers` for the broker.
+What the commands mean is known to its services, one for signaling and one for the broker.
 """
 
 from collections.abc import Callable, Mapping
@@ -38,11 +38,11 @@ _QUEUE_SIZE = 1024
 _BATCH = 300
 # In seconds: where they are not. Looked at after so many commands, since to look costs as well.
 _TURN, _LOOK = 0.002, 16
-# How long a side is left in peace after a sweep that failed, in seconds: it may ask for another at once.
+# How long a service is left in peace after a sweep that failed, in seconds: it may ask for another at once.
 _RESPITE = 1.0
 
 
-class Side(Protocol):
+class Service(Protocol):
     """State that the actor alone touches, and what its commands do to it."""
 
     @property
@@ -78,17 +78,17 @@ class _Reply:
 
 
 class Actor:
-    """Owns the state behind its sides. `clock` gives seconds, and never goes back."""
+    """Owns the state behind its services. `clock` gives seconds, and never goes back."""
 
-    def __init__(self, clock: Callable[[], float], *sides: Side) -> None:
+    def __init__(self, clock: Callable[[], float], *services: Service) -> None:
         self._clock = clock
-        self._sides = sides
-        self._not_before = dict.fromkeys(sides, -inf)  # when each may be swept again
+        self._services = services
+        self._not_before = dict.fromkeys(services, -inf)  # when each may be swept again
         self._handlers: dict[type, Callable[[Any, float], None]] = {Asked: self._answer}
         self._questions: dict[type, Callable[[Any, float], object]] = {Settle: lambda _question, _now: None}
-        for side in sides:
-            self._handlers.update(side.handlers)
-            self._questions.update(side.questions)
+        for service in services:
+            self._handlers.update(service.handlers)
+            self._questions.update(service.questions)
         self._numbers = count(1)
         self._replies: dict[int, _Reply] = {}
         self._commands, self._inbox = trio.open_memory_channel[object](_QUEUE_SIZE)
@@ -146,18 +146,18 @@ class Actor:
                 self._flush()
 
     async def _next_command(self) -> object | None:
-        """The next command, or None when a side wants to be swept first."""
-        due = min(map(self._due, self._sides), default=inf)
+        """The next command, or None when a service wants to be swept first."""
+        due = min(map(self._due, self._services), default=inf)
         if due == inf:
             return await self._inbox.receive()
         with trio.move_on_after(max(0, due - self._clock())):
             return await self._inbox.receive()
         return None
 
-    def _due(self, side: Side) -> float:
+    def _due(self, service: Service) -> float:
         """When it is to be swept next."""
-        expiry = side.next_expiry()
-        return inf if expiry is None else max(expiry, self._not_before[side])
+        expiry = service.next_expiry()
+        return inf if expiry is None else max(expiry, self._not_before[service])
 
     def _waiting_command(self) -> object | None:
         try:
@@ -166,12 +166,12 @@ class Actor:
             return None
 
     def _sweep(self, now: float) -> None:
-        for side in self._sides:
-            if self._due(side) <= now:
+        for service in self._services:
+            if self._due(service) <= now:
                 try:
-                    side.sweep(now)
+                    service.sweep(now)
                 except Exception:
-                    self._not_before[side] = now + _RESPITE
+                    self._not_before[service] = now + _RESPITE
                     log.exception("a sweep failed")
 
     def _carry_out(self, command: object, now: float) -> None:
@@ -189,10 +189,10 @@ class Actor:
 
     def _flush(self) -> None:
         """Each client's frames of one batch go out in one write."""
-        for side in self._sides:
-            for mailbox in side.unflushed:
+        for service in self._services:
+            for mailbox in service.unflushed:
                 try:
                     mailbox.flush()
                 except Exception:
                     log.exception("an outbox failed")
-            side.unflushed.clear()
+            service.unflushed.clear()

@@ -1,7 +1,7 @@
 """Commands: all that the actor is asked to do for signaling. Questions are commands with an answer.
 
 House rules: values only, IDs and attrs classes, so that each could come from another process. What carries
-them out is known to the sides.
+them out is known to the services.
 """
 
 from typing import Any, Generic, TypeVar
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 @attrs.define
-class Enter:
+class ConnectionOpened:
     """A connection is open, of the user whose ID is the connection's own.
 
     `address`: where what it does is counted; None where it is not.
@@ -27,17 +27,17 @@ class Enter:
 
 
 @attrs.define
-class Say:
+class MessageReceived:
     connection: ConnectionId
     message: ClientMessage
     request_id: str | None
 
 
 @attrs.define
-class Refuse:
+class InvalidMessageReceived:
     """A client sent what is no message. Refused by a command, so that answers keep their order.
 
-    `kind`: what it was meant to be, if that can be told.
+    `kind`: the type that it was meant to be, if that can be told.
     """
 
     connection: ConnectionId
@@ -47,7 +47,7 @@ class Refuse:
 
 
 @attrs.define
-class Leave:
+class ConnectionClosed:
     """A connection has ended. `is_final`: its client means to stay away."""
 
     connection: ConnectionId

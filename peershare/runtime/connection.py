@@ -1,6 +1,6 @@
 """One connection's life, from the open WebSocket to the closed one.
 
-Its nursery, opened at the door, holds the writer (`Outbox.run`), the reader and the heartbeat.
+Its nursery, opened by the endpoint, holds the writer (`Outbox.run`), the reader and the heartbeat.
 Whoever finds a reason to end writes it down with `end`, the first one counts, and the reader's scope
 is cancelled; the goodbye follows while the writer still runs.
 """
@@ -11,9 +11,9 @@ import attrs
 import structlog
 import trio
 
-from peershare.errors import Ending
-from peershare.ports import Conversation, Socket, SocketClosed
-from peershare.runtime.drain import Roster
+from peershare.messages.close_codes import Ending
+from peershare.ports import Conversation, Socket, SocketClosedError
+from peershare.runtime.drain import ConnectionRegistry
 from peershare.runtime.heartbeat import HeartbeatRules, heartbeat
 from peershare.runtime.outbox import Outbox, OutboxRules
 from peershare.wire.frames import PING
@@ -41,7 +41,7 @@ class Connection:
     """
 
     __slots__ = (
-        *("_answered", "_code", "_ending", "_log", "_reading", "_roster", "_rules", "_why"),
+        *("_answered", "_code", "_ending", "_log", "_reading", "_registry", "_rules", "_why"),
         *("expects_restart", "heard"),
     )
 
@@ -50,12 +50,12 @@ class Connection:
         name: str,
         address: str,
         rules: ConnectionRules,
-        roster: Roster,
+        registry: ConnectionRegistry,
         answered: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self._log = log.bind(connection=name, address=address)
         self._rules = rules
-        self._roster = roster
+        self._registry = registry
         self._answered = answered
         self._ending: Ending | None = None
         self._code, self._why = 0, ""
@@ -97,16 +97,16 @@ class Connection:
         began = trio.current_time()
         self._log.info("connection opened")
         try:
-            with self._roster.listed(self.end), self._reading:
+            with self._registry.listed(self.end), self._reading:
                 await conversation.enter()
                 nursery.start_soon(self._watch, socket, outbox)
                 try:
-                    await socket.listen(_Hearing(self, conversation))
-                except SocketClosed as closed:
+                    await socket.listen(_CountingHandler(self, conversation))
+                except SocketClosedError as closed:
                     self._write_down(closed.ending, closed.code, closed.reason)
         finally:
             # Nothing written down: it was cancelled, by the end of the server or by a fault beside it.
-            self.end(Ending.GOING_AWAY if self._roster.draining else Ending.FAULT)
+            self.end(Ending.GOING_AWAY if self._registry.draining else Ending.FAULT)
             await self._say_goodbye(socket, outbox, conversation)
             self._log.info(
                 "connection closed",
@@ -120,10 +120,10 @@ class Connection:
     async def _watch(self, socket: Socket, outbox: Outbox) -> None:
         """The heartbeat."""
         await heartbeat(
-            lambda: socket.last_heard,
+            lambda: socket.last_activity,
             lambda: outbox.put_control(PING),
             self._rules.heartbeat,
-            socket.sign_of_life,
+            socket.wait_for_activity,
             self._answered,
         )
         self.end(Ending.HEARTBEAT_LOST)
@@ -142,32 +142,32 @@ class Connection:
             self._ending, self._code, self._why = ending, code, why or ending.value.reason
 
 
-class _Hearing:
+class _CountingHandler:
     """A conversation as the socket sees it: it counts, and a bug in it is no one's but its own."""
 
-    __slots__ = ("_connection", "_hear", "_hear_later")
+    __slots__ = ("_connection", "_handle", "_handle_nowait")
 
     def __init__(self, connection: Connection, conversation: Conversation) -> None:
         self._connection = connection
-        self._hear = conversation.hear
-        self._hear_later = conversation.hear_later
+        self._handle_nowait = conversation.handle_nowait
+        self._handle = conversation.handle
 
-    def hear(self, text: bytes) -> bool:
+    def handle_nowait(self, text: bytes) -> bool:
         if self._connection.has_ended:
             return True  # nobody listens any more
         try:
-            heard = self._hear(text)
+            heard = self._handle_nowait(text)
         except Exception:  # noqa: BLE001 - a bug, whatever it is
             self._connection.fail()
             return True
         self._connection.heard += heard
         return heard
 
-    async def hear_later(self, text: bytes) -> None:
+    async def handle(self, text: bytes) -> None:
         if self._connection.has_ended:
             return
         try:
-            await self._hear_later(text)
+            await self._handle(text)
         except Exception:  # noqa: BLE001 - as above
             self._connection.fail()
         self._connection.heard += 1

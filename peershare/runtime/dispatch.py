@@ -9,7 +9,6 @@ from time import perf_counter
 
 import structlog
 
-from peershare import errors
 from peershare.core.group.facts import Fact, GroupClosed, GroupOpened
 from peershare.core.outcome import (
     Closing,
@@ -24,9 +23,9 @@ from peershare.core.outcome import (
     Throttling,
 )
 from peershare.core.sessions import Session
-from peershare.messages import SERVER_TYPES, ConnectionId, Error, UserId
-from peershare.ports import Caller, Mailbox
-from peershare.runtime.counts import Durations
+from peershare.messages import SERVER_TYPES, ConnectionId, Error, UserId, errors
+from peershare.ports import Mailbox, SignalingClient
+from peershare.runtime.counters import Histogram
 from peershare.runtime.presence import PresenceGatherer
 from peershare.wire.codec import encode
 from peershare.wire.frames import text_frame
@@ -64,7 +63,7 @@ class Dispatcher:
     """
 
     def __init__(self, date: Callable[[float], int], *, trace: bool = False) -> None:
-        self.clients: dict[ConnectionId, Caller] = {}
+        self.clients: dict[ConnectionId, SignalingClient] = {}
         self.mailboxes: dict[UserId, Mailbox] = {}
         self.unflushed: list[Mailbox] = []
         self.presence = PresenceGatherer()
@@ -76,7 +75,7 @@ class Dispatcher:
         self.refused: dict[Reason, int] = dict.fromkeys(Reason, 0)
         self.gathered = 0  # messages that waited to go together
         # Encoding for many, and putting it into their outboxes.
-        self.broadcasts = Durations(0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05)
+        self.broadcasts = Histogram(0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05)
 
     def release(self, outcome: Outcome, now: float, request_id: str | None = None) -> None:
         """Let everybody have what an outcome has for them."""
@@ -153,7 +152,7 @@ class Dispatcher:
             case Closing(_, ending):
                 client.end(ending)
             case Throttling():
-                client.slow_down()
+                client.throttle()
             case ReturnProof():
                 client.prove_return()
             case RestartNotice():

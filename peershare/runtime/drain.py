@@ -6,7 +6,7 @@ from math import ceil
 
 import trio
 
-from peershare.errors import Ending
+from peershare.messages.close_codes import Ending
 
 # Close frames go out in batches, with a pause, in seconds, between them: an end of thousands leaves the event
 # loop to others, and they don't all come back in one moment. So many batches at most.
@@ -16,7 +16,7 @@ _PAUSE = 0.02
 End = Callable[[Ending], None]
 
 
-class Roster:
+class ConnectionRegistry:
     """The open connections. A seat is taken before the handshake, so that the limit holds during it too."""
 
     def __init__(self, max_connections: int) -> None:

@@ -1,18 +1,17 @@
 """The edge: who a connection is, and whether it may speak now.
 
-A *visit* is one connection, and the user who is on it.
+A *state* is one connection's, and its user's.
 """
 
 import attrs
 
-from peershare import errors
 from peershare.core.addresses import Allowances
 from peershare.core.hub import Hub
 from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
 from peershare.core.outcome import Closing, Delivery, Outcome, Reason, Throttling, refuse
 from peershare.core.sessions import Session
-from peershare.errors import Ending
-from peershare.messages import ClientMessage, ConnectionId, CreateGroup, UserId
+from peershare.messages import ClientMessage, ConnectionId, CreateGroup, UserId, errors
+from peershare.messages.close_codes import Ending
 
 # Tokens can't be guessed; this is for the log and the processor.
 _RESUMES = RateRules(rate=0.2, burst=5)
@@ -23,7 +22,7 @@ _MEMBERS_FOR_ONE = 20
 
 
 @attrs.define(eq=False)
-class Visit:
+class ConnectionState:
     """`address`: where what it does is counted; None where it is not. `resumes`: most never try."""
 
     connection: ConnectionId
@@ -37,7 +36,7 @@ class Visit:
 
 
 class Limits:
-    """Rate limits of visits. `broadcast_rate`: members that hear something by what one address says."""
+    """Rate limits of connections. `broadcast_rate`: members that hear something by what one address says."""
 
     def __init__(self, hub: Hub, groups_rate: RateRules | None, broadcast_rate: RateRules | None) -> None:
         self._hub = hub
@@ -45,24 +44,26 @@ class Limits:
         self._failed_resumes = Allowances(_FAILED_RESUMES)
         self._broadcasts = Allowances(broadcast_rate)
 
-    def refusal(self, visit: Visit, message: ClientMessage | None, now: float) -> Outcome | None:
-        """Refuse what a visit may not say now, if so. One that keeps on saying too much is closed.
+    def refusal(self, state: ConnectionState, message: ClientMessage | None, now: float) -> Outcome | None:
+        """Refuse what a connection may not say now, if so. One that keeps on saying too much is closed.
 
         For all but signals.
         """
-        many = 0 if message is None else self._hub.audience(visit.user_id, message)  # type: ignore[arg-type]
+        many = 0 if message is None else self._hub.audience(state.user_id, message)  # type: ignore[arg-type]
         cost = -(-many // _MEMBERS_FOR_ONE) or 1
-        verdict = visit.allowance.ask(now, cost)
+        verdict = state.allowance.ask(now, cost)
         if verdict is not GRANTED:
-            return _refuse(visit, verdict, visit.allowance.retry_after(now, cost), Reason.MESSAGE_RATE)
-        wait = self._broadcasts.ask(visit.address, now, many) if many and visit.address is not None else 0.0
+            return _refuse_message(
+                state, verdict, state.allowance.retry_after(now, cost), Reason.MESSAGE_RATE
+            )
+        wait = self._broadcasts.ask(state.address, now, many) if many and state.address is not None else 0.0
         if wait:
-            return _refuse(visit, visit.allowance.refuse(now), wait, Reason.BROADCAST_RATE)
-        return self._creation_refusal(visit, message, now) if type(message) is CreateGroup else None
+            return _refuse_message(state, state.allowance.refuse(now), wait, Reason.BROADCAST_RATE)
+        return self._creation_refusal(state, message, now) if type(message) is CreateGroup else None
 
-    def signal_refusal(self, visit: Visit, verdict: Verdict, now: float) -> Outcome:
+    def signal_refusal(self, state: ConnectionState, verdict: Verdict, now: float) -> Outcome:
         """Refuse a signal that was not granted."""
-        return _refuse(visit, verdict, visit.signals.retry_after(now), Reason.SIGNAL_RATE)
+        return _refuse_message(state, verdict, state.signals.retry_after(now), Reason.SIGNAL_RATE)
 
     def charge(self, outcome: Outcome, address: str | None, now: float) -> Outcome:
         """Charge an address for what others hear of a client that is lost, back or given up.
@@ -74,32 +75,32 @@ class Limits:
             self._broadcasts.charge(address, many, now)
         return outcome
 
-    def _creation_refusal(self, visit: Visit, message: CreateGroup, now: float) -> Outcome | None:
+    def _creation_refusal(self, state: ConnectionState, message: CreateGroup, now: float) -> Outcome | None:
         if message.group_id is not None and self._hub.group_info(message.group_id) is not None:
             return None  # it is joined: of all members who open one again, only the first makes it
-        wait = 0.0 if visit.address is None else self._creations.ask(visit.address, now)
+        wait = 0.0 if state.address is None else self._creations.ask(state.address, now)
         if not wait:
             return None
         error = errors.rate_limited(errors.TOO_MANY_GROUPS_MADE, wait)
-        return refuse(visit.user_id, error, Reason.GROUPS_PER_HOUR)
+        return refuse(state.user_id, error, Reason.GROUPS_PER_HOUR)
 
-    def resume_wait(self, visit: Visit, now: float) -> float:
-        """Count an attempt to resume. In how many seconds a visit that tries too often may do so again."""
-        visit.resumes = visit.resumes or Allowance(_RESUMES)
-        return 0.0 if visit.resumes.ask(now) is GRANTED else visit.resumes.retry_after(now)
+    def resume_wait(self, state: ConnectionState, now: float) -> float:
+        """Count an attempt to resume. In how many seconds a connection that tries too often may do so again."""
+        state.resumes = state.resumes or Allowance(_RESUMES)
+        return 0.0 if state.resumes.ask(now) is GRANTED else state.resumes.retry_after(now)
 
-    def failed_resume_wait(self, visit: Visit, now: float) -> float:
+    def failed_resume_wait(self, state: ConnectionState, now: float) -> float:
         """Count an attempt that failed, and where too many did, in how many seconds the next may.
 
         An address that has failed too often is told no more; but a right token is right there too, or one
         who guesses would keep all out who share the address with him.
         """
-        return 0.0 if visit.address is None else self._failed_resumes.ask(visit.address, now)
+        return 0.0 if state.address is None else self._failed_resumes.ask(state.address, now)
 
 
-def _refuse(visit: Visit, verdict: Verdict, wait: float, reason: Reason) -> Outcome:
-    outcome = refuse(visit.user_id, errors.rate_limited(errors.TOO_MANY_MESSAGES, wait), reason)
-    outcome.closings.append(Throttling(visit.connection))
+def _refuse_message(state: ConnectionState, verdict: Verdict, wait: float, reason: Reason) -> Outcome:
+    outcome = refuse(state.user_id, errors.rate_limited(errors.TOO_MANY_MESSAGES, wait), reason)
+    outcome.closings.append(Throttling(state.connection))
     if verdict is Verdict.ABUSED:
-        outcome.closings.append(Closing(visit.connection, Ending.FLOODING))
+        outcome.closings.append(Closing(state.connection, Ending.FLOODING))
     return outcome

@@ -12,7 +12,7 @@ import attrs
 
 from peershare.core.outcome import Delivery, Outcome
 from peershare.messages import GroupId, Pong, SignalFrom, UserId
-from peershare.runtime.commands import Say
+from peershare.runtime.commands import MessageReceived
 
 # Outcomes that wait. The largest, the members of a group of 500, takes some 75 KB, so all take 75 MB at most.
 # A store that works commits a thousand facts within milliseconds. What can't be refused, that a member is
@@ -28,7 +28,7 @@ class Held:
     """An outcome, or a command that can't be judged before, that waits for all facts up to `number`."""
 
     number: int
-    item: Outcome | Say
+    item: Outcome | MessageReceived
     request_id: str | None = None
 
 
@@ -72,7 +72,7 @@ class Gate:
         if user_id is not None:
             self.users[user_id] = number
 
-    def park(self, number: int, command: Say) -> None:
+    def park(self, number: int, command: MessageReceived) -> None:
         """Keep a command until what it depends on is committed."""
         self.held.append(Held(number, command))
 

@@ -8,7 +8,6 @@ With the store in memory nothing ever waits.
 
 from collections.abc import Iterator
 
-from peershare import errors
 from peershare.core.hub import Hub
 from peershare.core.outcome import Outcome, refuse
 from peershare.messages import (
@@ -20,8 +19,9 @@ from peershare.messages import (
     Signal,
     UpdatePeerId,
     UserId,
+    errors,
 )
-from peershare.runtime.commands import Committed, Say
+from peershare.runtime.commands import Committed, MessageReceived
 from peershare.runtime.dispatch import Dispatcher
 from peershare.runtime.gate import Gate
 from peershare.runtime.journal import Journal
@@ -57,14 +57,14 @@ class GroupService:
             waits = isinstance(message, _MAKES_FACTS) or gate.waits_for(user_id, group_id)
         return refuse(user_id, errors.TRY_AGAIN) if waits else None
 
-    def park(self, command: Say, user_id: UserId) -> bool:
+    def park(self, command: MessageReceived, user_id: UserId) -> bool:
         """Keep a command about this user behind what waits. False, and nothing, where nothing does."""
         if not self.gate.held or not self.gate.waits_for(user_id, self._hub.group_of(user_id)):
             return False
         self.gate.park(self.journal.last, command)
         return True
 
-    def committed(self, committed: Committed, now: float) -> Iterator[Say]:
+    def committed(self, committed: Committed, now: float) -> Iterator[MessageReceived]:
         """Release what waited for this; give the commands that did."""
         for held in self.gate.release(committed.number):
             if isinstance(held.item, Outcome):

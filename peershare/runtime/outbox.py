@@ -1,6 +1,6 @@
-"""What waits to be sent to one client: bounded, in order, and nobody waits for it.
+"""Frames that wait to be sent to one client: bounded, in order, and nobody waits for it.
 
-Whoever has a frame to send puts it here: the actor its messages, the heartbeat its pings, and
+All frames are put here: the actor its messages, the heartbeat its pings, and
 trio-websocket its pongs and close frames. So frames never interleave.
 """
 
@@ -69,7 +69,7 @@ class Outbox:
         self._changed = trio.lowlevel.ParkingLot()
 
     def __len__(self) -> int:
-        """How many bytes are not written yet."""
+        """The number of bytes that are not written yet."""
         return self._waiting_bytes + self._in_flight
 
     def put(self, frame: bytes) -> bool:

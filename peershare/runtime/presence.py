@@ -65,7 +65,7 @@ class PresenceGatherer:
         return None
 
     def sweep(self, now: float) -> Iterator[UserId]:
-        """Tell for whom something waits that is to be sent now. Take it before the next one is told."""
+        """Yield the members for whom something waits that is due. Take it before the next one is yielded."""
         while (expiry := self.next_expiry()) is not None and expiry <= now:
             group, window = next(iter(self._windows.items()))
             del self._windows[group]

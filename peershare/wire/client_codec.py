@@ -48,7 +48,7 @@ class Heard:
     text: str | bytes
 
 
-class NoServerMessage(ValueError):  # noqa: N818 - what it is, as InvalidMessage
+class NoServerMessageError(ValueError):
     """The text is none that a PeerShare server says."""
 
 
@@ -74,7 +74,7 @@ def encode_client(message: ClientMessage, request_id: str | None = None, timesta
 
 
 def decode_server(text: str | bytes) -> Heard:
-    """One server's message out of its JSON text. Raises NoServerMessage, and nothing else."""
+    """One server's message out of its JSON text. Raises NoServerMessageError, and nothing else."""
     try:
         envelope = _load(text)
         name, payload = envelope["type"], envelope["payload"]
@@ -88,7 +88,7 @@ def decode_server(text: str | bytes) -> Heard:
         return Heard(message, timestamp, request_id, text)
     except Exception as error:
         # The text comes from outside, a part of it from any other client: whatever it does has one name.
-        raise NoServerMessage(f"{type(error).__name__}: {error}"[:200]) from error
+        raise NoServerMessageError(f"{type(error).__name__}: {error}"[:200]) from error
 
 
 def _load(text: str | bytes) -> Any:

@@ -1,6 +1,6 @@
 """Text into messages, messages into text. Nothing else here or elsewhere knows JSON.
 
-A good message takes the short way: msgspec splits the envelope, cattrs structures the payload without
+A good message takes the fast path: msgspec splits the envelope, cattrs structures the payload without
 detailed errors. Whatever fails there is read once more, thoroughly, only to say what is wrong with it.
 A signal's `data` is never parsed: it goes through as the bytes that it came in. Nor is anything else that
 nobody asks for: on both ways it is skipped, so a message costs by its bytes and not by what it has in it.
@@ -16,7 +16,6 @@ import msgspec
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from msgspec import UNSET, Raw, UnsetType
 
-from peershare import errors
 from peershare.messages import (
     ALL_CLIENT_TYPES,
     CLIENT_TYPES,
@@ -26,9 +25,20 @@ from peershare.messages import (
     Error,
     RawJson,
     ServerMessage,
+    errors,
 )
 from peershare.wire import validation
-from peershare.wire.validation import RULES, AnyJson, Boolean, CheckFailed, Exactly, Inner, Issue, Rule, Whole
+from peershare.wire.validation import (
+    RULES,
+    AnyJson,
+    Boolean,
+    CheckFailedError,
+    Exactly,
+    Inner,
+    Issue,
+    Rule,
+    Whole,
+)
 
 MAX_REQUEST_ID = 64
 
@@ -47,7 +57,7 @@ class Received:
     request_id: str | None
 
 
-class InvalidMessage(Exception):  # noqa: N818 - the client's fault, and said so on the wire
+class InvalidMessageError(Exception):
     """The one thing that `decode` raises: the text is no message. `error` is the answer to it.
 
     `kind` is what it was meant to be, if that can be told.
@@ -75,14 +85,14 @@ class _Envelope(msgspec.Struct):
 def decode(text: str | bytes) -> Received:
     """One client message out of its JSON text; `bytes` must be UTF-8.
 
-    Raises InvalidMessage, and nothing else, for any other text.
+    Raises InvalidMessageError, and nothing else, for any other text.
     """
     try:
         envelope = _envelope.decode(text)
         payload, structure = _READERS[envelope.type]
         message = structure(payload.decode(envelope.payload), None)
         request_id = envelope.requestId
-    except Exception:  # noqa: BLE001 - whatever it was, the thorough way finds its name
+    except Exception:  # noqa: BLE001 - whatever it was, the thorough path finds its name
         return _decode_thoroughly(text)
     if request_id is UNSET:
         return Received(message, None)
@@ -99,21 +109,23 @@ def _decode_thoroughly(text: str | bytes) -> Received:
             shape = _SHAPES.get(message_type, _NOTHING) if isinstance(message_type, str) else _NOTHING
             value["payload"] = shape.read(value["payload"])
     except _MALFORMED:
-        raise InvalidMessage(errors.invalid_json()) from None
+        raise InvalidMessageError(errors.invalid_json()) from None
     if not isinstance(value, dict):
-        raise InvalidMessage(errors.invalid_format([{**validation.wrong_type("object", value), "path": []}]))
+        raise InvalidMessageError(
+            errors.invalid_format([{**validation.wrong_type("object", value), "path": []}])
+        )
 
     request_id = value.get("requestId")
     if request_id is not None and _request_id_issues(request_id):
         request_id = None
     message_type = value.get("type")
     if not isinstance(message_type, str) or message_type not in _READERS:
-        raise InvalidMessage(UNKNOWN_TYPE, request_id)
+        raise InvalidMessageError(UNKNOWN_TYPE, request_id)
 
     issues = [*_payload_issues(message_type, value), *_envelope_issues(value)]
     if issues:
-        raise InvalidMessage(errors.invalid_format(issues), request_id, ALL_CLIENT_TYPES[message_type])
-    # Nothing is wrong with it but what the short way could not read, such as a number beyond a double.
+        raise InvalidMessageError(errors.invalid_format(issues), request_id, ALL_CLIENT_TYPES[message_type])
+    # Nothing is wrong with it but what the fast path could not read, such as a number beyond a double.
     return Received(_READERS[message_type][1](value["payload"], None), request_id)
 
 
@@ -190,7 +202,9 @@ def _issues(group: cattrs.ClassValidationError, message: type[ClientMessage]) ->
     with_notes, _ = group.group_exceptions()
     for failure, note in with_notes:
         name, rule = rules[note.name]
-        found: list[Any] = failure.issues if isinstance(failure, CheckFailed) else [validation.missing(rule)]
+        found: list[Any] = (
+            failure.issues if isinstance(failure, CheckFailedError) else [validation.missing(rule)]
+        )
         issues += [{**issue, "path": ["payload", name, *issue.get("path", [])]} for issue in found]
     return issues
 
@@ -256,7 +270,7 @@ def rule_of(field: "attrs.Attribute[Any]") -> Rule:
 
 
 def _json_type(rule: Rule) -> Any:
-    """Return the type that the short way decodes for this rule."""
+    """Return the type that the fast path decodes for this rule."""
     match rule:
         case AnyJson():
             return Raw
@@ -270,7 +284,7 @@ def _json_type(rule: Rule) -> Any:
 
 
 def _reader(rule: Rule) -> Callable[[Raw], Any]:
-    """Return the thorough way's reader for a value with this rule."""
+    """Return the thorough path's reader for a value with this rule."""
     match rule:
         case AnyJson():
             return lambda raw: raw

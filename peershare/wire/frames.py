@@ -1,6 +1,6 @@
-"""WebSocket frames (RFC 6455, section 5.2): the server's own, and the short way for a client's.
+"""WebSocket frames (RFC 6455, section 5.2): the server's own, and the fast path for a client's.
 
-House rules: bytes in, bytes out. What is no part of a message goes the long way, to trio-websocket, with its
+House rules: bytes in, bytes out. What is no part of a message takes the slow path, to trio-websocket, with its
 exact bytes: it alone says what is wrong with a frame.
 """
 
@@ -56,11 +56,11 @@ class TooLong(bytes):
 
 
 class FrameSplitter:
-    """Splits a client's bytes, as they come, into messages and what goes the long way.
+    """Splits a client's bytes, as they come, into messages and what takes the slow path.
 
     A message is put together here, of as many frames as it has, and holds no more than its payload does. If
     it is UTF-8 it is heard on the spot, be it text or binary. Pongs are nothing. Pings, closes and everything
-    that is wrong go the long way, byte for byte; what is wrong with a message as a whole is told by a frame
+    that is wrong take the slow path, byte for byte; what is wrong with a message as a whole is told by a frame
     that is wrong in the same way, since trio-websocket has not seen its fragments.
 
     A message over `max_size` bytes is found, counted with all its fragments, as soon as a frame announces it.
@@ -99,7 +99,7 @@ class FrameSplitter:
         self._buffer = b""  # what is not looked at yet: at most a read, and the beginning of a frame's head
         self._at = 0  # what is before it in the buffer is done with
         self._left = 0  # bytes of the frame at hand that are still to come
-        self._passes = False  # they go the long way, else nowhere; unless they are gathered
+        self._passes = False  # they take the slow path, else nowhere; unless they are gathered
         self._gathered: bytearray | None = None  # the payload at hand, masked
         self._first, self._mask = 0, b""  # of that frame
         self._message: bytearray | None = None  # the fragments before it
@@ -122,9 +122,9 @@ class FrameSplitter:
         self._closing = True
 
     def split(self, data: bytes) -> tuple[list[bytes], bytes]:
-        """Take these bytes: the messages among them, and what goes the long way behind those.
+        """Take these bytes: the messages among them, and what takes the slow path behind those.
 
-        At most one frame goes the long way at a time, so that trio-websocket has answered a ping before it
+        At most one frame takes the slow path at a time, so that trio-websocket has answered a ping before it
         sees the next, which `close` may make meaningless. So after one, call again with no bytes.
         """
         messages: list[bytes] = []
@@ -146,7 +146,7 @@ class FrameSplitter:
                 if size > 125:
                     size = int.from_bytes(buffer[at + 2 : start - 4], "big")
                 stop = start + size
-                if first == _FIN_TEXT and end >= stop and self._is_short(second, size):
+                if first == _FIN_TEXT and end >= stop and self._is_fast(second, size):
                     message = unmasked(buffer[start:stop], buffer[start - 4 : start])
                     at = stop
                     if message.isascii() or _is_utf8(message):
@@ -170,7 +170,7 @@ class FrameSplitter:
         self._buffer, self._at = (buffer, at) if at < end else (b"", 0)
         return messages, piece
 
-    def _is_short(self, second: int, size: int) -> bool:
+    def _is_fast(self, second: int, size: int) -> bool:
         """Decide whether a whole, final text frame is a message, if its UTF-8 is right."""
         return (
             self._fragments is None
@@ -180,7 +180,7 @@ class FrameSplitter:
         )
 
     def _go_on(self, buffer: bytes, at: int, messages: list[bytes]) -> tuple[bytes, int]:
-        """Return what is there of the frame at hand, if it goes the long way; and where the next begins."""
+        """Return what is there of the frame at hand, if it takes the slow path; and where the next begins."""
         piece = buffer[at : at + self._left]
         self._left -= len(piece)
         at += len(piece)
@@ -214,7 +214,7 @@ class FrameSplitter:
         return frame
 
     def _judge(self, first: int, second: int, size: int, messages: list[bytes]) -> bytes:
-        """Decide whether a frame is gathered, goes the long way, or is dropped; return what replaces it."""
+        """Decide whether a frame is gathered, takes the slow path, or is dropped; return what replaces it."""
         opcode, is_final = first & 15, first >= 0x80
         is_control = opcode >= _CLOSE
         if (

@@ -41,7 +41,7 @@ _MAX_SAFE = 2**53 - 1  # JavaScript's Number.MAX_SAFE_INTEGER
 _UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
-class CheckFailed(ValueError):  # noqa: N818 - a refusal, not an error of ours
+class CheckFailedError(ValueError):
     """A value breaks its rule. `issues` have no path yet: a rule does not know where it stands."""
 
     def __init__(self, issues: list[Issue]) -> None:
@@ -109,13 +109,13 @@ def unknown_type(options: list[str]) -> Issue:
 
 
 def normalised(value: object, maximum: int) -> str:
-    """A string, trimmed and in NFC. Raises CheckFailed for what is no string.
+    """A string, trimmed and in NFC. Raises CheckFailedError for what is no string.
 
     Left as it is where it is too long even if every four characters became one, more than which NFC never
     makes one of: normalising takes time that grows with the square of a run of combining characters.
     """
     if not isinstance(value, str):
-        raise CheckFailed([wrong_type("string", value)])
+        raise CheckFailedError([wrong_type("string", value)])
     text = value.strip(_WHITESPACE)
     if not text.isascii() and len(text) <= 4 * maximum:
         text = unicodedata.normalize("NFC", text)
@@ -143,7 +143,7 @@ class Text:
         if self.control and _CONTROL.search(text):
             issues.append({"validation": "regex", "code": "invalid_string", "message": self.control})
         if issues:
-            raise CheckFailed(issues)
+            raise CheckFailedError(issues)
         return text
 
 
@@ -161,7 +161,7 @@ class Uuid:
         text = normalised(value, 36).lower()
         if _UUID.fullmatch(text):
             return text
-        raise CheckFailed([{"validation": "uuid", "code": "invalid_string", "message": self.message}])
+        raise CheckFailedError([{"validation": "uuid", "code": "invalid_string", "message": self.message}])
 
 
 @attrs.frozen
@@ -171,7 +171,7 @@ class Boolean:
     def check(self, value: object) -> bool:
         if isinstance(value, bool):
             return value
-        raise CheckFailed([wrong_type("boolean", value)])
+        raise CheckFailedError([wrong_type("boolean", value)])
 
 
 @attrs.frozen
@@ -192,7 +192,7 @@ class Whole:
 
     def check(self, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise CheckFailed([wrong_type("number", value)])
+            raise CheckFailedError([wrong_type("number", value)])
         issues: list[Issue] = []
         if value != value // 1:
             message = "Expected integer, received float"
@@ -204,7 +204,7 @@ class Whole:
             message = f"Number must be less than or equal to {_MAX_SAFE}"
             issues.append({**too_big(_MAX_SAFE, message), "type": "number"})
         if issues:
-            raise CheckFailed(issues)
+            raise CheckFailedError(issues)
         return int(value)
 
 
@@ -220,11 +220,11 @@ class OneOf:
 
     def check(self, value: object) -> str:
         if not isinstance(value, str):
-            raise CheckFailed([wrong_type(self.expected, value)])
+            raise CheckFailedError([wrong_type(self.expected, value)])
         if value not in self.options:
             message = f"Invalid enum value. Expected {self.expected}, received '{value[:100]}'"
             issue = {"received": value[:100], "code": "invalid_enum_value", "options": list(self.options)}
-            raise CheckFailed([{**issue, "message": message}])
+            raise CheckFailedError([{**issue, "message": message}])
         return value
 
 
@@ -241,7 +241,7 @@ class Exactly:
     def check(self, value: object) -> int:
         if value == self.number and not isinstance(value, bool):
             return self.number
-        raise CheckFailed([self.issue])
+        raise CheckFailedError([self.issue])
 
     @property
     def issue(self) -> Issue:
@@ -261,7 +261,7 @@ class Inner:
 
     def check(self, value: object) -> object:
         if not isinstance(value, dict):
-            raise CheckFailed([wrong_type("object", value)])
+            raise CheckFailedError([wrong_type("object", value)])
         issues: list[Issue] = []
         for name, rule in self.members:
             if name in value:
@@ -269,7 +269,7 @@ class Inner:
             else:
                 issues.append({**missing(rule), "path": [name]})
         if issues:
-            raise CheckFailed(issues)
+            raise CheckFailedError(issues)
         return self.make(*(rule.check(value[name]) for name, rule in self.members))
 
 
@@ -314,6 +314,6 @@ def issues_of(check: Callable[[object], object], value: object, path: list[str])
     """Return the issues of one value that stands at `path`; none when it is valid."""
     try:
         check(value)
-    except CheckFailed as failed:
+    except CheckFailedError as failed:
         return [{**issue, "path": [*path, *issue.get("path", [])]} for issue in failed.issues]
     return []

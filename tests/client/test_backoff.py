@@ -5,7 +5,7 @@ import math
 import pytest
 
 from peershare.client.backoff import STEP_TIMEOUT, Backoff, comes_back, full_jitter, longest_wait
-from peershare.errors import Ending
+from peershare.messages.close_codes import Ending
 
 
 @pytest.mark.parametrize("ending", [ending for ending in Ending if ending is not Ending.LOST])

@@ -20,7 +20,6 @@ from peershare.client.errors import (
 from peershare.client.events import Connected, Lost, Recovered, SessionLost
 from peershare.client.protocol import Answered, ClientProtocol
 from peershare.client.window import CONFIRM_EVERY, MAX_UNCONFIRMED
-from peershare.errors import ErrorCode, rate_limited
 from peershare.messages import (
     ConnectionEstablished,
     CreateGroup,
@@ -36,6 +35,7 @@ from peershare.messages import (
     User,
     Welcome,
 )
+from peershare.messages.errors import ErrorCode, rate_limited
 from peershare.wire.client_codec import Heard, Unknown
 from peershare.wire.codec import encode
 from tests.wire.test_codec import server_messages

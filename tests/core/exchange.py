@@ -10,8 +10,8 @@ import attrs
 
 from peershare.core.broker import Admit, Broker, BrokerRules, Claim, Drop, Send
 from peershare.core.limits import RateRules
-from peershare.errors import Ending
 from peershare.messages import IdTaken, Open, Relayed, Transmission
+from peershare.messages.close_codes import Ending
 from tests.core.script import Dialogue
 
 RULES = BrokerRules("key", concurrent_limit=5, expire_timeout=5.0, rate=RateRules(1e6, burst=1e6))

@@ -25,7 +25,7 @@ from peershare.core.principal import Principal
 from peershare.messages import Error
 
 TTL = 30  # seconds that an empty group lives on
-DAWN = 1_000_000  # when every script begins, in seconds since 1970
+START = 1_000_000  # when every script begins, in seconds since 1970
 
 ann, bob, cat, dan, eve = "id-of-ann", "id-of-bob", "id-of-cat", "id-of-dan", "id-of-eve"
 FIRST, SECOND, THIRD = "group-1", "group-2", "group-3"  # the groups, in the order in which they are created
@@ -35,7 +35,7 @@ class Dialogue:
     """What a conversation is, whoever it is with."""
 
     def __init__(self):
-        self.now = DAWN
+        self.now = START
         self._effects = deque()
 
     def given(self, *events):
@@ -181,7 +181,7 @@ def begin_session(user_id):
     return lambda script: script.hub.begin_session(user_id) or nothing()
 
 
-def away(user_id, until=DAWN + 30):
+def away(user_id, until=START + 30):
     """The connection is lost, and the session is not."""
     return lambda script: script.hub.away(user_id, until, script.now)
 

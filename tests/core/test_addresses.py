@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peershare.core.addresses import (
+    AddressLimiter,
     AddressRules,
     Allowances,
     ByteLimiter,
     ByteRules,
     HttpConnection,
-    Turnstile,
     address_key,
     parse_address,
 )
@@ -130,63 +130,63 @@ def test_forgetting_makes_no_difference(asks):
         assert (allowances.ask(address, now) == 0) is (expected is Verdict.GRANTED)
 
 
-def stay(turnstile, address, now=100.0):
+def stay(address_limiter, address, now=100.0):
     """Come in; the wait, and what ends the stay."""
-    staying = turnstile.stay(address, now)
+    staying = address_limiter.stay(address, now)
     return staying.__enter__().wait, lambda: staying.__exit__(None, None, None)
 
 
 def test_connections_at_once():
     """One too many is refused until another ends; and it was never counted."""
-    turnstile = Turnstile(AddressRules(connections_at_once=2))
-    first, second = stay(turnstile, ANN), stay(turnstile, ANN)
-    third, end_third = stay(turnstile, ANN)
+    address_limiter = AddressLimiter(AddressRules(connections_at_once=2))
+    first, second = stay(address_limiter, ANN), stay(address_limiter, ANN)
+    third, end_third = stay(address_limiter, ANN)
     assert first[0] == second[0] == 0
     assert third > 0
     end_third()
-    assert stay(turnstile, ANN)[0] > 0
-    assert stay(turnstile, BOB)[0] == 0
+    assert stay(address_limiter, ANN)[0] > 0
+    assert stay(address_limiter, BOB)[0] == 0
     first[1]()
-    assert stay(turnstile, ANN)[0] == 0
-    assert turnstile.refused == {"connections_per_address": 2}
+    assert stay(address_limiter, ANN)[0] == 0
+    assert address_limiter.refused == {"connections_per_address": 2}
 
 
 def test_a_stay_that_fails():
     """It is no longer counted, and nothing of it is kept."""
-    turnstile = Turnstile(AddressRules(connections_at_once=1))
+    address_limiter = AddressLimiter(AddressRules(connections_at_once=1))
     for _ in range(3):
-        with pytest.raises(RuntimeError), turnstile.stay(ANN, 100) as staying:  # noqa: PT012
+        with pytest.raises(RuntimeError), address_limiter.stay(ANN, 100) as staying:  # noqa: PT012
             assert staying.wait == 0
             raise RuntimeError
-    assert len(turnstile) == 0
+    assert len(address_limiter) == 0
 
 
 def test_new_connections():
     """Too many in a time are refused, though none of them stays."""
-    turnstile = Turnstile(AddressRules(RULES))
+    address_limiter = AddressLimiter(AddressRules(RULES))
     waits = []
     for _ in range(6):
-        wait, end = stay(turnstile, ANN)
+        wait, end = stay(address_limiter, ANN)
         waits.append(wait)
         end()
     assert waits == [0, 0, 0, 0, 0.5, 0.5]
-    bob = stay(turnstile, BOB)
+    bob = stay(address_limiter, BOB)
     assert bob[0] == 0
-    assert turnstile.refused == {"connection_rate": 2}
-    assert len(turnstile) == 1
+    assert address_limiter.refused == {"connection_rate": 2}
+    assert len(address_limiter) == 1
 
 
 class Office:
-    """People behind one address, whose WebSockets the turnstile lets in or not."""
+    """People behind one address, whose WebSockets the address limiter lets in or not."""
 
     def __init__(self, sessions=(), *, rate=RULES, at_once=0):
         rules = AddressRules(connection_rate=rate, connections_at_once=at_once)
-        self.turnstile = Turnstile(rules, set(map(str, sessions)).__contains__)
+        self.address_limiter = AddressLimiter(rules, set(map(str, sessions)).__contains__)
         self.open = []
 
     def come(self, session=None, now=100.0):
         """One more, who stays; None if it is refused."""
-        staying = self.turnstile.stay(ANN, now, session_id="" if session is None else str(session))
+        staying = self.address_limiter.stay(ANN, now, session_id="" if session is None else str(session))
         stay = staying.__enter__()
         if stay.wait:
             return None
@@ -213,15 +213,15 @@ def test_11_2_those_who_come_back_get_past_the_limit():
         stay.prove()
         stay.prove()
     assert {stay.prove_until for stay in stays} == {math.inf}
-    assert (office.turnstile.returning.admitted, office.turnstile.returning.resumed) == (36, 36)
-    assert not office.turnstile.refused
+    assert (office.address_limiter.returning.admitted, office.address_limiter.returning.resumed) == (36, 36)
+    assert not office.address_limiter.refused
 
 
 def test_11_2_strangers_use_nothing_up():
     """Who names no session, or none that there is, has only the rate of the address."""
     office = Office(range(40))
     assert len(office.come_in([None, "no-session"] * 20)) == 4
-    assert office.turnstile.refused == {"connection_rate": 36}
+    assert office.address_limiter.refused == {"connection_rate": 36}
     assert len(office.come_in(range(40))) == 40
 
 
@@ -234,7 +234,7 @@ def test_11_2_a_session_lets_in_one_in_five_seconds():
     office.come("s", 105).prove()
     assert office.come("s", 109) is None
     assert office.come("s", 110) is not None
-    assert (office.turnstile.returning.admitted, office.turnstile.returning.resumed) == (3, 1)
+    assert (office.address_limiter.returning.admitted, office.address_limiter.returning.resumed) == (3, 1)
 
 
 def test_11_2_old_connections_still_stand():
@@ -243,7 +243,7 @@ def test_11_2_old_connections_still_stand():
     assert len(office.come_in(range(150))) == 150
     assert len(office.come_in(range(150))) == 150
     assert len(office.come_in(range(150, 500))) == 100
-    assert office.turnstile.refused == {"connections_per_address": 250}
+    assert office.address_limiter.refused == {"connections_per_address": 250}
 
 
 def test_11_2_nothing_is_kept():
@@ -252,26 +252,26 @@ def test_11_2_nothing_is_kept():
     for stay in office.come_in(range(100)):
         stay.prove()
     office.leave()
-    assert len(office.turnstile) == 0
+    assert len(office.address_limiter) == 0
     assert len(office.come_in([None, 1], 200)) == 2
     office.leave()
     office.come_in([None] * 10 + [2], 200)
-    assert len(office.turnstile.returning._last) == 1
+    assert len(office.address_limiter.returning._last) == 1
 
 
 def test_requests():
     """They have an allowance beside that of connections."""
-    turnstile = Turnstile(AddressRules(RULES, 1, RULES))
-    assert [turnstile.request(ANN, 100) for _ in range(5)] == [0, 0, 0, 0, 0.5]
-    assert turnstile.refused == {"request_rate": 1}
-    assert stay(turnstile, ANN)[0] == 0
+    address_limiter = AddressLimiter(AddressRules(RULES, 1, RULES))
+    assert [address_limiter.request(ANN, 100) for _ in range(5)] == [0, 0, 0, 0, 0.5]
+    assert address_limiter.refused == {"request_rate": 1}
+    assert stay(address_limiter, ANN)[0] == 0
 
 
 class Crowd:
     """Connections by name, and those that were told to close."""
 
     def __init__(self, **rules):
-        self.turnstile = Turnstile(AddressRules(**rules))
+        self.address_limiter = AddressLimiter(AddressRules(**rules))
         self.open = {}
         self.closed = []
 
@@ -280,7 +280,7 @@ class Crowd:
             self.closed.append(name)
             del self.open[name]
 
-        self.open[name] = self.turnstile.arrive(address, now, close)
+        self.open[name] = self.address_limiter.arrive(address, now, close)
         return self.open[name]
 
     def leave(self, name):
@@ -301,7 +301,7 @@ def test_one_connection_more():
     assert crowd.closed == ["b"]
     crowd.arrive("f", ANN)
     assert crowd.closed == ["b", "a"]
-    assert crowd.turnstile.refused == {"http_connections_per_address": 2}
+    assert crowd.address_limiter.refused == {"http_connections_per_address": 2}
 
 
 def test_a_full_server():
@@ -321,7 +321,7 @@ def test_new_connections_of_any_kind():
     crowd = Crowd(http_rate=RULES)
     waits = [crowd.arrive(str(number), f"2001:db8::{number}") for number in range(5)]
     assert waits[4] == 0.5
-    assert crowd.turnstile.refused == {"http_connections_per_address": 1}
+    assert crowd.address_limiter.refused == {"http_connections_per_address": 1}
 
 
 def test_leaving_more_than_once():
@@ -368,17 +368,17 @@ def test_the_crowd_and_a_plain_model(steps):
 
 def test_who_is_not_counted():
     """Who has no address meets no limit."""
-    turnstile = Turnstile(AddressRules(RULES, 1, RULES, RULES, RULES, 1, 1))
-    places = [turnstile.arrive(None, 100, pytest.fail) for _ in range(100)]
+    address_limiter = AddressLimiter(AddressRules(RULES, 1, RULES, RULES, RULES, 1, 1))
+    places = [address_limiter.arrive(None, 100, pytest.fail) for _ in range(100)]
     assert all(isinstance(place, HttpConnection) for place in places)
     for place in places:
         place.touch()
         place.leave()
-    assert {turnstile.file(None, 100) for _ in range(100)} == {0}
-    assert {stay(turnstile, None)[0] for _ in range(100)} == {0}
-    assert {turnstile.request(None, 100) for _ in range(100)} == {0}
-    assert len(turnstile) == 0
-    assert not turnstile.refused
+    assert {address_limiter.file(None, 100) for _ in range(100)} == {0}
+    assert {stay(address_limiter, None)[0] for _ in range(100)} == {0}
+    assert {address_limiter.request(None, 100) for _ in range(100)} == {0}
+    assert len(address_limiter) == 0
+    assert not address_limiter.refused
 
 
 def test_12_4_what_is_read_is_paid_for():

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peershare import errors
-from peershare.core.broker import Admit, BrokerStats, Drop, Lost, Probe, Send, Slow
+from peershare.core.broker import Admit, BrokerStats, Drop, Lost, Probe, Send, Throttle
 from peershare.core.limits import RateRules
-from peershare.errors import Ending
-from peershare.messages import NotAdmitted, Open
+from peershare.messages import NotAdmitted, Open, errors
+from peershare.messages.close_codes import Ending
 from peershare.wire.peerjs import decode
 from tests.core.exchange import (
     RULES,
@@ -242,7 +241,7 @@ def test_what_a_holder_says_counts_as_life_even_when_it_says_too_much():
     """A message that is refused for its rate is a sign of life all the same."""
     exchange = Exchange(attrs.evolve(RULES, rate=RateRules(1, burst=1)))
     exchange.given(claims("ann-1"), nothing_much("ann-1"), intrudes("ann-2"))
-    assert exchange >> says("ann-1", "OFFER", "bob") << taken("ann-2") << Slow("ann-1")
+    assert exchange >> says("ann-1", "OFFER", "bob") << taken("ann-2") << Throttle("ann-1")
 
 
 @pytest.mark.parametrize(
@@ -392,7 +391,7 @@ def test_coming_back_buys_no_new_allowance():
     """A client's rate is its own, whatever it is connected by."""
     exchange = Exchange(attrs.evolve(RULES, rate=RateRules(1, burst=1)))
     exchange.given(claims("ann-1"), says("ann-1", "OFFER", "ann"), claims("ann-2"))
-    assert exchange >> says("ann-2", "OFFER", "ann") << Slow("ann-2")
+    assert exchange >> says("ann-2", "OFFER", "ann") << Throttle("ann-2")
 
 
 # --- IDs that are kept -------------------------------------------------------------------------
@@ -494,7 +493,7 @@ def test_11_13_a_message_that_is_too_long(exchange):
 def test_11_13_a_message_that_is_too_long_costs_as_much_as_another(limited):
     """Who sends them all the time is heard more slowly, and hears no more of it."""
     assert limited.answers(says_too_much("ann-1", 300_000)) != []
-    assert limited >> says_too_much("ann-1", 300_000) << Slow("ann-1")
+    assert limited >> says_too_much("ann-1", 300_000) << Throttle("ann-1")
     assert limited >> says("bob-1", "OFFER", "ann") << heard("ann-1", "OFFER", "bob")
 
 
@@ -1016,7 +1015,7 @@ def test_too_much_is_dropped(limited, event):
     assert (
         limited
         >> says("ann-1", "OFFER", "bob")
-        << Slow("ann-1")
+        << Throttle("ann-1")
         >> says("bob-1", "OFFER", "ann")
         << heard("ann-1", "OFFER", "bob")
         >> after(1 / 8)
@@ -1035,7 +1034,7 @@ def test_who_goes_on_with_too_much(limited):
     """After 10 s of it the client is closed, and not before."""
     limited.given(*[nothing_much("ann-1")] * 16)
     for _ in range(10 * 32):
-        assert limited.answers(nothing_much("ann-1")) in ([], [Slow("ann-1")])
+        assert limited.answers(nothing_much("ann-1")) in ([], [Throttle("ann-1")])
         limited.now += 1 / 32
     assert limited >> nothing_much("ann-1")  # eight a second are granted all the same
     assert limited >> nothing_much("ann-1") << Drop("ann-1", Ending.FLOODING)
@@ -1045,8 +1044,8 @@ def test_who_goes_on_with_too_much(limited):
 def test_12_5_what_waits_costs_five_times_as_much(limited):
     """It is kept, looked at and told of. Whether somebody is not there or not to be reached is the same."""
     limited.given(*[says("ann-1", "OFFER", "dan")] * 3, says("ann-1", "OFFER", "bob"))
-    assert limited >> says("ann-1", "OFFER", "dan") << Slow("ann-1")
-    assert limited >> says("ann-1", "OFFER", "bob") << Slow("ann-1")
+    assert limited >> says("ann-1", "OFFER", "dan") << Throttle("ann-1")
+    assert limited >> says("ann-1", "OFFER", "bob") << Throttle("ann-1")
 
 
 @pytest.mark.parametrize(
@@ -1055,14 +1054,14 @@ def test_12_5_what_waits_costs_five_times_as_much(limited):
 def test_12_5_each_4_kib_cost_as_much_as_a_message(limited, event):
     """Whether or not it is a message."""
     limited.given(*[event] * 5)
-    assert limited >> event << Slow("ann-1")
+    assert limited >> event << Throttle("ann-1")
     assert limited >> says("ann-1", "OFFER", "bob") << heard("bob-1", "OFFER", "ann")
 
 
 def test_12_5_a_message_that_costs_more_than_a_burst(limited):
     """It passes for one who has said nothing."""
     large = says("ann-1", "OFFER", "bob", size=256 << 10)
-    assert limited >> large << heard("bob-1", "OFFER", "ann") >> large << Slow("ann-1")
+    assert limited >> large << heard("bob-1", "OFFER", "ann") >> large << Throttle("ann-1")
     assert limited >> after(2) >> large << heard("bob-1", "OFFER", "ann")
 
 
@@ -1077,7 +1076,7 @@ def test_12_5_an_address_may_say_as_much_as_twenty_clients(office):
     """Its clients are heard more slowly then, and those of others are not."""
     verdicts = [office.answers(nothing_much(f"c{n}-1")) for n in range(30) for _ in range(16)]
     assert verdicts.count([]) == 20 * 16
-    assert office >> nothing_much("c29-1") << Slow("c29-1") >> nothing_much("bob-1")
+    assert office >> nothing_much("c29-1") << Throttle("c29-1") >> nothing_much("bob-1")
 
 
 def test_12_5_who_goes_on_with_what_is_too_much_for_its_address(office):
@@ -1088,7 +1087,7 @@ def test_12_5_who_goes_on_with_what_is_too_much_for_its_address(office):
         for n in range(30):
             if n not in closed and (n or step % 16 == 0):
                 found = office.answers(nothing_much(f"c{n}-1"))
-                assert found in ([], [Slow(f"c{n}-1")], [Drop(f"c{n}-1", Ending.FLOODING)])
+                assert found in ([], [Throttle(f"c{n}-1")], [Drop(f"c{n}-1", Ending.FLOODING)])
                 closed |= {n} if any(isinstance(effect, Drop) for effect in found) else set()
     assert closed
     assert 0 not in closed

@@ -39,8 +39,8 @@ from peershare.messages import (
     UserLeft,
 )
 from tests.core.script import (
-    DAWN,
     FIRST,
+    START,
     TTL,
     Script,
     after,
@@ -59,7 +59,7 @@ from tests.core.script import (
     to,
 )
 
-NOW = DAWN * 1000
+NOW = START * 1000
 UNTIL = NOW + 45_000
 MUTE = JoinCall(audio=False, video=False)
 
@@ -444,7 +444,7 @@ def test_who_is_away_stays_in_the_call(call):
     assert (
         call
         >> away(bob)
-        << to(ann, cat, MemberStatus(bob, "away", (DAWN + 30) * 1000))
+        << to(ann, cat, MemberStatus(bob, "away", (START + 30) * 1000))
         >> lost(bob, "timeout")
         << to(ann, cat, ParticipantLeft(bob))
         << to(ann, cat, dan, eve, UserLeft(bob, "Bob", "timeout"))
@@ -539,8 +539,8 @@ def test_they_are_missed_one_after_another(call):
     """Each in its time, the oldest first; an empty group in between has its own."""
     call.given((ann, RingUp(bob)), after(10), (ann, RingUp(cat)), connect("loner"))
     call.given(("loner", CreateGroup("Solo", "Loner")), lost("loner"))
-    assert call.hub.next_expiry() == DAWN + 10 + TTL
-    found = call.hub.sweep(DAWN + 1000)
+    assert call.hub.next_expiry() == START + 10 + TTL
+    found = call.hub.sweep(START + 1000)
     assert [effect.message for effect in found.deliveries] == [
         ended(ann, bob, "missed", NOW + 1_000_000),
         ended(ann, cat, "missed", NOW + 1_000_000),
@@ -679,7 +679,7 @@ def test_an_old_client_rings_a_session(tea):
         >> (dan, REQUEST)
         << to(ann, RUNG)
     )
-    assert tea.hub.next_expiry() == DAWN + 45
+    assert tea.hub.next_expiry() == START + 45
 
 
 def test_a_session_rings_an_old_client_by_request(tea):

@@ -29,9 +29,9 @@ from peershare.messages import (
     UserLeft,
 )
 from tests.core.script import (
-    DAWN,
     FIRST,
     SECOND,
+    START,
     THIRD,
     TTL,
     after,
@@ -582,10 +582,10 @@ def test_nothing_expires_while_all_groups_have_members(call):
 def test_the_next_expiry_is_that_of_the_longest_empty_group(call):
     """`next_expiry` says when the first of the empty groups will be swept."""
     call.given(lost(cat), after(2), lost(ann), lost(bob))
-    assert call.hub.next_expiry() == DAWN + TTL
+    assert call.hub.next_expiry() == START + TTL
 
     assert call >> after(TTL - 2) << GroupClosed(SECOND, TTL, "abandoned")
-    assert call.hub.next_expiry() == DAWN + 2 + TTL
+    assert call.hub.next_expiry() == START + 2 + TTL
 
     assert call >> after(2) << GroupClosed(FIRST, 2 + TTL, "abandoned")
     assert call.hub.next_expiry() is None
@@ -914,13 +914,13 @@ def test_group_info(call):
     """A group's info has its name, its time of creation and the number of its members."""
     call.given(after(5))
 
-    assert call.hub.group_info(FIRST) == GroupInfo(FIRST, "Tea", created_at=DAWN, members=2, in_call=0)
+    assert call.hub.group_info(FIRST) == GroupInfo(FIRST, "Tea", created_at=START, members=2, in_call=0)
 
 
 def test_group_info_of_an_empty_group(tea):
     """An empty group exists until its TTL is over."""
     tea.given(lost(ann))
-    assert tea.hub.group_info(FIRST) == GroupInfo(FIRST, "Tea", created_at=DAWN, members=0, in_call=0)
+    assert tea.hub.group_info(FIRST) == GroupInfo(FIRST, "Tea", created_at=START, members=0, in_call=0)
 
     tea.given(after(TTL))
     assert tea.hub.group_info(FIRST) is None

@@ -20,9 +20,9 @@ from peershare.messages import (
     UserLeft,
 )
 from tests.core.script import (
-    DAWN,
     FIRST,
     SECOND,
+    START,
     TTL,
     after,
     ann,
@@ -41,7 +41,7 @@ from tests.core.script import (
     to,
 )
 
-UNTIL = DAWN + 30
+UNTIL = START + 30
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ def test_a_group_lives_as_long_as_one_who_is_away(script):
     assert script.hub.stats().users == 1
 
     assert script >> lost(ann, "timeout")
-    assert script.hub.next_expiry() == DAWN + 1000 + TTL
+    assert script.hub.next_expiry() == START + 1000 + TTL
 
 
 # --- questions ---------------------------------------------------------------------------------

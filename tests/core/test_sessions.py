@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peershare.core.sessions import Replay, SessionRules, Sessions, SessionStats
+from peershare.core.sessions import ReplayBuffer, SessionRules, Sessions, SessionStats
 from peershare.messages import Resume
 
 GRACE, BACKGROUND = 30, 120
@@ -18,7 +18,7 @@ ANN, BOB, CAT = "id-of-ann", "id-of-bob", "id-of-cat"
 
 def replay(*sizes):
     """A replay to which so many messages were sent, of these sizes; all differ."""
-    made = Replay()
+    made = ReplayBuffer()
     for number, size in enumerate(sizes, 1):
         made.put(message(number, size))
     return made
@@ -138,7 +138,7 @@ def test_a_message_that_is_too_large_by_itself():
 
 def test_acknowledged_bytes_make_room():
     """The bound is on what is kept, not on what was ever sent."""
-    kept = Replay()
+    kept = ReplayBuffer()
     for number in range(1, 20):
         kept.put(message(number, KEPT_BYTES // 2))
         assert kept.acknowledge(number - 1)
@@ -173,7 +173,7 @@ steps = st.one_of(
 def test_what_is_missed_is_right_or_not_known(taken):
     """Whatever was sent and acknowledged: the messages after a count are exactly those, or None; and they
     are there for as long as the bounds allow."""
-    kept, sent, acknowledged = Replay(), [], 0
+    kept, sent, acknowledged = ReplayBuffer(), [], 0
     numbers = count()
     for step, argument in taken:
         match step:

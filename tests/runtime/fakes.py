@@ -11,15 +11,15 @@ from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
 from peershare.core.principal import Guests
 from peershare.core.sessions import SessionRules, Sessions
-from peershare.errors import Ending
 from peershare.messages import ConnectionId, Heartbeat, PrincipalId, ResumeToken, SessionId
-from peershare.ports import SocketClosed, Store
+from peershare.messages.close_codes import Ending
+from peershare.ports import SocketClosedError, Store
 from peershare.runtime.actor import Actor
-from peershare.runtime.commands import Enter, Settle
-from peershare.runtime.groups import Groups, GroupsRules
+from peershare.runtime.commands import ConnectionOpened, Settle
 from peershare.runtime.journal import Journal
+from peershare.runtime.signaling_service import SignalingRules, SignalingService
 
-GROUPS_RULES = GroupsRules(
+SIGNALING_RULES = SignalingRules(
     message_rate=RateRules(rate=50, burst=100),
     signal_rate=RateRules(rate=100, burst=1000),
     groups_rate=None,
@@ -39,27 +39,29 @@ def make_sessions(grace: float = 30) -> Sessions:
     )
 
 
-def make_groups(
+def make_signaling_service(
     hub: Hub,
-    rules: GroupsRules = GROUPS_RULES,
+    rules: SignalingRules = SIGNALING_RULES,
     *,
     sessions: Sessions | None = None,
     trace: bool = False,
     store: Store | None = None,
     **date: Callable[[float], int],
-) -> Groups:
-    """The hub's side of an actor. Guests are numbered."""
+) -> SignalingService:
+    """The signaling service of an actor. Guests are numbered."""
     numbers = count(1)
     guests = Guests(b"key", lambda: PrincipalId(f"guest-{next(numbers)}"))
     journal = Journal(store or MemoryStore(), hub.snapshot)
-    return Groups(hub, sessions or make_sessions(rules.grace), guests, journal, rules, trace=trace, **date)
+    return SignalingService(
+        hub, sessions or make_sessions(rules.grace), guests, journal, rules, trace=trace, **date
+    )
 
 
-def enter(actor: Actor, connection: ConnectionId, caller: "FakeCaller") -> Enter:
+def enter(actor: Actor, connection: ConnectionId, client: "FakeSignalingClient") -> ConnectionOpened:
     """The command, with its client where the actor finds it."""
-    groups = next(side for side in actor._sides if isinstance(side, Groups))
-    groups.clients[connection] = caller
-    return Enter(connection, caller.address)
+    groups = next(service for service in actor._services if isinstance(service, SignalingService))
+    groups.clients[connection] = client
+    return ConnectionOpened(connection, client.address)
 
 
 async def look(actor: Actor, at: Callable[[], object]) -> object:
@@ -99,22 +101,22 @@ class FakeSocket:
     """A client that says what the test puts into `said`, and hears its close code."""
 
     def __init__(self) -> None:
-        self.last_heard = trio.current_time()
+        self.last_activity = trio.current_time()
         self.says, self._said = trio.open_memory_channel[bytes](100)
         self.closed_with: tuple[int, str] | None = None
         self.answers_close = True
 
     paused = False
 
-    async def sign_of_life(self) -> None:
+    async def wait_for_activity(self) -> None:
         await trio.sleep_forever()
 
-    async def listen(self, audience) -> None:
+    async def listen(self, handler) -> None:
         async for message in self._said:
-            self.last_heard = trio.current_time()
-            if not audience.hear(message):
-                await audience.hear_later(message)
-        raise SocketClosed(Ending.CLOSED, 1000, "bye")
+            self.last_activity = trio.current_time()
+            if not handler.handle_nowait(message):
+                await handler.handle(message)
+        raise SocketClosedError(Ending.CLOSED, 1000, "bye")
 
     async def close(self, code: int, reason: str) -> None:
         assert self.closed_with is None, "closed twice"
@@ -124,7 +126,7 @@ class FakeSocket:
         await trio.lowlevel.checkpoint()
 
 
-class FakeCaller:
+class FakeSignalingClient:
     """A client of the hub's that keeps what is flushed to it, as messages."""
 
     def __init__(self, address: str | None = None) -> None:
@@ -155,7 +157,7 @@ class FakeCaller:
     def end(self, ending: Ending) -> None:
         self.ended.append(ending)
 
-    def slow_down(self) -> None:
+    def throttle(self) -> None:
         self.slowed += 1
 
     def prove_return(self) -> None:

@@ -9,12 +9,27 @@ import pytest
 import structlog
 import trio
 
-from peershare import errors
 from peershare.core.hub import Hub
-from peershare.messages import CreateGroup, GroupId, GroupName, JoinGroup, LeaveGroup, Ping, UserId, Username
+from peershare.messages import (
+    CreateGroup,
+    GroupId,
+    GroupName,
+    JoinGroup,
+    LeaveGroup,
+    Ping,
+    UserId,
+    Username,
+    errors,
+)
 from peershare.runtime.actor import Actor
-from peershare.runtime.commands import Asked, Leave, Question, Refuse, Say
-from tests.runtime.fakes import FakeCaller, enter, look, make_groups
+from peershare.runtime.commands import (
+    Asked,
+    ConnectionClosed,
+    InvalidMessageReceived,
+    MessageReceived,
+    Question,
+)
+from tests.runtime.fakes import FakeSignalingClient, enter, look, make_signaling_service
 
 ANN, BOB = UserId("ann"), UserId("bob")
 CREATE = CreateGroup(GroupName("Team"), Username("Ann"))
@@ -42,7 +57,7 @@ def dividing(actor):
     return actor
 
 
-class FailingSide:
+class FailingService:
     """Wants to be swept all the time, and never is."""
 
     handlers = MappingProxyType({})
@@ -62,11 +77,11 @@ async def settle() -> None:
 
 async def test_what_a_client_says_is_answered(nursery, autojump_clock):
     """Entering, saying and leaving go through the hub, with the time stamp of the actor's clock."""
-    actor = Actor(lambda: 1_700_000_000.5, make_groups(hub()))
+    actor = Actor(lambda: 1_700_000_000.5, make_signaling_service(hub()))
     nursery.start_soon(actor.run)
-    ann = FakeCaller()
+    ann = FakeSignalingClient()
     await actor.send(enter(actor, ANN, ann))
-    await actor.send(Say(ANN, Ping(), "r-1"))
+    await actor.send(MessageReceived(ANN, Ping(), "r-1"))
     await settle()
     assert ann.heard == [
         {"type": "connection-established", "payload": {"userId": "ann"}, "timestamp": 1_700_000_000_500},
@@ -77,13 +92,13 @@ async def test_what_a_client_says_is_answered(nursery, autojump_clock):
 
 async def test_only_the_answer_carries_the_request_id(nursery, autojump_clock):
     """What the others hear of it does not."""
-    actor = Actor(trio.current_time, make_groups(hub()))
+    actor = Actor(trio.current_time, make_signaling_service(hub()))
     nursery.start_soon(actor.run)
-    ann, bob = FakeCaller(), FakeCaller()
+    ann, bob = FakeSignalingClient(), FakeSignalingClient()
     for user_id, client in ((ANN, ann), (BOB, bob)):
         await actor.send(enter(actor, user_id, client))
-    await actor.send(Say(ANN, CREATE, None))
-    await actor.send(Say(BOB, JoinGroup(GroupId("g"), Username("Bob")), "r"))
+    await actor.send(MessageReceived(ANN, CREATE, None))
+    await actor.send(MessageReceived(BOB, JoinGroup(GroupId("g"), Username("Bob")), "r"))
     await settle()
     assert [message.get("requestId") for message in bob.heard] == [None, "r"]
     assert ann.types[-1] == "user-joined"
@@ -93,12 +108,12 @@ async def test_only_the_answer_carries_the_request_id(nursery, autojump_clock):
 
 async def test_a_refusal_keeps_its_place(nursery, autojump_clock):
     """What is no message is answered between the answers to its neighbours."""
-    actor = Actor(trio.current_time, make_groups(hub()))
-    ann = FakeCaller()
+    actor = Actor(trio.current_time, make_signaling_service(hub()))
+    ann = FakeSignalingClient()
     await actor.send(enter(actor, ANN, ann))
-    await actor.send(Say(ANN, Ping(), None))
-    await actor.send(Refuse(ANN, errors.invalid_json(), "r"))
-    await actor.send(Say(ANN, Ping(), None))
+    await actor.send(MessageReceived(ANN, Ping(), None))
+    await actor.send(InvalidMessageReceived(ANN, errors.invalid_json(), "r"))
+    await actor.send(MessageReceived(ANN, Ping(), None))
     nursery.start_soon(actor.run)
     await settle()
     assert ann.types == ["connection-established", "pong", "error", "pong"]
@@ -112,14 +127,14 @@ async def test_a_bug_in_a_handler_harms_nobody_else(nursery, autojump_clock, log
     def boom() -> GroupId:
         raise RuntimeError("a bug")
 
-    actor = Actor(trio.current_time, make_groups(hub(new_group_id=boom)))
+    actor = Actor(trio.current_time, make_signaling_service(hub(new_group_id=boom)))
     nursery.start_soon(actor.run)
-    ann, bob = FakeCaller(), FakeCaller()
+    ann, bob = FakeSignalingClient(), FakeSignalingClient()
     await actor.send(enter(actor, ANN, ann))
     await actor.send(enter(actor, BOB, bob))
-    await actor.send(Say(ANN, CREATE, "r"))
-    await actor.send(Say(ANN, Ping(), None))
-    await actor.send(Say(BOB, Ping(), None))
+    await actor.send(MessageReceived(ANN, CREATE, "r"))
+    await actor.send(MessageReceived(ANN, Ping(), None))
+    await actor.send(MessageReceived(BOB, Ping(), None))
     await settle()
     assert ann.types == ["connection-established", "error", "pong"]
     assert ann.heard[1]["payload"] == {"code": "CONNECTION_ERROR", "message": "Internal server error"}
@@ -132,11 +147,11 @@ async def test_a_bug_in_a_handler_harms_nobody_else(nursery, autojump_clock, log
 
 async def test_frames_of_one_batch_go_out_together(nursery, autojump_clock):
     """Each client is flushed once, whatever it got."""
-    actor = Actor(trio.current_time, make_groups(hub()))
-    ann = FakeCaller()
+    actor = Actor(trio.current_time, make_signaling_service(hub()))
+    ann = FakeSignalingClient()
     await actor.send(enter(actor, ANN, ann))
     for _ in range(10):
-        await actor.send(Say(ANN, Ping(), None))
+        await actor.send(MessageReceived(ANN, Ping(), None))
     nursery.start_soon(actor.run)
     await settle()
     assert len(ann.heard) == 11
@@ -151,9 +166,9 @@ async def test_a_client_whose_outbox_fails_harms_nobody_else(nursery, autojump_c
     def broken(*_) -> None:
         raise RuntimeError("a bug")
 
-    actor = Actor(trio.current_time, make_groups(hub()))
+    actor = Actor(trio.current_time, make_signaling_service(hub()))
     nursery.start_soon(actor.run)
-    ann, bob = FakeCaller(), FakeCaller()
+    ann, bob = FakeSignalingClient(), FakeSignalingClient()
     setattr(ann, method, broken)
     await actor.send(enter(actor, ANN, ann))
     await actor.send(enter(actor, BOB, bob))
@@ -167,13 +182,13 @@ async def test_a_client_whose_outbox_fails_harms_nobody_else(nursery, autojump_c
 
 async def test_who_has_left_gets_nothing(nursery, autojump_clock):
     """Messages that were on their way when a client left lead nowhere."""
-    actor = Actor(trio.current_time, make_groups(hub()))
+    actor = Actor(trio.current_time, make_signaling_service(hub()))
     nursery.start_soon(actor.run)
-    ann = FakeCaller()
+    ann = FakeSignalingClient()
     await actor.send(enter(actor, ANN, ann))
-    await actor.send(Leave(ANN, "disconnected", is_final=True))
-    await actor.send(Say(ANN, Ping(), None))
-    await actor.send(Leave(ANN, "disconnected", is_final=True))
+    await actor.send(ConnectionClosed(ANN, "disconnected", is_final=True))
+    await actor.send(MessageReceived(ANN, Ping(), None))
+    await actor.send(ConnectionClosed(ANN, "disconnected", is_final=True))
     await settle()
     assert ann.types == ["connection-established"]
     nursery.cancel_scope.cancel()
@@ -182,12 +197,12 @@ async def test_who_has_left_gets_nothing(nursery, autojump_clock):
 async def test_an_abandoned_group_ends_on_time(nursery, autojump_clock, log):
     """The actor wakes by itself, exactly when nobody came back to a group for its TTL."""
     groups = hub(ttl=30)
-    actor = Actor(trio.current_time, make_groups(groups))
+    actor = Actor(trio.current_time, make_signaling_service(groups))
     nursery.start_soon(actor.run)
-    await actor.send(enter(actor, ANN, FakeCaller()))
-    await actor.send(Say(ANN, CREATE, None))
+    await actor.send(enter(actor, ANN, FakeSignalingClient()))
+    await actor.send(MessageReceived(ANN, CREATE, None))
     await trio.sleep(5)
-    await actor.send(Leave(ANN, "disconnected", is_final=True))
+    await actor.send(ConnectionClosed(ANN, "disconnected", is_final=True))
     await trio.sleep(29.9)
     assert (await look(actor, groups.stats)).groups == 1
     await trio.sleep(0.2)
@@ -202,27 +217,27 @@ async def test_an_abandoned_group_ends_on_time(nursery, autojump_clock, log):
 async def test_a_group_ends_on_time_however_busy_the_actor_is(nursery, autojump_clock):
     """Commands that keep coming do not put the sweep off."""
     groups = hub(ttl=1)
-    actor = Actor(trio.current_time, make_groups(groups))
+    actor = Actor(trio.current_time, make_signaling_service(groups))
     nursery.start_soon(actor.run)
-    await actor.send(enter(actor, ANN, FakeCaller()))
-    await actor.send(Say(ANN, CREATE, None))
-    await actor.send(Leave(ANN, "disconnected", is_final=True))
-    await actor.send(enter(actor, BOB, FakeCaller()))
+    await actor.send(enter(actor, ANN, FakeSignalingClient()))
+    await actor.send(MessageReceived(ANN, CREATE, None))
+    await actor.send(ConnectionClosed(ANN, "disconnected", is_final=True))
+    await actor.send(enter(actor, BOB, FakeSignalingClient()))
     for _ in range(11):
         await trio.sleep(0.1)
-        await actor.send(Say(BOB, Ping(), None))
+        await actor.send(MessageReceived(BOB, Ping(), None))
     assert (await look(actor, groups.stats)).groups == 0
     nursery.cancel_scope.cancel()
 
 
 async def test_a_sweep_that_fails_is_not_tried_at_once(nursery, autojump_clock, log):
-    """But a second later; meanwhile commands are carried out, and other sides are swept."""
+    """But a second later; meanwhile commands are carried out, and other services are swept."""
     groups = hub(ttl=2)
-    actor = Actor(trio.current_time, FailingSide(), make_groups(groups))
+    actor = Actor(trio.current_time, FailingService(), make_signaling_service(groups))
     nursery.start_soon(actor.run)
-    await actor.send(enter(actor, ANN, FakeCaller()))
-    await actor.send(Say(ANN, CREATE, None))
-    await actor.send(Leave(ANN, "disconnected", is_final=True))
+    await actor.send(enter(actor, ANN, FakeSignalingClient()))
+    await actor.send(MessageReceived(ANN, CREATE, None))
+    await actor.send(ConnectionClosed(ANN, "disconnected", is_final=True))
     for _ in range(35):
         await trio.sleep(0.1)
         await look(actor, groups.stats)
@@ -233,11 +248,11 @@ async def test_a_sweep_that_fails_is_not_tried_at_once(nursery, autojump_clock, 
 
 async def test_logs_tell_of_groups_but_not_their_names(nursery, autojump_clock, log):
     """A name is the users' own business."""
-    actor = Actor(trio.current_time, make_groups(hub()))
+    actor = Actor(trio.current_time, make_signaling_service(hub()))
     nursery.start_soon(actor.run)
-    await actor.send(enter(actor, ANN, FakeCaller()))
-    await actor.send(Say(ANN, CREATE, None))
-    await actor.send(Say(ANN, LeaveGroup(ANN), None))
+    await actor.send(enter(actor, ANN, FakeSignalingClient()))
+    await actor.send(MessageReceived(ANN, CREATE, None))
+    await actor.send(MessageReceived(ANN, LeaveGroup(ANN), None))
     await settle()
     assert [entry["event"] for entry in log] == ["group opened", "group closed"]
     assert "Team" not in str(log)
@@ -246,9 +261,9 @@ async def test_logs_tell_of_groups_but_not_their_names(nursery, autojump_clock, 
 
 async def test_frames_are_logged_only_when_traced(nursery, autojump_clock, log):
     """And then by their type and size, never by their content."""
-    actor = Actor(trio.current_time, make_groups(hub(), trace=True))
+    actor = Actor(trio.current_time, make_signaling_service(hub(), trace=True))
     nursery.start_soon(actor.run)
-    await actor.send(enter(actor, ANN, FakeCaller()))
+    await actor.send(enter(actor, ANN, FakeSignalingClient()))
     await settle()
     assert [(entry["event"], entry["message"]) for entry in log] == [("out", "ConnectionEstablished")]
     nursery.cancel_scope.cancel()
@@ -257,7 +272,7 @@ async def test_frames_are_logged_only_when_traced(nursery, autojump_clock, log):
 async def test_ask_raises_what_the_question_raises(nursery, autojump_clock):
     """And the actor goes on."""
     groups = hub()
-    actor = dividing(Actor(trio.current_time, make_groups(groups)))
+    actor = dividing(Actor(trio.current_time, make_signaling_service(groups)))
     nursery.start_soon(actor.run)
     with pytest.raises(ZeroDivisionError):
         await actor.ask(Divide(0))
@@ -268,18 +283,18 @@ async def test_ask_raises_what_the_question_raises(nursery, autojump_clock):
 
 async def test_an_ended_actor_says_so(autojump_clock):
     """Nobody waits for an answer that cannot come."""
-    actor = Actor(trio.current_time, make_groups(hub()))
+    actor = Actor(trio.current_time, make_signaling_service(hub()))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(actor.run)
         await settle()
         nursery.cancel_scope.cancel()
     with pytest.raises(trio.BrokenResourceError):
-        await actor.send(Leave(ANN, "left", is_final=True))
+        await actor.send(ConnectionClosed(ANN, "left", is_final=True))
 
 
 async def test_readers_wait_while_the_queue_is_full(nursery, autojump_clock):
     """Its bound is what holds back a flood; a send that is cancelled then was not sent."""
-    actor = Actor(trio.current_time, make_groups(hub()))
+    actor = Actor(trio.current_time, make_signaling_service(hub()))
     questions = []
     actor.add_question(Divide, lambda question, _now: questions.append(question))
     for number in range(1024):

@@ -7,9 +7,9 @@ from peershare.core.hub import Hub
 from peershare.messages import GroupId
 from peershare.runtime.actor import Actor
 from peershare.runtime.clock import TOLERANCE, ActorClock, UptimeClock
-from peershare.runtime.commands import Leave, Say
+from peershare.runtime.commands import ConnectionClosed, MessageReceived
 from peershare.wire.codec import decode
-from tests.runtime.fakes import FakeCaller, enter, make_groups, make_sessions
+from tests.runtime.fakes import FakeSignalingClient, enter, make_sessions, make_signaling_service
 
 
 class Steady:
@@ -123,12 +123,12 @@ async def test_12_14_the_wall_clock_is_set(step, nursery, autojump_clock):
     wall = 1_000_000.0
     clock = ActorClock(wall=lambda: wall + trio.current_time())
     hub = Hub(lambda: GroupId("11111111-1111-4111-8111-111111111111"), 30, ring_timeout=20, date=clock.date)
-    groups = make_groups(hub, sessions=make_sessions(grace=30), date=clock.date)
+    groups = make_signaling_service(hub, sessions=make_sessions(grace=30), date=clock.date)
     actor = Actor(clock.now, groups)
     nursery.start_soon(actor.run)
-    ann, bob = FakeCaller(), FakeCaller()
-    for name, caller in (("ann", ann), ("bob", bob)):
-        await actor.send(enter(actor, name, caller))
+    ann, bob = FakeSignalingClient(), FakeSignalingClient()
+    for name, client in (("ann", ann), ("bob", bob)):
+        await actor.send(enter(actor, name, client))
         await actor.send(say(name, "hello", '{"protocol":2}'))
     await actor.send(say("ann", "create-group", '{"groupName":"Team","username":"ann"}'))
     await actor.send(
@@ -136,7 +136,7 @@ async def test_12_14_the_wall_clock_is_set(step, nursery, autojump_clock):
     )
     await actor.send(say("ann", "join-call", '{"audio":true,"video":true,"screen":false}'))
     await actor.send(say("ann", "ring", "{}"))
-    await actor.send(Leave("bob", "disconnected", is_final=False))
+    await actor.send(ConnectionClosed("bob", "disconnected", is_final=False))
     await trio.sleep(1)
     wall += step
     dates = 1_000_000.0 + max(0, step) + trio.current_time()
@@ -160,4 +160,4 @@ async def test_12_14_the_wall_clock_is_set(step, nursery, autojump_clock):
 
 
 def say(connection, kind, payload):
-    return Say(connection, decode(f'{{"type":"{kind}","payload":{payload}}}').message, None)
+    return MessageReceived(connection, decode(f'{{"type":"{kind}","payload":{payload}}}').message, None)

@@ -4,9 +4,9 @@ import pytest
 import structlog
 import trio
 
-from peershare.errors import Ending
+from peershare.messages.close_codes import Ending
 from peershare.runtime.connection import Connection, ConnectionRules
-from peershare.runtime.drain import Roster
+from peershare.runtime.drain import ConnectionRegistry
 from peershare.runtime.heartbeat import HeartbeatRules
 from peershare.runtime.outbox import Outbox, OutboxRules
 from tests.runtime.fakes import FakeSocket, FakeTransport
@@ -26,7 +26,7 @@ class Talk:
         await trio.lowlevel.checkpoint()
         self.inside = True
 
-    def hear(self, text: bytes) -> bool:
+    def handle_nowait(self, text: bytes) -> bool:
         if text == b"bug":
             raise RuntimeError("a bug")
         if text.startswith(b"later"):
@@ -34,7 +34,7 @@ class Talk:
         self.heard.append(text)
         return True
 
-    async def hear_later(self, text: bytes) -> None:
+    async def handle(self, text: bytes) -> None:
         await trio.lowlevel.checkpoint()
         if text == b"later, a bug":
             raise RuntimeError("a bug")
@@ -50,16 +50,16 @@ class World:
     """A connection and all around it."""
 
     def __init__(self) -> None:
-        self.roster = Roster(10)
+        self.registry = ConnectionRegistry(10)
         self.transport = FakeTransport(room=1 << 30)
         self.socket = FakeSocket()
         self.talk = Talk()
-        self.connection = Connection("ann", "127.0.0.1", RULES, self.roster)
+        self.connection = Connection("ann", "127.0.0.1", RULES, self.registry)
         self.outbox = Outbox(self.transport, RULES.outbox, lambda: self.connection.end(Ending.TOO_SLOW))
 
     async def run(self) -> None:
-        """As a door runs it."""
-        with self.roster.seat():
+        """As an endpoint runs it."""
+        with self.registry.seat():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.outbox.run)
                 await self.connection.run(nursery, self.socket, self.outbox, self.talk)
@@ -120,7 +120,7 @@ async def test_a_client_that_reads_nothing(world, nursery, autojump_clock):
     await trio.sleep(4)
     assert world.socket.closed_with == (4008, "reading too slowly")
     assert not world.talk.inside
-    assert len(world.roster) == 0
+    assert len(world.registry) == 0
     assert trio.current_time() - began == 4
 
 
@@ -132,9 +132,9 @@ async def test_the_hub_hears_of_the_end_before_a_slow_close(world, nursery, auto
     world.connection.end(Ending.GOING_AWAY)
     await trio.sleep(0.1)
     assert world.talk.left == ["disconnected"]
-    assert len(world.roster) == 1
+    assert len(world.registry) == 1
     await trio.sleep(3)
-    assert len(world.roster) == 0
+    assert len(world.registry) == 0
 
 
 @pytest.mark.parametrize("text", [b"bug", b"later, a bug"])
@@ -162,7 +162,7 @@ async def test_the_first_reason_counts(world, nursery, autojump_clock):
 
 async def test_an_end_before_the_beginning(world, autojump_clock):
     """A server that is going away lets a late handshake in only to say so."""
-    world.roster.draining = True
+    world.registry.draining = True
     await world.run()
     assert world.socket.closed_with == (1001, "server going away")
     assert world.talk.heard == []
@@ -176,7 +176,7 @@ async def test_a_cancelled_connection(world, autojump_clock, draining):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(world.run)
             await trio.sleep(0.5)
-            world.roster.draining = draining
+            world.registry.draining = draining
             nursery.cancel_scope.cancel()
     assert world.talk.left == ["disconnected"]
     assert world.socket.closed_with[0] == (1001 if draining else 1011)
@@ -204,7 +204,7 @@ async def test_no_ghost_wherever_it_is_cancelled(autojump_clock):
         assert not world.talk.inside
         assert len(world.talk.left) <= 1
         assert (world.socket.closed_with is None) == (not world.talk.left)
-        assert len(world.roster) == 0
+        assert len(world.registry) == 0
     assert cancelled_at > 8, "it tried too few places to show anything"
 
 

@@ -1,4 +1,4 @@
-"""The roster: how many may be connected, and their orderly end."""
+"""The registry: how many may be connected, and their orderly end."""
 
 from collections import Counter
 from contextlib import ExitStack
@@ -8,22 +8,22 @@ from math import ceil
 import pytest
 import trio
 
-from peershare.errors import Ending
-from peershare.runtime.drain import Roster
+from peershare.messages.close_codes import Ending
+from peershare.runtime.drain import ConnectionRegistry
 
 
 async def test_there_is_room_up_to_the_limit():
     """A seat is taken before the handshake and given back after the close."""
-    roster = Roster(max_connections=2)
-    with roster.seat(), roster.seat():
-        assert len(roster) == 2
-        assert not roster.has_room
-    assert roster.has_room
+    registry = ConnectionRegistry(max_connections=2)
+    with registry.seat(), registry.seat():
+        assert len(registry) == 2
+        assert not registry.has_room
+    assert registry.has_room
 
 
 async def test_drain_tells_everyone_and_waits(autojump_clock, nursery):
     """It returns when the last has gone, and admits nobody from its beginning on."""
-    roster = Roster(max_connections=1000)
+    registry = ConnectionRegistry(max_connections=1000)
     told = []
 
     async def connection(number: int) -> None:
@@ -33,7 +33,7 @@ async def test_drain_tells_everyone_and_waits(autojump_clock, nursery):
             told.append(ending)
             ended.set()
 
-        with roster.seat(), roster.listed(end):
+        with registry.seat(), registry.listed(end):
             await ended.wait()
             await trio.sleep(number / 100)
 
@@ -41,18 +41,18 @@ async def test_drain_tells_everyone_and_waits(autojump_clock, nursery):
         nursery.start_soon(connection, number)
     await trio.testing.wait_all_tasks_blocked()
     began = trio.current_time()
-    await roster.drain()
+    await registry.drain()
     # Whoever takes 4.99 s to go is told within a second.
     assert 4.99 <= trio.current_time() - began <= 5.99
     assert told == [Ending.GOING_AWAY] * 500
-    assert not roster.has_room
-    assert len(roster) == 0
+    assert not registry.has_room
+    assert len(registry) == 0
 
 
 @pytest.mark.parametrize(("many", "seconds"), [(1, 0), (2, 0.02), (10, 0.18), (50, 0.98), (5000, 0.98)])
 async def test_they_are_told_one_after_another(autojump_clock, many, seconds):
     """Few or many, they don't hear it in one moment, and the last hears it within a second."""
-    roster = Roster(max_connections=many)
+    registry = ConnectionRegistry(max_connections=many)
     told = []
 
     def end(_ending: Ending) -> None:
@@ -60,8 +60,8 @@ async def test_they_are_told_one_after_another(autojump_clock, many, seconds):
 
     with ExitStack() as stack:
         for _ in range(many):
-            stack.enter_context(roster.listed(partial(end)))
-        await roster.drain()
+            stack.enter_context(registry.listed(partial(end)))
+        await registry.drain()
     assert len(told) == many
     assert told[-1] - told[0] == pytest.approx(seconds)
     assert max(Counter(told).values()) == ceil(many / 50)
@@ -69,14 +69,14 @@ async def test_they_are_told_one_after_another(autojump_clock, many, seconds):
 
 async def test_an_empty_roster_is_drained_at_once(autojump_clock):
     """Nobody is there to wait for."""
-    await Roster(max_connections=1).drain()
+    await ConnectionRegistry(max_connections=1).drain()
     assert trio.current_time() == 0
 
 
 async def test_who_opens_during_the_drain_is_told_at_once():
     """A handshake that began before the drain ends in one that has begun."""
-    roster = Roster(max_connections=10)
-    roster.draining = True
+    registry = ConnectionRegistry(max_connections=10)
+    registry.draining = True
     told = []
-    with roster.listed(told.append):
+    with registry.listed(told.append):
         assert told == [Ending.GOING_AWAY]

@@ -37,15 +37,17 @@ class Client:
 
     def __init__(self, *answers):
         self.answers = list(answers)
-        self.last_heard = trio.current_time()
+        self.last_activity = trio.current_time()
         self.told = []
 
-    async def sign_of_life(self):
+    async def wait_for_activity(self):
         await trio.sleep(self.answers.pop(0) if self.answers else 1_000)
-        self.last_heard = trio.current_time()
+        self.last_activity = trio.current_time()
 
     async def beat(self):
-        await heartbeat(lambda: self.last_heard, lambda: None, RULES, self.sign_of_life, self.told.append)
+        await heartbeat(
+            lambda: self.last_activity, lambda: None, RULES, self.wait_for_activity, self.told.append
+        )
 
 
 async def test_the_round_trip_is_told(autojump_clock):
@@ -59,7 +61,7 @@ async def test_the_round_trip_is_told(autojump_clock):
 async def test_an_answer_that_comes_after_the_next_ping(autojump_clock):
     """It is that ping's, as far as anybody can tell; the one before it has none."""
     client, began = Client(45, 5), trio.current_time()
-    client.last_heard += 20  # or it were gone by then
+    client.last_activity += 20  # or it were gone by then
     await client.beat()
     assert client.told == [5]
     assert trio.current_time() - began == 65 + 60

@@ -27,9 +27,9 @@ from peershare.messages import (
 from peershare.ports import StoreUnavailableError
 from peershare.runtime import journal as journal_module
 from peershare.runtime.actor import Actor
-from peershare.runtime.commands import Leave, Say, Settle
+from peershare.runtime.commands import ConnectionClosed, MessageReceived, Settle
 from peershare.runtime.gate import MAX_HELD
-from tests.runtime.fakes import FakeCaller, enter, make_groups
+from tests.runtime.fakes import FakeSignalingClient, enter, make_signaling_service
 
 AWAY = "no route to host"
 
@@ -72,7 +72,7 @@ class World:
         self.made = 0
         self.hub = Hub(self.new_group_id, 30)
         self.store = FakeStore(self.hub)
-        self.groups = make_groups(self.hub, store=self.store)
+        self.groups = make_signaling_service(self.hub, store=self.store)
         self.journal = self.groups.service.journal
         self.actor = Actor(trio.current_time, self.groups)
         self.clients = {}
@@ -87,16 +87,16 @@ class World:
 
     async def enter(self, *names):
         for name in names:
-            self.clients[name] = FakeCaller()
+            self.clients[name] = FakeSignalingClient()
             await self.actor.send(enter(self.actor, UserId(name), self.clients[name]))
 
     async def say(self, name, *messages):
         for message in messages:
-            await self.actor.send(Say(UserId(name), message, None))
+            await self.actor.send(MessageReceived(UserId(name), message, None))
         await self.settle()
 
     async def lose(self, name, *, is_final=True):
-        await self.actor.send(Leave(UserId(name), "disconnected", is_final))
+        await self.actor.send(ConnectionClosed(UserId(name), "disconnected", is_final))
         await self.settle()
 
     def hear(self, name):

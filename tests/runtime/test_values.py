@@ -6,18 +6,18 @@ from typing import get_args
 import pytest
 from msgspec import Raw
 
+from peershare.api.metrics_table import ReadMetrics
 from peershare.core import broker, outcome
 from peershare.core.broker import Claim
 from peershare.core.group import commands as group_commands
 from peershare.core.group import facts
 from peershare.core.group.state import GroupSnapshot, Member
 from peershare.core.principal import Principal
-from peershare.doors.metrics import ReadMetrics
 from peershare.messages import IdTaken, Participant, Ping, Pong, Ring, RingEnded, Signal, SignalFrom, errors
 from peershare.messages.close_codes import Ending
 from peershare.ports import Batch
-from peershare.runtime import commands, peers
-from tests.doors.house import House
+from peershare.runtime import broker_service, commands
+from tests.harness import Harness
 
 GUEST = Principal("guest-1", has_session=True)
 RING = Ring("ann", "bob", 1)
@@ -58,31 +58,31 @@ CHANGES = [
     outcome.RestartNotice("ann"),
 ]
 COMMANDS = [
-    commands.Enter("ann", "192.0.2.1"),
-    commands.Say("ann", Signal("bob", Raw(b"{}")), "r1"),
-    commands.Refuse("ann", errors.invalid_json(), None, Ping),
-    commands.Leave("ann", "left", is_final=True),
+    commands.ConnectionOpened("ann", "192.0.2.1"),
+    commands.MessageReceived("ann", Signal("bob", Raw(b"{}")), "r1"),
+    commands.InvalidMessageReceived("ann", errors.invalid_json(), None, Ping),
+    commands.ConnectionClosed("ann", "left", is_final=True),
     commands.Committed(1),
-    peers.Connect("ann", Claim("ann", "token", "key")),
-    peers.Transmit("ann", None),
-    peers.TransmitTooLong("ann", 5),
-    peers.Alive("ann"),
-    peers.Disconnect("ann"),
+    broker_service.Connect("ann", Claim("ann", "token", "key")),
+    broker_service.Transmit("ann", None),
+    broker_service.TransmitTooLong("ann", 5),
+    broker_service.Alive("ann"),
+    broker_service.Disconnect("ann"),
 ]
 QUESTIONS = [
     commands.Settle(),
     commands.AskStats(),
     commands.AskGroup("g"),
     commands.WarnSessions(),
-    peers.AskBrokerStats(),
-    peers.AskPeers(),
+    broker_service.AskBrokerStats(),
+    broker_service.AskPeers(),
     ReadMetrics(),
 ]
 EFFECTS = [
     broker.Send("ann", IdTaken()),
     broker.Admit("ann"),
     broker.Probe("ann", "bob"),
-    broker.Slow("ann"),
+    broker.Throttle("ann"),
     broker.Drop("ann", Ending.FULL),
     broker.Lost(1, "expired"),
 ]
@@ -116,7 +116,7 @@ def test_every_kind_can_be_pickled(value):
         (outcome.ConnectionChange, CHANGES),
         (broker.Effect, EFFECTS),
     ],
-    ids=str,
+    ids=["facts", "group commands", "outputs", "changes", "effects"],
 )
 def test_no_kind_is_left_out(union, values):
     """Each member of each union has its example above."""
@@ -124,12 +124,12 @@ def test_no_kind_is_left_out(union, values):
 
 
 def test_no_command_or_question_is_left_out():
-    """Whatever the sides of the actor know is above."""
-    house = House()
-    sides = house.actor._sides
-    assert {type(value) for value in COMMANDS} == {kind for side in sides for kind in side.handlers}
+    """Whatever the services of the actor know is above."""
+    harness = Harness()
+    services = harness.actor._services
+    assert {type(value) for value in COMMANDS} == {kind for service in services for kind in service.handlers}
     assert {type(value) for value in QUESTIONS} == {
         commands.Settle,
         ReadMetrics,
-        *(kind for side in sides for kind in side.questions),
+        *(kind for service in services for kind in service.questions),
     }

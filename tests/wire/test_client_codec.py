@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from peershare.messages import Pong, Signal, SignalFrom
-from peershare.wire.client_codec import NoServerMessage, Unknown, decode_server, encode_client
+from peershare.wire.client_codec import NoServerMessageError, Unknown, decode_server, encode_client
 from peershare.wire.codec import decode, encode
 from tests.wire.test_codec import client_messages, plain, request_ids, server_messages
 
@@ -58,7 +58,7 @@ def test_data_that_is_raw():
 )
 def test_lists_that_are_wrong(payload):
     """They are no message of a server's."""
-    with pytest.raises(NoServerMessage):
+    with pytest.raises(NoServerMessageError):
         decode_server(f'{{"type":"call-joined","payload":{payload}}}')
 
 
@@ -100,7 +100,7 @@ def test_what_a_later_server_says():
 )
 def test_what_no_server_says(text):
     """Whatever is wrong with it has one name."""
-    with pytest.raises(NoServerMessage):
+    with pytest.raises(NoServerMessageError):
         decode_server(text)
 
 
@@ -109,7 +109,7 @@ def test_any_text(text):
     """It is a message or none, and nothing else happens."""
     try:
         decode_server(text)
-    except NoServerMessage as no:
+    except NoServerMessageError as no:
         assert len(str(no)) <= 200  # noqa: PT017 - most texts raise it, and some do not
 
 

@@ -13,7 +13,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from peershare import errors
 from peershare.invisible import VISIBLE
 from peershare.messages import (
     CLIENT_TYPES,
@@ -81,8 +80,9 @@ from peershare.messages import (
     Username,
     Visibility,
     Welcome,
+    errors,
 )
-from peershare.wire.codec import InvalidMessage, _decode_thoroughly, decode, encode
+from peershare.wire.codec import InvalidMessageError, _decode_thoroughly, decode, encode
 
 UUID = "0f8b7c3e-5d2a-4c1b-9e6f-a1b2c3d4e5f6"
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -114,7 +114,7 @@ def signal(data):
 
 def refused(text):
     """What is wrong with it, and the request ID that the answer carries."""
-    with pytest.raises(InvalidMessage) as caught:
+    with pytest.raises(InvalidMessageError) as caught:
         decode(text)
     assert caught.value.error.code == "INVALID_MESSAGE"
     return caught.value.error, caught.value.request_id
@@ -545,7 +545,7 @@ def test_an_escaped_lone_surrogate(text):
     ids=["alone", "type", "unknown member"],
 )
 def test_a_lone_surrogate_in_a_python_string(text):
-    """A `str` can hold what no UTF-8 text can: `decode` raises InvalidMessage over it, and nothing else."""
+    """A `str` can hold what no UTF-8 text can: `decode` raises InvalidMessageError, and nothing else."""
     assert is_no_json(text)
 
 
@@ -732,7 +732,7 @@ def test_what_is_wrong_with_a_sessions_message(text, expected):
 )
 def test_what_it_was_meant_to_be(text, kind):
     """A refusal knows it, if the type is known."""
-    with pytest.raises(InvalidMessage) as caught:
+    with pytest.raises(InvalidMessageError) as caught:
         decode(text)
 
     assert caught.value.kind is kind
@@ -952,10 +952,10 @@ def test_a_bad_request_id(request_id, issue):
 
 
 def outcome(read, text):
-    """What comes of it, comparable. Whatever but InvalidMessage is raised fails the test."""
+    """What comes of it, comparable. Whatever but InvalidMessageError is raised fails the test."""
     try:
         received = read(text)
-    except InvalidMessage as invalid:
+    except InvalidMessageError as invalid:
         return invalid.error, invalid.request_id
     return plain(received.message), received.request_id
 
@@ -999,7 +999,7 @@ nearly_right = st.fixed_dictionaries(
 @example("[")
 @example("{")
 def test_any_text_is_a_message_or_invalid(text):
-    """Any text decodes, or raises InvalidMessage with an error that can be sent."""
+    """Any text decodes, or raises InvalidMessageError with an error that can be sent."""
     error_or_message, _ = outcome(decode, text)
 
     if isinstance(error_or_message, Error):
@@ -1008,8 +1008,8 @@ def test_any_text_is_a_message_or_invalid(text):
 
 @given(st.binary() | st.text().map(str.encode) | nearly_right.map(str.encode) | damaged_bytes())
 def test_any_bytes_are_a_message_or_invalid(data):
-    """Bytes raise nothing else either, UTF-8 or not; that they are UTF-8 is for the doors to see to."""
-    with suppress(InvalidMessage):
+    """Bytes raise nothing else either, UTF-8 or not; that they are UTF-8 is for the transport to see to."""
+    with suppress(InvalidMessageError):
         decode(data)
 
 
@@ -1242,8 +1242,8 @@ def test_every_member_of_a_servers_message_is_sent(message):
 
 @pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
 def test_what_only_python_takes_for_json(constant):
-    """It is none, also beside a number that makes the thorough way look closer."""
-    with pytest.raises(InvalidMessage) as refused:
+    """It is none, also beside a number that makes the thorough path look closer."""
+    with pytest.raises(InvalidMessageError) as refused:
         decode(f'{{"type":"ping","payload":{{"x":1e999,"y":{constant}}}}}')
     assert refused.value.error == errors.invalid_json()
 
@@ -1263,11 +1263,11 @@ def test_what_only_python_takes_for_json(constant):
 def test_12_4_what_nobody_asks_for_is_not_made(kind, value, member):
     """64 KiB of it, where it is ignored and where it is wrong: some 30 MB of objects, and up to 30 ms."""
     text = f'{{"type":"{kind}","payload":{{"{member}":{value}}}}}'.encode()
-    with suppress(InvalidMessage):
+    with suppress(InvalidMessageError):
         decode(text)
     tracemalloc.start()
     try:
-        with suppress(InvalidMessage):
+        with suppress(InvalidMessageError):
             decode(text)
         _, peak = tracemalloc.get_traced_memory()
     finally:

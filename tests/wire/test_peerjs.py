@@ -7,8 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from peershare import errors
-from peershare.messages import IdTaken, NotAdmitted, Open, Relayed, Transmission
+from peershare.messages import IdTaken, NotAdmitted, Open, Relayed, Transmission, errors
 from peershare.wire.peerjs import decode, encode
 
 TYPES = ["OFFER", "ANSWER", "CANDIDATE", "LEAVE", "EXPIRE"]

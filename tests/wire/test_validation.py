@@ -20,7 +20,7 @@ from peershare.messages import (
     Visibility,
 )
 from peershare.wire import validation
-from peershare.wire.validation import RULES, CheckFailed, issues_of
+from peershare.wire.validation import RULES, CheckFailedError, issues_of
 
 UUID = "0f8b7c3e-5d2a-4c1b-9e6f-a1b2c3d4e5f6"
 
@@ -585,7 +585,7 @@ def test_a_rule_returns_or_raises_check_failed(kind, value):
 
     try:
         RULES[kind].check(value)
-    except CheckFailed:
+    except CheckFailedError:
         assert found
     else:
         assert found == []
@@ -597,7 +597,7 @@ def test_a_rule_agrees_with_its_own_result(kind, value):
     """What a rule has returned it returns again, so that a name that came from us may come back."""
     try:
         checked = RULES[kind].check(value)
-    except CheckFailed:
+    except CheckFailedError:
         return
     assert RULES[kind].check(checked) == checked
 
@@ -605,7 +605,7 @@ def test_a_rule_agrees_with_its_own_result(kind, value):
 def test_what_is_far_too_long_is_not_normalised():
     """A long run of combining characters would take seconds; it is too big, whatever would become of it."""
     text = "a" + "\u0301" * 15_000 + "\u0316" * 15_000
-    with pytest.raises(CheckFailed) as failed:
+    with pytest.raises(CheckFailedError) as failed:
         RULES[GroupName].check(text)
     assert [issue["code"] for issue in failed.value.issues] == ["too_big"]
     assert validation.normalised(text, 100) == text

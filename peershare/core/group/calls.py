@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import attrs
 
-from peershare import errors
 from peershare.core.group.call import Call
 from peershare.core.group.commands import ExpireRing
 from peershare.core.group.facts import (
@@ -42,6 +41,7 @@ from peershare.messages import (
     RingUp,
     UpdateMedia,
     UserId,
+    errors,
 )
 
 # How many may ring one member at once. A `call-request` rings without being in the call, so without a bound

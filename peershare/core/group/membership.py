@@ -5,7 +5,6 @@ House rules: as in `core.hub`. A handler judges, records facts, and then says wh
 
 from typing import Literal
 
-from peershare import errors
 from peershare.core.group import calls
 from peershare.core.group.commands import Abandon, ComeBack, Depart, GoAway, Join, Open
 from peershare.core.group.facts import (
@@ -36,6 +35,7 @@ from peershare.messages import (
     UserId,
     UserJoined,
     UserLeft,
+    errors,
 )
 
 

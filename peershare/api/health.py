@@ -1,0 +1,64 @@
+"""Health of the server: for load balancers, which ask often, and for people."""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from peershare.core.group.index import Stats
+from peershare.runtime.actor import Actor
+from peershare.runtime.commands import AskStats
+from peershare.transport.answers import Answer, json_answer
+
+_LIVE = json_answer(200, {"status": "alive"})
+_READY = json_answer(200, {"status": "ready"})
+_DRAINING = json_answer(503, {"status": "draining"})
+
+
+class Health:
+    """`is_draining` tells whether the server's end has begun, `store_trouble` why nothing can be saved."""
+
+    def __init__(
+        self, actor: Actor, is_draining: Callable[[], bool], store_trouble: Callable[[], str | None]
+    ) -> None:
+        self._actor = actor
+        self._store_trouble = store_trouble
+        self._is_draining = is_draining
+        self._began = time.monotonic()
+
+    @property
+    def uptime(self) -> float:
+        """In seconds."""
+        return round(time.monotonic() - self._began, 3)
+
+    async def answer(self, path: str) -> Answer | None:
+        """Answer a request for one of the health paths; None for other paths."""
+        match path:
+            case "/api/health/live":
+                return _LIVE
+            case "/api/health/ready":
+                trouble = self._store_trouble()
+                if self._is_draining():
+                    return _DRAINING
+                if trouble is not None:
+                    return json_answer(503, {"status": "store unavailable", "reason": trouble})
+                return _READY
+            case "/api/health":
+                # The actor tells it, so that this one is silent where nothing works any more.
+                stats = shown(await self._actor.ask(AskStats()))
+                now = iso(time.time())
+                return json_answer(
+                    200, {"status": "ok", "timestamp": now, "uptime": self.uptime, "stats": stats}
+                )
+            case _:
+                return None
+
+
+def shown(stats: Stats) -> dict[str, Any]:
+    average = round(stats.users / stats.groups, 2) if stats.groups else 0
+    return {"totalGroups": stats.groups, "totalUsers": stats.users, "averageGroupSize": average}
+
+
+def iso(seconds: float) -> str:
+    """ISO 8601 in UTC, with milliseconds and Z, as JavaScript's `toISOString` has it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,57 @@
+"""The page that Prometheus reads: docs/metrics.md."""
+
+import hmac
+
+import trio
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from peershare.api.metrics_table import Reading, ReadMetrics, content_type_of, page
+from peershare.core.limits import GRANTED, Allowance, RateRules
+from peershare.runtime.actor import Actor
+
+# Readings of all metrics: so many at once, and so many a second. One takes 3 ms, as much as ten requests of
+# other kinds. Who comes more often gets the last page again, which is a quarter of a second old at most.
+READINGS = RateRules(rate=4, burst=20)
+
+
+def add_metrics(app: QuartTrio, actor: Actor, token: str) -> None:
+    """Add the page to the app. With a token, only who brings it may read.
+
+    The actor is to know how to `ReadMetrics`.
+    """
+
+    pages = _Pages(actor)
+
+    @app.get("/metrics")
+    async def metrics() -> Response | tuple[dict[str, str], int, dict[str, str]]:
+        if token and not _brings(token):
+            refusal = {"error": "Unauthorized", "code": "UNAUTHORIZED"}
+            return refusal, 401, {"WWW-Authenticate": "Bearer"}
+        text, content_type = await pages.get(request.headers.get("Accept", ""))
+        return Response(text, content_type=content_type)
+
+
+class _Pages:
+    """Makes the page, in each of its formats, once for each reading."""
+
+    def __init__(self, actor: Actor) -> None:
+        self._actor = actor
+        self._readings = Allowance(READINGS)
+        self._read: Reading = []
+        self._made: dict[str, tuple[bytes, str]] = {}  # by content type, of which there are a few
+
+    async def get(self, accept: str) -> tuple[bytes, str]:
+        if self._readings.ask(trio.current_time()) is GRANTED or not self._read:
+            self._read = await self._actor.ask(ReadMetrics())
+            self._made = {}
+        kind = content_type_of(accept)
+        if kind not in self._made:
+            self._made[kind] = page(self._read, accept)
+        return self._made[kind]
+
+
+def _brings(token: str) -> bool:
+    scheme, _, brought = request.headers.get("Authorization", "").partition(" ")
+    same = hmac.compare_digest(brought.strip().encode(errors="replace"), token.encode(errors="replace"))
+    return same and scheme.lower() == "bearer"

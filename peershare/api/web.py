@@ -1,0 +1,217 @@
+"""The web client: its page, its files, and its requests over HTTP. docs/protocol.md.
+
+The files are read once, at the start, and made into answers then. They are sent before the app is asked: a
+page is two dozen requests at once.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Any
+
+import attrs
+from quart import Response
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, NotFound
+
+from peershare.transport.answers import ANY_PAGE_MAY_READ, Answer, Lines, json_answer
+from peershare.transport.head import page_headers
+from peershare.transport.proxies import Headers
+
+# What is served; a file of any other kind is not. Python's own table goes by the machine that it is on.
+_KINDS = {
+    "css": "text/css; charset=utf-8",
+    "html": "text/html; charset=utf-8",
+    "ico": "image/vnd.microsoft.icon",
+    "js": "text/javascript; charset=utf-8",
+    "png": "image/png",
+    "svg": "image/svg+xml",
+    "txt": "text/plain; charset=utf-8",
+    "webmanifest": "application/manifest+json",
+    "woff2": "font/woff2",
+}
+_OURS = files("peershare") / "web"
+_FILES = "/web/"
+_PAGE = "index.html"
+_DEEPEST = 8  # folders; a path that leads nowhere and is deeper is nobody's slip of the pen
+# Whoever has a group's link may join, so X-Robots-Tag tells a crawler not to list it. One that might not ask
+# would not see that, and could list a link that it found elsewhere.
+_ROBOTS = "User-agent: *\nDisallow: /api/\nDisallow: /metrics\n"
+# Comments: on lines of their own, at ends of lines, and those with types. One at the end of a line that holds
+# a quote is left, since it could be in a string.
+_COMMENTS = re.compile(
+    rb"""^[ \t]*(?://.*|/\*(?:[^*]|\*(?!/))*\*/[ \t]*$)?"""
+    rb"""|(?<=[;,{}()\[\]:])[ \t]+(?://[^"`\n]*|/\*[^*\n]*\*/)$"""
+    rb"""|/\*\* @(?:[^*]|\*(?!/))*\*/ ?""",
+    re.MULTILINE,
+)
+_UNQUOTED_LINES = re.compile(rb"^[^\"'`/\n]+$", re.MULTILINE)
+_SPACES = re.compile(rb" ?([=,;:?&|<>(){}\[\]]+) ?")
+_STRIPPED = ("css", "html", "js")
+_INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
+_GROUP = re.compile("/group/[^/]+")
+_QUALITY = re.compile(r"\bq\s*=\s*([01](?:\.\d{0,3})?)", re.IGNORECASE)  # RFC 9110, section 12.4.2
+# Below these, a path that leads nowhere is a mistake of a program, and not of somebody with a browser.
+_NO_PAGES = (_FILES, "/api/", "/metrics/", "/ws/")
+
+
+@attrs.frozen
+class WebRules:
+    """`ice_servers`: URLs. `broker_path` begins and ends with a slash."""
+
+    ice_servers: Sequence[str]
+    broker_path: str
+
+
+@attrs.frozen
+class _File:
+    """`answer`, and what is answered to whoever has it already (RFC 9110, section 13.1.2)."""
+
+    tag: str
+    answer: Answer
+    unchanged: Answer
+
+
+def _file(content: bytes, kind: str, tag: str, headers: Lines) -> _File:
+    # It may be kept, but is asked about each time: it may be a new version.
+    common = (("ETag", f'"{tag}"'), ("Cache-Control", "no-cache"), *headers)
+    answer = Answer(200, (("Content-Type", kind), *common), content)
+    return _File(tag, answer, Answer(304, common))
+
+
+_NOT_FOUND = json_answer(404, {"error": "Not found", "code": "NOT_FOUND"})
+
+
+class WebFiles:
+    """The page and its files, each made into an answer once.
+
+    `is_routed` tells whether the app has something at a path. Raises OSError or KeyError where the folder
+    can't be read.
+    """
+
+    def __init__(
+        self, broker_path: str, is_routed: Callable[[str], bool], folder: Traversable = _OURS
+    ) -> None:
+        self._broker_path = broker_path
+        self._is_routed = is_routed
+        read = dict(_read(folder))
+        headers = page_headers(_INLINE.findall(read[_PAGE][0]))
+        self._files = {path: _file(*file, (*headers, ANY_PAGE_MAY_READ)) for path, file in read.items()}
+        content, kind, _ = read[_PAGE]
+        # Links that are right for a path below so many folders, wherever a proxy shows us.
+        pages = [content.replace(b'"/web/', b'"' + b"../" * depth + b"web/") for depth in range(_DEEPEST + 1)]
+        headers = (*headers, ("Vary", "Accept"))
+        self._pages = [_file(page, kind, _tag(page), headers) for page in pages]
+        headers = (*headers, ("X-Robots-Tag", "noindex, nofollow"))
+        self._groups = [_file(page, kind, _tag(page), headers) for page in pages]
+
+    def answer(self, path: str, depth: int, said: Headers) -> Answer | None:
+        """Answer a GET or HEAD of this path, with these headers; None if it is not about the page.
+
+        `depth`: the folders above the path as a browser sees it, which counts a slash at its end, too.
+        """
+        if path.startswith(_FILES):
+            file = self._files.get(path.removeprefix(_FILES))
+            if file is None:
+                return _NOT_FOUND
+        elif depth <= _DEEPEST and self._is_for_people(path, said):
+            file = (self._groups if path.startswith("/group/") else self._pages)[depth]
+        else:
+            return None
+        return file.unchanged if _has_it(said("if-none-match"), file.tag) else file.answer
+
+    def _is_for_people(self, path: str, said: Headers) -> bool:
+        """Decide whether the page is at this path.
+
+        The broker describes itself at its own path, except to requests for HTML. A browser gets the page
+        where nothing else is.
+        """
+        if _GROUP.fullmatch(path):
+            return True
+        broker = self._broker_path
+        if path == "/":
+            return broker != "/" or _accepts_html(said("accept"))
+        reserved = (*_NO_PAGES, broker) if broker != "/" else _NO_PAGES
+        is_reserved = f"{path}/".startswith(reserved)
+        has_extension = "." in path.rpartition("/")[2]
+        return (
+            not is_reserved
+            and not has_extension
+            and _accepts_html(said("accept"))
+            and not self._is_routed(path)
+        )
+
+
+def add_web(app: QuartTrio, rules: WebRules, folder: Traversable = _OURS) -> WebFiles:
+    """Add to the app what the page asks for. The page itself, which is answered before the app is asked."""
+
+    @app.get("/robots.txt")
+    async def robots() -> Response:
+        return Response(_ROBOTS, content_type="text/plain; charset=utf-8")
+
+    @app.get("/api/ice")
+    async def ice() -> dict[str, Any]:
+        return {"iceServers": [{"urls": list(rules.ice_servers)}] if rules.ice_servers else []}
+
+    routes = app.url_map.bind("")
+
+    def is_routed(path: str) -> bool:
+        try:
+            routes.match(path, "GET")
+        except NotFound:
+            return False
+        except HTTPException:
+            pass  # to another method, or with a slash more
+        return True
+
+    return WebFiles(rules.broker_path, is_routed, folder)
+
+
+def _has_it(tags: Sequence[str], tag: str) -> bool:
+    known = [item.strip().removeprefix("W/") for value in tags for item in value.split(",")]
+    return f'"{tag}"' in known or "*" in known
+
+
+def _accepts_html(values: Sequence[str]) -> bool:
+    """Check that HTML is named: a browser names it for a page, while programs accept anything."""
+    return any(_names_html(item) for value in values for item in value.split(","))
+
+
+def _names_html(item: str) -> bool:
+    kind, _, parameters = item.partition(";")
+    if kind.strip().lower() not in ("text/html", "application/xhtml+xml"):
+        return False
+    quality = _QUALITY.search(parameters)
+    return quality is None or float(quality[1]) > 0
+
+
+def _read(folder: Traversable, path: str = "") -> Iterator[tuple[str, tuple[bytes, str, str]]]:
+    """The files of the folder and those below it, by their paths: content, kind and tag."""
+    for entry in folder.iterdir():
+        extension = entry.name.rpartition(".")[2]
+        kind = _KINDS.get(extension)
+        if entry.is_dir():
+            yield from _read(entry, f"{path}{entry.name}/")
+        elif kind is not None:
+            content = entry.read_bytes()
+            if extension in _STRIPPED:
+                content = _stripped(content, extension)
+            yield path + entry.name, (content, kind, _tag(content))
+
+
+def _stripped(content: bytes, extension: str) -> bytes:
+    """The content without comments and indentation, and a script without spaces that can't be in a string.
+
+    That is a third, and nothing to a browser. Line breaks stay, so that a stack trace names the lines that a
+    developer has. docs/web-client.md says why no library does it, and which tests guard it.
+    """
+    content = _COMMENTS.sub(lambda found: b"\n" * found[0].count(b"\n"), content)
+    if extension != "js":
+        return content
+    return _UNQUOTED_LINES.sub(lambda line: _SPACES.sub(rb"\1", line[0]), content)
+
+
+def _tag(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]

@@ -1,0 +1,1 @@
+"""The listener, and the WebSockets behind it: each endpoint with its protocol."""

@@ -1,0 +1,222 @@
+"""Accepts connections, reads the head of the first request, and hands the connection on.
+
+Every port speaks everything: what a connection is, its first request says. And nothing that one
+connection raises leaves its own task.
+"""
+
+import ssl
+from collections.abc import Callable, Mapping
+
+import attrs
+import structlog
+import trio
+
+from peershare.core.addresses import AddressLimiter, ByteLimiter, ByteRules, HttpConnection
+from peershare.gateway.endpoint import WebSocketEndpoint
+from peershare.runtime.drain import ConnectionRegistry
+from peershare.transport.head import (
+    DRAINING,
+    FULL,
+    MISDIRECTED,
+    NOT_FOUND,
+    NOT_TLS,
+    Head,
+    HeadParser,
+    Refusal,
+    Upgrade,
+    below,
+    elsewhere,
+    judge_upgrade,
+    too_many,
+)
+from peershare.transport.hosts import Hosts
+from peershare.transport.http import HttpServer, read_head
+from peershare.transport.origins import is_linkable
+from peershare.transport.proxies import Client, Proxies, nothing_said
+from peershare.transport.refusals import Refusals
+from peershare.transport.streams import ClientStream, PaidStream
+
+log = structlog.get_logger("peershare.listener")
+
+# How long a client that is turned away may take to hear why, in seconds.
+_REFUSAL_TIMEOUT = 2.0
+# Who comes too often hears why within this, in seconds, and as long as there are no more of them than this
+# at once: a flood shall cost a file descriptor for as short as can be.
+_FLOOD_TIMEOUT = 0.5
+_FLOOD_ANSWERS = 64
+
+
+@attrs.frozen
+class Listener:
+    """`endpoints`: by their paths, below `base_path` or without it.
+
+    `handshake_timeout`, in seconds, is what a client has to send a whole head; and to agree on TLS before,
+    where `tls` gives a context. It is asked anew for each connection, so that a renewed certificate counts.
+
+    The `address_limiter` counts by address: connections before a byte of them is read, unless they come by a proxy,
+    since all of those have its address; and WebSockets, by the client's own address, when they are asked for.
+    `bytes_read` is what connections pay for their bytes to.
+    """
+
+    endpoints: Mapping[str, WebSocketEndpoint]
+    http: HttpServer
+    registry: ConnectionRegistry
+    handshake_timeout: float
+    tls: Callable[[], ssl.SSLContext | None]
+    proxies: Proxies
+    address_limiter: AddressLimiter
+    hosts: Hosts
+    refusals: Refusals
+    base_path: str = "/"
+    bytes_read: ByteLimiter = attrs.field(factory=lambda: ByteLimiter(ByteRules()))
+    _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    _answers: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(_FLOOD_ANSWERS), init=False)
+
+    async def serve(self, transport: trio.SocketStream) -> None:
+        """One connection, from its accept to its close. Raises nothing but its cancellation."""
+        stream = ClientStream(transport)
+        context = self.tls()
+        peer = self.proxies.client(stream.address, secure=context is not None)
+        account = stream.account = self.bytes_read.address_account(peer.counted)
+        place: HttpConnection | float = 0.0
+        try:
+            with trio.CancelScope() as crowded_out:
+                place = self.address_limiter.arrive(peer.counted, trio.current_time(), crowded_out.cancel)
+                if not isinstance(place, HttpConnection):
+                    await self._turn_away(stream, place, secure=context is not None)
+                    return
+                if context is not None:
+                    if not await self._speaks_tls(stream, transport):
+                        return
+                    paid = PaidStream(transport, account)
+                    tls = trio.SSLStream(paid, context, server_side=True, https_compatible=True)
+                    stream = ClientStream(tls)
+                    stream.account = account
+                    if not await self._shakes_hands(tls):
+                        return
+                await self._dispatch(stream, place)
+                await stream.wait_until_taken()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the client has gone in the middle of something
+        except* Exception:
+            log.exception("a connection failed")
+        finally:
+            if isinstance(place, HttpConnection):
+                place.leave()
+            await trio.aclose_forcefully(stream)
+            stream.forget_tls()
+
+    async def _speaks_tls(self, stream: ClientStream, transport: trio.SocketStream) -> bool:
+        """Wait for the first byte. Who begins in plain HTTP is told what is spoken here."""
+        with trio.move_on_after(self.handshake_timeout):
+            if not (await transport.socket.recv(1, trio.socket.MSG_PEEK)).isalpha():
+                return True  # TLS, or nothing that could be answered: the handshake finds out
+            head = await read_head(stream, HeadParser(), self.http.turns)
+            log.debug("plain HTTP at a port that speaks TLS", address=stream.address)
+            await _refuse(stream, self._to_https(head, stream.own_address), secure=False)
+        return False
+
+    def _to_https(self, head: Head | Refusal | None, arrived_at: str) -> Refusal:
+        if not isinstance(head, Head) or head.method not in ("GET", "HEAD") or head.wants_websocket:
+            return NOT_TLS
+        hosts = head.said("host")
+        if len(hosts) != 1 or not is_linkable(hosts[0]) or not self.hosts.allow(hosts, arrived_at):
+            return NOT_TLS
+        return elsewhere(f"https://{hosts[0]}{head.path}{'?' * bool(head.query)}{head.query}")
+
+    async def _shakes_hands(self, tls: trio.SSLStream[PaidStream]) -> bool:
+        """Do the TLS handshake, when its turn has come: a moment may bring hundreds of them.
+
+        Turns are for the work alone, of which each client's first message brings the most: who has had its
+        turn is waited for without it.
+        """
+        with trio.move_on_after(self.handshake_timeout):
+            async with self._turn:
+                await trio.lowlevel.checkpoint()
+            await tls.do_handshake()
+            return True
+        return False
+
+    async def _dispatch(self, stream: ClientStream, place: HttpConnection) -> None:
+        """Requests, until the connection ends or becomes a WebSocket."""
+        match await self.http.serve(stream, place.touch):
+            case Head() as head:
+                await self._upgrade(stream, head, place)
+            case Refusal() as refusal:
+                client = self.proxies.client(stream.address, secure=stream.secure)
+                self.refusals.note(refusal, client, nothing_said, "")
+                await _refuse(stream, refusal, secure=stream.secure)
+
+    async def _upgrade(self, stream: ClientStream, head: Head, place: HttpConnection) -> None:
+        """A WebSocket, until it is closed, or why there is none."""
+        client = self.proxies.client(stream.address, head.said, secure=stream.secure)
+        verdict = self._admit(head, stream.own_address)
+        if isinstance(verdict, Refusal):
+            await self._refuse_upgrade(stream, verdict, head, client)
+            return
+        endpoint, upgrade = verdict
+        session_id = endpoint.session_of(upgrade.query)
+        with self.address_limiter.stay(client.counted, trio.current_time(), session_id=session_id) as stay:
+            if stay.wait:
+                refusal = too_many(stay.wait, stay.limit.upper())
+                await self._refuse_upgrade(stream, refusal, head, client)
+            else:
+                place.leave()
+                await endpoint.serve(stream, upgrade, client, stay)
+
+    def _admit(self, head: Head, arrived_at: str) -> tuple[WebSocketEndpoint, Upgrade] | Refusal:
+        if not self.hosts.allow(head.said("host"), arrived_at):
+            return MISDIRECTED
+        endpoint = self.endpoints.get(below(self.base_path, head.path))
+        if endpoint is None:
+            return NOT_FOUND
+        verdict = judge_upgrade(head)
+        if isinstance(verdict, Refusal):
+            return verdict
+        forbidden = endpoint.origins and endpoint.origins.refusal(head.said("origin"), head.said("host"))
+        if forbidden:
+            return forbidden
+        if not self.registry.has_room:
+            self.registry.turned_away += not self.registry.draining
+            return DRAINING if self.registry.draining else FULL
+        return endpoint, verdict
+
+    async def _refuse_upgrade(
+        self, stream: ClientStream, refusal: Refusal, head: Head, client: Client
+    ) -> None:
+        self.refusals.note(refusal, client, head.said, head.path, websocket=True)
+        await _refuse(stream, refusal, secure=client.secure)
+
+    async def _turn_away(self, stream: ClientStream, wait: float, *, secure: bool) -> None:
+        """Refuse a connection from an address that has too many; with TLS, just close it."""
+        refusal = too_many(wait, "HTTP_CONNECTIONS_PER_ADDRESS")
+        self.refusals.note(refusal, Client(stream.address, None, secure), nothing_said, "")
+        if secure:
+            return
+        try:
+            self._answers.acquire_nowait()
+        except trio.WouldBlock:
+            return
+        try:
+            head, health = None, None
+            with trio.move_on_after(_FLOOD_TIMEOUT):
+                # A health check may come by a proxy that we don't know, and that opens a connection for each.
+                head = await read_head(stream, HeadParser(), self.http.turns)
+                health = await self.http.front.health_of(head) if isinstance(head, Head) else None
+            if isinstance(head, Head) and health is not None:
+                with trio.move_on_after(_FLOOD_TIMEOUT):
+                    answer = health.encode(secure=False, close=True, with_body=head.method != "HEAD")
+                    await stream.send_all(answer)
+                    await stream.linger()
+            else:
+                await _refuse(stream, refusal, secure=False, seconds=_FLOOD_TIMEOUT)
+        finally:
+            self._answers.release()
+
+
+async def _refuse(
+    stream: ClientStream, refusal: Refusal, *, secure: bool, seconds: float = _REFUSAL_TIMEOUT
+) -> None:
+    with trio.move_on_after(seconds):
+        await stream.send_all(refusal.encode(secure=secure))
+        await stream.linger()

@@ -1,0 +1,79 @@
+"""Connections of signaling clients, for the hub."""
+
+from collections.abc import MutableMapping
+from contextlib import suppress
+
+import structlog
+import trio
+
+from peershare.gateway.endpoint import AcceptedSocket
+from peershare.gateway.throttling import ThrottledConversation
+from peershare.messages import ConnectionId
+from peershare.messages.close_codes import Ending
+from peershare.ports import SignalingClient
+from peershare.runtime.actor import Actor
+from peershare.runtime.commands import (
+    ConnectionClosed,
+    ConnectionOpened,
+    InvalidMessageReceived,
+    MessageReceived,
+)
+from peershare.wire.codec import InvalidMessageError, decode
+
+log = structlog.get_logger("peershare.signaling")
+
+PATHS = ("/", "/ws")
+
+
+def session_of(query: str) -> str:
+    """Return the session that a client names in its URL when it comes back: `?session=ID`."""
+    pairs = (part.partition("=") for part in query.split("&"))
+    return next((value.lower() for name, _, value in pairs if name == "session"), "")
+
+
+class Signaling(ThrottledConversation):
+    """The `Conversation` of one client with the hub, and the `SignalingClient` in `clients`."""
+
+    def __init__(
+        self,
+        accepted: AcceptedSocket,
+        actor: Actor,
+        clients: MutableMapping[ConnectionId, SignalingClient],
+        *,
+        trace: bool = False,
+    ) -> None:
+        super().__init__(accepted, actor)
+        self._clients = clients
+        self._trace = trace  # log each message, but not what is in it
+
+    # --- a Conversation ---
+
+    async def enter(self) -> None:
+        self._clients[self.name] = self
+        await self._actor.send(ConnectionOpened(self.name, self._accepted.address))
+
+    def command(self, text: bytes) -> MessageReceived | InvalidMessageReceived:
+        command: MessageReceived | InvalidMessageReceived
+        try:
+            received = decode(text)
+        except InvalidMessageError as invalid:
+            command = InvalidMessageReceived(self.name, invalid.error, invalid.request_id, invalid.kind)
+        else:
+            command = MessageReceived(self.name, received.message, received.request_id)
+        if self._trace:
+            what = type(command.message).__name__ if isinstance(command, MessageReceived) else "invalid"
+            log.debug("in", message=what, size=len(text), connection=self.name)
+        return command
+
+    async def leave(self, ending: Ending, code: int) -> None:
+        is_final = ending is Ending.CLOSED and code == Ending.CLOSED.value.code
+        with suppress(trio.BrokenResourceError):  # the actor has ended, and the groups with it
+            await self._actor.send(ConnectionClosed(self.name, ending.value.left, is_final))
+
+    # --- a SignalingClient ---
+
+    def prove_return(self) -> None:
+        self._accepted.stay.prove()
+
+    def expect_restart(self) -> None:
+        self._accepted.connection.expects_restart = True

@@ -1,0 +1,382 @@
+"""The hub and the sessions in the actor's hands: what connections say, and what follows.
+
+Each command ends in one outcome or a few, which `GroupService` lets out; nothing is sent before. A session
+outlives its connections: what is delivered to its user is kept in it as well, until the client acknowledges it.
+"""
+
+from collections.abc import Callable
+from random import randrange
+
+import attrs
+import structlog
+
+from peershare.core.group.index import Stats
+from peershare.core.group.state import in_ms
+from peershare.core.hub import GroupInfo, Hub
+from peershare.core.limits import GRANTED, Allowance, RateRules
+from peershare.core.outcome import (
+    Closing,
+    Missed,
+    Notice,
+    Outcome,
+    RestartNotice,
+    ReturnProof,
+    nothing,
+    refuse,
+)
+from peershare.core.principal import Guests
+from peershare.core.sessions import Session, Sessions
+from peershare.messages import (
+    ALL_CLIENT_TYPES,
+    SESSION_TYPES,
+    Ack,
+    ClientMessage,
+    ClientState,
+    ConnectionId,
+    Count,
+    Heartbeat,
+    Hello,
+    LeaveReason,
+    Resume,
+    Resumed,
+    ServerDraining,
+    SessionId,
+    Signal,
+    UserId,
+    Welcome,
+    errors,
+)
+from peershare.messages.close_codes import Ending
+from peershare.ports import Mailbox
+from peershare.runtime.actor import Handlers, Questions
+from peershare.runtime.commands import (
+    AskGroup,
+    AskStats,
+    Committed,
+    ConnectionClosed,
+    ConnectionOpened,
+    InvalidMessageReceived,
+    MessageReceived,
+    WarnSessions,
+)
+from peershare.runtime.dispatch import Dispatcher, Recorder
+from peershare.runtime.edge import ConnectionState, Limits
+from peershare.runtime.group_service import GroupService
+from peershare.runtime.journal import Journal
+from peershare.wire.codec import UNKNOWN_TYPE
+
+log = structlog.get_logger("peershare.groups")
+
+# After a restart everyone comes back, and not all in one moment: ms.
+_RECONNECT_WITHIN = 5000
+# To everyone else these are unknown types.
+_ONLY_IN_SESSIONS = frozenset(SESSION_TYPES.values()) - {Hello}
+# What a client says about its session rather than in it.
+_NOT_COUNTED = frozenset({Hello, Ack})
+
+
+@attrs.frozen
+class SignalingRules:
+    """`grace`, in seconds; `heartbeat` and `limits` as a `Welcome` tells them.
+
+    `broadcast_rate`: members that hear something by what one address says.
+    """
+
+    message_rate: RateRules
+    signal_rate: RateRules
+    groups_rate: RateRules | None
+    grace: float
+    heartbeat: Heartbeat
+    limits: dict[str, int]
+    broadcast_rate: RateRules | None = None
+
+
+class SignalingService:
+    """A `Service` of the actor. `date`: as the hub's. `trace`: log each frame.
+
+    `clients`: each is to be here before its `ConnectionOpened` is sent, and is removed by its `ConnectionClosed`.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        sessions: Sessions,
+        guests: Guests,
+        journal: Journal,
+        rules: SignalingRules,
+        *,
+        date: Callable[[float], int] = in_ms,
+        trace: bool = False,
+    ) -> None:
+        self._hub = hub
+        self._sessions = sessions
+        self._guests = guests
+        self._rules = rules
+        self._limits = Limits(hub, rules.groups_rate, rules.broadcast_rate)
+        self.dispatcher = Dispatcher(date, trace=trace)
+        self.clients = self.dispatcher.clients
+        self.service = GroupService(hub, journal, self.dispatcher)
+        self._states: dict[ConnectionId, ConnectionState] = {}
+        self._connections: dict[SessionId, ConnectionId] = {}  # of the sessions that are online
+        # A plain dict, with all keys from the start: adding to a Counter takes three times as long.
+        self.heard: dict[type, int] = dict.fromkeys(ALL_CLIENT_TYPES.values(), 0)
+        self.invalid = 0
+        self.resumes = dict.fromkeys(("recovered", "not recovered", "not found", "throttled"), 0)
+        self.handlers: Handlers = {
+            ConnectionOpened: self._open_connection,
+            MessageReceived: self._handle_message,
+            InvalidMessageReceived: self._refuse_message,
+            ConnectionClosed: self._close_connection,
+            Committed: self._committed,
+        }
+        self.questions: Questions = {
+            AskStats: self._stats,
+            AskGroup: self._group,
+            WarnSessions: self._warn_sessions,
+        }
+        self._of_sessions: dict[type, Callable[[ConnectionState, MessageReceived, float], Outcome]] = {
+            **dict.fromkeys(SESSION_TYPES.values(), self._in_session),
+            Hello: self._hello,
+        }
+        # Asked for each message.
+        self._held, self._release = self.service.gate.held, self.dispatcher.release
+
+    @property
+    def unflushed(self) -> list[Mailbox]:
+        return self.dispatcher.unflushed
+
+    def next_expiry(self) -> float | None:
+        # Asked twice for each batch, and mostly none has anything.
+        hub, sessions = self._hub.next_expiry(), self._sessions.next_expiry()
+        expiry = hub if sessions is None else sessions if hub is None else min(hub, sessions)
+        presence = self.dispatcher.presence.next_expiry()
+        return presence if expiry is None else expiry if presence is None else min(expiry, presence)
+
+    def sweep(self, now: float) -> None:
+        self.dispatcher.sweep(now)
+        self._give_up(now)
+        self.service.submit(self._hub.sweep(now), now)
+
+    # --- questions ---
+
+    def _stats(self, question: AskStats, now: float) -> Stats:
+        return self._hub.stats()
+
+    def _group(self, question: AskGroup, now: float) -> GroupInfo | None:
+        return self._hub.group_info(question.group_id)
+
+    def _warn_sessions(self, question: WarnSessions, now: float) -> None:
+        """Tell each session when to come back, behind what waits to go together. It is to hear DRAINING."""
+        for user_id in list(self.dispatcher.presence.waiting):
+            self.dispatcher.release_gathered(user_id)
+        outcome = nothing()
+        for state in self._states.values():
+            if state.session is not None:
+                reconnect_in = randrange(_RECONNECT_WITHIN)  # noqa: S311 - no secret
+                outcome.deliveries.append(Notice(ServerDraining(reconnect_in), state.connection))
+                outcome.closings.append(RestartNotice(state.connection))
+        self.dispatcher.release(outcome, now)
+
+    # --- commands ---
+
+    def _open_connection(self, command: ConnectionOpened, now: float) -> None:
+        client = self.clients.get(command.connection)
+        if client is None:
+            return  # it has gone meanwhile
+        user_id = UserId(command.connection)
+        self._states[command.connection] = ConnectionState(
+            command.connection,
+            user_id,
+            command.address,
+            Allowance(self._rules.message_rate),
+            Allowance(self._rules.signal_rate),
+        )
+        self.dispatcher.mailboxes[user_id] = client.mailbox
+        self.service.submit(self._hub.connect(user_id, self._guests.admit()), now, user_id)
+
+    def _handle_message(self, command: MessageReceived, now: float) -> None:
+        state = self._states.get(command.connection)
+        if state is None:
+            return
+        message = command.message
+        kind = type(message)
+        self.heard[kind] += 1
+        if state.session is None and kind is not Hello:
+            state.said_anything = True  # as `_count` does
+        else:
+            self._count(state, kind)
+        try:
+            if kind is Signal:  # most of what is said, and between two
+                verdict = state.signals.ask(now)
+                granted = verdict is GRANTED
+                refusal = None if granted else self._limits.signal_refusal(state, verdict, now)
+            else:
+                refusal = self._limits.refusal(state, message, now)
+            if refusal is None and self._held:
+                refusal = self.service.refusal(state.user_id, message)
+            if refusal is not None:  # it does not wait, or a flood of them could
+                self._release(refusal, now, command.request_id)
+                return
+            of_sessions = self._of_sessions.get(kind)
+            if of_sessions is not None:
+                outcome = of_sessions(state, command, now)
+            else:
+                outcome = self._hub.handle(state.user_id, message, now)  # type: ignore[arg-type]  # the others
+            if outcome.facts or self._held:
+                self.service.submit(outcome, now, state.user_id, command.request_id)
+            else:  # as `submit` does
+                self._release(outcome, now, command.request_id)
+        except Exception:
+            error = refuse(state.user_id, errors.CONNECTION_ERROR)
+            self.service.submit(error, now, state.user_id, command.request_id)
+            raise
+
+    def _refuse_message(self, refused: InvalidMessageReceived, now: float) -> None:
+        self.invalid += 1
+        state = self._states.get(refused.connection)
+        if state is None:
+            return
+        self._count(state, refused.kind)
+        limited = self._limits.refusal(state, None, now)
+        if limited is not None:
+            self.dispatcher.release(limited, now, refused.request_id)
+            return
+        is_unknown = state.session is None and refused.kind in _ONLY_IN_SESSIONS
+        outcome = refuse(state.user_id, UNKNOWN_TYPE if is_unknown else refused.error)
+        if self._held and self.service.refuse_now(state.user_id):
+            self._release(refuse(state.user_id, errors.TRY_AGAIN), now, refused.request_id)
+        else:
+            self.service.submit(outcome, now, state.user_id, refused.request_id)
+
+    def _close_connection(self, command: ConnectionClosed, now: float) -> None:
+        self.clients.pop(command.connection, None)
+        state = self._states.pop(command.connection, None)
+        if state is None:
+            return  # its session is on another connection
+        session = state.session
+        if session is None:
+            self._forget(state.user_id, command.reason, state.address, now)
+            return
+        del self._connections[session.id]
+        if command.is_final or not self._rules.grace:
+            self._sessions.end(session)
+            self._forget(state.user_id, command.reason, state.address, now)
+        else:
+            self.dispatcher.mailboxes[state.user_id] = Recorder(session, None)
+            until = self._sessions.leave(session, now)
+            away = self._hub.away(state.user_id, until, now)
+            self.service.submit(self._limits.charge(away, state.address, now), now, state.user_id)
+            self._give_up(now)  # too many may be away now
+
+    def _committed(self, committed: Committed, now: float) -> None:
+        for command in self.service.committed(committed, now):
+            state = self._states.get(command.connection)
+            if state is not None:
+                self.service.submit(self._hello(state, command, now), now, state.user_id, command.request_id)
+
+    # --- sessions ---
+
+    def _give_up(self, now: float) -> None:
+        for session in self._sessions.expire(now):
+            log.info("session given up", user=session.user_id)
+            self._forget(session.user_id, "timeout", session.address, now)
+
+    def _hello(self, state: ConnectionState, command: MessageReceived, now: float) -> Outcome:
+        resume = getattr(command.message, "resume", None)
+        if state.said_anything or state.session is not None:
+            return refuse(state.user_id, errors.HELLO_NOT_FIRST)
+        if resume is not None:
+            standing = self._sessions.find(resume) if self._held else None
+            if standing is not None and self.service.park(command, standing.user_id):
+                return nothing()  # until what is told with it is committed
+            return self._resume(state, resume, now)
+        session = self._sessions.begin(state.user_id)
+        self._hub.begin_session(state.user_id)
+        return self._take_up(state, session)
+
+    def _resume(self, state: ConnectionState, resume: Resume, now: float) -> Outcome:
+        wait = self._limits.resume_wait(state, now)
+        session = None if wait else self._sessions.resume(resume)
+        if session is None:
+            return self._refuse_resume(state, wait or self._limits.failed_resume_wait(state, now))
+        outcome = nothing()
+        outcome.closings.append(ReturnProof(state.connection))
+        self._displace(session, outcome)
+        self.dispatcher.forget(state.user_id)
+        gone = self._hub.disconnect(state.user_id, "disconnected", now)
+        outcome.add(self._limits.charge(gone, state.address, now))
+        missed = self._sessions.missed(session, resume.received)
+        self.resumes["not recovered" if missed is None else "recovered"] += 1
+        outcome.add(self._take_up(state, session))
+        group_id = self._hub.group_of(session.user_id)
+        resumed = Resumed(missed is not None, Count(session.received), session.user_id, group_id)
+        outcome.deliveries.append(Notice(resumed, state.connection))
+        if missed:
+            outcome.deliveries.append(Missed(state.connection, b"".join(missed)))
+        log.info("session resumed", user=session.user_id, recovered=missed is not None)
+        outcome.add(self._limits.charge(self._hub.back(session.user_id, now), state.address, now))
+        return outcome
+
+    def _refuse_resume(self, state: ConnectionState, wait: float) -> Outcome:
+        """Refuse to resume, and to try again for so many seconds."""
+        if wait:
+            self.resumes["throttled"] += 1
+            return refuse(state.user_id, errors.rate_limited(errors.TOO_MANY_RESUMES, wait))
+        self.resumes["not found"] += 1
+        log.info("session not found", connection=state.connection)
+        return refuse(state.user_id, errors.SESSION_NOT_FOUND)
+
+    def _displace(self, session: Session, outcome: Outcome) -> None:
+        """A resume wins over a connection that still stands."""
+        connection = self._connections.get(session.id)
+        if connection is not None:
+            del self._states[connection]
+            outcome.closings.append(Closing(connection, Ending.TAKEN_OVER))
+
+    def _take_up(self, state: ConnectionState, session: Session) -> Outcome:
+        """From now on the connection is the session's."""
+        self._connections[session.id] = state.connection
+        state.session, state.user_id = session, session.user_id
+        state.allowance = session.allowance = session.allowance or state.allowance
+        state.signals = session.signals = session.signals or state.signals
+        session.address = state.address
+        client = self.clients.get(state.connection)
+        mailbox = None if client is None else client.mailbox
+        self.dispatcher.mailboxes[session.user_id] = Recorder(session, mailbox)
+        rules = self._rules
+        token = self._guests.token_of(self._hub.principal_of(session.user_id))
+        welcome = Welcome(2, session.id, session.token, rules.grace, rules.heartbeat, rules.limits, token)
+        return Outcome([], [Notice(welcome, state.connection, answers=True)], [])
+
+    def _in_session(self, state: ConnectionState, command: MessageReceived, now: float) -> Outcome:
+        """Carry out what only sessions may say."""
+        session, message = state.session, command.message
+        if session is None:
+            return refuse(state.user_id, UNKNOWN_TYPE)
+        match message:
+            case Ack(received):
+                if not session.replay.acknowledge(received):
+                    return refuse(state.user_id, errors.NO_SUCH_COUNT)
+                return nothing()
+            case ClientState(visibility):
+                session.in_background = visibility == "background"
+                return nothing()
+            case _:
+                return self._hub.handle(state.user_id, message, now)  # type: ignore[arg-type]  # of calls
+
+    # --- what they share ---
+
+    def _count(self, state: ConnectionState, kind: type[ClientMessage] | None) -> None:
+        """Note that a message came, whatever becomes of it."""
+        session = state.session
+        if kind is not Hello:
+            state.said_anything = True
+            if session is not None:
+                self._sessions.heard(session)
+        if session is not None and kind not in _NOT_COUNTED:
+            session.received += 1
+
+    def _forget(self, user_id: UserId, reason: LeaveReason, address: str | None, now: float) -> None:
+        self.dispatcher.forget(user_id)
+        gone = self._hub.disconnect(user_id, reason, now)
+        self.service.submit(self._limits.charge(gone, address, now), now, user_id)

@@ -1,0 +1,405 @@
+"""trio-websocket, and nothing else of the project knows it.
+
+It does the handshake, pings, pongs and closes. Between it and the transport stands `_FastPathStream`, a stream of our
+own, with the short cuts, all through public API:
+
+- Messages are taken out of what is read, and heard on the spot (`FrameSplitter`).
+- What is read is paid for before it is heard, and before more is read: each byte, and each frame of any kind.
+- What trio-websocket writes goes through the outbox like everything else, so that frames never interleave.
+- Where it would end a connection without a word, the close frame that the RFC asks for is sent.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import trio
+from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, wrap_server_stream
+from wsproto.utilities import LocalProtocolError
+
+from peershare.core.addresses import FREE, ByteAccount
+from peershare.core.limits import GRANTED, Allowance, RateRules
+from peershare.messages.close_codes import Ending
+from peershare.ports import MessageHandler, SocketClosedError
+from peershare.runtime.outbox import Outbox
+from peershare.transport.head import Upgrade
+from peershare.transport.poller import Poller
+from peershare.transport.streams import READ_SIZE, ClientStream
+from peershare.wire.frames import FrameSplitter, close_frame
+
+# What trio-websocket finds wrong with what a client sends, by the close code that it gives it.
+_FAULTS = {ending.value.code: ending for ending in (Ending.PROTOCOL_ERROR, Ending.NOT_UTF8)}
+
+# A message has so many seconds, and as many more as what it has announced takes at so many bytes a second.
+# The longest that is relayed by default (PEERJS_MAX_MESSAGE_SIZE) has 74 s; a longer one has to be faster.
+_PATIENCE = 10.0
+_MIN_RATE = 4096
+_LONGEST_TIME = 75.0
+
+_CLOSE_OPCODE, _PING_OPCODE = 0x88, 0x89
+
+# A client pings a few times a minute, and a ping costs as much as a message: no more of a flood is read.
+_PINGS = RateRules(rate=10, burst=100)
+
+# What a frame costs besides its bytes, in bytes. A wrong message takes 50 us, however short it is; a long one
+# 30 ns a byte at most.
+FRAME_COST = 512
+# In bytes. What a connection may send before it is asked to pay, and as much again each time.
+_PREPAID = 8192
+# In bytes. A message that is longer takes up to two milliseconds.
+_LONG = 4096
+
+
+async def accept_websocket(
+    nursery: trio.Nursery,
+    stream: ClientStream,
+    outbox: Outbox,
+    upgrade: Upgrade,
+    max_message_size: int,
+    *,
+    max_skipped: int = 0,
+    account: ByteAccount = FREE,
+    poller: Poller | None = None,
+    turn: trio.Lock | None = None,
+) -> "WebSocket":
+    """Do the handshake; trio-websocket's reader goes on in `nursery`.
+
+    It waits for nothing but its turn: the request has been read, and the answer is put into `outbox`, whose
+    `run` must be running. `max_message_size` in bytes; of a message that is longer, up to `max_skipped`, a
+    `TooLong` is heard. `account` pays for what is read. `turn`, of all connections together, is waited for
+    before a long message is heard, where the poller does not see to it that others have theirs. Raises
+    trio.BrokenResourceError if the client has gone.
+    """
+    splitter = FrameSplitter(max_message_size, max_skipped)
+    below = _FastPathStream(
+        stream, outbox, upgrade, splitter, account=account, poller=poller, turn=turn or trio.Lock()
+    )
+    try:
+        reading: Any = _Reading(nursery)
+        request = await wrap_server_stream(reading, below, max_message_size=max_message_size)
+        below.websocket = await request.accept()
+    except ConnectionClosed:
+        raise trio.BrokenResourceError from None
+    return WebSocket(below, below.websocket)
+
+
+class _Reading:
+    """The nursery for trio-websocket's reader, of which it asks no more than this.
+
+    The reader fails where it has a ping in its hands that came before our close frame was said. The close
+    then goes on without it, and the connection ends when the time for that is over.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+
+    def start_soon(self, read: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._run, read)
+
+    async def _run(self, read: Callable[[], Awaitable[None]]) -> None:
+        with suppress(LocalProtocolError):
+            await read()
+
+
+class WebSocket:
+    """A `Socket` on trio-websocket."""
+
+    def __init__(self, below: "_FastPathStream", websocket: WebSocketConnection) -> None:
+        self._below = below
+        self._websocket = websocket
+
+    @property
+    def last_activity(self) -> float:
+        return self._below.last_activity
+
+    @property
+    def paused(self) -> bool:
+        return self._below.paused
+
+    async def wait_for_activity(self) -> None:
+        await self._below.activity.park()
+
+    async def listen(self, handler: MessageHandler) -> None:
+        # Messages are heard in the poller's task or in trio-websocket's, never in both at a time. None goes
+        # the slow path: here only the end is waited for.
+        with trio.CancelScope() as listened:
+            self._below.listen(handler, listened)
+            try:
+                await self._websocket.get_message()
+            except ConnectionClosed as closed:
+                raise self._goodbye(closed) from None
+        ending = Ending.STALLED if self._below.stalled else Ending.TOO_BIG
+        raise SocketClosedError(ending, ending.value.code)
+
+    def _goodbye(self, closed: ConnectionClosed) -> SocketClosedError:
+        if closed.reason is None or closed.reason.code == 1006:
+            return SocketClosedError(Ending.LOST, 1006)
+        code = int(closed.reason.code)
+        ending = Ending.CLOSED if self._below.fault is None else _FAULTS[code]
+        return SocketClosedError(ending, code, closed.reason.reason or "")
+
+    def abandon(self) -> None:
+        """Forget a connection that nobody listened to, and whose stream is closed elsewhere."""
+        self._below.stop()
+
+    async def close(self, code: int, reason: str) -> None:
+        self._below.splitter.close()
+        self._below.hear_out()
+        try:
+            await self._websocket.aclose(code, reason)
+            if self._below.fault is not None:
+                await self._below.stream.linger()
+            await self._below.stream.wait_until_taken()
+        finally:
+            self._below.stop()
+            await trio.aclose_forcefully(self._below.stream)
+
+
+class _NoHandler:
+    """Before `listen`, when nothing is heard; nor is it where a connection is closed before that."""
+
+    def handle_nowait(self, text: bytes) -> bool:
+        return True
+
+    async def handle(self, text: bytes) -> None:
+        pass
+
+
+_Batch = tuple[list[bytes], bytes]  # messages, and what takes the slow path behind them
+
+
+class _FastPathStream(trio.abc.Stream):
+    """The stream that trio-websocket gets as its transport."""
+
+    def __init__(
+        self,
+        stream: ClientStream,
+        outbox: Outbox,
+        upgrade: Upgrade,
+        splitter: FrameSplitter,
+        *,
+        account: ByteAccount,
+        poller: Poller | None,
+        turn: trio.Lock,
+    ) -> None:
+        self.stream = stream
+        self.last_activity = trio.current_time()
+        self.activity = trio.lowlevel.ParkingLot()  # who waits for a sign of life
+        self.splitter = splitter
+        self.websocket: WebSocketConnection | None = None
+        self._outbox = outbox
+        self._poller = poller
+        self._head = upgrade.canonical()
+        self._listening = trio.Event()
+        self._handler: MessageHandler = _NoHandler()
+        self._listened = trio.CancelScope()
+        self._said_close = False
+        self._answered = 0  # the code that trio-websocket closed with
+        self._done = False
+        self._pings = Allowance(_PINGS)
+        self._account = account
+        self._owner = account.owner
+        self._turn = turn
+        self._credit = _PREPAID
+        self._paid_at = 0.0  # nothing is heard before
+        self.stalled = False
+        self._begun: float | None = None  # when the part of a message came that waits for the rest
+        self._batch: _Batch | None = None  # what the poller read and could not deal with
+        self._handed_over = trio.lowlevel.ParkingLot()
+
+    @property
+    def paused(self) -> bool:
+        """True while nothing is read until what was read is paid for."""
+        return self._paid_at > trio.current_time()
+
+    @property
+    def fault(self) -> CloseReason | None:
+        """The fault that trio-websocket has found in what the client sent.
+
+        A client that closes with such a code itself is answered with it; over a fault trio-websocket is mute.
+        """
+        closed = self.websocket.closed if self.websocket else None
+        is_fault = closed is not None and closed.code in _FAULTS and closed.code != self._answered
+        return closed if is_fault else None
+
+    def listen(self, handler: MessageHandler, listened: trio.CancelScope) -> None:
+        """Messages may come now. `listened` is cancelled where one can't be heard, and all before it are."""
+        self._handler = handler
+        self._listened = listened
+        self._listening.set()
+
+    def hear_out(self) -> None:
+        """The client's close frame may come now, also where no messages ever might."""
+        self._listening.set()
+
+    def stop(self) -> None:
+        """Nothing more is read. Without these two there is no cycle of objects for the collector to find."""
+        self._done = True
+        self._hand_over(None)
+        self.websocket = None
+        self._handler = _NoHandler()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """The next bytes for trio-websocket; messages in whole frames are heard on the way."""
+        if self._head:
+            head, self._head = self._head, b""
+            return head
+        if not self._listening.is_set():
+            # Frames that came together with the handshake would be lost in it.
+            await self._listening.wait()
+        # A flood of pings is many steps of this task; the others shall have theirs in between.
+        await trio.lowlevel.checkpoint()
+        batch: _Batch | None = self._split(b"")  # what waits behind the frame before
+        while not self._done and self.fault is None:
+            if batch is None:
+                return b""
+            messages, slow_path = batch
+            await self._pay()
+            await self._hear(messages)
+            if self.splitter.too_big:
+                self._listened.cancel()
+            if slow_path:
+                if slow_path[0] == _PING_OPCODE:
+                    await self._wait_for_ping()
+                return slow_path
+            if self.splitter.has_more:
+                await trio.lowlevel.checkpoint()
+                batch = self._split(b"")
+            else:
+                batch = await self._next_batch()
+        raise trio.ClosedResourceError
+
+    def _split(self, data: bytes) -> _Batch:
+        batch = self.splitter.split(data)
+        self._credit -= len(data) + FRAME_COST * self.splitter.frames
+        self._watch_progress(batch[0])
+        return batch
+
+    def _watch_progress(self, messages: list[bytes]) -> None:
+        """Give a frame or a message that has come in part its time: looked at with each part that comes.
+
+        Where none comes any more, the heartbeat ends the connection.
+        """
+        if messages or not self.splitter.unfinished:
+            self._begun = None
+            return
+        now = trio.current_time()
+        if self._begun is None:
+            self._begun = now
+        elif now - self._begun > min(_PATIENCE + self.splitter.announced / _MIN_RATE, _LONGEST_TIME):
+            self.stalled = True
+            self._listened.cancel()
+
+    def _charge(self) -> bool:
+        """Pay, and have some left. Whether that could be done at once."""
+        now = trio.current_time()
+        wait = self._account.charge(_PREPAID - self._credit, now)
+        self._credit = _PREPAID
+        self._paid_at = now + wait
+        return not wait
+
+    async def _pay(self) -> None:
+        if self._credit < 0:
+            self._charge()
+        if self.paused:
+            began = trio.current_time()
+            await trio.sleep_until(self._paid_at)
+            if self._begun is not None:
+                self._begun += trio.current_time() - began
+            self.last_activity = trio.current_time()  # meanwhile it was we who did not listen
+
+    async def _wait_for_ping(self) -> None:
+        while self._pings.ask(trio.current_time()) is not GRANTED:  # noqa: ASYNC110 - it is time that it waits for
+            await trio.sleep(self._pings.retry_after(trio.current_time()))
+
+    async def _hear(self, messages: list[bytes]) -> None:
+        for message in messages:
+            if len(message) > _LONG:
+                async with self._turn:
+                    is_heard = self._handler.handle_nowait(message)
+            else:
+                is_heard = self._handler.handle_nowait(message)
+            if not is_heard:
+                await self._handler.handle(message)
+
+    async def _next_batch(self) -> _Batch | None:
+        """Return what this task has to deal with next; None at the end."""
+        if self._poller is not None and self.stream.watch(self._poller, self._readable, self._owner):
+            try:
+                await self._handed_over.park()
+            finally:
+                self.stream.forget()
+            return self._batch
+        data = await self.stream.receive_some(READ_SIZE)
+        if not data:
+            return None  # the end is no sign of life
+        self._note_activity()
+        return self._split(bytes(data))
+
+    def _readable(self) -> None:
+        """In the poller's task: read, and let whole messages be heard on the spot."""
+        try:
+            self._read_fast()
+        except Exception:
+            self._hand_over(None)  # the poller logs it; this connection ends
+            raise
+
+    def _read_fast(self) -> None:
+        data = self.stream.read_now()
+        if data is None:
+            return
+        if not data:
+            self._hand_over(None)
+            return
+        self._note_activity()
+        splitter = self.splitter
+        messages, slow_path = splitter.split(data)
+        self._credit -= len(data) + FRAME_COST * splitter.frames
+        self._watch_progress(messages)
+        heard = 0
+        is_paid = self._credit >= 0 or self._charge()
+        if is_paid:
+            for message in messages:
+                if not self._handler.handle_nowait(message):
+                    break
+                heard += 1
+        if slow_path or heard < len(messages) or splitter.has_more or splitter.too_big or not is_paid:
+            self._hand_over((messages[heard:], slow_path))
+
+    def _note_activity(self) -> None:
+        self.last_activity = trio.current_time()
+        if self.activity:
+            self.activity.unpark_all()
+
+    def _hand_over(self, batch: _Batch | None) -> None:
+        self.stream.forget()
+        self._batch = batch
+        self._handed_over.unpark_all()
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self.websocket is None and not self._done:
+            # The answer to the handshake. Who reads nothing must not hold up the handshakes of others.
+            self._outbox.put_control(bytes(data))
+            await trio.lowlevel.checkpoint()
+            return
+        if data[0] == _CLOSE_OPCODE:
+            self._answered = int.from_bytes(data[2:4])
+            self._seal()
+        await self._outbox.send(bytes(data))
+
+    def _seal(self) -> None:
+        """Nothing may follow a close frame."""
+        self._said_close = True
+        self.splitter.close()
+        self._outbox.seal()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """trio-websocket is done with it. The stream itself is closed by `WebSocket.close`."""
+        self._done = True
+        fault = self.fault
+        if fault is not None and not self._said_close:
+            self._seal()
+            await self._outbox.send(close_frame(fault.code, fault.reason or ""))
