@@ -87,10 +87,11 @@ def calls(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[:1])
 def lint(session: nox.Session) -> None:
-    """ruff: rules and format."""
+    """ruff: rules and format. And how docstrings begin."""
     install(session, "lint")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    session.run("python", "tests/docstrings.py")
 
 
 @nox.session(python=PYTHONS[:1])
@@ -124,7 +125,7 @@ def screenshots(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[:1])
 def floors(session: nox.Session) -> None:
-    """Who may import whom: docs/design.md."""
+    """Imports: docs/design.md."""
     install(session, "test")
     session.run("pytest", "-q", "tests/test_floors.py")
 

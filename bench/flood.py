@@ -3,8 +3,8 @@
 20 pairs talk, 200 signals a second in all, sent evenly. Meanwhile another process, from an address of its
 own, tries to open WebSockets all the time, a thousand at first. Those that it gets, some thirty and a few
 more each second, it keeps, and on each it says 10,000 messages again and again, as fast as they are taken.
-From a second address, so that they are not refused at the listener in place of those, it keeps 100 requests going
-that come a byte a second. PeerShare has its default limits.
+From a second address, so that they are not refused at the listener in place of those, it keeps 100 requests
+going that come a byte a second. PeerShare has its default limits.
 
 The pairs are sessions of `peershare.client`, which do all that a real client does. A signal's time runs from
 when it ought to have been sent to when the program has it, and so the client's work is in it. Whoever loses

@@ -3,25 +3,27 @@
 from itertools import count
 from urllib.parse import quote
 
+import attrs
 import trio
 
-from peershare.api.app import RestRules, create_app
-from peershare.api.guard import Guard, add_admission, add_readers
+from peershare.api.app import AppRules
 from peershare.api.health import Health
-from peershare.api.metrics import add_metrics
-from peershare.api.metrics_table import ReadMetrics, Sources, read_all
-from peershare.api.peerjs import PeerjsRestRules, add_peerjs, make_readers
-from peershare.api.web import WebRules, add_web
+from peershare.api.peerjs import PeerjsRestRules
+from peershare.composition.core import CoreRules, HubRules, make_core
+from peershare.composition.edge import (
+    ApiRules,
+    Checks,
+    EndpointRules,
+    make_app,
+    make_endpoints,
+    make_sources,
+)
 from peershare.core.addresses import AddressLimiter, AddressRules
-from peershare.core.broker import Broker, BrokerRules
-from peershare.core.hub import Hub
+from peershare.core.broker import BrokerRules
 from peershare.core.limits import RateRules
-from peershare.gateway.endpoint import EndpointOptions, WebSocketEndpoint
-from peershare.gateway.peerjs import Peerjs, claim_of
-from peershare.gateway.signaling import Signaling
+from peershare.core.sessions import SessionRules
+from peershare.gateway.endpoint import EndpointOptions
 from peershare.messages import GroupId
-from peershare.runtime.actor import Actor
-from peershare.runtime.broker_service import BrokerService
 from peershare.runtime.commands import AskStats
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import ConnectionRegistry
@@ -32,7 +34,7 @@ from peershare.transport.hosts import Hosts
 from peershare.transport.origins import Origins
 from peershare.transport.proxies import Proxies
 from peershare.transport.refusals import Refusals
-from tests.runtime.fakes import make_sessions, make_signaling_service
+from tests.runtime.fakes import SIGNALING_RULES, numbered_adapters
 
 BROKER_RULES = BrokerRules("peerjs", 5000, 5.0, RateRules(rate=200, burst=1000))
 CONNECTION_RULES = ConnectionRules(HeartbeatRules(30, 60), OutboxRules(), close_timeout=3)
@@ -53,34 +55,37 @@ class Harness:
         trace=False,
     ) -> None:
         numbers = count()
-        self.hub = Hub((lambda: next(ids)) if ids else lambda: GroupId(str(next(numbers))), ttl)
-        self.broker = Broker(broker_rules, self.hub.share_group if scoped else None)
-        self.sessions = make_sessions()
-        groups = self.groups = make_signaling_service(self.hub, sessions=self.sessions, trace=trace)
-        peers = self.peers = BrokerService(self.broker, trace=trace)
-        self.actor = Actor(clock, groups, peers)
+        adapters = numbered_adapters(
+            clock, new_group_id=(lambda: next(ids)) if ids else lambda: GroupId(str(next(numbers)))
+        )
+        core = self.core = make_core(
+            CoreRules(
+                HubRules(ttl),
+                SessionRules(30, 120),
+                SIGNALING_RULES,
+                broker_rules,
+                broker_in_groups=scoped,
+                trace=trace,
+            ),
+            adapters,
+        )
+        self.hub, self.broker, self.sessions, self.actor = core.hub, core.broker, core.sessions, core.actor
+        self.groups, self.peers = core.signaling, core.broker_service
         self.registry = ConnectionRegistry(10)
         self.draining = False
         self.trouble = None
         self.refusals = Refusals()
         options = EndpointOptions(self.registry, 1000, 10, poller=None)
-        self.signaling = WebSocketEndpoint(
-            options,
-            rules,
-            lambda accepted: Signaling(accepted, self.actor, groups.clients, trace=trace),
+        endpoints = make_endpoints(core, options, EndpointRules(rules), EndpointRules(rules), trace=trace)
+        self.signaling, self.peerjs = endpoints.signaling, endpoints.peerjs
+        self.checks = Checks(
+            self.registry,
+            Proxies(["127.0.0.1"]),
+            Hosts(["*"]),
+            AddressLimiter(AddressRules()),
+            self.refusals,
         )
-        self.peerjs = WebSocketEndpoint(
-            options,
-            rules,
-            lambda accepted: Peerjs(
-                accepted, claim_of(accepted.upgrade.query), self.actor, peers.clients, trace=trace
-            ),
-        )
-        endpoints = {"signaling": self.signaling.counts, "peerjs": self.peerjs.counts}
-        self.sources = Sources(
-            *(self.hub, self.sessions, self.broker, groups, peers, endpoints, self.registry),
-            *(AddressLimiter(AddressRules()), self.refusals, options.bytes_read),
-        )
+        self.sources = make_sources(core, options, endpoints, self.checks)
 
     def app(
         self,
@@ -91,36 +96,29 @@ class Harness:
         base_path="/",
         *,
         address_limiter=None,
+        limits=None,
         **web,
     ):
         """The app, and before it the guard, as the HTTP server asks it."""
-        proxies, health = (
-            Proxies(["127.0.0.1"]),
-            Health(self.actor, lambda: self.draining, lambda: self.trouble),
+        rules = ApiRules(
+            AppRules(3001, "test", base_path),
+            peerjs or PeerjsRestRules("/", allow_discovery=False, cors=()),
+            list(origins),
+            ice_servers,
+            limits or {},
+            metrics_token,
         )
-        rules = peerjs or PeerjsRestRules("/", allow_discovery=False, cors=())
-        app = create_app(
-            self.actor,
-            RestRules(3001, "test", base_path),
-            proxies=proxies,
-            health=health,
-        )
-        files = add_web(app, WebRules(ice_servers, rules.path), **web)
-        add_peerjs(app, self.actor, rules)
-        add_admission(app, Origins(list(origins), {3000}))
-        self.actor.add_question(ReadMetrics, lambda _question, _now: read_all(self.sources))
-        add_metrics(app, self.actor, metrics_token)
-        readers_of = make_readers(origins, rules)
-        add_readers(app, readers_of)
-        guard = Guard(
-            proxies,
-            AddressLimiter(AddressRules()) if address_limiter is None else address_limiter,
-            Hosts(["*"]),
-            self.refusals,
-            files,
-            health,
-            readers_of,
-            base_path,
+        checks = self.checks
+        if address_limiter is not None:
+            checks = attrs.evolve(checks, address_limiter=address_limiter)
+        app, guard = make_app(
+            self.core,
+            rules,
+            checks,
+            origins=Origins(list(origins), {3000}),
+            sources=self.sources,
+            health=Health(self.actor, lambda: self.draining, lambda: self.trouble),
+            **web,
         )
         app.asgi_app = behind(guard, app.asgi_app)
         return app

@@ -18,10 +18,10 @@ import trio
 
 from peershare import __version__
 from peershare.client import Heard
+from peershare.composition.rules import limits_of
 from peershare.console.syntax import read, shown
 from peershare.console.talk import talk
 from peershare.messages import ALL_CLIENT_TYPES, SERVER_TYPES, UserId
-from peershare.server import limits_of
 from peershare.settings import Settings
 from peershare.wire.client_codec import decode_server
 from peershare.wire.codec import InvalidMessageError, decode, encode
@@ -83,7 +83,7 @@ def test_11_15_each_block_is_checked():
     assert set(kinds.values()) == {"json", "text"}, kinds
     assert len(texts("README.md")) == 1 + len(TOUR)
     assert len(texts("client.md")) == 2
-    assert len(texts("design.md")) == 1  # a drawing
+    assert len(texts("design.md")) == 3  # drawings
     assert len(texts("README.md") + texts("client.md") + texts("design.md")) == [*kinds.values()].count(
         "text"
     )

@@ -64,16 +64,20 @@ FLOORS = [
         "peershare.api.qr_code": {"trio", "zxingcpp"},
     },
     {
-        "peershare.api.health": set(),
+        "peershare.api.health": {"attrs", "quart"},
+        "peershare.api.ice": {"quart"},
+        "peershare.api.limits": {"quart"},
         "peershare.transport.http": {"attrs", "h11", "structlog", "trio"},
         "peershare.api.web": {"attrs", "quart", "quart_trio", "werkzeug"},
         "peershare.transport.websocket": {"trio", "trio_websocket", "wsproto"},
     },
     {"peershare.api.guard": {"attrs", "quart", "quart_trio", "trio"}},
     {
+        "peershare.api.admission": {"quart"},
         "peershare.api.app": {"attrs", "quart", "quart_trio", "werkzeug"},
-        "peershare.api.metrics": {"quart", "quart_trio", "trio"},
-        "peershare.api.peerjs": {"attrs", "quart", "quart_trio"},
+        "peershare.api.groups": {"quart"},
+        "peershare.api.metrics": {"quart", "trio"},
+        "peershare.api.peerjs": {"attrs", "quart"},
         "peershare.gateway.endpoint": {"attrs", "trio"},
     },
     {"peershare.gateway.throttling": {"trio"}},
@@ -84,6 +88,7 @@ FLOORS = [
     {"peershare.gateway.listener": {"attrs", "structlog", "trio"}},
     # 5: what puts it together. Settings are read in `server` and above, and nowhere else.
     {"peershare.logs": {"structlog"}, "peershare.settings": {"attrs", "click", "dotenv"}},
+    {"peershare.composition": {"attrs", "quart_trio"}},
     {"peershare.server": {"trio"}},
     # 6: the ways in.
     {

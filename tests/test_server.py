@@ -11,8 +11,9 @@ from contextlib import suppress
 import pytest
 import trio
 
+from peershare.composition.rules import byte_rules
 from peershare.core.addresses import ByteLimiter
-from peershare.server import ListenError, Server, byte_rules
+from peershare.server import ListenError, Server
 from peershare.settings import Settings
 from peershare.transport.websocket import FRAME_COST
 from tests.support import HANDSHAKE, frame, free_port, need, reset

@@ -1,6 +1,5 @@
-"""The REST interface: a Quart-Trio app that asks the actor."""
+"""The app: Quart-Trio below a path, with its errors and headers. Each feature adds its blueprint."""
 
-import time
 from typing import Any
 
 import attrs
@@ -11,44 +10,27 @@ from werkzeug.routing import MapAdapter
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from peershare import __version__
-from peershare.api.guard import Refused, client_of, too_many
-from peershare.api.health import Health, iso, shown
-from peershare.api.qr_code import QrCodes
-from peershare.core.hub import GroupInfo
-from peershare.messages import GroupId
-from peershare.runtime.actor import Actor
-from peershare.runtime.broker_service import AskBrokerStats
-from peershare.runtime.commands import AskGroup, AskStats
-from peershare.transport.head import below
+from peershare.api.guard import client_of
+from peershare.transport.head import below, security_headers
 from peershare.transport.http import MAX_BODY
-from peershare.transport.origins import is_linkable
 from peershare.transport.proxies import Proxies
-from peershare.wire.validation import RULES, issues_of
 
 Answer = tuple[dict[str, Any], int]
 
 
 @attrs.frozen
-class RestRules:
+class AppRules:
     websocket_port: int
     environment: str
     base_path: str = "/"
 
 
-def create_app(
-    actor: Actor,
-    rules: RestRules,
-    *,
-    proxies: Proxies,
-    health: Health,
-) -> QuartTrio:
-    """The app, which asks the actor."""
+def create_app(rules: AppRules, proxies: Proxies) -> QuartTrio:
+    """Make the app, which has no feature yet."""
     app = _App(rules.base_path)
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY, PROPAGATE_EXCEPTIONS=False)
     app.url_map.merge_slashes = False  # several would be another path to a proxy
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
-    _add_health(app, health, actor)
-    _add_groups(app, actor, proxies, rules.base_path)
     _add_errors(app)
 
     @app.get("/api")
@@ -76,6 +58,12 @@ def create_app(
     @app.after_request
     async def never_stale(response: Response) -> Response:
         response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    @app.after_request
+    async def harmless(response: Response) -> Response:
+        for name, value in security_headers(secure=client_of(proxies).secure):
+            response.headers.setdefault(name, value)
         return response
 
     return app
@@ -121,67 +109,6 @@ class _Nowhere(MapAdapter):
 
     def match(self, *_: Any, **__: Any) -> Any:
         raise self._error
-
-
-def _add_health(app: QuartTrio, health: Health, actor: Actor) -> None:
-    @app.get("/api/health")
-    @app.get("/api/health/live")
-    @app.get("/api/health/ready")
-    async def show_health() -> Response:
-        answer = await health.answer(request.path)
-        if answer is None:
-            abort(404)
-        return Response(answer.body, answer.status, dict(answer.headers))
-
-    @app.get("/api/stats")
-    async def stats() -> dict[str, Any]:
-        groups, peers = await actor.ask(AskStats()), await actor.ask(AskBrokerStats())
-        return {
-            **shown(groups),
-            "broker": attrs.asdict(peers),
-            "timestamp": iso(time.time()),
-            "uptime": health.uptime,
-        }
-
-
-def _add_groups(app: QuartTrio, actor: Actor, proxies: Proxies, base_path: str) -> None:
-    rule, qr_codes = RULES[GroupId], QrCodes()
-
-    async def find(group_id: str) -> GroupInfo | Answer:
-        issues = issues_of(rule.check, group_id, ["groupId"])
-        if issues:
-            refusal = {"error": "Invalid group ID format", "code": "INVALID_GROUP_ID", "details": issues}
-            return refusal, 400
-        wanted = GroupId(str(rule.check(group_id)))
-        info = await actor.ask(AskGroup(wanted))
-        return info or ({"error": "Group not found", "code": "GROUP_NOT_FOUND"}, 404)
-
-    @app.get("/api/group/<group_id>")
-    async def group(group_id: str) -> Answer:
-        info = await find(group_id)
-        if isinstance(info, tuple):
-            return info
-        return {
-            "id": info.id,
-            "name": info.name,
-            "createdAt": iso(info.created_at),
-            "memberCount": info.members,
-            "inCall": info.in_call,
-            "exists": True,
-        }, 200
-
-    @app.get("/api/group/<group_id>/qr.svg")
-    async def qr_code(group_id: str) -> Answer | Refused | Response:
-        info = await find(group_id)
-        if isinstance(info, tuple):
-            return info
-        host = request.headers.get("Host", "")
-        if not is_linkable(host):
-            abort(400)
-        client = client_of(proxies)
-        scheme, path = "https" if client.secure else "http", client.prefix or base_path
-        drawn = await qr_codes.draw(f"{scheme}://{host}{path}group/{info.id}", client.counted)
-        return too_many(drawn) if isinstance(drawn, float) else Response(drawn, content_type="image/svg+xml")
 
 
 def _add_errors(app: QuartTrio) -> None:

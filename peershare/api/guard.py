@@ -1,6 +1,6 @@
 """The guard before all HTTP requests: the host they name, their address's limit, their answer's headers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from math import ceil
 from typing import Any
@@ -15,14 +15,12 @@ from peershare.api.health import Health
 from peershare.api.web import WebFiles
 from peershare.core.addresses import AddressLimiter
 from peershare.transport.answers import Answer, Lines, answer_of, json_answer
-from peershare.transport.head import MISDIRECTED, TOO_MANY_REQUESTS, Head, below, security_headers
+from peershare.transport.head import MISDIRECTED, TOO_MANY_REQUESTS, Head, below
 from peershare.transport.hosts import Hosts, is_host
 from peershare.transport.http import Judged
-from peershare.transport.origins import Origins, Readers
+from peershare.transport.origins import Readers
 from peershare.transport.proxies import Client, Proxies
 from peershare.transport.refusals import Refusals
-
-_READABLE = {"Access-Control-Allow-Origin": "*"}
 
 Refused = tuple[dict[str, Any], int, dict[str, str]]
 
@@ -94,27 +92,10 @@ _MISDIRECTED = answer_of(MISDIRECTED)
 _BAD_REQUEST = json_answer(400, {"error": "Bad request", "code": "BAD_REQUEST"})
 
 
-def add_guard(app: QuartTrio, proxies: Proxies, limits: Mapping[str, int]) -> None:
-    """Give the app's answers their headers, and it the page that shows the limits."""
-    _add_headers(app, lambda: client_of(proxies))
-
-    @app.get("/api/limits")
-    async def show_limits() -> dict[str, int]:
-        return dict(limits)
-
-
 def too_many(wait: float) -> Refused:
     """Answer that another try may go well in `wait` seconds."""
     answer = {"error": "Too many requests", "code": "RATE_LIMITED", "retryAfterMs": ceil(wait * 1000)}
     return answer, 429, {"Retry-After": str(ceil(wait))}
-
-
-def _add_headers(app: QuartTrio, client: Callable[[], Client]) -> None:
-    @app.after_request
-    async def harmless(response: Response) -> Response:
-        for name, value in security_headers(secure=client().secure):
-            response.headers.setdefault(name, value)
-        return response
 
 
 def client_of(proxies: Proxies) -> Client:
@@ -140,18 +121,3 @@ def add_readers(app: QuartTrio, readers_of: Callable[[str], Readers]) -> None:
             response = Response("", status=204)
         response.headers.extend(lines)
         return response
-
-
-def add_admission(app: QuartTrio, origins: Origins) -> None:
-    """Let a page ask whether its origin is why its WebSocket was refused: browsers tell it nothing.
-
-    By POST, with which they send `Origin` to their own host too. Any page may read the answer.
-    """
-
-    @app.route("/ws", methods=["GET", "POST"])
-    async def judge_origin() -> Refused:
-        refusal = origins.refusal(request.headers.getlist("Origin"), request.headers.getlist("Host"))
-        if refusal is None:
-            answer = {"error": "This is the address of a WebSocket", "code": "UPGRADE_REQUIRED"}
-            return answer, 426, {"Upgrade": "websocket", **_READABLE}
-        return {"error": refusal.text, "code": "ORIGIN_REFUSED"}, refusal.status, _READABLE

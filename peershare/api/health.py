@@ -5,8 +5,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import attrs
+from quart import Blueprint, Response, abort, request
+
 from peershare.core.group.index import Stats
 from peershare.runtime.actor import Actor
+from peershare.runtime.broker_service import AskBrokerStats
 from peershare.runtime.commands import AskStats
 from peershare.transport.answers import Answer, json_answer
 
@@ -52,6 +56,31 @@ class Health:
                 )
             case _:
                 return None
+
+
+def make_health(health: Health, actor: Actor) -> Blueprint:
+    blueprint = Blueprint("health", __name__)
+
+    @blueprint.get("/api/health")
+    @blueprint.get("/api/health/live")
+    @blueprint.get("/api/health/ready")
+    async def show_health() -> Response:
+        answer = await health.answer(request.path)
+        if answer is None:
+            abort(404)
+        return Response(answer.body, answer.status, dict(answer.headers))
+
+    @blueprint.get("/api/stats")
+    async def stats() -> dict[str, Any]:
+        groups, peers = await actor.ask(AskStats()), await actor.ask(AskBrokerStats())
+        return {
+            **shown(groups),
+            "broker": attrs.asdict(peers),
+            "timestamp": iso(time.time()),
+            "uptime": health.uptime,
+        }
+
+    return blueprint
 
 
 def shown(stats: Stats) -> dict[str, Any]:

@@ -3,8 +3,7 @@
 import hmac
 
 import trio
-from quart import Response, request
-from quart_trio import QuartTrio
+from quart import Blueprint, Response, request
 
 from peershare.api.metrics_table import Reading, ReadMetrics, content_type_of, page
 from peershare.core.limits import GRANTED, Allowance, RateRules
@@ -15,21 +14,23 @@ from peershare.runtime.actor import Actor
 READINGS = RateRules(rate=4, burst=20)
 
 
-def add_metrics(app: QuartTrio, actor: Actor, token: str) -> None:
-    """Add the page to the app. With a token, only who brings it may read.
+def make_metrics(actor: Actor, token: str) -> Blueprint:
+    """Make the page of the metrics. With a token, only those who bring it may read.
 
     The actor is to know how to `ReadMetrics`.
     """
-
+    blueprint = Blueprint("metrics", __name__)
     pages = _Pages(actor)
 
-    @app.get("/metrics")
+    @blueprint.get("/metrics")
     async def metrics() -> Response | tuple[dict[str, str], int, dict[str, str]]:
         if token and not _brings(token):
             refusal = {"error": "Unauthorized", "code": "UNAUTHORIZED"}
             return refusal, 401, {"WWW-Authenticate": "Bearer"}
         text, content_type = await pages.get(request.headers.get("Accept", ""))
         return Response(text, content_type=content_type)
+
+    return blueprint
 
 
 class _Pages:

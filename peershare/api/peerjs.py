@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
-from quart import Response
-from quart_trio import QuartTrio
+from quart import Blueprint, Response
 
 from peershare.ids import new_peer_id
 from peershare.runtime.actor import Actor
@@ -35,24 +34,26 @@ class PeerjsRestRules:
     cors: Sequence[str]
 
 
-def add_peerjs(app: QuartTrio, actor: Actor, rules: PeerjsRestRules) -> None:
-    """Add the pages to the app."""
+def make_peerjs(actor: Actor, rules: PeerjsRestRules) -> Blueprint:
+    blueprint = Blueprint("peerjs", __name__)
 
-    @app.get(rules.path.rstrip("/") or "/")
+    @blueprint.get(rules.path.rstrip("/") or "/")
     async def info() -> dict[str, Any]:
         return _INFO
 
     # The reference does not look at the key here, and neither do we: an ID is no secret.
-    @app.get(f"{rules.path}<_key>/id")
+    @blueprint.get(f"{rules.path}<_key>/id")
     async def fresh_id(_key: str) -> Response:
         return Response(new_peer_id(), content_type="text/html; charset=utf-8")
 
-    @app.get(f"{rules.path}<_key>/peers")
+    @blueprint.get(f"{rules.path}<_key>/peers")
     async def peers(_key: str) -> Response | list[str] | tuple[str, int, dict[str, str]]:
         if not rules.allow_discovery:
             return "Unauthorized", 401, {"Content-Type": "text/plain; charset=utf-8"}
         peer_ids = await actor.ask(AskPeers())
         return list[str](peer_ids)
+
+    return blueprint
 
 
 def make_readers(origins: Sequence[str], rules: PeerjsRestRules) -> Callable[[str], Readers]:

@@ -1,4 +1,4 @@
-"""The web client: its page, its files, and its requests over HTTP. docs/protocol.md.
+"""The web client: its page, its files, and robots.txt. docs/web-client.md.
 
 The files are read once, at the start, and made into answers then. They are sent before the app is asked: a
 page is two dozen requests at once.
@@ -9,10 +9,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from importlib.resources.abc import Traversable
-from typing import Any
 
 import attrs
-from quart import Response
+from quart import Blueprint, Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, NotFound
 
@@ -55,14 +54,6 @@ _GROUP = re.compile("/group/[^/]+")
 _QUALITY = re.compile(r"\bq\s*=\s*([01](?:\.\d{0,3})?)", re.IGNORECASE)  # RFC 9110, section 12.4.2
 # Below these, a path that leads nowhere is a mistake of a program, and not of somebody with a browser.
 _NO_PAGES = (_FILES, "/api/", "/metrics/", "/ws/")
-
-
-@attrs.frozen
-class WebRules:
-    """`ice_servers`: URLs. `broker_path` begins and ends with a slash."""
-
-    ice_servers: Sequence[str]
-    broker_path: str
 
 
 @attrs.frozen
@@ -144,17 +135,18 @@ class WebFiles:
         )
 
 
-def add_web(app: QuartTrio, rules: WebRules, folder: Traversable = _OURS) -> WebFiles:
-    """Add to the app what the page asks for. The page itself, which is answered before the app is asked."""
+def make_robots() -> Blueprint:
+    blueprint = Blueprint("robots", __name__)
 
-    @app.get("/robots.txt")
+    @blueprint.get("/robots.txt")
     async def robots() -> Response:
         return Response(_ROBOTS, content_type="text/plain; charset=utf-8")
 
-    @app.get("/api/ice")
-    async def ice() -> dict[str, Any]:
-        return {"iceServers": [{"urls": list(rules.ice_servers)}] if rules.ice_servers else []}
+    return blueprint
 
+
+def read_files(app: QuartTrio, broker_path: str, folder: Traversable = _OURS) -> WebFiles:
+    """Read the page and its files. A path at which the app has something else is no page."""
     routes = app.url_map.bind("")
 
     def is_routed(path: str) -> bool:
@@ -166,7 +158,7 @@ def add_web(app: QuartTrio, rules: WebRules, folder: Traversable = _OURS) -> Web
             pass  # to another method, or with a slash more
         return True
 
-    return WebFiles(rules.broker_path, is_routed, folder)
+    return WebFiles(broker_path, is_routed, folder)
 
 
 def _has_it(tags: Sequence[str], tag: str) -> bool:

@@ -18,7 +18,8 @@ _CAUTION = 1.0
 
 
 class ThrottledConversation(ABC):
-    """The common part of a `Conversation` with the hub and one with the broker, a `SignalingClient` and a `BrokerClient`.
+    """The common part of a `Conversation` with the hub and one with the broker, a `SignalingClient` and a
+    `BrokerClient`.
 
     After `throttle` each message waits for its turn. So of a flood, one message for each pause is decoded
     and refused, beside those that are allowed; the rest waits in the sockets' buffers, and then at the

@@ -85,7 +85,10 @@ class Limits:
         return refuse(state.user_id, error, Reason.GROUPS_PER_HOUR)
 
     def resume_wait(self, state: ConnectionState, now: float) -> float:
-        """Count an attempt to resume. In how many seconds a connection that tries too often may do so again."""
+        """Count an attempt to resume.
+
+        In how many seconds a connection that tries too often may do so again.
+        """
         state.resumes = state.resumes or Allowance(_RESUMES)
         return 0.0 if state.resumes.ask(now) is GRANTED else state.resumes.retry_after(now)
 

@@ -1,7 +1,8 @@
 """The hub and the sessions in the actor's hands: what connections say, and what follows.
 
 Each command ends in one outcome or a few, which `GroupService` lets out; nothing is sent before. A session
-outlives its connections: what is delivered to its user is kept in it as well, until the client acknowledges it.
+outlives its connections: what is delivered to its user is kept in it as well, until the client acknowledges
+it.
 """
 
 from collections.abc import Callable
@@ -94,7 +95,8 @@ class SignalingRules:
 class SignalingService:
     """A `Service` of the actor. `date`: as the hub's. `trace`: log each frame.
 
-    `clients`: each is to be here before its `ConnectionOpened` is sent, and is removed by its `ConnectionClosed`.
+    `clients`: each is to be here before its `ConnectionOpened` is sent, and is removed by its
+    `ConnectionClosed`.
     """
 
     def __init__(

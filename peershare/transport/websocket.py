@@ -1,7 +1,7 @@
 """trio-websocket, and nothing else of the project knows it.
 
-It does the handshake, pings, pongs and closes. Between it and the transport stands `_FastPathStream`, a stream of our
-own, with the short cuts, all through public API:
+It does the handshake, pings, pongs and closes. Between it and the transport stands `_FastPathStream`, a
+stream of our own, with the short cuts, all through public API:
 
 - Messages are taken out of what is read, and heard on the spot (`FrameSplitter`).
 - What is read is paid for before it is heard, and before more is read: each byte, and each frame of any kind.

@@ -1,7 +1,7 @@
 """WebSocket frames (RFC 6455, section 5.2): the server's own, and the fast path for a client's.
 
-House rules: bytes in, bytes out. What is no part of a message takes the slow path, to trio-websocket, with its
-exact bytes: it alone says what is wrong with a frame.
+House rules: bytes in, bytes out. What is no part of a message takes the slow path, to trio-websocket, with
+its exact bytes: it alone says what is wrong with a frame.
 """
 
 PING = b"\x89\x00"
@@ -60,8 +60,8 @@ class FrameSplitter:
 
     A message is put together here, of as many frames as it has, and holds no more than its payload does. If
     it is UTF-8 it is heard on the spot, be it text or binary. Pongs are nothing. Pings, closes and everything
-    that is wrong take the slow path, byte for byte; what is wrong with a message as a whole is told by a frame
-    that is wrong in the same way, since trio-websocket has not seen its fragments.
+    that is wrong take the slow path, byte for byte; what is wrong with a message as a whole is told by a
+    frame that is wrong in the same way, since trio-websocket has not seen its fragments.
 
     A message over `max_size` bytes is found, counted with all its fragments, as soon as a frame announces it.
     Up to `max_skipped` bytes are read past: nothing of it is kept, and a `TooLong` stands in its place.

@@ -4,10 +4,8 @@ import re
 
 import pytest
 
-from peershare.api.guard import add_guard
 from peershare.core.addresses import AddressLimiter, AddressRules
 from peershare.core.limits import RateRules
-from peershare.transport.proxies import Proxies
 from tests.harness import Harness
 
 SECURITY = {
@@ -26,8 +24,9 @@ class World:
     def __init__(self) -> None:
         self.harness = Harness()
         self.address_limiter = AddressLimiter(AddressRules(request_rate=RateRules(rate=0.001, burst=3)))
-        app = self.harness.app(["https://*.wild.example"], address_limiter=self.address_limiter)
-        add_guard(app, Proxies(["127.0.0.1"]), LIMITS)
+        app = self.harness.app(
+            ["https://*.wild.example"], address_limiter=self.address_limiter, limits=LIMITS
+        )
 
         @app.get("/own")
         async def own():

@@ -3,17 +3,19 @@
 import json
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import trio
 
-from peershare.adapters.store.memory import MemoryStore
+from peershare.composition.adapters import Adapters
+from peershare.core.group.state import in_ms
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
 from peershare.core.principal import Guests
 from peershare.core.sessions import SessionRules, Sessions
 from peershare.messages import ConnectionId, Heartbeat, PrincipalId, ResumeToken, SessionId
 from peershare.messages.close_codes import Ending
-from peershare.ports import SocketClosedError, Store
+from peershare.ports import SocketClosedError
 from peershare.runtime.actor import Actor
 from peershare.runtime.commands import ConnectionOpened, Settle
 from peershare.runtime.journal import Journal
@@ -29,14 +31,23 @@ SIGNALING_RULES = SignalingRules(
 )
 
 
-def make_sessions(grace: float = 30) -> Sessions:
-    """Sessions that are numbered."""
-    numbers = count(1)
-    return Sessions(
-        SessionRules(grace, 120),
-        lambda: SessionId(f"00000000-0000-4000-8000-{next(numbers):012}"),
-        lambda: ResumeToken(f"token-{next(numbers)}"),
+def numbered_adapters(clock: Callable[[], float] = trio.current_time, **others: Any) -> Adapters:
+    """IDs, tokens and guests that are numbered."""
+    sessions, guests = count(1), count(1)
+    return Adapters(
+        clock,
+        others.pop("date", in_ms),
+        new_session_id=lambda: SessionId(f"00000000-0000-4000-8000-{next(sessions):012}"),
+        new_resume_token=lambda: ResumeToken(f"token-{next(sessions)}"),
+        new_principal_id=lambda: PrincipalId(f"guest-{next(guests)}"),
+        signing_key=b"key",
+        **others,
     )
+
+
+def make_sessions(grace: float = 30) -> Sessions:
+    adapters = numbered_adapters()
+    return Sessions(SessionRules(grace, 120), adapters.new_session_id, adapters.new_resume_token)
 
 
 def make_signaling_service(
@@ -45,15 +56,16 @@ def make_signaling_service(
     *,
     sessions: Sessions | None = None,
     trace: bool = False,
-    store: Store | None = None,
-    **date: Callable[[float], int],
+    **others: Any,
 ) -> SignalingService:
-    """The signaling service of an actor. Guests are numbered."""
-    numbers = count(1)
-    guests = Guests(b"key", lambda: PrincipalId(f"guest-{next(numbers)}"))
-    journal = Journal(store or MemoryStore(), hub.snapshot)
+    """The signaling service of an actor, with a hub of the test's own."""
+    adapters = numbered_adapters(**others)
+    guests = Guests(adapters.signing_key, adapters.new_principal_id)
+    journal = Journal(adapters.store, hub.snapshot)
     return SignalingService(
-        hub, sessions or make_sessions(rules.grace), guests, journal, rules, trace=trace, **date
+        *(hub, sessions or make_sessions(rules.grace), guests, journal, rules),
+        date=adapters.date,
+        trace=trace,
     )
 
 

@@ -1,0 +1,72 @@
+"""The core: all state, and the actor, the one task that owns it."""
+
+import attrs
+
+from peershare.composition.adapters import Adapters
+from peershare.core.broker import Broker, BrokerRules
+from peershare.core.hub import Hub
+from peershare.core.principal import Guests
+from peershare.core.sessions import SessionRules, Sessions
+from peershare.runtime.actor import Actor
+from peershare.runtime.broker_service import BrokerService
+from peershare.runtime.journal import Journal
+from peershare.runtime.signaling_service import SignalingRules, SignalingService
+
+
+@attrs.frozen
+class HubRules:
+    """As in `Hub`. `empty_ttl` and `ring_timeout` in seconds."""
+
+    empty_ttl: float
+    max_members: int = 500
+    max_groups: int = 100_000
+    ring_timeout: float = 45.0
+    max_participants: int = 8
+
+
+@attrs.frozen
+class CoreRules:
+    """`broker_in_groups`: the broker's clients reach only members of a common group. `trace`: log frames."""
+
+    groups: HubRules
+    sessions: SessionRules
+    signaling: SignalingRules
+    broker: BrokerRules
+    broker_in_groups: bool = False
+    trace: bool = False
+
+
+@attrs.frozen
+class Core:
+    """All but the journal's and the actor's own methods are for the actor's task alone."""
+
+    journal: Journal
+    hub: Hub
+    sessions: Sessions
+    broker: Broker
+    signaling: SignalingService
+    broker_service: BrokerService
+    actor: Actor
+
+
+def make_core(rules: CoreRules, adapters: Adapters) -> Core:
+    groups = rules.groups
+    hub = Hub(
+        adapters.new_group_id,
+        groups.empty_ttl,
+        max_members=groups.max_members,
+        max_groups=groups.max_groups,
+        ring_timeout=groups.ring_timeout,
+        max_participants=groups.max_participants,
+        date=adapters.date,
+    )
+    sessions = Sessions(rules.sessions, adapters.new_session_id, adapters.new_resume_token)
+    broker = Broker(rules.broker, hub.share_group if rules.broker_in_groups else None, hub.is_away)
+    journal = Journal(adapters.store, hub.snapshot)
+    guests = Guests(adapters.signing_key, adapters.new_principal_id)
+    signaling = SignalingService(
+        hub, sessions, guests, journal, rules.signaling, date=adapters.date, trace=rules.trace
+    )
+    broker_service = BrokerService(broker, trace=rules.trace)
+    actor = Actor(adapters.now, signaling, broker_service)
+    return Core(journal, hub, sessions, broker, signaling, broker_service, actor)

@@ -1,0 +1,153 @@
+"""The edge: the endpoints for WebSockets, and the app with the guard before it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+from quart_trio import QuartTrio
+
+from peershare.api.admission import make_admission
+from peershare.api.app import AppRules, create_app
+from peershare.api.groups import make_groups
+from peershare.api.guard import Guard, add_readers
+from peershare.api.health import Health, make_health
+from peershare.api.ice import make_ice
+from peershare.api.limits import make_limits
+from peershare.api.metrics import make_metrics
+from peershare.api.metrics_table import ReadMetrics, Sources, read_all
+from peershare.api.peerjs import PeerjsRestRules, make_peerjs, make_readers
+from peershare.api.web import make_robots, read_files
+from peershare.composition.core import Core
+from peershare.core.addresses import AddressLimiter
+from peershare.gateway.endpoint import AcceptedSocket, EndpointOptions, WebSocketEndpoint
+from peershare.gateway.peerjs import Peerjs, claim_of
+from peershare.gateway.signaling import Signaling, session_of
+from peershare.runtime.connection import ConnectionRules
+from peershare.runtime.drain import ConnectionRegistry
+from peershare.transport.hosts import Hosts
+from peershare.transport.origins import Origins
+from peershare.transport.proxies import Proxies
+from peershare.transport.refusals import Refusals
+
+
+@attrs.frozen
+class EndpointRules:
+    """Of one endpoint. Without `origins`, pages of any may connect; the sizes as in `WebSocketEndpoint`."""
+
+    connection: ConnectionRules
+    origins: Origins | None = None
+    max_message_size: int | None = None
+    max_skipped: int = 0
+
+
+@attrs.frozen
+class Endpoints:
+    signaling: WebSocketEndpoint
+    peerjs: WebSocketEndpoint
+
+
+def make_endpoints(
+    core: Core,
+    options: EndpointOptions,
+    signaling: EndpointRules,
+    peerjs: EndpointRules,
+    *,
+    trace: bool = False,
+) -> Endpoints:
+    def talk_signaling(accepted: AcceptedSocket) -> Signaling:
+        return Signaling(accepted, core.actor, core.signaling.clients, trace=trace)
+
+    def talk_peerjs(accepted: AcceptedSocket) -> Peerjs:
+        claim = claim_of(accepted.upgrade.query)
+        return Peerjs(accepted, claim, core.actor, core.broker_service.clients, trace=trace)
+
+    return Endpoints(
+        WebSocketEndpoint(options, signaling.connection, talk_signaling, signaling.origins, session_of),
+        WebSocketEndpoint(
+            options,
+            peerjs.connection,
+            talk_peerjs,
+            peerjs.origins,
+            max_message_size=peerjs.max_message_size,
+            max_skipped=peerjs.max_skipped,
+        ),
+    )
+
+
+@attrs.frozen
+class Checks:
+    """Checks of connections and requests: of their senders, hosts and rates."""
+
+    registry: ConnectionRegistry
+    proxies: Proxies
+    hosts: Hosts
+    address_limiter: AddressLimiter
+    refusals: Refusals
+
+
+def make_sources(core: Core, options: EndpointOptions, endpoints: Endpoints, checks: Checks) -> Sources:
+    """Gather the numbers for the metrics."""
+    return Sources(
+        core.hub,
+        core.sessions,
+        core.broker,
+        core.signaling,
+        core.broker_service,
+        {"signaling": endpoints.signaling.counts, "peerjs": endpoints.peerjs.counts},
+        checks.registry,
+        checks.address_limiter,
+        checks.refusals,
+        options.bytes_read,
+    )
+
+
+@attrs.frozen
+class ApiRules:
+    """`origins`: of pages that may read the answers. `limits`: as shown by /api/limits."""
+
+    app: AppRules
+    peerjs: PeerjsRestRules
+    origins: Sequence[str]
+    ice_servers: Sequence[str] = ()
+    limits: Mapping[str, int] = attrs.field(factory=dict)
+    metrics_token: str = ""
+
+
+def make_app(
+    core: Core,
+    rules: ApiRules,
+    checks: Checks,
+    *,
+    origins: Origins,
+    sources: Sources,
+    health: Health,
+    **web: Any,
+) -> tuple[QuartTrio, Guard]:
+    """Make the app with all of its features, and the guard before it. `web`: as in `read_files`."""
+    core.actor.add_question(ReadMetrics, lambda _question, _now: read_all(sources))
+    app = create_app(rules.app, checks.proxies)
+    for blueprint in (
+        make_health(health, core.actor),
+        make_groups(core.actor, checks.proxies, rules.app.base_path),
+        make_ice(rules.ice_servers),
+        make_limits(rules.limits),
+        make_admission(origins),
+        make_metrics(core.actor, rules.metrics_token),
+        make_robots(),
+        make_peerjs(core.actor, rules.peerjs),
+    ):
+        app.register_blueprint(blueprint)
+    readers_of = make_readers(rules.origins, rules.peerjs)
+    add_readers(app, readers_of)
+    files = read_files(app, rules.peerjs.path, **web)
+    guard = Guard(
+        checks.proxies,
+        checks.address_limiter,
+        checks.hosts,
+        checks.refusals,
+        files,
+        health,
+        readers_of,
+        rules.app.base_path,
+    )
+    return app, guard

@@ -1,0 +1,201 @@
+"""The rules that follow from the settings, for each part.
+
+Bursts and shares that no setting has stand here, with the reason for each.
+"""
+
+import resource
+import sys
+from collections.abc import Set as AbstractSet
+
+from peershare.api.app import AppRules
+from peershare.api.peerjs import PeerjsRestRules
+from peershare.composition.core import CoreRules, HubRules
+from peershare.composition.edge import ApiRules, EndpointRules
+from peershare.core.addresses import AddressRules, ByteRules
+from peershare.core.broker import BrokerRules
+from peershare.core.limits import RateRules
+from peershare.core.sessions import SessionRules
+from peershare.messages import Heartbeat
+from peershare.runtime.connection import ConnectionRules
+from peershare.runtime.heartbeat import HeartbeatRules
+from peershare.runtime.outbox import OutboxRules
+from peershare.runtime.signaling_service import SignalingRules
+from peershare.settings import Settings
+from peershare.transport.origins import Origins
+
+# How long a client may take to answer our close frame, and its share of the whole shutdown at most.
+_CLOSE_TIMEOUT = 3.0
+_CLOSE_SHARE = 0.4
+# In seconds of REQUEST_RATE: 150 browsers that open a group's page ask for six things each.
+_BURST_OF_REQUESTS = 20
+# How many times more often than REST the page, its files and health may be asked for: they cost a tenth.
+_FILES_PER_REQUEST = 10
+# HTTP_CONNECTIONS_PER_ADDRESS new connections are granted in so many seconds, after as many at once.
+_REFILL = 20
+# A message to the broker that is longer than PEERJS_MAX_MESSAGE_SIZE is read past up to so many times that.
+# npm's peer passes 1,000 kB on, so who comes from there may send as much.
+_READ_PAST = 16
+# In seconds of PEERJS_RATE: who calls a whole group sends a few hundred candidates in one go.
+_BURST = 5
+# In seconds of BROADCAST_RATE: an office of 150 whose network fails, all of a group, is told of 45,000 times.
+_BROADCAST_BURST = 20
+# In seconds of BYTE_RATE: some times what joining the largest call takes. In seconds of ADDRESS_BYTE_RATE: an
+# office of 150 may do so at the same moment (docs/limits.md).
+_BYTE_BURST = 8
+_ADDRESS_BYTE_BURST = 32
+
+
+def signaling_heartbeat(settings: Settings) -> HeartbeatRules:
+    interval = settings.ws_heartbeat_interval / 1000
+    return HeartbeatRules(interval, timeout=2 * interval)
+
+
+def peerjs_heartbeat(settings: Settings) -> HeartbeatRules:
+    """Pinged twice at least before it is given up: browsers answer even where they slow a page's timers."""
+    timeout = settings.peerjs_alive_timeout / 1000
+    return HeartbeatRules(min(settings.ws_heartbeat_interval / 1000, timeout / 2), timeout)
+
+
+def connection_rules(settings: Settings, heartbeat: HeartbeatRules, max_message_size: int) -> ConnectionRules:
+    close_timeout = min(_CLOSE_TIMEOUT, settings.shutdown_timeout * _CLOSE_SHARE)
+    # Some of the longest messages at one moment are no sign of a slow reader.
+    outbox = OutboxRules(max_bytes=max(OutboxRules().max_bytes, 4 * max_message_size))
+    return ConnectionRules(heartbeat, outbox, close_timeout)
+
+
+def signaling_rules(settings: Settings) -> SignalingRules:
+    heartbeat = signaling_heartbeat(settings)
+    return SignalingRules(
+        message_rate=RateRules(settings.message_rate, settings.message_burst),
+        signal_rate=RateRules(settings.signal_rate, settings.signal_burst),
+        groups_rate=_rate(settings.groups_per_hour, seconds=3600, burst=settings.groups_per_hour),
+        grace=settings.session_grace,
+        heartbeat=Heartbeat(int(heartbeat.interval * 1000), int(heartbeat.timeout * 1000)),
+        limits=limits_of(settings),
+        broadcast_rate=_rate(
+            settings.broadcast_rate, seconds=1, burst=_BROADCAST_BURST * settings.broadcast_rate
+        ),
+    )
+
+
+def limits_of(settings: Settings) -> dict[str, int]:
+    """The limits that everybody may know of, under the names that clients see: GET /api/limits, `Welcome`."""
+    return {
+        "messageRate": settings.message_rate,
+        "messageBurst": settings.message_burst,
+        "signalRate": settings.signal_rate,
+        "signalBurst": settings.signal_burst,
+        "byteRate": settings.byte_rate,
+        "byteRateOfAddress": settings.address_byte_rate,
+        "messageSize": settings.max_message_size,
+        "groupsPerHour": settings.groups_per_hour,
+        "groupSize": settings.max_group_size,
+        "groups": settings.max_groups,
+        "callSize": settings.max_call_size,
+        "connectionsPerTenSeconds": settings.connection_rate,
+        "connectionsAtOnce": settings.connections_per_address,
+        "httpConnectionsAtOnce": settings.http_connections_per_address,
+        "requestRate": settings.request_rate,
+    }
+
+
+def address_rules(settings: Settings) -> AddressRules:
+    """Rates have bursts, since an office behind one address opens the page in one moment: docs/limits.md."""
+    requests, http = settings.request_rate, settings.http_connections_per_address
+    return AddressRules(
+        connection_rate=_rate(settings.connection_rate, seconds=10, burst=settings.connection_rate),
+        connections_at_once=settings.connections_per_address,
+        request_rate=_rate(requests, seconds=1, burst=_BURST_OF_REQUESTS * requests),
+        file_rate=_rate(
+            _FILES_PER_REQUEST * requests, seconds=1, burst=_FILES_PER_REQUEST * _BURST_OF_REQUESTS * requests
+        ),
+        http_rate=_rate(http, seconds=_REFILL, burst=http),
+        http_at_once=http,
+        http_in_all=min(max(settings.max_connections, http), _files() // 2),
+    )
+
+
+def byte_rules(settings: Settings) -> ByteRules:
+    """The longest message that there may be fits into a burst, with what came before it."""
+    longest = max(settings.max_message_size, settings.peerjs_max_message_size)
+    burst = max(_BYTE_BURST * settings.byte_rate, 2 * longest)
+    return ByteRules(
+        _rate(settings.byte_rate, seconds=1, burst=burst),
+        _rate(settings.address_byte_rate, seconds=1, burst=_ADDRESS_BYTE_BURST * settings.address_byte_rate),
+    )
+
+
+def _files() -> int:
+    """Number of files the process may have open. Half of them are for WebSockets."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def _rate(number: int, *, seconds: float, burst: float) -> RateRules | None:
+    """So many in so many seconds; 0 is no limit."""
+    return RateRules(number / seconds, burst) if number else None
+
+
+def broker_rules(settings: Settings) -> BrokerRules:
+    return BrokerRules(
+        settings.peerjs_key,
+        settings.peerjs_concurrent_limit,
+        settings.peerjs_expire_timeout / 1000,
+        RateRules(settings.peerjs_rate, burst=_BURST * settings.peerjs_rate),
+        max_message_size=settings.peerjs_max_message_size,
+    )
+
+
+def peerjs_rest_rules(settings: Settings) -> PeerjsRestRules:
+    return PeerjsRestRules(settings.peerjs_path, settings.peerjs_allow_discovery, settings.peerjs_cors)
+
+
+def core_rules(settings: Settings) -> CoreRules:
+    groups = HubRules(
+        settings.empty_group_ttl,
+        settings.max_group_size,
+        settings.max_groups,
+        settings.ring_timeout,
+        settings.max_call_size,
+    )
+    sessions = SessionRules(
+        settings.session_grace,
+        settings.session_grace_background,
+        max_away=settings.max_connections,
+        max_away_of_address=settings.connections_per_address,
+    )
+    return CoreRules(
+        groups,
+        sessions,
+        signaling_rules(settings),
+        broker_rules(settings),
+        broker_in_groups=settings.peerjs_scope == "group",
+        trace=settings.level == "debug",
+    )
+
+
+def signaling_endpoint_rules(settings: Settings, origins: Origins) -> EndpointRules:
+    heartbeat = signaling_heartbeat(settings)
+    return EndpointRules(connection_rules(settings, heartbeat, settings.max_message_size), origins)
+
+
+def peerjs_endpoint_rules(settings: Settings, own_ports: AbstractSet[int]) -> EndpointRules:
+    size = settings.peerjs_max_message_size
+    origins = Origins(settings.peerjs_cors, own_ports, settings.require_origin, "PEERJS_CORS")
+    return EndpointRules(
+        connection_rules(settings, peerjs_heartbeat(settings), size),
+        origins if settings.peerjs_cors else None,
+        max_message_size=size,
+        max_skipped=_READ_PAST * size,
+    )
+
+
+def api_rules(settings: Settings) -> ApiRules:
+    return ApiRules(
+        AppRules(settings.ws_port or settings.port, settings.environment, settings.base_path),
+        peerjs_rest_rules(settings),
+        settings.origins,
+        settings.ice_servers,
+        limits_of(settings),
+        settings.metrics_token,
+    )
