@@ -7,7 +7,7 @@ import attrs
 from peershare import ids
 from peershare.adapters.store.memory import MemoryStore
 from peershare.messages import GroupId, PrincipalId, ResumeToken, SessionId
-from peershare.ports import Store
+from peershare.ports.store import Store
 from peershare.runtime.clock import ActorClock
 
 

@@ -10,7 +10,7 @@ from peershare.core.addresses import ByteLimiter, ByteRules, Stay
 from peershare.ids import new_connection_id
 from peershare.messages import ConnectionId
 from peershare.messages.close_codes import Ending
-from peershare.ports import Conversation, Socket
+from peershare.ports.connection import Conversation, Socket
 from peershare.runtime.connection import Connection, ConnectionRules
 from peershare.runtime.counters import EndpointCounts
 from peershare.runtime.drain import ConnectionRegistry

@@ -12,7 +12,7 @@ from peershare.gateway.endpoint import AcceptedSocket
 from peershare.gateway.throttling import ThrottledConversation
 from peershare.messages import ConnectionId, PeerId
 from peershare.messages.close_codes import Ending
-from peershare.ports import BrokerClient
+from peershare.ports.connection import BrokerClient
 from peershare.runtime.actor import Actor
 from peershare.runtime.broker_service import Alive, Connect, Disconnect, Transmit, TransmitTooLong
 from peershare.wire.frames import PING, TooLong

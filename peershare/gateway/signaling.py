@@ -10,7 +10,7 @@ from peershare.gateway.endpoint import AcceptedSocket
 from peershare.gateway.throttling import ThrottledConversation
 from peershare.messages import ConnectionId
 from peershare.messages.close_codes import Ending
-from peershare.ports import SignalingClient
+from peershare.ports.connection import SignalingClient
 from peershare.runtime.actor import Actor
 from peershare.runtime.commands import (
     ConnectionClosed,

@@ -6,7 +6,7 @@ import trio
 
 from peershare.gateway.endpoint import AcceptedSocket
 from peershare.messages.close_codes import Ending
-from peershare.ports import Mailbox
+from peershare.ports.connection import Mailbox
 from peershare.runtime.actor import Actor
 from peershare.runtime.commands import Settle
 

@@ -20,7 +20,7 @@ import outcome
 import structlog
 import trio
 
-from peershare.ports import Mailbox
+from peershare.ports.connection import Mailbox
 from peershare.runtime.commands import Asked, Question, Settle
 
 log = structlog.get_logger("peershare.actor")

@@ -20,7 +20,7 @@ from peershare.messages import (
     Transmission,
 )
 from peershare.messages.close_codes import Ending
-from peershare.ports import BrokerClient, Mailbox
+from peershare.ports.connection import BrokerClient, Mailbox
 from peershare.runtime.actor import Handlers, Questions
 from peershare.runtime.commands import Question
 from peershare.wire.frames import text_frame

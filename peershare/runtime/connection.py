@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from peershare.messages.close_codes import Ending
-from peershare.ports import Conversation, Socket, SocketClosedError
+from peershare.ports.connection import Conversation, Socket, SocketClosedError
 from peershare.runtime.drain import ConnectionRegistry
 from peershare.runtime.heartbeat import HeartbeatRules, heartbeat
 from peershare.runtime.outbox import Outbox, OutboxRules

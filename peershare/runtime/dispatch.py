@@ -24,7 +24,7 @@ from peershare.core.outcome import (
 )
 from peershare.core.sessions import Session
 from peershare.messages import SERVER_TYPES, ConnectionId, Error, UserId, errors
-from peershare.ports import Mailbox, SignalingClient
+from peershare.ports.connection import Mailbox, SignalingClient
 from peershare.runtime.counters import Histogram
 from peershare.runtime.presence import PresenceGatherer
 from peershare.wire.codec import encode

@@ -12,7 +12,7 @@ import trio
 from peershare.core.group.facts import Fact
 from peershare.core.group.state import GroupSnapshot
 from peershare.messages import GroupId
-from peershare.ports import Batch, Store, StoreUnavailableError
+from peershare.ports.store import Batch, Store, StoreUnavailableError
 from peershare.runtime.commands import Committed
 
 log = structlog.get_logger("peershare.journal")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import attrs
 import trio
 
-from peershare.ports import Transport
+from peershare.ports.connection import Transport
 
 
 @attrs.frozen

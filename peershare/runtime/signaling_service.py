@@ -48,7 +48,7 @@ from peershare.messages import (
     errors,
 )
 from peershare.messages.close_codes import Ending
-from peershare.ports import Mailbox
+from peershare.ports.connection import Mailbox
 from peershare.runtime.actor import Handlers, Questions
 from peershare.runtime.commands import (
     AskGroup,

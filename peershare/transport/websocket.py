@@ -20,7 +20,7 @@ from wsproto.utilities import LocalProtocolError
 from peershare.core.addresses import FREE, ByteAccount
 from peershare.core.limits import GRANTED, Allowance, RateRules
 from peershare.messages.close_codes import Ending
-from peershare.ports import MessageHandler, SocketClosedError
+from peershare.ports.connection import MessageHandler, SocketClosedError
 from peershare.runtime.outbox import Outbox
 from peershare.transport.head import Upgrade
 from peershare.transport.poller import Poller

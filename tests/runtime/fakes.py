@@ -15,7 +15,7 @@ from peershare.core.principal import Guests
 from peershare.core.sessions import SessionRules, Sessions
 from peershare.messages import ConnectionId, Heartbeat, PrincipalId, ResumeToken, SessionId
 from peershare.messages.close_codes import Ending
-from peershare.ports import SocketClosedError
+from peershare.ports.connection import SocketClosedError
 from peershare.runtime.actor import Actor
 from peershare.runtime.commands import ConnectionOpened, Settle
 from peershare.runtime.journal import Journal

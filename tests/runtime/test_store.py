@@ -24,7 +24,7 @@ from peershare.messages import (
     UserId,
     Username,
 )
-from peershare.ports import StoreUnavailableError
+from peershare.ports.store import StoreUnavailableError
 from peershare.runtime import journal as journal_module
 from peershare.runtime.actor import Actor
 from peershare.runtime.commands import ConnectionClosed, MessageReceived, Settle

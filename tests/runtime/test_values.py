@@ -15,7 +15,7 @@ from peershare.core.group.state import GroupSnapshot, Member
 from peershare.core.principal import Principal
 from peershare.messages import IdTaken, Participant, Ping, Pong, Ring, RingEnded, Signal, SignalFrom, errors
 from peershare.messages.close_codes import Ending
-from peershare.ports import Batch
+from peershare.ports.store import Batch
 from peershare.runtime import broker_service, commands
 from tests.harness import Harness
 

@@ -15,7 +15,7 @@ from trio_websocket import ConnectionClosed, wrap_server_stream
 from peershare.core.addresses import FREE, ByteLimiter, ByteRules
 from peershare.core.limits import RateRules
 from peershare.messages.close_codes import Ending
-from peershare.ports import SocketClosedError
+from peershare.ports.connection import SocketClosedError
 from peershare.runtime.outbox import Outbox, OutboxRules
 from peershare.transport.head import Upgrade
 from peershare.transport.poller import Poller

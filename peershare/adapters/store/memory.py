@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from peershare.core.group.facts import Fact
-from peershare.ports import Batch
+from peershare.ports.store import Batch
 
 
 class MemoryStore:

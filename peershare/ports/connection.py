@@ -1,13 +1,8 @@
-"""Protocols between the runtime, the gateway and the adapters. Nothing here does anything."""
+"""A client's connection, as the actor, the runtime and the transport see it."""
 
-from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-import attrs
-
-from peershare.core.group.facts import Fact
-from peershare.core.group.state import GroupSnapshot
-from peershare.messages import ConnectionId, GroupId
+from peershare.messages import ConnectionId
 from peershare.messages.close_codes import Ending
 
 
@@ -156,28 +151,4 @@ class BrokerClient(Protocol):
 
     async def prove_alive(self) -> None:
         """Ping the client, and return when anything arrives from it, which may be never. May be cancelled."""
-        ...
-
-
-class StoreUnavailableError(Exception):
-    """Nothing was committed, and may be later. The message says why, for operators."""
-
-
-@attrs.frozen
-class Batch:
-    """Facts in their order, and whole groups, None for one that has ended: to be committed together."""
-
-    facts: Sequence[Fact]
-    states: Mapping[GroupId, GroupSnapshot | None]
-
-
-class Store(Protocol):
-    """Keeper of the facts."""
-
-    def commit_now(self, facts: Sequence[Fact]) -> bool:
-        """Commit without waiting. False where that is not possible: then nothing was."""
-        ...
-
-    async def commit(self, batch: Batch) -> None:
-        """Commit all or nothing; if cancelled, it may be either. Raises StoreUnavailableError."""
         ...

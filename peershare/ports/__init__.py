@@ -1,0 +1,1 @@
+"""Protocols between the runtime, the gateway and the adapters. Nothing here does anything."""

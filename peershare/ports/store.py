@@ -1,0 +1,34 @@
+"""The store, as the journal sees it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import attrs
+
+from peershare.core.group.facts import Fact
+from peershare.core.group.state import GroupSnapshot
+from peershare.messages import GroupId
+
+
+class StoreUnavailableError(Exception):
+    """Nothing was committed, and may be later. The message says why, for operators."""
+
+
+@attrs.frozen
+class Batch:
+    """Facts in their order, and whole groups, None for one that has ended: to be committed together."""
+
+    facts: Sequence[Fact]
+    states: Mapping[GroupId, GroupSnapshot | None]
+
+
+class Store(Protocol):
+    """Keeper of the facts."""
+
+    def commit_now(self, facts: Sequence[Fact]) -> bool:
+        """Commit without waiting. False where that is not possible: then nothing was."""
+        ...
+
+    async def commit(self, batch: Batch) -> None:
+        """Commit all or nothing; if cancelled, it may be either. Raises StoreUnavailableError."""
+        ...
