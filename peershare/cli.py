@@ -67,12 +67,12 @@ def connect(url: str) -> None:
         raise click.ClickException(failure)
 
 
-# What stdout may say where it is a file on a full disk, or a pipe whose reader has gone.
+# Errors of stdout where it is a file on a full disk, or a pipe whose reader has gone.
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE}
 
 
 def main() -> None:
-    """The program. What a person got wrong is one line on stderr: exit status 2, or 1 for a port."""
+    """The program. A person's mistake is one line on stderr: exit status 2, or 1 for a port."""
     unblock("stderr")
     try:
         code = peershare.main(standalone_mode=False)

@@ -17,7 +17,7 @@ def new_peer_id() -> PeerId:
 
 
 def new_group_id() -> GroupId:
-    """A random UUID. Whoever has it may join, so it comes from the system's random source."""
+    """A random UUID. All that have it may join, so it comes from the system's random source."""
     return GroupId(str(uuid4()))
 
 

@@ -28,7 +28,8 @@ _PATIENCE = 0.25
 
 
 class Output(TextIOBase):
-    """A text stream to a file descriptor. What is written to it waits or is dropped, and raises no error.
+    """A text stream to a file descriptor. Text that is written to it waits or is dropped, and raises no
+    error.
 
     When too much waits, all that comes is dropped until the rest is written. Then `tell_dropped` makes the
     text that says so, of the number of lines.
@@ -133,7 +134,8 @@ _OUTPUTS: list[Output] = []
 
 
 def unblock(name: Literal["stdout", "stderr"]) -> Output:
-    """Put an Output in the place of `sys.stdout` or `sys.stderr`. What it holds at the end is still written.
+    """Put an Output in the place of `sys.stdout` or `sys.stderr`. Text that it holds at the end is still
+    written.
 
     One that is closed leads nowhere from now on; or its number would be the next socket's, and what is
     written there would be some client's.

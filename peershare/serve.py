@@ -58,7 +58,7 @@ def shown(value: object, *, secret: bool) -> str:
 
 
 async def _serve(settings: Settings) -> str:
-    """Serve until told to stop. What kept it from starting, or nothing."""
+    """Serve until told to stop. Return what kept it from starting, or nothing."""
     ports = [settings.port, settings.ws_port] if settings.ws_port else [settings.port]
     server = Server(settings)
     stop = trio.Event()

@@ -1,6 +1,6 @@
 """The server: its parts put together from the settings, opened, and ended in order.
 
-What lives longer stands further out, and the inner end comes first:
+Parts that live longer stand further out, and the inner end comes first:
 actor ⊃ connections ⊃ listeners.
 """
 

@@ -30,7 +30,7 @@ class Guard:
     """The `Front` of the app. Nothing here waits, but for the actor to tell how it is.
 
     The page, its files and health cost a tenth of a request to the app, and have a limit of their own. Health
-    is never refused: a load balancer may share its address with anybody. Who asks too much for it is slowed.
+    is never refused: a load balancer may share its address with anybody. Too many requests for it are slowed.
     `readers_of` tells of a path which pages may read what is there.
     """
 

@@ -10,7 +10,7 @@ from peershare.core.limits import GRANTED, Allowance, RateRules
 from peershare.runtime.actor import Actor
 
 # Readings of all metrics: so many at once, and so many a second. One takes 3 ms, as much as ten requests of
-# other kinds. Who comes more often gets the last page again, which is a quarter of a second old at most.
+# other kinds. Requests beyond that get the last page again, which is a quarter of a second old at most.
 READINGS = RateRules(rate=4, burst=20)
 
 

@@ -92,7 +92,7 @@ def _by_endpoint(read: Callable[[EndpointCounts], float | Histogram]) -> Callabl
     return lambda sources: [((endpoint,), read(counts)) for endpoint, counts in sources.endpoints.items()]
 
 
-# Who ended it, where it was not us.
+# The one that ended it, where it was not the server.
 _ENDED_BY = {Ending.CLOSED: "client", Ending.LOST: "network"}
 
 

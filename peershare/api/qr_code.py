@@ -1,7 +1,7 @@
 """QR codes of groups' links, as SVG.
 
 Drawing one takes about a millisecond, which nobody else shall wait for: it is done in a thread, one at a
-time. What was drawn is kept. What is to be drawn anew is counted by address, since a link has in it whatever
+time. Drawn codes are kept. New ones are counted by address, since a link has in it whatever
 host was asked for.
 """
 

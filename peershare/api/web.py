@@ -19,7 +19,7 @@ from peershare.transport.answers import ANY_PAGE_MAY_READ, Answer, Lines, json_a
 from peershare.transport.head import page_headers
 from peershare.transport.proxies import Headers
 
-# What is served; a file of any other kind is not. Python's own table goes by the machine that it is on.
+# The kinds of files that are served, and no other. Python's own table goes by the machine that it is on.
 _KINDS = {
     "css": "text/css; charset=utf-8",
     "html": "text/html; charset=utf-8",
@@ -35,8 +35,8 @@ _OURS = files("peershare") / "web"
 _FILES = "/web/"
 _PAGE = "index.html"
 _DEEPEST = 8  # folders; a path that leads nowhere and is deeper is nobody's slip of the pen
-# Whoever has a group's link may join, so X-Robots-Tag tells a crawler not to list it. One that might not ask
-# would not see that, and could list a link that it found elsewhere.
+# All that have a group's link may join, so X-Robots-Tag tells a crawler not to list it. One that might not
+# ask would not see that, and could list a link that it found elsewhere.
 _ROBOTS = "User-agent: *\nDisallow: /api/\nDisallow: /metrics\n"
 # Comments: on lines of their own, at ends of lines, and those with types. One at the end of a line that holds
 # a quote is left, since it could be in a string.

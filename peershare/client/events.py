@@ -45,7 +45,7 @@ class Missed:
     count: int
 
 
-# What happens to the session itself.
+# Events of the session itself.
 Happening = Connected | Lost | Recovered | SessionLost | Missed
 Event = ServerMessage | Unknown | Happening
 

@@ -85,7 +85,7 @@ async def open_websocket(url: str, session_id: str | None, step_timeout: float) 
             try:
                 with trio.fail_after(step_timeout):
                     rest = await _shake_hands(stream, address)
-                    # What it needs of a SocketStream are these methods.
+                    # Of a SocketStream, it needs these methods.
                     below = cast("trio.SocketStream", _EstablishedStream(stream, rest))
                     connection = await wrap_client_stream(
                         nursery, below, address.authority, address.resource, max_message_size=MAX_MESSAGE

@@ -3,7 +3,7 @@
     create-group groupName=Friends username="Ann Other"
     signal to=cf426792-8626-41ff-95b5-4a8452de06ba data={"hello": "Ann"}
 
-House rules: no trio, no terminal. What a field may hold is known to `wire` alone, and asked there.
+House rules: no trio, no terminal. `wire` alone knows what a field may hold, and is asked.
 """
 
 import json
@@ -29,7 +29,7 @@ from peershare.messages import (
 from peershare.wire.codec import InvalidMessageError, Received, decode, loads, rule_of, wire_name
 from peershare.wire.validation import Boolean, OneOf, Text, Uuid
 
-# What the session says by itself; to say it by hand would mix up its counts.
+# Sent by the session itself; sent by hand, they would mix up its counts.
 _OF_THE_SESSION = (Hello, Ack)
 TYPES = {name: kind for name, kind in ALL_CLIENT_TYPES.items() if kind not in _OF_THE_SESSION}
 
@@ -65,7 +65,7 @@ def read(line: str, user_id: UserId) -> Received:
         told = (f"{'.'.join(issue['path']).removeprefix('payload.')}: {issue['message']}" for issue in issues)
         raise InvalidLineError("; ".join(told) or invalid.error.message) from None
     if isinstance(received.message, _OF_THE_SESSION):
-        raise InvalidLineError("hello and ack are said by the session itself")
+        raise InvalidLineError("hello and ack are sent by the session itself")
     return received
 
 
@@ -82,7 +82,7 @@ def _envelope(line: str, user_id: UserId) -> str:
     elif rest.startswith("{"):
         payload, behind = _json(rest)
         if behind:
-            raise InvalidLineError(f"{behind}: nothing was expected behind the payload")
+            raise InvalidLineError(f"{behind}: nothing may follow the payload")
     else:
         payload = _payload(name, kind, rest)
     return json.dumps({"type": name, "payload": payload})
@@ -94,12 +94,12 @@ def _payload(name: str, kind: type[ClientMessage], rest: str) -> dict[str, Any]:
     while rest:
         member, equals, behind = rest.partition("=")
         if not equals or member != _word(member):
-            raise InvalidLineError(f"{_word(rest)}: name=value was expected")
+            raise InvalidLineError(f"{_word(rest)}: expected name=value")
         if member not in fields:
             known = f", only {', '.join(fields)}" if fields else ""
             raise InvalidLineError(f"{name} has no {member}{known}")
         if member in payload:
-            raise InvalidLineError(f"{member} is there twice")
+            raise InvalidLineError(f"{member} is given twice")
         payload[member], rest = _value(behind, fields[member])
     return payload
 
@@ -126,7 +126,7 @@ def _json(text: str) -> tuple[Any, str]:
         raise InvalidLineError(f"{text[:20]} is no JSON: {why}") from None
     rest = text[end:]
     if rest and not rest[0].isspace():
-        raise InvalidLineError(f"{rest}: a space was expected before it")
+        raise InvalidLineError(f"{rest}: expected a space before it")
     return value, rest.lstrip()
 
 

@@ -15,8 +15,9 @@ import attrs
 
 from peershare.core.limits import Allowance, RateRules, Verdict
 
-# An entry takes some 200 bytes, so this is 20 MB. Who has more addresses than that in the time in which a
-# bucket fills is not held by any limit of addresses: the one that was silent for longest is forgotten.
+# An entry takes some 200 bytes, so this is 20 MB. An attacker with more addresses than that in the time in
+# which a bucket fills is not held by any limit of addresses: the one that was silent for longest is
+# forgotten.
 _MAX_ADDRESSES = 100_000
 
 # In seconds. When one of an address's connections ends, nobody knows.

@@ -36,16 +36,16 @@ _PROBE_TIMEOUT = 2.0
 _GATHER = 1.0
 _LOOK_INTERVAL = 0.1
 
-# What waits for one destination. An offer and its candidates are some twenty messages and 10 KiB.
+# Messages that wait for one destination. An offer and its candidates are some twenty messages and 10 KiB.
 _MAX_WAITING = 64
 _MAX_WAITING_BYTES = 256 << 10  # of text
 _MAX_DESTINATIONS = 10_000
-# What waits of one address, and in all, in bytes of memory. An office of 150 has each of them call somebody
-# who is not there, with 20 candidates; the last bound is what a small machine can spare.
+# Messages that wait of one address, and in all, in bytes of memory. An office of 150 has each of them call
+# somebody who is not there, with 20 candidates; the last bound is what a small machine can spare.
 _MAX_ADDRESS_WAITING = 5 << 20
 _MAX_ALL_WAITING = 64 << 20
-# What a message that waits takes besides its text: its objects, and those of a destination of its own.
-# A test measures it.
+# The memory that a message takes while it waits, besides its text: its objects, and those of a destination of
+# its own. A test measures it.
 _OVERHEAD = 1_100
 
 # A message costs as many as it has begun parts of so many bytes, since each part is read, checked and

@@ -49,7 +49,7 @@ class Directory:
                 case PeerIdChanged() if (connected := self._connected.get(fact.user_id)) is not None:
                     connected.peer_id = fact.new
                 case MemberLeft() if (connected := self._connected.get(fact.user_id)) is not None:
-                    # Who has joined another one meanwhile is not there any more.
+                    # One that has joined another group meanwhile is not there any more.
                     if connected.group_id == fact.group_id:
                         connected.group_id = None
                 case _:

@@ -280,7 +280,7 @@ class Hub:
         return outcome
 
 
-# What of a group's is refused to one who is in none, as it would be there.
+# Messages of a group that are refused to a client in none, as they would be there.
 _OUTSIDE: dict[type[GroupMessage], Error] = {
     LeaveGroup: errors.USER_ID_MISMATCH,
     CallRequest: errors.TARGET_PEER_NOT_FOUND,
@@ -293,7 +293,7 @@ _OUTSIDE: dict[type[GroupMessage], Error] = {
     DeclineRing: errors.RING_NOT_FOUND,
 }
 
-# What is for the group that its sender is in.
+# Messages for the sender's group.
 _IN_GROUP = {kind: HANDLERS[kind] for kind in _OUTSIDE}
 
 _TOLD_TO_ALL = frozenset(

@@ -1,6 +1,7 @@
 """Sessions: what lets a client be lost and come back as the same member. docs/sessions.md.
 
-House rules: as in `core.hub`. What is kept for a client that missed it are frames; nothing here knows that.
+House rules: as in `core.hub`. Frames are kept for a client that missed them; nothing here knows that they
+are.
 """
 
 import hmac
@@ -14,7 +15,7 @@ from peershare.core.addresses import address_key, network_key
 from peershare.core.limits import Allowance
 from peershare.messages import Resume, ResumeToken, SessionId, UserId
 
-# What is kept for a client until it has acknowledged it, at most.
+# Kept for a client until it has acknowledged it, at most.
 _MAX_KEPT = 256
 _MAX_KEPT_BYTES = 256 << 10
 
@@ -34,7 +35,7 @@ class SessionRules:
     max_away_of_address: int = 0
 
 
-# What is kept is counted in steps of so many bytes, as begun: to be exact would cost each message.
+# Kept bytes are counted in steps of so many, as begun: to be exact would cost each message.
 _STEP = 4096
 
 

@@ -40,7 +40,7 @@ log = structlog.get_logger("peershare.listener")
 
 # How long a client that is turned away may take to hear why, in seconds.
 _REFUSAL_TIMEOUT = 2.0
-# Who comes too often hears why within this, in seconds, and as long as there are no more of them than this
+# A client that comes too often is told why within this, in seconds, while there are no more of them than this
 # at once: a flood shall cost a file descriptor for as short as can be.
 _FLOOD_TIMEOUT = 0.5
 _FLOOD_ANSWERS = 64
@@ -107,7 +107,7 @@ class Listener:
             stream.forget_tls()
 
     async def _speaks_tls(self, stream: ClientStream, transport: trio.SocketStream) -> bool:
-        """Wait for the first byte. Who begins in plain HTTP is told what is spoken here."""
+        """Wait for the first byte. A client that begins in plain HTTP is sent to https."""
         with trio.move_on_after(self.handshake_timeout):
             if not (await transport.socket.recv(1, trio.socket.MSG_PEEK)).isalpha():
                 return True  # TLS, or nothing that could be answered: the handshake finds out

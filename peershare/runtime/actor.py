@@ -6,7 +6,7 @@ House rules:
 - A bug in a handler is one traceback, and nothing more: the next command finds everything in order.
 - It takes a few hundred commands at a time, and no more than two milliseconds; then it lets the others run.
 
-What the commands mean is known to its services, one for signaling and one for the broker.
+Its services, one for signaling and one for the broker, know what the commands mean.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,9 +27,9 @@ log = structlog.get_logger("peershare.actor")
 
 T = TypeVar("T")
 
-# What carries out the commands of one class, given the time.
+# Carries out the commands of one class, given the time.
 Handlers = Mapping[type, Callable[[Any, float], None]]
-# What answers the questions of one class, given the time.
+# Answers the questions of one class, given the time.
 Questions = Mapping[type, Callable[[Any, float], object]]
 
 # Commands that wait. When it is full the readers wait, and with them their clients.

@@ -1,7 +1,7 @@
 """One connection's life, from the open WebSocket to the closed one.
 
 Its nursery, opened by the endpoint, holds the writer (`Outbox.run`), the reader and the heartbeat.
-Whoever finds a reason to end writes it down with `end`, the first one counts, and the reader's scope
+The first reason to end that is passed to `end` counts, from wherever it comes, and the reader's scope
 is cancelled; the goodbye follows while the writer still runs.
 """
 

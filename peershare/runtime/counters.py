@@ -12,7 +12,7 @@ import attrs
 from peershare.messages.close_codes import Ending
 from peershare.runtime.connection import Connection
 
-# What a client's close frame can tell: it is done, its page was left, or nothing. Any other is a 0, since a
+# The codes of clients' close frames: done, page left, or nothing. Any other is a 0, since a
 # client may make up thousands of them.
 TOLD_CODES = (1000, 1001, 1005)
 _OTHER = 0

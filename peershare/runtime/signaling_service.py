@@ -72,7 +72,7 @@ log = structlog.get_logger("peershare.groups")
 _RECONNECT_WITHIN = 5000
 # To everyone else these are unknown types.
 _ONLY_IN_SESSIONS = frozenset(SESSION_TYPES.values()) - {Hello}
-# What a client says about its session rather than in it.
+# A client's messages about its session rather than in it.
 _NOT_COUNTED = frozenset({Hello, Ack})
 
 

@@ -1,6 +1,6 @@
 """The head of a request: read by h11, then judged. Bytes in, verdict out; no I/O here.
 
-What passes here is safe for the libraries behind: trio-websocket never sees a client's own head, only
+A head that passes here is safe for the libraries behind: trio-websocket never sees a client's own head, only
 the canonical one that `Upgrade.canonical` makes, since some malformed ones would end the process
 (non-ASCII `Connection`, `Sec-WebSocket-Protocol` or `-Extensions`, seen in 0.12).
 """
@@ -29,7 +29,7 @@ _SECURITY_HEADERS = (
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
 )
 # The web client loads everything from here, its WebSocket too, and nothing that it writes into its document
-# is taken for markup. What it shows may be its own (`blob:`, `data:`).
+# is taken for markup. Its pictures may be its own (`blob:`, `data:`).
 _PAGE_POLICY = (
     "default-src 'none'; script-src {scripts}; style-src 'self'; img-src 'self' blob: data:; "
     "media-src 'self' blob:; connect-src 'self'; font-src 'self'; manifest-src 'self'; base-uri 'none'; "
@@ -134,12 +134,12 @@ DRAINING = Refusal(503, "Service Unavailable", "The server is shutting down.", _
 WRONG_VERSION = Refusal(
     426,
     "Upgrade Required",
-    "WebSocket version 13 is spoken here.",
+    "Use WebSocket version 13.",
     (("Sec-WebSocket-Version", "13"),),
     label="version",
 )
 NOT_TLS = Refusal(400, "Bad Request", "This port speaks HTTPS, and this was plain HTTP: use https://.")
-NO_HTTP2 = Refusal(505, "HTTP Version Not Supported", "HTTP/2 is not spoken on a plain connection.")
+NO_HTTP2 = Refusal(505, "HTTP Version Not Supported", "Use HTTP/1.1. A proxy can speak HTTP/2.")
 
 
 @attrs.frozen
@@ -221,7 +221,7 @@ class HeadParser:
         if not data:
             return None
         self._fed += len(data)
-        # Counted before h11 takes them apart, at 2 µs a line. What is behind the head is not counted with it.
+        # Counted before h11 takes them apart, at 2 µs a line. Bytes behind the head are not counted with it.
         head = data[: data.find(b"\r\n\r\n") + 1 or None]
         self._lines += head.count(b"\n")
         if self._lines > _MAX_LINES or max(head.count(b","), head.count(b"%")) > _MAX_ITEMS:

@@ -168,7 +168,7 @@ class _Connection:
         return None
 
     async def _exchange(self, request: h11.Connection, head: Head) -> bool:
-        """Answer a request. Whether another may follow."""
+        """Answer a request. True if another may follow."""
         stream = self._stream
         judged = await self._server.front.judge(
             head, stream.address, stream.own_address, secure=stream.secure

@@ -12,7 +12,7 @@ from peershare.transport.hosts import HOST
 _ORIGIN = re.compile(r"(https?)://([^\s/?#@:\[\]]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
-# What of that can stand in a link: a domain's name is no longer (RFC 1035, section 2.3.4).
+# The part of that that can stand in a link: a domain's name is no longer (RFC 1035, section 2.3.4).
 _IN_A_LINK = re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:\d{1,5})?")
 
 _ANY_SUBDOMAIN, _ANY_PORT = "*.", ":*"

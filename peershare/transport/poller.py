@@ -21,7 +21,7 @@ log = structlog.get_logger("peershare.poller")
 _BATCH = 32
 # In seconds. After so long the others have their turn, however many sockets are left.
 _TURN = 0.001
-# In seconds, of what is looked at together. What more one address has waits for the next look.
+# In seconds, of what is looked at together. Further ones of one address wait for the next look.
 _SHARE = 0.002
 
 

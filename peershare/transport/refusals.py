@@ -15,7 +15,7 @@ from peershare.transport.proxies import Client, Headers
 
 log = structlog.get_logger("peershare.refusals")
 
-# Lines for each reason: so many at once, and then one every ten seconds. What is left out is counted.
+# Lines for each reason: so many at once, and then one every ten seconds. Lines that are left out are counted.
 _LINES = RateRules(rate=0.1, burst=10)
 # Characters of what a client chose.
 _LONGEST = 100

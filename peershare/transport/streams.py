@@ -15,7 +15,7 @@ from peershare.core.addresses import FREE, ByteAccount
 from peershare.transport.poller import Poller
 
 READ_SIZE = 1 << 16
-# What a read costs besides its bytes, in bytes: bytes that come one by one wake a task for each.
+# The cost of a read besides its bytes, in bytes: bytes that come one by one wake a task for each.
 READ_COST = 512
 # Of what still comes when the last word is said: a client that sends in small pieces costs a wake for each.
 _LINGERING_READS = 64

@@ -27,7 +27,7 @@ from peershare.transport.poller import Poller
 from peershare.transport.streams import READ_SIZE, ClientStream
 from peershare.wire.frames import FrameSplitter, close_frame
 
-# What trio-websocket finds wrong with what a client sends, by the close code that it gives it.
+# Faults that trio-websocket finds in what a client sends, by the close code that it gives them.
 _FAULTS = {ending.value.code: ending for ending in (Ending.PROTOCOL_ERROR, Ending.NOT_UTF8)}
 
 # A message has so many seconds, and as many more as what it has announced takes at so many bytes a second.
@@ -41,10 +41,10 @@ _CLOSE_OPCODE, _PING_OPCODE = 0x88, 0x89
 # A client pings a few times a minute, and a ping costs as much as a message: no more of a flood is read.
 _PINGS = RateRules(rate=10, burst=100)
 
-# What a frame costs besides its bytes, in bytes. A wrong message takes 50 us, however short it is; a long one
-# 30 ns a byte at most.
+# The cost of a frame besides its bytes, in bytes. A wrong message takes 50 us, however short it is; a long
+# one 30 ns a byte at most.
 FRAME_COST = 512
-# In bytes. What a connection may send before it is asked to pay, and as much again each time.
+# In bytes. A connection may send so much before it is asked to pay, and as much again each time.
 _PREPAID = 8192
 # In bytes. A message that is longer takes up to two milliseconds.
 _LONG = 4096
@@ -291,7 +291,7 @@ class _FastPathStream(trio.abc.Stream):
             self._listened.cancel()
 
     def _charge(self) -> bool:
-        """Pay, and have some left. Whether that could be done at once."""
+        """Pay, and have some left. True if that could be done at once."""
         now = trio.current_time()
         wait = self._account.charge(_PREPAID - self._credit, now)
         self._credit = _PREPAID
@@ -378,7 +378,8 @@ class _FastPathStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if self.websocket is None and not self._done:
-            # The answer to the handshake. Who reads nothing must not hold up the handshakes of others.
+            # The answer to the handshake. A client that reads nothing must not hold up the handshakes of
+            # others.
             self._outbox.put_control(bytes(data))
             await trio.lowlevel.checkpoint()
             return

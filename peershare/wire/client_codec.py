@@ -1,6 +1,6 @@
 """The client's direction of the codec: its messages into text, the server's text into messages.
 
-House rules: made from the tables of `messages`, as `codec` is. What a newer server says must not stop an
+House rules: made from the tables of `messages`, as `codec` is. Messages of a newer server must not stop an
 older client: members that are unknown are left out, and a type that is unknown is an `Unknown`.
 """
 

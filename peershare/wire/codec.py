@@ -45,7 +45,7 @@ MAX_REQUEST_ID = 64
 # The types of sessions are not among those that are named, as in the first version.
 UNKNOWN_TYPE = errors.invalid_format([{**validation.unknown_type(list(CLIENT_TYPES)), "path": ["type"]}])
 
-# What is raised over text that is no JSON, has half a surrogate pair, or is nested deeper than the stack.
+# Raised over text that is no JSON, has half a surrogate pair, or is nested deeper than the stack.
 _MALFORMED = (ValueError, RecursionError)
 
 
@@ -327,7 +327,7 @@ _encoder = msgspec.json.Encoder()
 _raw = msgspec.json.Decoder(Raw)
 _NOTHING = _Shape({})
 
-# What the fields of a message are called on the wire, and their rules.
+# The names of a message's fields on the wire, and their rules.
 _FIELDS: dict[type[ClientMessage], dict[str, tuple[str, Rule]]] = {
     message: {field.name: (wire_name(field.name), rule_of(field)) for field in attrs.fields(message)}
     for message in ALL_CLIENT_TYPES.values()

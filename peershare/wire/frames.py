@@ -1,7 +1,7 @@
 """WebSocket frames (RFC 6455, section 5.2): the server's own, and the fast path for a client's.
 
-House rules: bytes in, bytes out. What is no part of a message takes the slow path, to trio-websocket, with
-its exact bytes: it alone says what is wrong with a frame.
+House rules: bytes in, bytes out. All that is no part of a message takes the slow path, to trio-websocket,
+with its exact bytes: it alone says what is wrong with a frame.
 """
 
 PING = b"\x89\x00"
@@ -15,7 +15,7 @@ _ENDLESS = 1 << 62
 FRAMES_AT_ONCE = 64
 _UP_TO_THE_LIMIT = range(1, FRAMES_AT_ONCE + 1)
 
-# What stands for a message that is wrong as a whole: a client's frames with the same fault.
+# In place of a message that is wrong as a whole: a client's frames with the same fault.
 _NO_UTF8 = b"\x81\x81\0\0\0\0\xff"
 _NO_CONTINUATION = b"\x80\x80\0\0\0\0"  # one where none may be, as a new message where one is unfinished
 

@@ -56,5 +56,5 @@ HANDLERS: dict[type[GroupMessage | GroupCommand], Handler] = {
 
 
 def handle(group: Group, user_id: UserId, message: GroupMessage | GroupCommand, now: float) -> Outcome:
-    """Decide what follows, and apply it. What is refused has changed nothing."""
+    """Decide what follows, and apply it. A refused message has changed nothing."""
     return HANDLERS[type(message)](group, user_id, message, now)
