@@ -395,7 +395,7 @@ def _dashboard_of(panels: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-_FROM_PYTHON = "// Generated from peershare/messages: `nox -s docs` writes it anew.\n"
+_FROM_PYTHON = "// Generated from peershare/errors.py and peershare/messages: `nox -s docs` writes it anew.\n"
 _PROTOCOL_VERSION = max(get_args(ProtocolVersion))
 
 

@@ -22,6 +22,7 @@ from peershare.core.addresses import AddressLimiter
 from peershare.gateway.endpoint import AcceptedSocket, EndpointOptions, WebSocketEndpoint
 from peershare.gateway.peerjs import Peerjs, claim_of
 from peershare.gateway.signaling import Signaling, session_of
+from peershare.gateway.throttling import BroadcastTurns
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import ConnectionRegistry
 from peershare.transport.hosts import Hosts
@@ -54,8 +55,11 @@ def make_endpoints(
     *,
     trace: bool = False,
 ) -> Endpoints:
+    turns = BroadcastTurns()
+
     def talk_signaling(accepted: AcceptedSocket) -> Signaling:
-        return Signaling(accepted, core.actor, core.signaling.clients, trace=trace)
+        its_turns = turns.of(accepted.address)
+        return Signaling(accepted, core.actor, core.signaling.clients, its_turns, trace=trace)
 
     def talk_peerjs(accepted: AcceptedSocket) -> Peerjs:
         claim = claim_of(accepted.upgrade.query)

@@ -189,7 +189,7 @@ class Hub:
         0 where it is between two. A ring for everybody counts three times: each ends with a word to both.
         """
         sender = self._directory.find(user_id)
-        if sender is None or type(message) not in _TOLD_TO_ALL:
+        if sender is None or type(message) not in TOLD_TO_ALL:
             return 0
         here = 0 if sender.group_id is None else len(self._groups[sender.group_id])
         if isinstance(message, RingUp):
@@ -296,6 +296,7 @@ _OUTSIDE: dict[type[GroupMessage], Error] = {
 # Messages for the sender's group.
 _IN_GROUP = {kind: HANDLERS[kind] for kind in _OUTSIDE}
 
-_TOLD_TO_ALL = frozenset(
+# Told to a whole group.
+TOLD_TO_ALL = frozenset(
     {CreateGroup, JoinGroup, LeaveGroup, UpdatePeerId, JoinCall, LeaveCall, UpdateMedia, RingUp}
 )

@@ -6,9 +6,10 @@ from contextlib import suppress
 import structlog
 import trio
 
+from peershare.core.hub import TOLD_TO_ALL
 from peershare.gateway.endpoint import AcceptedSocket
 from peershare.gateway.throttling import ThrottledConversation
-from peershare.messages import ConnectionId
+from peershare.messages import ConnectionId, Hello
 from peershare.messages.close_codes import Ending
 from peershare.ports.connection import SignalingClient
 from peershare.runtime.actor import Actor
@@ -23,6 +24,8 @@ from peershare.wire.codec import InvalidMessageError, decode
 log = structlog.get_logger("peershare.signaling")
 
 PATHS = ("/", "/ws")
+# A resume tells the others that one is back.
+_TOLD_TO_ALL = TOLD_TO_ALL | {Hello}
 
 
 def session_of(query: str) -> str:
@@ -39,10 +42,11 @@ class Signaling(ThrottledConversation):
         accepted: AcceptedSocket,
         actor: Actor,
         clients: MutableMapping[ConnectionId, SignalingClient],
+        turns: trio.Semaphore | None = None,
         *,
         trace: bool = False,
     ) -> None:
-        super().__init__(accepted, actor)
+        super().__init__(accepted, actor, turns)
         self._clients = clients
         self._trace = trace  # log each message, but not what is in it
 
@@ -65,10 +69,13 @@ class Signaling(ThrottledConversation):
             log.debug("in", message=what, size=len(text), connection=self.name)
         return command
 
+    def is_broadcast(self, command: object) -> bool:
+        return type(command) is MessageReceived and type(command.message) in _TOLD_TO_ALL
+
     async def leave(self, ending: Ending, code: int) -> None:
         is_final = ending is Ending.CLOSED and code == Ending.CLOSED.value.code
         with suppress(trio.BrokenResourceError):  # the actor has ended, and the groups with it
-            await self._actor.send(ConnectionClosed(self.name, ending.value.left, is_final))
+            await self.send_leave(ConnectionClosed(self.name, ending.value.left, is_final))
 
     # --- a SignalingClient ---
 

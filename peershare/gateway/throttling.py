@@ -1,13 +1,15 @@
 """From a client's messages to the actor's commands, no faster than its rate limit allows."""
 
 from abc import ABC, abstractmethod
+from weakref import WeakValueDictionary
 
 import trio
 
+from peershare.core.addresses import address_key
 from peershare.gateway.endpoint import AcceptedSocket
 from peershare.messages.close_codes import Ending
 from peershare.ports.connection import Mailbox
-from peershare.runtime.actor import Actor
+from peershare.runtime.actor import Actor, InTurn
 from peershare.runtime.commands import Settle
 
 # In seconds. Until then nothing is read, so a pong or a close waits for it too. Shorter than what lets an
@@ -15,6 +17,24 @@ from peershare.runtime.commands import Settle
 _PAUSE = 0.1
 # In seconds. A client that is not refused for so long after a pause is read as before.
 _CAUTION = 1.0
+# Commands of one address that are told to a whole group, in the actor's queue and in its hands. Each may take
+# two milliseconds there, for which whatever is behind it in the queue waits.
+BROADCASTS_AT_ONCE = 2
+# In seconds. A lost connection is told of then, even without a turn.
+_LEAVE_PATIENCE = 1.0
+
+
+class BroadcastTurns:
+    """Turns to tell whole groups something, for each address."""
+
+    def __init__(self) -> None:
+        self._by_key: WeakValueDictionary[str, trio.Semaphore] = WeakValueDictionary()
+
+    def of(self, address: str | None) -> trio.Semaphore:
+        """Return the turns of an address, which all its connections share; for None, a connection's own."""
+        if address is None:
+            return trio.Semaphore(BROADCASTS_AT_ONCE)
+        return self._by_key.setdefault(address_key(address), trio.Semaphore(BROADCASTS_AT_ONCE))
 
 
 class ThrottledConversation(ABC):
@@ -26,28 +46,68 @@ class ThrottledConversation(ABC):
     sender.
     """
 
-    __slots__ = ("_accepted", "_actor", "_is_throttled", "_quiet_until", "mailbox", "name")
+    __slots__ = ("_accepted", "_actor", "_is_throttled", "_quiet_until", "_turns", "mailbox", "name")
 
-    def __init__(self, accepted: AcceptedSocket, actor: Actor) -> None:
+    def __init__(self, accepted: AcceptedSocket, actor: Actor, turns: trio.Semaphore | None = None) -> None:
         self.name = accepted.id
         self.mailbox: Mailbox = accepted.outbox
         self._accepted = accepted
         self._actor = actor
         self._is_throttled = False
         self._quiet_until = 0.0
+        self._turns = turns or trio.Semaphore(BROADCASTS_AT_ONCE)
 
     @abstractmethod
     def command(self, text: bytes) -> object:
         """Make a command of a message. Raises nothing: an invalid message becomes a command to refuse it."""
 
+    def is_broadcast(self, command: object) -> bool:
+        """Tell whether a command is told to a whole group."""
+        return False
+
     def handle_nowait(self, text: bytes) -> bool:
-        return not self._is_throttled and self._actor.send_now(self.command(text))
+        if self._is_throttled:
+            return False
+        command = self.command(text)
+        if not self.is_broadcast(command):
+            return self._actor.send_now(command)
+        try:
+            self._turns.acquire_nowait()
+        except trio.WouldBlock:
+            return False
+        if self._actor.send_now(InTurn(command, self._turns)):
+            return True
+        self._turns.release()
+        return False
 
     async def handle(self, text: bytes) -> None:
         """Raises trio.BrokenResourceError once the actor has ended."""
         if self._is_throttled:
             await self._wait_for_turn()
-        await self._actor.send(self.command(text))
+        await self._send(self.command(text))
+
+    async def _send(self, command: object) -> None:
+        if not self.is_broadcast(command):
+            await self._actor.send(command)
+            return
+        await self._turns.acquire()
+        try:
+            await self._actor.send(InTurn(command, self._turns))
+        except BaseException:
+            self._turns.release()
+            raise
+
+    async def send_leave(self, command: object) -> None:
+        """Send the command that a connection has ended, in its turn if that comes soon."""
+        with trio.move_on_after(_LEAVE_PATIENCE):
+            await self._turns.acquire()
+            command = InTurn(command, self._turns)
+        try:
+            await self._actor.send(command)
+        except BaseException:
+            if isinstance(command, InTurn):
+                self._turns.release()
+            raise
 
     def throttle(self) -> None:
         self._is_throttled = True

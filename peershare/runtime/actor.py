@@ -69,6 +69,14 @@ class Service(Protocol):
         ...
 
 
+@attrs.define
+class InTurn:
+    """A command that takes long, and the `turn` that its sender holds until it has been carried out."""
+
+    command: object
+    turn: trio.Semaphore
+
+
 @attrs.define(eq=False)
 class _Reply:
     """Place for the answer to a question."""
@@ -84,7 +92,10 @@ class Actor:
         self._clock = clock
         self._services = services
         self._not_before = dict.fromkeys(services, -inf)  # when each may be swept again
-        self._handlers: dict[type, Callable[[Any, float], None]] = {Asked: self._answer}
+        self._handlers: dict[type, Callable[[Any, float], None]] = {
+            Asked: self._answer,
+            InTurn: self._carry_out_in_turn,
+        }
         self._questions: dict[type, Callable[[Any, float], object]] = {Settle: lambda _question, _now: None}
         for service in services:
             self._handlers.update(service.handlers)
@@ -179,6 +190,12 @@ class Actor:
             self._handlers[type(command)](command, now)
         except Exception:
             log.exception("a handler failed", command=type(command).__name__)
+
+    def _carry_out_in_turn(self, held: InTurn, now: float) -> None:
+        try:
+            self._handlers[type(held.command)](held.command, now)
+        finally:
+            held.turn.release()
 
     def _answer(self, asked: Asked, now: float) -> None:
         answer = outcome.capture(self._questions[type(asked.question)], asked.question, now)

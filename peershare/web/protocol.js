@@ -1,4 +1,4 @@
-// Generated from peershare/messages: `nox -s docs` writes it anew.
+// Generated from peershare/errors.py and peershare/messages: `nox -s docs` writes it anew.
 
 export const PROTOCOL_VERSION = 2;
 

@@ -1,0 +1,109 @@
+"""Turns of one address to tell whole groups something: what takes long does not fill the actor's queue."""
+
+import gc
+from types import SimpleNamespace
+
+import pytest
+import trio
+
+from peershare.gateway.signaling import Signaling
+from peershare.gateway.throttling import BROADCASTS_AT_ONCE, BroadcastTurns
+from peershare.messages import ConnectionId
+from peershare.runtime.actor import Actor
+from peershare.runtime.commands import ConnectionClosed, MessageReceived
+
+TELL_ALL = b'{"type":"update-peer-id","payload":{"peerId":"p"}}'
+PING = b'{"type":"ping","payload":{}}'
+
+
+class Service:
+    """Carries out what it gets, while a test lets it; every second one crashes."""
+
+    def __init__(self) -> None:
+        self.done: list[object] = []
+        self.handlers = dict.fromkeys((MessageReceived, ConnectionClosed), self._do)
+        self.questions: dict = {}
+        self.unflushed: list = []
+
+    def _do(self, command, now) -> None:
+        self.done.append(command)
+        if len(self.done) % 2:
+            raise RuntimeError("a bug")
+
+    def next_expiry(self) -> None:
+        return None
+
+
+class Clients:
+    """Clients of one actor, which does not run yet."""
+
+    def __init__(self) -> None:
+        self.service = Service()
+        self.actor = Actor(trio.current_time, self.service)
+        self.turns = BroadcastTurns()
+
+    def connect(self, name: str, address: str | None) -> Signaling:
+        accepted = SimpleNamespace(id=ConnectionId(name), outbox=None, address=address)
+        return Signaling(accepted, self.actor, {}, self.turns.of(address))
+
+
+async def test_12_12_an_address_has_two_broadcasts_in_the_queue(nursery, autojump_clock):
+    """More wait outside of it; whatever else is said goes past, and other addresses too."""
+    clients = Clients()
+    many = [clients.connect(f"ann{at}", "1.2.3.4") for at in range(10)]
+    other = clients.connect("bob", "5.6.7.8")
+    assert [one.handle_nowait(TELL_ALL) for one in many] == [True] * BROADCASTS_AT_ONCE + [False] * 8
+    assert many[0].handle_nowait(PING)
+    assert other.handle_nowait(TELL_ALL)
+    for one in many[BROADCASTS_AT_ONCE:]:
+        nursery.start_soon(one.handle, TELL_ALL)
+    await trio.testing.wait_all_tasks_blocked()
+    assert clients.actor._inbox.statistics().current_buffer_used == BROADCASTS_AT_ONCE + 2
+    nursery.start_soon(clients.actor.run)
+    await trio.testing.wait_all_tasks_blocked()
+    said = [command.connection for command in clients.service.done]
+    assert said[:4] == ["ann0", "ann1", "ann0", "bob"]
+    assert sorted(said[4:]) == [f"ann{at}" for at in range(2, 10)]
+    nursery.cancel_scope.cancel()
+
+
+async def test_12_12_a_turn_is_given_back(nursery, autojump_clock):
+    """Where the client goes while it waits, and where the handler crashes."""
+    clients = Clients()
+    first, second, third = (clients.connect(name, "1.2.3.4") for name in ("one", "two", "three"))
+    assert first.handle_nowait(TELL_ALL)
+    assert second.handle_nowait(TELL_ALL)
+    with trio.move_on_after(1):
+        await third.handle(TELL_ALL)
+    nursery.start_soon(clients.actor.run)
+    await trio.testing.wait_all_tasks_blocked()
+    assert clients.turns.of("1.2.3.4").value == BROADCASTS_AT_ONCE
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("address", ["1.2.3.4", None])
+async def test_12_12_a_lost_connection_is_told_of_all_the_same(nursery, autojump_clock, address):
+    """In a turn if there is one within a second."""
+    clients = Clients()
+    one = clients.connect("one", address)
+    while one.handle_nowait(TELL_ALL):
+        pass
+    began = trio.current_time()
+    await one.send_leave(ConnectionClosed(ConnectionId("one"), "disconnected", is_final=False))
+    assert trio.current_time() - began == 1
+    nursery.start_soon(clients.actor.run)
+    await trio.testing.wait_all_tasks_blocked()
+    assert isinstance(clients.service.done[-1], ConnectionClosed)
+    assert one._turns.value == BROADCASTS_AT_ONCE
+    nursery.cancel_scope.cancel()
+
+
+def test_12_12_nothing_is_kept_of_an_address():
+    """Its turns go with its last connection."""
+    clients = Clients()
+    ann, also_ann = clients.connect("ann", "2001:db8::1"), clients.connect("ann2", "2001:db8::2")
+    assert ann._turns is also_ann._turns
+    assert ann._turns is not clients.connect("bob", "2001:db8:0:1::1")._turns
+    del ann, also_ann
+    gc.collect()
+    assert len(clients.turns._by_key) == 0
