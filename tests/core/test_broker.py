@@ -806,12 +806,12 @@ def crowd(exchange, number, messages, **said):
 
 def lost_by(exchange, before):
     """How many messages each address has lost since."""
-    now = {key: len(account.waiting) for key, account in exchange.broker._accounts.items()}
+    now = {key: len(account.waiting.messages) for key, account in exchange.broker._accounts.items()}
     return {key: count - now.get(key, 0) for key, count in before.items() if count != now.get(key, 0)}
 
 
 def waiting_by(exchange):
-    return {key: len(account.waiting) for key, account in exchange.broker._accounts.items()}
+    return {key: len(account.waiting.messages) for key, account in exchange.broker._accounts.items()}
 
 
 @pytest.mark.parametrize(
@@ -852,7 +852,7 @@ def test_12_5_what_a_message_takes():
         finally:
             tracemalloc.stop()
         assert exchange.broker.stats().waiting == 2_000
-        assert taken < exchange.broker._waiting_size
+        assert taken < exchange.broker.waiting_size
 
 
 def test_12_5_what_is_gone_leaves_nothing(addresses):
@@ -863,8 +863,8 @@ def test_12_5_what_is_gone_leaves_nothing(addresses):
         addresses.given(claims("dan-1"), lost("dan-1"), lost("cat-1"))
     broker = addresses.given(after(60)).broker
     addresses.given(*(claims("dan-1") for _ in range(200)))
-    assert (broker.stats().waiting, broker._waiting_size, broker._queues) == (0, 0, {})
-    assert len(broker._due) <= 64
+    assert (broker.stats().waiting, broker.waiting_size, broker._waiting._queues) == (0, 0, {})
+    assert len(broker._waiting._due) <= 64
     assert set(broker._accounts) == {OFFICE, HOME, "connection dan-1"}
 
 
@@ -882,7 +882,7 @@ def test_room_is_for_what_waits_now(exchange):
             break
         exchange.given(claims("dan-1"), lost("dan-1") if number % 2 else after(10), lost("dan-1"))
     broker = exchange.given(after(10)).broker
-    assert (broker._waiting_size, broker.stats().waiting, broker._queues) == (0, 0, {})
+    assert (broker.waiting_size, broker.stats().waiting, broker._waiting._queues) == (0, 0, {})
 
 
 # --- who may reach whom ------------------------------------------------------------------------

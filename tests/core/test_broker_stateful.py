@@ -14,8 +14,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from peershare.core import broker as module
 from peershare.core.broker import Admit, Broker, BrokerRules, BrokerStats, Claim, Drop, Lost, Probe, Send
+from peershare.core.broker import waiting as module
 from peershare.core.limits import RateRules
 from peershare.messages import IdTaken, NotAdmitted, Open, Relayed, Transmission
 
@@ -145,7 +145,7 @@ class RudeClients(RuleBasedStateMachine):
 
     def account(self, before, sent, delivered, lost, expires):
         """Each message that waited is delivered, lost, or waits still; and who lost one hears it once."""
-        queues = self.broker._queues.values()
+        queues = self.broker._waiting._queues.values()
         now_waiting = [waiting.message.payload for queue in queues for waiting in queue.messages]
         assert len(set(now_waiting)) == len(now_waiting), "it waits twice"
         assert len(set(delivered)) == len(delivered), "delivered twice"
@@ -270,22 +270,26 @@ class RudeClients(RuleBasedStateMachine):
 
     @invariant()
     def bounds_hold_and_bytes_are_counted(self):
-        broker, queues = self.broker, self.broker._queues
+        broker, queues = self.broker, self.broker._waiting._queues
         for queue in queues.values():
             assert queue.size == sum(waiting.size for waiting in queue.messages)
             assert queue.size <= MAX_WAITING_BYTES
             assert 0 < len(queue.messages) <= BOUNDS["_MAX_WAITING"]
         assert len(queues) <= BOUNDS["_MAX_DESTINATIONS"]
         every = {waiting: None for queue in queues.values() for waiting in queue.messages}
-        of_accounts = {waiting: None for account in broker._accounts.values() for waiting in account.waiting}
+        of_accounts = {
+            waiting: None for account in broker._accounts.values() for waiting in account.waiting.messages
+        }
         assert set(every) == set(of_accounts)
         for account in broker._accounts.values():
-            assert account.size == sum(one.size + BOUNDS["_OVERHEAD"] for one in account.waiting)
-            assert account.size <= BOUNDS["_MAX_ADDRESS_WAITING"]
-        assert broker._waiting_size == sum(account.size for account in broker._accounts.values())
-        assert broker._waiting_size <= BOUNDS["_MAX_ALL_WAITING"]
+            waiting = account.waiting
+            assert waiting.size == sum(one.size + BOUNDS["_OVERHEAD"] for one in waiting.messages)
+            assert (waiting in broker._waiting._addresses) == bool(waiting.messages)
+            assert waiting.size <= BOUNDS["_MAX_ADDRESS_WAITING"]
+        assert broker.waiting_size == sum(account.waiting.size for account in broker._accounts.values())
+        assert broker.waiting_size <= BOUNDS["_MAX_ALL_WAITING"]
         assert sum(account.clients for account in broker._accounts.values()) == len(self.holders)
-        assert {id(queue) for queue in queues.values()} <= {id(queue) for _, _, queue in broker._due}
+        assert {id(queue) for queue in queues.values()} <= {id(queue) for _, _, queue in broker._waiting._due}
 
     @invariant()
     def nothing_waits_too_long(self):

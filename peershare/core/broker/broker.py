@@ -1,17 +1,17 @@
-"""The broker: the PeerJS clients that are connected, and the messages between them. docs/peerjs.md.
+"""The PeerJS clients that are connected, and the messages between them.
 
 House rules: as in `core.hub`. `now` may count from anywhere, in seconds, if it never goes back.
 """
 
 import hmac
-from collections.abc import Callable, Iterator, Sequence
-from heapq import heapify, heappop, heappush
-from itertools import count, islice
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Literal
 
 import attrs
 
 from peershare.core.addresses import address_key
+from peershare.core.broker.waiting import AddressWaiting, Waiting, WaitingMessages
 from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
 from peershare.messages import (
     BrokerMessage,
@@ -31,22 +31,6 @@ MAX_PARAMETER = 100
 
 # In seconds. How long the holder of a claimed ID may take to show that it lives.
 _PROBE_TIMEOUT = 2.0
-# The candidates of one offer follow each other, and shall expire together: PeerJS shows an error for each
-# EXPIRE. So those that are due wait this long for those behind them, and what waits is looked at this often.
-_GATHER = 1.0
-_LOOK_INTERVAL = 0.1
-
-# Messages that wait for one destination. An offer and its candidates are some twenty messages and 10 KiB.
-_MAX_WAITING = 64
-_MAX_WAITING_BYTES = 256 << 10  # of text
-_MAX_DESTINATIONS = 10_000
-# Messages that wait of one address, and in all, in bytes of memory. An office of 150 has each of them call
-# somebody who is not there, with 20 candidates; the last bound is what a small machine can spare.
-_MAX_ADDRESS_WAITING = 5 << 20
-_MAX_ALL_WAITING = 64 << 20
-# The memory that a message takes while it waits, besides its text: its objects, and those of a destination of
-# its own. A test measures it.
-_OVERHEAD = 1_100
 
 # A message costs as many as it has begun parts of so many bytes, since each part is read, checked and
 # written; one that waits costs this many times as much, since it is kept, looked at, and told of.
@@ -156,8 +140,7 @@ class _Account:
 
     allowance: Allowance
     clients: int = 0
-    waiting: "dict[_Waiting, None]" = attrs.field(factory=dict)  # the oldest first
-    size: int = 0  # bytes of memory
+    waiting: AddressWaiting = attrs.field(factory=AddressWaiting)
 
 
 @attrs.define(eq=False)
@@ -177,24 +160,6 @@ class _Probing:
 
     deadline: float
     claimants: dict[ConnectionId, tuple[Claim, str]] = attrs.field(factory=dict)  # and the account's key
-
-
-@attrs.define(eq=False)
-class _Waiting:
-    sender: _Peer
-    account: _Account  # the sender's at that time
-    message: Relayed
-    size: int  # bytes of text
-    since: float
-
-
-@attrs.define(eq=False)
-class _Queue:
-    """Messages that wait for one destination, the oldest first."""
-
-    dst: PeerId
-    messages: list[_Waiting] = attrs.field(factory=list)
-    size: int = 0  # bytes of text
 
 
 class Broker:
@@ -225,13 +190,10 @@ class Broker:
         self._address_rate = RateRules(
             rules.rate.rate * _CLIENTS_OF_AN_ADDRESS, rules.rate.burst * _CLIENTS_OF_AN_ADDRESS
         )
-        self._max_waiting_bytes = max(_MAX_WAITING_BYTES, rules.max_message_size)
-        self._queues: dict[PeerId, _Queue] = {}
-        # A heap of when something of a queue may expire; of queues that are gone as well.
-        self._due: list[tuple[float, int, _Queue]] = []
-        self._numbers = count()  # so that no two queues are compared
-        self._next_look: float | None = None
-        self._waiting = self._waiting_size = 0
+        # The peers that may be reached can change at any time.
+        self._waiting = WaitingMessages(
+            rules.expire_timeout, rules.max_message_size, can_be_reached_later=may_reach is not None
+        )
         self._relayed = self._expired = self._evicted = 0
 
     # --- a connection's life ---
@@ -307,8 +269,11 @@ class Broker:
             self._relayed += 1
             send = Send(target.connection, relayed)
             # Where those two could not reach each other a moment ago, the earlier messages go first.
-            return [*self._deliver_waiting(target.id), send] if self._queues else [send]
-        return self._wait(_Waiting(peer, peer.account, relayed, size, now)) if waits else _NOTHING
+            return [*self._deliver_waiting(target.id), send] if self._waiting.count else [send]
+        if not waits:
+            return _NOTHING
+        evicted = self._waiting.add(Waiting(peer, peer.account.waiting, relayed, size, now))
+        return self._lose(evicted, "evicted")
 
     def too_long(self, connection: ConnectionId, size: int, now: float) -> Sequence[Effect]:
         """A message was longer than it may be, and is dropped. It had `size` bytes or more, and they cost."""
@@ -324,7 +289,7 @@ class Broker:
     def next_expiry(self) -> float | None:
         """Return when `sweep` is due, or None while nothing waits."""
         probing = next(iter(self._probes.values()), None)
-        timers = [self._next_look, None if probing is None else probing.deadline]
+        timers = [self._waiting.next_look, None if probing is None else probing.deadline]
         return min((when for when in timers if when is not None), default=None)
 
     def sweep(self, now: float) -> Sequence[Effect]:
@@ -337,19 +302,23 @@ class Broker:
             dead = self._peers[peer_id]
             effects.append(Drop(dead.connection, Ending.HEARTBEAT_LOST))
             effects += self._free(dead)
-        if self._next_look is not None and self._next_look <= now:
-            effects += self._look(now)
+        next_look = self._waiting.next_look
+        if next_look is not None and next_look <= now:
+            if self._may_reach is not None:
+                for dst in [dst for dst in self._waiting.destinations() if dst in self._peers]:
+                    effects += self._deliver_waiting(dst)
+            effects += self._lose(self._waiting.expire(now), "expired")
         return effects
 
     # --- questions ---
 
     def stats(self) -> BrokerStats:
-        return BrokerStats(len(self._peers), self._waiting, self._relayed, self._expired, self._evicted)
+        return BrokerStats(len(self._peers), self._waiting.count, self._relayed, self._expired, self._evicted)
 
     @property
     def waiting_size(self) -> int:
         """Size of the messages that wait, in bytes of memory."""
-        return self._waiting_size
+        return self._waiting.size
 
     def connected_ids(self) -> list[PeerId]:
         return list(self._peers)
@@ -428,7 +397,7 @@ class Broker:
         """Look at two where one may come, and forget those that are as good as new: so the table shrinks."""
         for key in list(islice(self._accounts, 2)):
             account = self._accounts.pop(key)
-            if account.clients or account.waiting or not account.allowance.is_full(now):
+            if account.clients or account.waiting.messages or not account.allowance.is_full(now):
                 self._accounts[key] = account
 
     def _charge(self, peer: _Peer, cost: int, now: float) -> Throttle | Drop | None:
@@ -449,92 +418,18 @@ class Broker:
             return target
         return None
 
-    def _wait(self, waiting: _Waiting) -> Sequence[Effect]:
-        dst = waiting.message.dst
-        queue = self._queues.get(dst)
-        if queue is None:
-            queue = self._queues[dst] = _Queue(dst)
-            self._push(waiting.since + self._rules.expire_timeout, queue)
-        queue.messages.append(waiting)
-        queue.size += waiting.size
-        waiting.account.waiting[waiting] = None
-        self._count(waiting, 1)
-        if self._next_look is None:
-            # The peers that may be reached can change at any time.
-            soon = self._rules.expire_timeout if self._may_reach is None else _LOOK_INTERVAL
-            self._next_look = waiting.since + soon
-        return self._lose(list(self._evict(queue, waiting.account)), "evicted")
-
-    def _evict(self, queue: _Queue, account: _Account) -> Iterator[_Waiting]:
-        """Take out the oldest, until all bounds are kept again."""
-        while len(queue.messages) > _MAX_WAITING or queue.size > self._max_waiting_bytes:
-            yield self._take(queue.messages[0])
-        while account.size > _MAX_ADDRESS_WAITING:
-            yield self._take(next(iter(account.waiting)))
-        # A tenth more than need be, since to look at all accounts may take a millisecond.
-        share = 0.9 if self._is_over(1) else 1
-        while self._is_over(share):
-            most = max(self._accounts.values(), key=lambda one: one.size)
-            half = most.size // 2
-            while self._is_over(share) and most.size > half:
-                yield self._take(next(iter(most.waiting)))
-
-    def _is_over(self, share: float) -> bool:
-        return len(self._queues) > share * _MAX_DESTINATIONS or self._waiting_size > share * _MAX_ALL_WAITING
-
     def _deliver_waiting(self, dst: PeerId) -> list[Effect]:
         """Deliver what the holder of this ID may get by now; the rest goes on waiting."""
-        queue, target = self._queues.get(dst), self._peers.get(dst)
-        if queue is None or target is None:
+        waiting, target = self._waiting.messages_to(dst), self._peers.get(dst)
+        if not waiting or target is None:
             return []
-        senders = {waiting.message.src for waiting in queue.messages}
+        senders = {one.message.src for one in waiting}
         reaching = {src for src in senders if self._reachable(src, dst)}
-        delivered = [waiting for waiting in queue.messages if waiting.message.src in reaching]
-        for waiting in delivered:
-            self._take(waiting)
+        delivered = [self._waiting.take(one) for one in waiting if one.message.src in reaching]
         self._relayed += len(delivered)
-        return [Send(target.connection, waiting.message) for waiting in delivered]
+        return [Send(target.connection, one.message) for one in delivered]
 
-    def _look(self, now: float) -> list[Effect]:
-        """Deliver what can be by now, and give up what has waited too long."""
-        effects: list[Effect] = []
-        if self._may_reach is not None:
-            for dst in [dst for dst in self._queues if dst in self._peers]:
-                effects += self._deliver_waiting(dst)
-        expired: list[_Waiting] = []
-        undecided: list[tuple[float, _Queue]] = []
-        while self._due and self._due[0][0] <= now:
-            _, _, queue = heappop(self._due)
-            if self._queues.get(queue.dst) is queue:
-                found, later = self._overdue(queue, now - self._rules.expire_timeout)
-                expired += found
-                undecided.append((later + self._rules.expire_timeout, queue))
-        for waiting in expired:
-            self._take(waiting)
-        for when, queue in undecided:
-            if queue.messages:
-                self._push(when, queue)
-        self._next_look = now + _LOOK_INTERVAL if self._queues else None
-        return effects + self._lose(expired, "expired")
-
-    def _overdue(self, queue: _Queue, due: float) -> tuple[list[_Waiting], float]:
-        """Those from before `due`, of each sender all at once; and with which `due` to look at the others."""
-        first = {waiting.sender: waiting.since for waiting in reversed(queue.messages)}
-        last = {waiting.sender: waiting.since for waiting in queue.messages}
-        given_up = {sender for sender in last if last[sender] <= due or first[sender] <= due - _GATHER}
-        expired = [
-            waiting for waiting in queue.messages if waiting.sender in given_up and waiting.since <= due
-        ]
-        later = [min(last[sender], first[sender] + _GATHER) for sender in last.keys() - given_up]
-        return expired, min(later, default=due)
-
-    def _push(self, when: float, queue: _Queue) -> None:
-        heappush(self._due, (when, next(self._numbers), queue))
-        if len(self._due) > 2 * len(self._queues) + 64:  # most are of queues that are gone
-            self._due = [entry for entry in self._due if self._queues.get(entry[2].dst) is entry[2]]
-            heapify(self._due)
-
-    def _lose(self, lost: list[_Waiting], why: Literal["expired", "evicted"]) -> list[Effect]:
+    def _lose(self, lost: list[Waiting], why: Literal["expired", "evicted"]) -> list[Effect]:
         """Tell each sender that is still connected, once for each destination."""
         if not lost:
             return []
@@ -542,31 +437,12 @@ class Broker:
             self._expired += len(lost)
         else:
             self._evicted += len(lost)
-        unreached = dict.fromkeys((waiting.sender, waiting.message.dst) for waiting in lost)
-        return [
-            Lost(len(lost), why),
-            *(
-                Send(sender.connection, Relayed("EXPIRE", dst, sender.id))
-                for sender, dst in unreached
-                if self._peers.get(sender.id) is sender
-            ),
-        ]
-
-    def _take(self, waiting: _Waiting) -> _Waiting:
-        queue = self._queues[waiting.message.dst]
-        queue.messages.remove(waiting)
-        queue.size -= waiting.size
-        if not queue.messages:
-            del self._queues[queue.dst]
-        del waiting.account.waiting[waiting]
-        self._count(waiting, -1)
-        return waiting
-
-    def _count(self, waiting: _Waiting, sign: int) -> None:
-        size = sign * (waiting.size + _OVERHEAD)
-        waiting.account.size += size
-        self._waiting_size += size
-        self._waiting += sign
+        effects: list[Effect] = [Lost(len(lost), why)]
+        for sender, src, dst in dict.fromkeys((one.sender, one.message.src, one.message.dst) for one in lost):
+            peer = self._peers.get(src)
+            if peer is not None and peer is sender:
+                effects.append(Send(peer.connection, Relayed("EXPIRE", dst, src)))
+        return effects
 
 
 def _refuse(connection: ConnectionId, message: BrokerMessage, ending: Ending) -> list[Effect]:
