@@ -13,7 +13,7 @@ import sys
 import time
 
 from bench.clients import open_crowd, open_pairs
-from bench.latency import paced, quantile
+from bench.latency import quantile, send_at_rate
 from bench.servers import WEBSOCKET_SERVERS, Server, raise_file_limit, run_all
 from bench.trial import Effort, Table, say
 
@@ -45,7 +45,7 @@ def _one_round(server: Server, count: int) -> list[float]:
     crowd = open_pairs(server.port, _PAIRS)
     command = [sys.executable, "-m", "bench.comeback", str(server.port), str(count)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as others:
-        taken = sorted(paced(crowd, _RATE, _SECONDS).taken)
+        taken = sorted(send_at_rate(crowd, _RATE, _SECONDS).taken)
         took = float(others.communicate()[0])  # it closes its input, and so they may go
     crowd.close()
     server.rest()

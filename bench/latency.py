@@ -65,7 +65,7 @@ def _rounds(effort: Effort, crowds: dict[Server, Crowd]) -> dict[str, list[dict[
 
 def _one_round(effort: Effort, crowd: Crowd) -> dict[str, float]:
     rate = _SHARE * _capacity(effort, crowd)
-    times = paced(crowd, rate, 2 * effort.seconds)
+    times = send_at_rate(crowd, rate, 2 * effort.seconds)
     taken = sorted(times.taken)
     late = sorted(times.late)
     return {
@@ -88,7 +88,7 @@ def _capacity(effort: Effort, crowd: Crowd) -> float:
     return delivered / effort.seconds
 
 
-def paced(crowd: Crowd, rate: float, seconds: float) -> Times:
+def send_at_rate(crowd: Crowd, rate: float, seconds: float) -> Times:
     """Sent on time, one after the other; each client hears its partner's in order, so `due` tells which."""
     times = Times([], [])
     senders = itertools.cycle(crowd.by_fd.values())

@@ -3,7 +3,8 @@
 Whole files: the Grafana dashboard, of panels.toml; the web client's constants and types of the protocol.
 
 `python docs/generate.py` writes; with `--check` it names each stale block and exits 1. The sequence diagrams
-are drawn from what a real Hub or real Groups answer, text in and text out: they can't promise anything else.
+are drawn from what a real Hub or SignalingService answers, text in and text out: they can't promise anything
+else.
 """
 
 import json
@@ -46,14 +47,14 @@ from peershare.messages import (
     UserId,
     errors,
 )
-from peershare.messages.close_codes import Ending
+from peershare.messages.close_codes import OWN_RECONNECT_CODES, Ending
 from peershare.messages.errors import ErrorCode
 from peershare.runtime.commands import ConnectionClosed, ConnectionOpened, MessageReceived
 from peershare.runtime.journal import Journal
 from peershare.runtime.signaling_service import SignalingRules, SignalingService
 from peershare.settings import Settings, about
 from peershare.wire.codec import MAX_REQUEST_ID, InvalidMessageError, decode, encode, wire_name
-from peershare.wire.validation import RULES, Exactly, Inner, OneOf, Rule, Text, Uuid, Whole
+from peershare.wire.validation import RULES, Exactly, Inner, Integer, OneOf, Rule, Text, Uuid
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = (
@@ -168,7 +169,7 @@ def _told(rule: Rule) -> tuple[str, str]:
         return "a UUID in 8-4-4-4-12 form, any letter case", rule.message
     if isinstance(rule, Inner):
         return "an object: " + "; ".join(f"`{name}` {_told(inner)[0]}" for name, inner in rule.members), ""
-    if isinstance(rule, Whole):
+    if isinstance(rule, Integer):
         return "a whole number from 0 to 2^53 - 1", "as Zod words it"
     if isinstance(rule, OneOf | Exactly):
         return rule.expected.replace("'", '"').replace(" | ", " or "), "as Zod words it"
@@ -229,7 +230,7 @@ def _say(hub: Hub, line: str) -> list[str]:
 
 
 class _Client:
-    """A connection of somebody's, as Groups see it: what it hears becomes arrows."""
+    """A connection of somebody's, as the SignalingService sees it: what it is told becomes arrows."""
 
     def __init__(self, name: str, arrows: list[str]) -> None:
         self.name, self.arrows, self.mailbox = name, arrows, self
@@ -252,7 +253,7 @@ class _Client:
 
 
 class _Harness:
-    """Real Groups that Ann and Bob talk to, each message a second after the one before."""
+    """A real SignalingService that Ann and Bob talk to, each message a second after the one before."""
 
     def __init__(self) -> None:
         tokens, session_ids = count(1), iter(SESSION_IDS.values())
@@ -264,7 +265,7 @@ class _Harness:
         )
         hub = Hub(lambda: GroupId(IDS["Group"]), 30)
         guests = Guests(b"key", lambda: PrincipalId("guest"))
-        self._groups = SignalingService(hub, sessions, guests, Journal(MemoryStore(), hub.snapshot), rules)
+        self._signaling = SignalingService(hub, sessions, guests, Journal(MemoryStore(), hub.snapshot), rules)
         self._connections = {name: ConnectionId(IDS[name]) for name in ("Ann", "Bob")}
         self._values = {**IDS, **{f"{name}Session": session_id for name, session_id in SESSION_IDS.items()}}
         self._now = -1
@@ -279,12 +280,12 @@ class _Harness:
                     self._pass(int(rest[0]))
                 else:
                     command = self._command(name, what, *rest)
-                    self._groups.handlers[type(command)](command, self._now)
+                    self._signaling.handlers[type(command)](command, self._now)
 
     def _pass(self, seconds: int) -> None:
         self.arrows.append(f"Note over Ann,Bob: {seconds} seconds pass")
         self._now += seconds
-        self._groups.sweep(self._now)
+        self._signaling.sweep(self._now)
 
     def _command(
         self, name: str, what: str, payload: str = ""
@@ -292,7 +293,7 @@ class _Harness:
         connection = self._connections[name]
         if what == "connects":
             self.arrows.append(f"Note over {name}: connects")
-            self._groups.clients[connection] = _Client(name, self.arrows)
+            self._signaling.clients[connection] = _Client(name, self.arrows)
             return ConnectionOpened(connection)
         if what == "is-lost":
             self.arrows.append(f"Note over {name}: connection lost")
@@ -304,7 +305,7 @@ class _Harness:
 
 
 def dialogue(name: str, before: str = "") -> str:
-    """What follows from a dialogue with Groups; what was `before` is played, and not drawn."""
+    """What follows from a dialogue with the SignalingService; what was `before` is played, and not drawn."""
     harness = _Harness()
     harness.play(_DIALOGUES.get(before, ""))
     harness.arrows.clear()
@@ -395,13 +396,14 @@ def _dashboard_of(panels: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-_FROM_PYTHON = "// Generated from peershare/errors.py and peershare/messages: `nox -s docs` writes it anew.\n"
+_FROM_PYTHON = "// Generated from peershare/messages: `nox -s docs` writes it anew.\n"
 _PROTOCOL_VERSION = max(get_args(ProtocolVersion))
 
 
 def web_protocol() -> str:
     """The constants of the protocol for the web client, as a module."""
     codes = {ending.name: ending.value.code for ending in Ending}
+    own = OWN_RECONNECT_CODES
     again = ", ".join(str(ending.value.code) for ending in Ending if ending.value.come_back)
     return f"""{_FROM_PYTHON}
 export const PROTOCOL_VERSION = {_PROTOCOL_VERSION};
@@ -411,6 +413,9 @@ export const CloseCode = {_js_object(codes)};
 
 /** The close codes after which a client connects again by itself. */
 export const RECONNECT_CODES = new Set([{again}]);
+
+/** The range of those that newer servers may have as well. */
+export const OWN_RECONNECT_CODES = {_js_object({"first": own[0], "last": own[-1]})};
 
 /** The codes of `error` messages: docs/protocol.md, "Errors". */
 export const ErrorCode = {_js_object({code.name: code.value for code in ErrorCode})};
@@ -433,6 +438,8 @@ export declare const CloseCode: {{
 {codes}}};
 
 export declare const RECONNECT_CODES: Set<number>;
+
+export declare const OWN_RECONNECT_CODES: {{ readonly first: number; readonly last: number }};
 
 export declare const ErrorCode: {{
 {error_codes}}};

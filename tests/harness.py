@@ -70,7 +70,7 @@ class Harness:
             adapters,
         )
         self.hub, self.broker, self.sessions, self.actor = core.hub, core.broker, core.sessions, core.actor
-        self.groups, self.peers = core.signaling, core.broker_service
+        self.signaling_service, self.broker_service = core.signaling, core.broker_service
         self.registry = ConnectionRegistry(10)
         self.draining = False
         self.trouble = None

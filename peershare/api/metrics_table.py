@@ -25,7 +25,7 @@ from peershare.core.broker import Broker, BrokerStats
 from peershare.core.group.index import CallStats
 from peershare.core.hub import Hub
 from peershare.core.sessions import Sessions
-from peershare.messages import ALL_CLIENT_TYPES, SERVER_TYPES, IdTaken, NotAdmitted, Open
+from peershare.messages import ALL_CLIENT_TYPES, SERVER_TYPES, IdGranted, IdTaken, NotAdmitted
 from peershare.messages.close_codes import Ending
 from peershare.output import dropped_lines
 from peershare.runtime.broker_service import BrokerService
@@ -105,7 +105,7 @@ def _closes(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
 # The broker's messages that have no type of their own. A HEARTBEAT asks for nothing, nor does what is none.
 _BROKER_TYPES: dict[type | None, str] = {
     None: "none",
-    Open: "OPEN",
+    IdGranted: "OPEN",
     IdTaken: "ID-TAKEN",
     NotAdmitted: "ERROR",
 }

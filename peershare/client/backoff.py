@@ -11,7 +11,7 @@ from statistics import median_low
 
 import attrs
 
-from peershare.messages.close_codes import Ending
+from peershare.messages.close_codes import OWN_CODES, OWN_RECONNECT_CODES, Ending
 
 DEFAULT_GRACE = 30.0  # until a server has said how long it remembers a session
 
@@ -32,8 +32,8 @@ _COME_BACK = {ending.value.code: ending.value.come_back for ending in Ending}
 
 def comes_back(code: int) -> bool:
     """Return whether to connect again after this close code (RFC 6455, section 7.4; ours: `Ending`)."""
-    if 4000 <= code < 5000:
-        return code < 4500
+    if code in OWN_CODES:
+        return code in OWN_RECONNECT_CODES
     return _COME_BACK.get(code, code in (1005, 1012, 1013, 1014))
 
 

@@ -227,12 +227,12 @@ class Sessions:
 
     def next_expiry(self) -> float | None:
         """When the first of those who are away is given up."""
-        first = self._next_to_go()
+        first = self._next_to_expire()
         return None if first is None else first.away_until
 
     def expire(self, now: float) -> Iterator[Session]:
         """End those who did not come back by now; and where too many are away, those of whom most are."""
-        while (first := self._next_to_go()) is not None and (first.away_until or 0) <= now:
+        while (first := self._next_to_expire()) is not None and (first.away_until or 0) <= now:
             self.end(first)
             yield first
         while self._crowded:
@@ -257,8 +257,8 @@ class Sessions:
                 self.end(session)
                 yield session
 
-    def _next_to_go(self) -> Session | None:
-        firsts = [next(iter(room.values())) for room in self._away if room]
+    def _next_to_expire(self) -> Session | None:
+        firsts = [next(iter(away.values())) for away in self._away if away]
         return min(firsts, key=lambda session: session.away_until or 0, default=None)
 
     def _make_room(self) -> None:

@@ -67,9 +67,9 @@ from peershare.messages.peer_ids import (
 )
 from peershare.messages.peerjs import (
     BrokerMessage,
+    IdGranted,
     IdTaken,
     NotAdmitted,
-    Open,
     Relayed,
     RelayedType,
     Transmission,
@@ -129,6 +129,7 @@ __all__ = [
     "GroupName",
     "Heartbeat",
     "Hello",
+    "IdGranted",
     "IdTaken",
     "IncomingCallRequest",
     "IncomingRing",
@@ -139,7 +140,6 @@ __all__ = [
     "LeaveReason",
     "MemberStatus",
     "NotAdmitted",
-    "Open",
     "Participant",
     "ParticipantJoined",
     "ParticipantLeft",

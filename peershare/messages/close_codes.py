@@ -26,8 +26,13 @@ class End:
     left: LeaveReason = "disconnected"
 
 
+# Private codes (RFC 6455, section 7.4.2). A client goes by these ranges: newer servers may have more codes.
+OWN_CODES = range(4000, 5000)
+OWN_RECONNECT_CODES = range(4000, 4500)
+
+
 class Ending(Enum):
-    """Every way a connection ends, in one table. 4000-4499 mean "come back", 4500-4999 "don't"."""
+    """Every way a connection ends, in one table."""
 
     CLOSED = End(1000, "closed by the client", come_back=False)
     GOING_AWAY = End(1001, "server going away", come_back=True)

@@ -20,13 +20,13 @@ class Transmission:
 
 
 @attrs.frozen
-class Open:
-    """The ID is the client's."""
+class IdGranted:
+    """OPEN: the ID is the client's."""
 
 
 @attrs.frozen
 class IdTaken:
-    pass
+    """ID-TAKEN: another client holds the ID."""
 
 
 @attrs.frozen
@@ -50,4 +50,4 @@ class Relayed:
     payload: RawJson | None = None
 
 
-BrokerMessage = Open | IdTaken | NotAdmitted | Relayed
+BrokerMessage = IdGranted | IdTaken | NotAdmitted | Relayed

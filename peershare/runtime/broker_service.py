@@ -11,9 +11,9 @@ import structlog
 from peershare.core.broker import Admit, Broker, BrokerStats, Claim, Drop, Effect, Lost, Probe, Send, Throttle
 from peershare.messages import (
     ConnectionId,
+    IdGranted,
     IdTaken,
     NotAdmitted,
-    Open,
     PeerId,
     Relayed,
     RelayedType,
@@ -95,7 +95,7 @@ class BrokerService:
         # Plain dicts with all keys, as in `groups`; None is a client's message that asks for nothing.
         self.heard: dict[str | None, int] = dict.fromkeys([*get_args(RelayedType), None], 0)
         self.sent: dict[str | type, int] = dict.fromkeys(
-            [*get_args(RelayedType), Open, IdTaken, NotAdmitted], 0
+            [*get_args(RelayedType), IdGranted, IdTaken, NotAdmitted], 0
         )
         self.too_long = 0
         self.dropped: dict[Ending, int] = dict.fromkeys(Ending, 0)

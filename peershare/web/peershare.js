@@ -7,7 +7,7 @@
  * @import {Answers, Call, ClientMessages, Events, Group, Media, Member, Participant, PendingRequest, Ring, RingEnded, RingPair, Saved, SentMessage, ServerMessages, State, Target, Timer} from "./types"
  */
 
-import { CloseCode, ErrorCode, PROTOCOL_VERSION, RECONNECT_CODES } from "./protocol.js";
+import { CloseCode, ErrorCode, OWN_RECONNECT_CODES, PROTOCOL_VERSION, RECONNECT_CODES } from "./protocol.js";
 
 const MAX_UNCONFIRMED = 256; // messages: as many as the server keeps in the other direction
 const CONFIRM_INTERVAL = 25; // messages, after which each side learns how many have arrived
@@ -23,7 +23,7 @@ const FIRST_DELAY = 500; // ms, a bound that doubles
 const DEFAULT_GRACE = 30_000; // ms for which the server keeps a session, until it has said so
 const RECENT_RINGS = 500; // of a whole group; the server keeps fewer
 const HELLO_ID = "hello"; // its requestId; those of requests are numbers
-const AWAY = 4000; // our close code where we come back: a member is away then, and has not left
+const AWAY = OWN_RECONNECT_CODES.first; // our close code where we come back: a member is away then, and has not left
 
 // Reserved for what closes without a word, and for proxies (RFC 6455, section 7.4, and IANA's registry).
 const FOREIGN_RECONNECT_CODES = new Set([1005, 1012, 1013, 1014]);
@@ -38,11 +38,13 @@ const UNCOUNTED = new Set(["connection-established", "welcome", "resumed", "serv
 const fullJitter = (attempt, longest) => Math.random() * Math.min(longest, FIRST_DELAY * 2 ** attempt);
 
 /**
- * True if a client connects again after this close code (docs/protocol.md): newer servers may have more codes from 4000 on, so
- * those go by their range. @param {number} code
+ * True if a client connects again after this close code (docs/protocol.md): newer servers may have more
+ * codes of ours, so those go by their range. @param {number} code
  */
 const shouldReconnect = (code) =>
-	code >= 4000 ? code < 4500 : RECONNECT_CODES.has(code) || FOREIGN_RECONNECT_CODES.has(code);
+	code >= OWN_RECONNECT_CODES.first
+		? code <= OWN_RECONNECT_CODES.last
+		: RECONNECT_CODES.has(code) || FOREIGN_RECONNECT_CODES.has(code);
 
 /** An `error` from the server. `code` is one of docs/protocol.md's, or ANSWER_LOST. */
 export class RefusedError extends Error {

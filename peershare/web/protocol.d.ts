@@ -1,4 +1,4 @@
-// Generated from peershare/errors.py and peershare/messages: `nox -s docs` writes it anew.
+// Generated from peershare/messages: `nox -s docs` writes it anew.
 
 export declare const PROTOCOL_VERSION: 2;
 
@@ -21,6 +21,8 @@ export declare const CloseCode: {
 };
 
 export declare const RECONNECT_CODES: Set<number>;
+
+export declare const OWN_RECONNECT_CODES: { readonly first: number; readonly last: number };
 
 export declare const ErrorCode: {
 	readonly INVALID_MESSAGE: "INVALID_MESSAGE";

@@ -1,4 +1,4 @@
-// Generated from peershare/errors.py and peershare/messages: `nox -s docs` writes it anew.
+// Generated from peershare/messages: `nox -s docs` writes it anew.
 
 export const PROTOCOL_VERSION = 2;
 
@@ -23,6 +23,12 @@ export const CloseCode = {
 
 /** The close codes after which a client connects again by itself. */
 export const RECONNECT_CODES = new Set([1001, 1006, 1011, 4000, 4008, 4010, 4009, 4013, 4029]);
+
+/** The range of those that newer servers may have as well. */
+export const OWN_RECONNECT_CODES = {
+	first: 4000,
+	last: 4499,
+};
 
 /** The codes of `error` messages: docs/protocol.md, "Errors". */
 export const ErrorCode = {

@@ -35,9 +35,9 @@ from peershare.wire.validation import (
     CheckFailedError,
     Exactly,
     Inner,
+    Integer,
     Issue,
     Rule,
-    Whole,
 )
 
 MAX_REQUEST_ID = 64
@@ -276,7 +276,7 @@ def _json_type(rule: Rule) -> Any:
             return Raw
         case Boolean():
             return bool
-        case Whole() | Exactly():
+        case Integer() | Exactly():
             return int | float
         case Inner(members):
             return _typed_dict("Inner", {name: _json_type(inner) for name, inner in members}, total=False)

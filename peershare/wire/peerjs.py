@@ -8,9 +8,9 @@ from msgspec import UNSET, Raw, UnsetType
 
 from peershare.messages import (
     BrokerMessage,
+    IdGranted,
     IdTaken,
     NotAdmitted,
-    Open,
     PeerId,
     RawJson,
     Relayed,
@@ -55,7 +55,7 @@ def encode(message: BrokerMessage) -> bytes:
         case Relayed():  # the hot one: a pattern that names its four fields would take twice as long
             payload = UNSET if message.payload is None else message.payload
             return _encoder.encode(_ToClient(message.type, message.src, message.dst, payload))
-        case Open():
+        case IdGranted():
             return b'{"type":"OPEN"}'
         case IdTaken():
             return b'{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}'

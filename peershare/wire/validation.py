@@ -185,7 +185,7 @@ class AnyJson:
 
 
 @attrs.frozen
-class Whole:
+class Integer:
     """A whole number, not negative, that a double holds exactly."""
 
     expected = "number"
@@ -273,7 +273,7 @@ class Inner:
         return self.make(*(rule.check(value[name]) for name, rule in self.members))
 
 
-Rule = Text | Uuid | Boolean | AnyJson | Whole | OneOf | Exactly | Inner
+Rule = Text | Uuid | Boolean | AnyJson | Integer | OneOf | Exactly | Inner
 
 _SESSION_ID = Uuid("Invalid session ID format")
 _RESUME_TOKEN = Text(100, "Resume token cannot be empty", "Resume token too long")
@@ -298,9 +298,9 @@ RULES: dict[object, Rule] = {
     RawJson: AnyJson(),
     ProtocolVersion: Exactly(2),
     Resume: Inner(
-        (("sessionId", _SESSION_ID), ("resumeToken", _RESUME_TOKEN), ("received", Whole())), Resume
+        (("sessionId", _SESSION_ID), ("resumeToken", _RESUME_TOKEN), ("received", Integer())), Resume
     ),
-    Count: Whole(),
+    Count: Integer(),
     Visibility: OneOf(get_args(Visibility)),
 }
 

@@ -203,7 +203,7 @@ async def test_the_broker(nursery):
     nursery.start_soon(world.actor.run)
     for name in ("ann-peer", "bob-peer"):
         claim = Claim(PeerId(name), "token", "peerjs")
-        world.harness.peers.clients[name] = BrokerClient(name, world.outbox())
+        world.harness.broker_service.clients[name] = BrokerClient(name, world.outbox())
         await world.actor.send(Connect(name, claim))
     offer = Transmission("OFFER", PeerId("nobody"), RawJson(None), 10)
     for message in (offer, None, offer):  # the last two are over the rate

@@ -43,7 +43,7 @@ async def connect(harness, *peer_ids):
     for peer_id in peer_ids:
         line = FakeBrokerClient(peer_id)
         claim = Claim(PeerId(peer_id), "token", "peerjs")
-        harness.peers.clients[line.name] = line
+        harness.broker_service.clients[line.name] = line
         await harness.actor.send(Connect(line.name, claim))
 
 

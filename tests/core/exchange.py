@@ -10,7 +10,7 @@ import attrs
 
 from peershare.core.broker import Admit, Broker, BrokerRules, Claim, Drop, Send
 from peershare.core.limits import RateRules
-from peershare.messages import IdTaken, Open, Relayed, Transmission
+from peershare.messages import IdGranted, IdTaken, Relayed, Transmission
 from peershare.messages.close_codes import Ending
 from tests.core.script import Dialogue
 
@@ -98,7 +98,7 @@ def after(seconds):
 
 
 def admitted(connection):
-    return [Admit(connection), Send(connection, Open())]
+    return [Admit(connection), Send(connection, IdGranted())]
 
 
 def refused(connection, message, ending=Ending.NOT_ADMITTED):

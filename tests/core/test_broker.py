@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from peershare.core.broker import Admit, BrokerStats, Drop, Lost, Probe, Send, Throttle
 from peershare.core.limits import RateRules
-from peershare.messages import NotAdmitted, Open, errors
+from peershare.messages import IdGranted, NotAdmitted, errors
 from peershare.messages.close_codes import Ending
 from peershare.wire.peerjs import decode
 from tests.core.exchange import (
@@ -57,7 +57,7 @@ def told(found, connection):
 
 def test_a_free_id():
     """Who claims it has it, and hears OPEN."""
-    assert Exchange() >> claims("ann-1") << Admit("ann-1") << Send("ann-1", Open())
+    assert Exchange() >> claims("ann-1") << Admit("ann-1") << Send("ann-1", IdGranted())
 
 
 NOTHING, INVALID, LONG = errors.NO_PARAMETERS, errors.INVALID_KEY, errors.LONG_PARAMETERS
@@ -284,7 +284,7 @@ def test_a_newcomer_says_nothing_that_counts(probed):
     assert probed >> says("ann-2", "OFFER", "bob") >> says("ann-2", "LEAVE") >> lives("ann-2")
 
 
-def test_a_sign_of_life_for_nothing(exchange):
+def test_activity_after_the_probe(exchange):
     """It may come when nobody asks for it any more."""
     assert exchange >> lives("ann-1") >> lives("never came")
 

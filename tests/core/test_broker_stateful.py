@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from peershare.core.broker import Admit, Broker, BrokerRules, BrokerStats, Claim, Drop, Lost, Probe, Send
 from peershare.core.broker import waiting as module
 from peershare.core.limits import RateRules
-from peershare.messages import IdTaken, NotAdmitted, Open, Relayed, Transmission
+from peershare.messages import IdGranted, IdTaken, NotAdmitted, Relayed, Transmission
 
 TIMEOUT = 5.0
 LIMIT = 3
@@ -120,7 +120,7 @@ class RudeClients(RuleBasedStateMachine):
         match effect:
             case Admit(connection):
                 self.admit(connection)
-                assert following == Send(connection, Open()), "OPEN comes first"
+                assert following == Send(connection, IdGranted()), "OPEN comes first"
             case Send(to, IdTaken() | NotAdmitted()):
                 assert to in self.undecided
                 assert isinstance(following, Drop), "a refusal without a close"

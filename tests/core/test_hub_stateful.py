@@ -109,7 +109,7 @@ def is_a(effect, kind):
 
 
 @attrs.define
-class Room:
+class GroupModel:
     """The model of a group: who is in it, and since when nobody is."""
 
     created_at: float
@@ -124,7 +124,7 @@ class Model:
     def __init__(self):
         self.now = 1_000_000.0
         self.created = 0
-        self.rooms = {}
+        self.groups = {}
         self.connected = set()
         self.sessions = set()
         self.peer_ids = {}  # of the connections that have one
@@ -133,12 +133,12 @@ class Model:
         self.recent = {}  # for each with a session, how its rings ended
         self.ended = dict.fromkeys(("accepted", "declined", "missed", "cancelled"), 0)
 
-    def room_of(self, user_id):
-        return next((group_id for group_id, room in self.rooms.items() if user_id in room.members), None)
+    def group_of(self, user_id):
+        return next((group_id for group_id, group in self.groups.items() if user_id in group.members), None)
 
     def others_of(self, user_id):
-        group_id = self.room_of(user_id)
-        return self.rooms[group_id].members - {user_id} if group_id else set()
+        group_id = self.group_of(user_id)
+        return self.groups[group_id].members - {user_id} if group_id else set()
 
     def holder(self, members, peer_id):
         return next((member for member in members if self.peer_ids.get(member) == peer_id), None)
@@ -179,32 +179,32 @@ class Model:
         raise AssertionError(message)
 
     def create(self, user_id, group_id):
-        if group_id in self.rooms:
+        if group_id in self.groups:
             return self.join(user_id, group_id, None)
         left = self.gone(user_id, "left")
         if group_id is None:
             self.created += 1
             group_id = f"group-{self.created}"
-        self.rooms[group_id] = Room(self.now, {user_id})
+        self.groups[group_id] = GroupModel(self.now, {user_id})
         self.joined.append(user_id)
         return [*left, opened(group_id), answer(user_id, "GroupCreated")]
 
     def join(self, user_id, group_id, peer_id):
-        room = self.rooms.get(group_id)
-        if room is None:
+        group = self.groups.get(group_id)
+        if group is None:
             return [answer(user_id, "GROUP_NOT_FOUND")]
-        others = room.members - {user_id}
+        others = group.members - {user_id}
         old = self.peer_ids.get(user_id)
         new = peer_id or old
         if new and self.holder(others, new):
             return [answer(user_id, "PEER_ID_TAKEN")]
 
-        again = user_id in room.members
+        again = user_id in group.members
         left = [] if again else self.gone(user_id, "left")
-        room.members.add(user_id)
+        group.members.add(user_id)
         if not again:
             self.joined.append(user_id)
-        room.empty_since = None
+        group.empty_since = None
         if new:
             self.peer_ids[user_id] = new
         return [
@@ -217,7 +217,7 @@ class Model:
         ]
 
     def leave(self, user_id, named):
-        if named != user_id or self.room_of(user_id) is None:
+        if named != user_id or self.group_of(user_id) is None:
             return [answer(user_id, "USER_NOT_FOUND")]
         return [answer(user_id, "GroupLeft"), *self.gone(user_id, "left")]
 
@@ -226,7 +226,7 @@ class Model:
         if self.holder(others, peer_id):
             return [answer(user_id, "PEER_ID_TAKEN")]
         self.peer_ids[user_id] = peer_id
-        if self.room_of(user_id) is None:
+        if self.group_of(user_id) is None:
             return [answer(user_id, "PeerIdUpdated")]
         return [answer(user_id, "ExistingPeers"), *to(others, "PeerJoined")]
 
@@ -266,22 +266,22 @@ class Model:
         return [*to(others & self.sessions, "UserJoined"), *to(others - self.sessions, "UserJoined")]
 
     def call_state(self, user_id):
-        room = self.rooms[self.room_of(user_id)]
+        group = self.groups[self.group_of(user_id)]
         rings = [ring for ring in self.rings if user_id in ring]
-        known = room.participants or rings or self.recent.get(user_id)
+        known = group.participants or rings or self.recent.get(user_id)
         return to([user_id], "CallState") if known and user_id in self.sessions else []
 
     def participants_with(self, user_id):
         """Who is in the call of its group."""
-        group_id = self.room_of(user_id)
-        return self.rooms[group_id].participants if group_id else {}
+        group_id = self.group_of(user_id)
+        return self.groups[group_id].participants if group_id else {}
 
     def send_media(self, user_id, message):
         participants = self.participants_with(user_id)
         joins = isinstance(message, JoinCall)
         if not joins and user_id not in participants:
             return [answer(user_id, "NOT_IN_CALL")]
-        if self.room_of(user_id) is None:
+        if self.group_of(user_id) is None:
             return [answer(user_id, "NOT_IN_GROUP")]
         if user_id not in participants and len(participants) >= MAX_PARTICIPANTS:
             return [answer(user_id, "CALL_FULL")]
@@ -367,23 +367,23 @@ class Model:
         return effects
 
     def gone(self, user_id, reason):
-        """Out of the room, if it is in one."""
-        group_id = self.room_of(user_id)
+        """Out of the group, if it is in one."""
+        group_id = self.group_of(user_id)
         if group_id is None:
             return []
-        room = self.rooms[group_id]
-        effects = self.out_of_call(user_id, besides=user_id) if user_id in room.participants else []
+        group = self.groups[group_id]
+        effects = self.out_of_call(user_id, besides=user_id) if user_id in group.participants else []
         effects += self.cancel(user_id, besides=user_id)
         for ring in [ring for ring in self.rings if ring[1] == user_id]:
             effects += self.end(ring, "missed", besides=user_id)
         self.recent.pop(user_id, None)
-        room.members.remove(user_id)
+        group.members.remove(user_id)
         self.joined.remove(user_id)
-        if room.members:
-            return [*effects, *to(room.members, "UserLeft")]
+        if group.members:
+            return [*effects, *to(group.members, "UserLeft")]
         if reason == "left":
             return [self.closed(group_id, "left")]
-        room.empty_since = self.now
+        group.empty_since = self.now
         return []
 
     def time_passes(self, seconds):
@@ -394,12 +394,12 @@ class Model:
         return missed, self.abandoned()
 
     def abandoned(self):
-        empty = {group_id: room.empty_since for group_id, room in self.rooms.items() if not room.members}
+        empty = {group_id: group.empty_since for group_id, group in self.groups.items() if not group.members}
         due = [group_id for group_id, since in empty.items() if since + TTL <= self.now]
         return {self.closed(group_id, "abandoned") for group_id in due}
 
     def closed(self, group_id, why):
-        return GroupClosed(group_id, self.now - self.rooms.pop(group_id).created_at, why)
+        return GroupClosed(group_id, self.now - self.groups.pop(group_id).created_at, why)
 
 
 @attrs.define
@@ -707,15 +707,15 @@ class RudeClients(RuleBasedStateMachine):
 
     @invariant()
     def groups_and_stats_are_those_of_the_model(self):
-        rooms = self.model.rooms
-        assert self.hub.stats() == Stats(len(rooms), sum(len(room.members) for room in rooms.values()))
+        groups = self.model.groups
+        assert self.hub.stats() == Stats(len(groups), sum(len(group.members) for group in groups.values()))
         for group_id in (f"group-{number}" for number in range(1, 5)):
-            room, info = rooms.get(group_id), self.hub.group_info(group_id)
-            assert (info and info.members) == (room and len(room.members))
+            group, info = groups.get(group_id), self.hub.group_info(group_id)
+            assert (info and info.members) == (group and len(group.members))
 
     @invariant()
     def nothing_outlives_its_time(self):
-        waiting = [room.empty_since + TTL for room in self.model.rooms.values() if not room.members]
+        waiting = [group.empty_since + TTL for group in self.model.groups.values() if not group.members]
         waiting += [until / 1000 for until in self.model.rings.values()]
         assert self.hub.next_expiry() == min(waiting, default=None)
         assert all(until > self.model.now for until in waiting)
@@ -723,7 +723,7 @@ class RudeClients(RuleBasedStateMachine):
     @invariant()
     def everyone_knows_exactly_who_is_there(self):
         for user_id, view in self.views.items():
-            assert view.group_id == self.model.room_of(user_id)
+            assert view.group_id == self.model.group_of(user_id)
             knows_sessions = user_id in self.model.sessions
             assert view.others == {
                 other: User(
@@ -746,17 +746,17 @@ class RudeClients(RuleBasedStateMachine):
 
     @invariant()
     def a_call_is_of_members_with_sessions(self):
-        calls = [room.participants for room in self.model.rooms.values() if room.participants]
-        for room in self.model.rooms.values():
-            assert room.participants.keys() <= room.members & self.model.sessions
-            assert len(room.participants) <= MAX_PARTICIPANTS
+        calls = [group.participants for group in self.model.groups.values() if group.participants]
+        for group in self.model.groups.values():
+            assert group.participants.keys() <= group.members & self.model.sessions
+            assert len(group.participants) <= MAX_PARTICIPANTS
         assert self.hub.call_stats() == CallStats(
             len(calls), sum(map(len, calls)), len(self.model.rings), self.model.ended
         )
 
     @invariant()
     def nothing_is_kept_of_calls_that_are_over(self):
-        members = {member for room in self.model.rooms.values() for member in room.members}
+        members = {member for group in self.model.groups.values() for member in group.members}
         for group in self.hub._groups.values():
             if group.call is not None:
                 assert not group.call.is_blank
@@ -768,9 +768,9 @@ class RudeClients(RuleBasedStateMachine):
 
     @invariant()
     def names_and_peer_ids_are_unique_within_a_group(self):
-        for room in self.model.rooms.values():
-            names = [self.views[member].username for member in room.members]
-            peers = [self.model.peer_ids[member] for member in room.members & self.model.peer_ids.keys()]
+        for group in self.model.groups.values():
+            names = [self.views[member].username for member in group.members]
+            peers = [self.model.peer_ids[member] for member in group.members & self.model.peer_ids.keys()]
             looks = [look for name in names for look in looks_of(name)]
             assert len(set(looks)) == len(looks)
             assert len(set(peers)) == len(peers)
@@ -779,8 +779,8 @@ class RudeClients(RuleBasedStateMachine):
     @invariant()
     def told_peer_ids_are_those_of_members(self):
         told = {}
-        for group_id, room in self.model.rooms.items():
-            for member in room.members & self.model.peer_ids.keys():
+        for group_id, group in self.model.groups.items():
+            for member in group.members & self.model.peer_ids.keys():
                 told.setdefault(self.model.peer_ids[member], set()).add(group_id)
         assert self.hub._index._groups_by_peer_id == told
 

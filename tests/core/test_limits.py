@@ -10,7 +10,7 @@ GRANTED, REFUSED, ABUSED = Verdict.GRANTED, Verdict.REFUSED, Verdict.ABUSED
 
 RULES = RateRules(rate=8, burst=4, patience=10)
 
-DAWNS = pytest.mark.parametrize("dawn", [0, 1_700_000_000, -1000], ids=["zero", "today", "below zero"])
+STARTS = pytest.mark.parametrize("start", [0, 1_700_000_000, -1000], ids=["zero", "today", "below zero"])
 
 
 def emptied(now):
@@ -31,17 +31,17 @@ def first(verdicts, wanted):
     return next((when for when, verdict in verdicts.items() if verdict is wanted), None)
 
 
-@DAWNS
-def test_a_burst(dawn):
+@STARTS
+def test_a_burst(start):
     """So many go at once, wherever the time is counted from, and one more is refused."""
     allowance = Allowance(RULES)
-    assert [allowance.ask(dawn) for _ in range(6)] == [GRANTED] * 4 + [REFUSED] * 2
+    assert [allowance.ask(start) for _ in range(6)] == [GRANTED] * 4 + [REFUSED] * 2
 
 
-@DAWNS
-def test_a_steady_rate(dawn):
+@STARTS
+def test_a_steady_rate(start):
     """Who keeps to the rate is never refused."""
-    verdicts = keep_on(Allowance(RULES), dawn, dawn + 100, 1 / 8)
+    verdicts = keep_on(Allowance(RULES), start, start + 100, 1 / 8)
     assert set(verdicts.values()) == {GRANTED}
 
 
@@ -111,13 +111,13 @@ def test_12_5_what_costs_more():
     assert allowance.ask(3 / 8, 3) is GRANTED
 
 
-@DAWNS
-def test_12_5_what_costs_more_than_a_burst(dawn):
+@STARTS
+def test_12_5_what_costs_more_than_a_burst(start):
     """It is granted to one who has a whole burst left, and takes all of it."""
     allowance = Allowance(RateRules(rate=7, burst=3))
-    assert [allowance.ask(dawn, 1000), allowance.ask(dawn, 1000)] == [GRANTED, REFUSED]
-    assert allowance.ask(dawn + 2 / 7, 1000) is REFUSED
-    assert allowance.ask(dawn + 3.001 / 7, 1000) is GRANTED
+    assert [allowance.ask(start, 1000), allowance.ask(start, 1000)] == [GRANTED, REFUSED]
+    assert allowance.ask(start + 2 / 7, 1000) is REFUSED
+    assert allowance.ask(start + 3.001 / 7, 1000) is GRANTED
 
 
 @given(st.lists(st.integers(0, 64), max_size=60))

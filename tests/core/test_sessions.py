@@ -324,7 +324,7 @@ def test_the_background_has_a_longer_grace(sessions):
 
 
 @pytest.mark.parametrize("in_background", [False, True])
-def test_a_resume_takes_out_of_the_waiting_room(sessions, in_background):
+def test_a_resume_takes_off_the_away_list(sessions, in_background):
     """Who is back is not given up, and waits anew, behind the others, when it is lost again."""
     ann, bob = sessions.begin(ANN), sessions.begin(BOB)
     ann.in_background = in_background

@@ -233,7 +233,7 @@ async def test_an_id_of_one_who_lives_is_taken(world, autojump_clock):
 
 
 @pytest.mark.parametrize(("said", "opcode"), [(text("HEARTBEAT"), 1), ("nonsense", 1), ("", 9), ("late", 10)])
-async def test_anything_from_the_holder_is_a_sign_of_life(world, autojump_clock, said, opcode):
+async def test_anything_from_the_holder_is_activity(world, autojump_clock, said, opcode):
     """A message of any kind, a ping of its own, or a pong."""
     ann = await world.client(ANN, answers=False)
     other = await world.client(NOT_ANN)
@@ -245,7 +245,7 @@ async def test_anything_from_the_holder_is_a_sign_of_life(world, autojump_clock,
     assert ann.code is None
 
 
-async def test_what_the_holder_said_before_is_no_sign_of_life(world, autojump_clock):
+async def test_what_the_holder_said_before_is_no_activity(world, autojump_clock):
     """It may have died since."""
     ann = await world.client(ANN, answers=False)
     await ann.say("HEARTBEAT")
@@ -330,7 +330,7 @@ async def test_a_newcomer_that_goes_meanwhile(world, autojump_clock):
     await trio.sleep(10)
     assert world.ids == []
     assert len(world.harness.registry) == 0
-    assert world.harness.peers.clients == {}
+    assert world.harness.broker_service.clients == {}
 
 
 async def test_several_newcomers(world, autojump_clock):
@@ -527,7 +527,7 @@ async def test_the_end_of_the_server(world, autojump_clock):
     assert (ann.code, other.code) == (1001, 1001)
     assert other.types in ([], ["OPEN"])
     assert world.ids == []
-    assert world.harness.peers.clients == {}
+    assert world.harness.broker_service.clients == {}
 
 
 # --- what is left behind, and what is written down ---------------------------------------------
@@ -560,7 +560,7 @@ async def test_no_ghost_wherever_it_is_cancelled(nursery, autojump_clock, held):
         holder = world.harness.broker._peers.get("ann")
         assert holder is None or (held and holder.token == "b")
         assert world.harness.broker._probes == world.harness.broker._claimed == {}
-        assert len(world.harness.peers.clients) == len(world.harness.broker._current)
+        assert len(world.harness.broker_service.clients) == len(world.harness.broker._current)
         most_heard = max(most_heard, await near.receive_some(), key=len)
         await trio.sleep(4)  # a holder that was dropped has its time to close
         assert len(world.harness.registry) == (holder is not None)
@@ -581,7 +581,7 @@ async def test_messages_are_logged_only_when_traced(make, autojump_clock):
         assert (
             frames
             == [
-                ("out", "Open", 17),
+                ("out", "IdGranted", 17),
                 ("in", "OFFER", len(text("OFFER", dst="ann", payload="secret"))),
                 ("in", "HEARTBEAT or nothing", len(text("HEARTBEAT"))),
                 ("in", "HEARTBEAT or nothing", len("nonsense")),

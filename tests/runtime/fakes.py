@@ -71,8 +71,8 @@ def make_signaling_service(
 
 def enter(actor: Actor, connection: ConnectionId, client: "FakeSignalingClient") -> ConnectionOpened:
     """The command, with its client where the actor finds it."""
-    groups = next(service for service in actor._services if isinstance(service, SignalingService))
-    groups.clients[connection] = client
+    signaling = next(service for service in actor._services if isinstance(service, SignalingService))
+    signaling.clients[connection] = client
     return ConnectionOpened(connection, client.address)
 
 

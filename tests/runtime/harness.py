@@ -1,4 +1,4 @@
-"""Groups without an actor: what clients say is carried out at once, and time passes when it is told to."""
+"""The signaling service without an actor: commands are carried out at once, and time passes when told to."""
 
 import json
 from itertools import count
@@ -22,9 +22,9 @@ _TAIL = "-0000-4000-8000-000000000000"
 
 class Harness:
     def __init__(self, rules=SIGNALING_RULES, ttl=30):
-        groups = count(1)
-        self.hub = Hub(lambda: GroupId(f"{next(groups):08}-1111-4000-8000-000000000000"), ttl)
-        self.groups = make_signaling_service(self.hub, rules)
+        numbers = count(1)
+        self.hub = Hub(lambda: GroupId(f"{next(numbers):08}-1111-4000-8000-000000000000"), ttl)
+        self.signaling_service = make_signaling_service(self.hub, rules)
         self.now = START
         self.connections = count(1)
 
@@ -33,7 +33,7 @@ class Harness:
         self._sweep()
         try:
             for command in commands:
-                self.groups.handlers[type(command)](command, self.now)
+                self.signaling_service.handlers[type(command)](command, self.now)
         finally:
             self._flush()
 
@@ -43,22 +43,22 @@ class Harness:
         self._flush()
 
     def drain(self):
-        self.groups.questions[WarnSessions](WarnSessions(), self.now)
+        self.signaling_service.questions[WarnSessions](WarnSessions(), self.now)
         self._flush()
 
     def _sweep(self):
-        expiry = self.groups.next_expiry()
+        expiry = self.signaling_service.next_expiry()
         if expiry is not None and expiry <= self.now:
-            self.groups.sweep(self.now)
+            self.signaling_service.sweep(self.now)
 
     def _flush(self):
-        for mailbox in self.groups.unflushed:
+        for mailbox in self.signaling_service.unflushed:
             mailbox.flush()
-        self.groups.unflushed.clear()
+        self.signaling_service.unflushed.clear()
 
     def leftovers(self):
         """All that is kept of connections and sessions, for seeing that it is nothing."""
-        groups, sessions = self.groups, self.groups._sessions
+        groups, sessions = self.signaling_service, self.signaling_service._sessions
         return [
             *(groups._states, groups._connections, groups.clients, groups.unflushed),
             *(groups.dispatcher.mailboxes, groups.dispatcher.presence.waiting),
@@ -82,7 +82,7 @@ class Client:
         self.id = ConnectionId(f"{next(harness.connections):08}{_TAIL}")
         self.client = FakeSignalingClient(address)
         self.welcome = None
-        harness.groups.clients[self.id] = self.client
+        harness.signaling_service.clients[self.id] = self.client
         harness.do(ConnectionOpened(self.id, address))
 
     def command(self, message_type, /, **payload):

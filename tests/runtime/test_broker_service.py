@@ -46,12 +46,12 @@ class FakeBrokerClient:
 class World:
     def __init__(self, *, trace: bool = False) -> None:
         self.broker = Broker(RULES)
-        self.peers = BrokerService(self.broker, trace=trace)
-        self.actor = Actor(trio.current_time, self.peers)
+        self.service = BrokerService(self.broker, trace=trace)
+        self.actor = Actor(trio.current_time, self.service)
 
     async def connect(self, name: str, token: str = "token") -> FakeBrokerClient:
         client = FakeBrokerClient(name)
-        self.peers.clients[client.name] = client
+        self.service.clients[client.name] = client
         await self.actor.send(Connect(client.name, Claim(name.split("-", maxsplit=1)[0], token, "key")))
         return client
 
@@ -153,7 +153,7 @@ async def test_of_who_has_gone_nothing_is_kept(world, autojump_clock):
     await world.actor.send(Transmit(ann.name, None))
     await settle()
     assert ann.mailbox.types == ["OPEN"]
-    assert world.peers.clients == {}
+    assert world.service.clients == {}
     assert world.broker.connected_ids() == []
 
 
@@ -245,7 +245,7 @@ async def test_frames_are_logged_only_when_traced(nursery, autojump_clock, log):
     await settle()
     frames = [entry for entry in log if entry["event"] == "out"]
     assert [(entry["message"], entry["to"], entry["size"]) for entry in frames] == [
-        ("Open", "ann-1", 17),
+        ("IdGranted", "ann-1", 17),
         ("Relayed", "ann-1", 2 + len('{"type":"OFFER","src":"ann","dst":"ann"}')),
     ]
     nursery.cancel_scope.cancel()

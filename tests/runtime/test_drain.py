@@ -67,7 +67,7 @@ async def test_they_are_told_one_after_another(autojump_clock, many, seconds):
     assert max(Counter(told).values()) == ceil(many / 50)
 
 
-async def test_an_empty_roster_is_drained_at_once(autojump_clock):
+async def test_an_empty_registry_is_drained_at_once(autojump_clock):
     """Nobody is there to wait for."""
     await ConnectionRegistry(max_connections=1).drain()
     assert trio.current_time() == 0

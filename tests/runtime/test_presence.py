@@ -54,7 +54,7 @@ def test_12_12_small_groups_hear_everything_at_once():
         assert crowd.heard(SMALL) == names(range(SMALL))
         crowd.change([SMALL])
         assert crowd.heard(0) == [*names(range(1, SMALL)), *names([SMALL])]
-    assert crowd.harness.groups.dispatcher.gathered == 0
+    assert crowd.harness.signaling_service.dispatcher.gathered == 0
 
 
 def test_12_12_what_people_do_is_told_at_once_in_large_groups_too():
@@ -65,7 +65,7 @@ def test_12_12_what_people_do_is_told_at_once_in_large_groups_too():
         assert crowd.heard(59) == names(range(AT_ONCE))
         crowd.harness.after(WINDOW)
         assert crowd.heard(59) == []
-    assert crowd.harness.groups.dispatcher.gathered == 0
+    assert crowd.harness.signaling_service.dispatcher.gathered == 0
 
 
 def test_12_12_more_is_gathered():
@@ -82,7 +82,7 @@ def test_12_12_more_is_gathered():
     assert crowd.heard(59) == names(range(AT_ONCE, 50))
     assert crowd.heard(30) == names(range(31, 50))  # what waited came before its own answer
     assert crowd.members[59].client.flushes == 1
-    assert crowd.harness.groups.dispatcher.gathered == 30 * 59
+    assert crowd.harness.signaling_service.dispatcher.gathered == 30 * 59
 
 
 def test_12_12_while_it_goes_on_there_is_one_write_in_100_ms():
@@ -104,9 +104,9 @@ def test_12_12_while_it_goes_on_there_is_one_write_in_100_ms():
     assert crowd.heard(59) == names(range(2))
     crowd.change(range(2))
     assert crowd.heard(59) == names(range(2))
-    assert crowd.harness.groups.next_expiry() is not None
+    assert crowd.harness.signaling_service.next_expiry() is not None
     crowd.harness.after(WINDOW)
-    assert crowd.harness.groups.next_expiry() is None
+    assert crowd.harness.signaling_service.next_expiry() is None
 
 
 def test_12_12_nothing_overtakes_what_waits():
@@ -137,14 +137,14 @@ def test_12_12_who_leaves_or_is_lost_hears_no_more():
     crowd.harness.after(WINDOW)
     assert leaver.listen() == []
     assert [kind for kind, _ in crowd.members[57].listen()][-2:] == ["user-left", "user-left"]
-    assert not crowd.harness.groups.dispatcher.presence.waiting
+    assert not crowd.harness.signaling_service.dispatcher.presence.waiting
 
 
 def test_12_12_sessions_count_each_message_and_recover_all():
     """One that is away in the meantime hears them when it is back, before what its group is like now."""
     crowd = Crowd(60, sessions=True)
     away, other = crowd.members[59], crowd.members[58]
-    received = crowd.harness.groups._states[away.id].session.replay.sent
+    received = crowd.harness.signaling_service._states[away.id].session.replay.sent
     crowd.change(range(30))
     crowd.harness.after(WINDOW)
     crowd.change(range(30))
@@ -280,7 +280,7 @@ def test_12_12_an_address_pays_for_all_recipients_of_its_clients():
         client.say("update-peer-id", peerId=f"p-{client.id}")
         client.say("update-peer-id", peerId=f"q-{client.id}")
     assert sum(len(refused(client)) for client in clients) == 2  # 20 x 11 and 18 x 10 members
-    assert harness.groups.dispatcher.refused["BROADCAST_RATE"] == 2
+    assert harness.signaling_service.dispatcher.refused["BROADCAST_RATE"] == 2
     stranger.hear()
     stranger.say("update-peer-id", peerId="s")
     assert refused(stranger) == []

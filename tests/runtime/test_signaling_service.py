@@ -57,7 +57,7 @@ class World:
             client.hear()
 
     def session_of(self, client):
-        return self.harness.groups._states[client.id].session
+        return self.harness.signaling_service._states[client.id].session
 
     def bob_again(self, received=None):
         """Bob on a new connection, with what he hears there; by default he missed nothing from before."""
@@ -143,7 +143,7 @@ def test_hello_behind_another_message(harness, text):
     ann.say("hello", protocol=2)
 
     assert ann.listen() == [NOT_FIRST]
-    assert harness.groups._sessions.stats().online == 0
+    assert harness.signaling_service._sessions.stats().online == 0
 
 
 @pytest.mark.parametrize(
@@ -421,13 +421,13 @@ def test_nobody_answers(world):
     """The actor is told when to look, and both hear that it was missed."""
     world.ann.say("join-call", **MUTE).say("ring")
     world.forget()
-    assert world.harness.groups.next_expiry() == START + 45
+    assert world.harness.signaling_service.next_expiry() == START + 45
     world.harness.after(45)
 
     missed = {"from": world.ann.id, "to": world.bob.id, "outcome": "missed"}
     at = int((START + 45) * 1000)
     assert world.ann.listen() == world.bob.listen() == [("ring-ended", {**missed, "endedAt": at})]
-    assert world.harness.groups.next_expiry() is None
+    assert world.harness.signaling_service.next_expiry() is None
 
 
 def test_ringing_a_crowd(world):
@@ -435,11 +435,11 @@ def test_ringing_a_crowd(world):
     for number in range(30):
         Client(world.harness).hello().join(world.group, f"Guest{number}")
     world.ann.say("join-call", **MUTE)
-    before = sum(world.harness.groups.dispatcher.broadcasts.counts)
+    before = sum(world.harness.signaling_service.dispatcher.broadcasts.counts)
     world.ann.say("ring")
 
-    assert world.harness.groups.dispatcher.sent[IncomingRing] == 31
-    assert sum(world.harness.groups.dispatcher.broadcasts.counts) == before + 1
+    assert world.harness.signaling_service.dispatcher.sent[IncomingRing] == 31
+    assert sum(world.harness.signaling_service.dispatcher.broadcasts.counts) == before + 1
 
 
 def test_a_full_call(world):
@@ -450,7 +450,7 @@ def test_a_full_call(world):
     refused = {"code": "CALL_FULL", "message": "The call is full", "details": {"maxParticipants": 8}}
 
     assert world.ann.say("join-call", **MUTE).listen() == [("error", refused)]
-    assert world.harness.groups.dispatcher.refused["MAX_CALL_SIZE"] == 1
+    assert world.harness.signaling_service.dispatcher.refused["MAX_CALL_SIZE"] == 1
 
 
 def test_what_becomes_of_the_rest_of_a_session(world):
@@ -924,7 +924,7 @@ def test_nothing_is_left_over(world):
     world.harness.after(GRACE)
 
     assert not any(world.harness.leftovers())
-    assert world.harness.groups.next_expiry() is None
+    assert world.harness.signaling_service.next_expiry() is None
 
 
 async def test_the_actor_gives_up_on_time(nursery, autojump_clock):
@@ -1028,7 +1028,7 @@ def test_11_20_only_who_makes_a_group_again_counts_as_making_one():
     assert answers == ["group-created", "group-joined", "group-joined"]
     again["groupId"] = "c6cfb6bb-6b0e-4c4c-9a3a-0d3a0d0e9a55"
     assert clients[0].say("create-group", **again).listen()[-1][1]["code"] == "RATE_LIMITED"
-    assert harness.groups.dispatcher.refused["GROUPS_PER_HOUR"] == 1
+    assert harness.signaling_service.dispatcher.refused["GROUPS_PER_HOUR"] == 1
 
 
 def test_one_connections_flood_is_not_anothers():
@@ -1236,15 +1236,15 @@ def test_a_failure_is_logged(harness):
 def test_12_11_a_session_is_counted_where_it_was_last():
     """Who comes back from another address is counted there from then on."""
     harness = Harness()
-    harness.groups._sessions._rules = SessionRules(GRACE, BACKGROUND, max_away_of_address=1)
+    harness.signaling_service._sessions._rules = SessionRules(GRACE, BACKGROUND, max_away_of_address=1)
     ann, bob = Client(harness, "192.0.2.1").hello(), Client(harness, "192.0.2.1").hello()
     ann.lose()
     moved = Client(harness, "198.51.100.1").hello((ann.welcome, 0))
     moved.lose()
     bob.lose()
-    assert harness.groups._sessions.stats().away == 2
+    assert harness.signaling_service._sessions.stats().away == 2
     Client(harness, "198.51.100.1").hello().lose()
-    assert harness.groups._sessions.stats().away == 2
+    assert harness.signaling_service._sessions.stats().away == 2
     again = Client(harness).hello((bob.welcome, 0)).listen()
     assert "resumed" in [kind for kind, _ in again]
 
@@ -1252,7 +1252,7 @@ def test_12_11_a_session_is_counted_where_it_was_last():
 def test_too_many_are_away():
     """The one whose time would be over next is given up at once, and its group hears it as of any other."""
     harness = Harness()
-    harness.groups._sessions._rules = SessionRules(GRACE, BACKGROUND, max_away=1)
+    harness.signaling_service._sessions._rules = SessionRules(GRACE, BACKGROUND, max_away=1)
     world = World(harness)
     world.ann.lose()
     world.bob.lose()
@@ -1286,7 +1286,7 @@ def test_11_14_too_many_signals():
     assert codes == ["USER_NOT_FOUND"] * 4 + ["RATE_LIMITED"] * 2
     assert ann.client.slowed == 2
     assert ann.say("ping").listen() == [("pong", {})]
-    assert harness.groups.dispatcher.refused["SIGNAL_RATE"] == 2
+    assert harness.signaling_service.dispatcher.refused["SIGNAL_RATE"] == 2
     ann.lose()
     again = Client(harness).hello((ann.welcome, 0))
     again.hear()

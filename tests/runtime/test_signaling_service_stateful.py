@@ -203,7 +203,7 @@ class LossyClients(RuleBasedStateMachine):
 
     @property
     def sessions(self):
-        return self.harness.groups._sessions
+        return self.harness.signaling_service._sessions
 
     def present(self):
         """Those whom the server holds for users, online or away."""
@@ -583,7 +583,7 @@ class LossyClients(RuleBasedStateMachine):
 
     @invariant()
     def nobody_else_is_kept(self):
-        groups, hub = self.harness.groups, self.harness.hub
+        groups, hub = self.harness.signaling_service, self.harness.hub
         online = [player for player in self.present() if player.client is not None]
         with_session = [player for player in self.present() if player.welcome is not None]
         away = [player for player in with_session if player.client is None]

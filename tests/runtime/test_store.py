@@ -72,9 +72,9 @@ class World:
         self.made = 0
         self.hub = Hub(self.new_group_id, 30)
         self.store = FakeStore(self.hub)
-        self.groups = make_signaling_service(self.hub, store=self.store)
-        self.journal = self.groups.service.journal
-        self.actor = Actor(trio.current_time, self.groups)
+        self.signaling_service = make_signaling_service(self.hub, store=self.store)
+        self.journal = self.signaling_service.service.journal
+        self.actor = Actor(trio.current_time, self.signaling_service)
         self.clients = {}
 
     def new_group_id(self):
@@ -198,7 +198,7 @@ async def test_a_lost_member_is_told_of_when_that_is_committed(autojump_clock, w
 
 async def test_a_resume_waits_for_what_it_tells(autojump_clock, world):
     """Its welcome comes first, and its snapshot has nothing that is not committed."""
-    session = next(iter(world.groups._sessions._sessions.values()))
+    session = next(iter(world.signaling_service._sessions._sessions.values()))
     world.store.delay = 1.0
     await world.say("cat", join())
     await world.enter("ann-again")
@@ -241,8 +241,8 @@ async def test_more_than_may_wait_is_refused(autojump_clock, world):
     assert world.hear(names[1]) == ["group-created"]
     await world.say("cat", join())
     assert world.hear("cat") == ["group-joined"]
-    assert not world.groups.service.gate.held
-    assert not world.groups.service.gate.users
+    assert not world.signaling_service.service.gate.held
+    assert not world.signaling_service.service.gate.users
 
 
 async def test_too_many_facts_become_states(autojump_clock, world, monkeypatch):

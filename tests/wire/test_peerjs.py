@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from peershare.messages import IdTaken, NotAdmitted, Open, Relayed, Transmission, errors
+from peershare.messages import IdGranted, IdTaken, NotAdmitted, Relayed, Transmission, errors
 from peershare.wire.peerjs import decode, encode
 
 TYPES = ["OFFER", "ANSWER", "CANDIDATE", "LEAVE", "EXPIRE"]
@@ -231,7 +231,7 @@ def test_any_text_is_a_transmission_or_nothing(text):
 @pytest.mark.parametrize(
     ("message", "text"),
     [
-        (Open(), '{"type":"OPEN"}'),
+        (IdGranted(), '{"type":"OPEN"}'),
         (IdTaken(), '{"type":"ID-TAKEN","payload":{"msg":"ID is taken"}}'),
         (NotAdmitted('No "x"'), '{"type":"ERROR","payload":{"msg":"No \\"x\\""}}'),
         (errors.INVALID_KEY, '{"type":"ERROR","payload":{"msg":"Invalid key provided"}}'),

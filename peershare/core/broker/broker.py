@@ -16,9 +16,9 @@ from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
 from peershare.messages import (
     BrokerMessage,
     ConnectionId,
+    IdGranted,
     IdTaken,
     NotAdmitted,
-    Open,
     PeerId,
     Relayed,
     Transmission,
@@ -361,7 +361,7 @@ class Broker:
     def _admit(self, peer: _Peer) -> list[Effect]:
         """OPEN, and then what waits for this ID."""
         self._current[peer.connection] = peer
-        return [Admit(peer.connection), Send(peer.connection, Open()), *self._deliver_waiting(peer.id)]
+        return [Admit(peer.connection), Send(peer.connection, IdGranted()), *self._deliver_waiting(peer.id)]
 
     def _turn_away(self, probing: _Probing) -> list[Effect]:
         effects: list[Effect] = []
