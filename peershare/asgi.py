@@ -1,11 +1,13 @@
-"""For `hypercorn -k trio peershare.asgi:app`: Hypercorn owns the HTTP port, our listener has WS_PORT.
+"""The application for `hypercorn -k trio peershare.asgi:app`.
+
+Hypercorn owns the HTTP port, our listener has WS_PORT.
 
 One worker (`-w 1`, Hypercorn's default): the groups live in the process, and so does WS_PORT.
 
 Hypercorn accepts, speaks TLS where it is told to, runs the lifespan, and ends; requests are read and answered
 by our own HTTP server on its port too, since Hypercorn's answers for nothing that a rude client sends: one
-malformed handshake would end the worker. It has no place to put that in, so the one name is replaced by which
-its accept loop finds what serves a connection. tests/test_asgi.py holds it to that.
+malformed handshake would end the worker. Hypercorn has no hook for that, so the one name is replaced by which
+its accept loop finds the function that serves a connection. tests/test_asgi.py holds it to that.
 """
 
 import logging

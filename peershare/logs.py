@@ -51,7 +51,7 @@ def configure_logs(level: str, *, json: bool) -> None:
 
 
 class NowAndThen(logging.Filter):
-    """Out of files, Trio tries to accept ten times a second, and logs a traceback of its own loop each time.
+    """Limits Trio's log of accepts that fail: out of files, ten a second, each with a traceback.
 
     One line a minute says so, and how many were left out.
     """
@@ -95,7 +95,7 @@ def _all_visible(_logger: Any, _method: str, entry: MutableMapping[str, Any]) ->
 
 
 def _visible(text: str, allowed: str = "") -> str:
-    """With what is not printable as Python writes it."""
+    """The text, with characters that are not printable as Python writes them."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() or char in allowed else repr(char)[1:-1] for char in text)

@@ -72,7 +72,7 @@ def _read_prototypes() -> dict[int, str]:
 
 
 def _settle(prototypes: dict[int, str]) -> dict[int, str]:
-    """With values that stay as they are, also when their letter case is folded."""
+    """A table with values that stay as they are, also when their letter case is folded."""
     for _ in range(_MAX_ROUNDS):
         settled = {
             code: normalize("NFD", normalize("NFKC", value).casefold()).translate(prototypes)

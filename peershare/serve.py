@@ -95,7 +95,7 @@ def _renew_certificate(server: Server) -> None:
 
 
 def _say_where(settings: Settings, ports: list[int]) -> None:
-    """At `*`, the name is the one that works on this machine."""
+    """Print the server's URLs. Where HOST is `*`, the name is the one that works on this machine."""
     hosts = ["localhost" if host == "*" else f"[{host}]" if ":" in host else host for host in settings.host]
     secure = "s" if settings.tls_cert else ""
     path = settings.base_path

@@ -1,6 +1,6 @@
-"""Refuse docstrings in the package that begin with a question word or "it". Run by `nox -s lint`.
+"""Refuse docstrings in the package that begin with neither a verb nor a noun. Run by `nox -s lint`.
 
-A docstring begins with a verb or a noun: CONTRIBUTING.md, "English".
+A docstring begins with an imperative verb or a noun phrase: CONTRIBUTING.md, "English".
 """
 
 import ast
@@ -11,7 +11,16 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "peershare"
 
-_REFUSED = re.compile(r"(what|who|it|whether|where|how)\b", re.IGNORECASE)
+# First words that no verb or noun phrase has: of questions, of clauses, and of phrases that hang on a verb
+# which is missing; and pronouns, which stand for a noun that is not said.
+_FIRST_WORDS = """
+    what who whom whose whether where how when why which
+    as because if since so than though unless until while
+    after at before behind below beside beyond by for from in into of on once out to with within without
+    and but not nor or also then
+    it its it's he his she they their them there nobody nothing we you
+"""
+_REFUSED = re.compile(rf"({'|'.join(_FIRST_WORDS.split())})(?![\w'-])", re.IGNORECASE)
 _HAVE_DOCSTRINGS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 

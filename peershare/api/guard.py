@@ -82,7 +82,7 @@ class Guard:
 
 @lru_cache(1024)  # some hundred bytes each
 def _too_many(tenths: int) -> Answer:
-    """`tenths` of a second until there is one more."""
+    """The answer to a request too many: `tenths` of a second until another is granted."""
     content = {"error": "Too many requests", "code": "RATE_LIMITED", "retryAfterMs": tenths * 100}
     return json_answer(429, content, ("Retry-After", str(ceil(tenths / 10))))
 

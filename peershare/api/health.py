@@ -32,7 +32,7 @@ class Health:
 
     @property
     def uptime(self) -> float:
-        """In seconds."""
+        """The time since the start, in seconds."""
         return round(time.monotonic() - self._began, 3)
 
     async def answer(self, path: str) -> Answer | None:

@@ -1,6 +1,6 @@
 """A client of PeerShare for Trio: one session that is lost and comes back by itself. docs/client.md.
 
-Whatever a server sends ends in one of these:
+Errors of a session end in one of these, whatever a server sends:
 
     PeerShareError
     ├── ConnectError         there is no server, or it refuses the connection

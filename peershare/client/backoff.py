@@ -1,4 +1,4 @@
-"""When to connect again, and how long an attempt may take. docs/sessions.md, "Coming back".
+"""The time at which to connect again, and how long an attempt may take. docs/sessions.md, "Coming back".
 
 House rules: no trio, no clock; random numbers come in. All times are in seconds.
 """

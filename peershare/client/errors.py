@@ -8,7 +8,7 @@ class PeerShareError(Exception):
 
 
 class ConnectError(PeerShareError):
-    """There is no PeerShare server, or it refuses the connection. The message says why.
+    """No PeerShare server is there, or it refuses the connection. The message says why.
 
     Attributes:
         is_final: Another attempt would fail in the same way.

@@ -1,7 +1,7 @@
 """A session as its client sees it, without any I/O.
 
 House rules: no trio, no clock, no socket; nothing here waits. `ClientProtocol` is told what happens, with the
-time: an attempt to connect, a connection, a text, the end. It tells what to write (`next_text`), what the
+time: an attempt to connect, a connection, a text, the end. Ask it what to write (`next_text`), what the
 program learns (`take_events`), and when to ask again (`write_at`, `next_attempt_at`). Times are in seconds,
 of one clock that never goes back.
 """
@@ -123,8 +123,8 @@ class ClientProtocol:
     def next_text(self, now: float) -> str | None:
         """Return the next text to write, which counts as written, or None while there is none.
 
-        It keeps below the server's rate: a message that the server refuses counts as arrived, and would not
-        be sent again.
+        The texts keep below the server's rate: a message that the server refuses counts as arrived, and would
+        not be sent again.
         """
         self.write_at = math.inf
         connection = self._connection

@@ -15,7 +15,7 @@ from peershare.runtime.signaling_service import SignalingRules, SignalingService
 
 @attrs.frozen
 class HubRules:
-    """As in `Hub`. `empty_ttl` and `ring_timeout` in seconds."""
+    """Rules of the `Hub`. `empty_ttl` and `ring_timeout` in seconds."""
 
     empty_ttl: float
     max_members: int = 500

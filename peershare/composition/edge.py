@@ -33,7 +33,7 @@ from peershare.transport.refusals import Refusals
 
 @attrs.frozen
 class EndpointRules:
-    """Of one endpoint. Without `origins`, pages of any may connect; the sizes as in `WebSocketEndpoint`."""
+    """Rules of one endpoint. Without `origins`, any page may connect; the sizes as in `WebSocketEndpoint`."""
 
     connection: ConnectionRules
     origins: Origins | None = None

@@ -51,7 +51,7 @@ def signaling_heartbeat(settings: Settings) -> HeartbeatRules:
 
 
 def peerjs_heartbeat(settings: Settings) -> HeartbeatRules:
-    """Pinged twice at least before it is given up: browsers answer even where they slow a page's timers."""
+    """Ping a client twice before it is given up: browsers answer even where they slow a page's timers."""
     timeout = settings.peerjs_alive_timeout / 1000
     return HeartbeatRules(min(settings.ws_heartbeat_interval / 1000, timeout / 2), timeout)
 
@@ -132,7 +132,7 @@ def _files() -> int:
 
 
 def _rate(number: int, *, seconds: float, burst: float) -> RateRules | None:
-    """So many in so many seconds; 0 is no limit."""
+    """A limit of so many in so many seconds; None, where `number` is 0."""
     return RateRules(number / seconds, burst) if number else None
 
 

@@ -1,4 +1,4 @@
-"""Without a terminal: one message for each line of stdin, one JSON object a line on stdout."""
+"""Talk without a terminal: one message for each line of stdin, one JSON object a line on stdout."""
 
 import os
 import sys
@@ -44,7 +44,7 @@ class Pipe:
 
 
 def _text(line: bytes) -> str:
-    """Decode. What is no UTF-8 becomes what is no JSON either, and is refused as that."""
+    """Decode a line. One that is no UTF-8 becomes text that is no JSON either, and is refused."""
     return line.decode("utf-8", "surrogateescape")
 
 

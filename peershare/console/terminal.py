@@ -1,4 +1,4 @@
-"""At a terminal: a prompt, and above it what was said and heard.
+"""The terminal: a prompt, and above it what was said and heard.
 
 prompt_toolkit's application is asyncio's, so it runs in a thread, one for the whole conversation: while it
 lives, whatever is printed finds its place above the prompt.
@@ -61,7 +61,7 @@ class Terminal(Completer):
             nursery.cancel_scope.cancel()
 
     def _run(self) -> None:
-        """Until Ctrl-C or Ctrl-D, or until it is told to end."""
+        """Show the prompt until Ctrl-C or Ctrl-D, or until `_ended` is set."""
         with suppress(EOFError, KeyboardInterrupt):
             self._prompt.prompt(pre_run=self._end_if_told)
 
@@ -83,7 +83,10 @@ class Terminal(Completer):
                 loop.call_soon_threadsafe(self._end_if_told)
 
     def _end_if_told(self) -> None:
-        """In the application's thread, and once it runs; before, nothing could end it."""
+        """End the prompt if `_ended` is set. To be called in the prompt's own thread.
+
+        An application that does not run yet can't be ended: it calls this itself as soon as it runs.
+        """
         app = self._prompt.app
         if self._ended and app.is_running and not app.is_done:
             app.exit(exception=EOFError)

@@ -87,7 +87,7 @@ class Allowances:
         return max(allowance.retry_after(now, cost), _SHORTEST)  # rounding must not make it a 0
 
     def charge(self, address: str, cost: float, now: float) -> float:
-        """Take so much, be it there or not. In how many seconds it will have been."""
+        """Take so much, be it there or not. Return in how many seconds it will have been there."""
         return 0.0 if self._rules is None else self._find(address, now, self._rules).charge(cost, now)
 
     def _find(self, address: str, now: float, rules: RateRules) -> Allowance:
@@ -98,7 +98,11 @@ class Allowances:
         return allowance
 
     def _forget(self, now: float) -> None:
-        """Two at most, where one came: so the table shrinks, and no ask is a long one."""
+        """Remove the oldest entries that are full again, or beyond the maximum: two at most.
+
+        Each call of `_find` adds one entry at most, so the table shrinks all the same, and each call is
+        short.
+        """
         for _ in range(min(2, len(self._by_key) - 1)):
             key = next(iter(self._by_key))
             if len(self._by_key) <= self._max and not self._by_key[key].is_full(now):
@@ -115,9 +119,9 @@ class ByteRules:
 
 
 class ByteLimiter:
-    """Tells how long to wait before more is read. What was read is paid for, as soon as that is there again.
+    """Tells how long to wait before more is read: until the bytes that were read are paid for.
 
-    So who sends too much is not refused but slowed down. `waits` counts how often, by the setting.
+    A client that sends too much is not refused but slowed down. `waits` counts how often, by the setting.
     """
 
     def __init__(self, rules: ByteRules) -> None:
@@ -126,12 +130,12 @@ class ByteLimiter:
         self.waits = {"BYTE_RATE": 0, "ADDRESS_BYTE_RATE": 0}
 
     def account(self, address: str | None) -> "ByteAccount":
-        """For one WebSocket. `address`: as in `AddressLimiter`."""
+        """The account of one WebSocket. `address`: as in `AddressLimiter`."""
         rules = self._rules.connection
         return ByteAccount(self, None if rules is None else Allowance(rules), address)
 
     def address_account(self, address: str | None) -> "ByteAccount":
-        """For one connection of HTTP, which pays for its address alone: a proxy's carries many clients'."""
+        """The account of one HTTP connection: of its address alone, since a proxy's carries many clients."""
         return ByteAccount(self, None, address)
 
     def charge(self, own: Allowance | None, address: str | None, size: int, now: float) -> float:
@@ -158,7 +162,7 @@ class ByteAccount:
         return None if self._address is None else address_key(self._address)
 
     def charge(self, size: int, now: float) -> float:
-        """In how many seconds more may be read."""
+        """The seconds until more may be read."""
         return self._limiter.charge(self._own, self._address, size, now)
 
 
@@ -168,7 +172,7 @@ FREE = ByteLimiter(ByteRules()).account(None)
 
 @attrs.frozen
 class AddressRules:
-    """For one address: how fast WebSockets, requests and connections may come, and how many stay open.
+    """Rules of one address: how fast WebSockets, requests and connections may come, and how many stay open.
 
     `connections_at_once` counts WebSockets. `http_at_once` counts the connections that are no WebSocket, or
     none yet; `http_in_all` those of all addresses together. `file_rate` is for the page, its files and
@@ -280,7 +284,7 @@ _STANDING = 2
 
 @attrs.define(eq=False)
 class Stay:
-    """A WebSocket's stay: refused for `wait` seconds over the setting `limit`, or let in, where that is 0.
+    """A WebSocket's stay: refused for `wait` seconds over the setting `limit`, or let in, where `wait` is 0.
 
     One that was let in past the limits has until `prove_until` to resume a session; for others that is never.
     """
@@ -301,7 +305,7 @@ class Returning:
     """WebSockets let in past their address's limits, so that those whose network has failed are back at once.
 
     Each is for a session, of which there is one, as `is_known` tells, and lets in one every `_AGAIN` seconds.
-    Who knows no session's ID, which is a secret of its client's, neither gets past a limit nor uses it up.
+    A client that knows no session's ID, which is a secret, neither gets past a limit nor uses it up.
     """
 
     def __init__(self, is_known: Callable[[str], bool]) -> None:
@@ -366,9 +370,9 @@ class AddressLimiter:
     def arrive(self, address: str | None, now: float, close: Callable[[], None]) -> HttpConnection | float:
         """Count a connection that was accepted, until its `leave`.
 
-        If it is refused, it is not counted, and what is returned is how many seconds to wait.
-        Where the address has as many as it may have, or the server, an older one is told to `close` instead:
-        so whoever shares an address with somebody that holds connections open gets in all the same.
+        A refused one is not counted; then return how many seconds to wait. An older connection is told to
+        `close` where the address, or the server, has as many as it may have: so a client gets in all the
+        same where another of its address holds connections open.
         """
         key = None if address is None else address_key(address)
         wait = 0.0 if key is None else self._http.ask(key, now)

@@ -43,7 +43,7 @@ class Allowance:
     def ask(self, now: float, cost: float = 1) -> Verdict:
         """Take one, or as many as it costs, if there are so many.
 
-        What costs more than a burst is granted to one who has a whole one left, or it never would be.
+        A cost of more than a burst is granted if a whole burst is left: otherwise it never would be.
         """
         rules = self._rules
         full_at = max(self._full_at, now) + min(cost, rules.burst) / rules.rate
@@ -71,5 +71,5 @@ class Allowance:
         return max(0.0, self._full_at + (min(cost, rules.burst) - rules.burst) / rules.rate - now)
 
     def is_full(self, now: float) -> bool:
-        """Whole bursts are allowed again, as by a new one."""
+        """True if whole bursts are allowed again, as by a new one."""
         return self._full_at <= now

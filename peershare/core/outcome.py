@@ -82,7 +82,7 @@ class ReturnProof:
 
 @attrs.frozen
 class RestartNotice:
-    """When the server ends, this connection's client is to come back to the next one."""
+    """Have this connection's client come back to the next server, when this one ends."""
 
     connection: ConnectionId
 

@@ -1,4 +1,4 @@
-"""Principals: who a connection speaks for. Today each is a guest.
+"""Principals: the users that connections speak for. Today each is a guest.
 
 House rules: as in `core.hub`. Keys and IDs are handed in.
 """

@@ -22,10 +22,11 @@ _MAX_KEPT_BYTES = 256 << 10
 
 @attrs.frozen
 class SessionRules:
-    """In seconds: how long a member outlives its connection, and how long where it is in the background.
+    """Rules of sessions. `grace`, in seconds: how long a member outlives its connection.
 
-    `max_away` may be away at a time, `max_away_of_address` of one address (0: as many), and
-    `max_replay_bytes` are kept for all sessions together.
+    `grace_background`: the same for one in the background. `max_away` may be away at a time,
+    `max_away_of_address` of one address (0: as many), and `max_replay_bytes` are kept for all sessions
+    together.
     """
 
     grace: float
@@ -73,7 +74,7 @@ class ReplayBuffer:
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size of what is kept, in bytes."""
         return self._size
 
     def __len__(self) -> int:
@@ -204,12 +205,12 @@ class Sessions:
         return missed
 
     def heard(self, session: Session) -> None:
-        """The client has said something, and so it has its welcome."""
+        """Note that the client has said something, and so has had its welcome."""
         session.last_token = None
         session.restarted = False
 
     def leave(self, session: Session, now: float) -> float:
-        """Its connection is lost. Until when it may come back, by the core's clock."""
+        """Note that its connection is lost. Return until when it may come back, by the core's clock."""
         rules = self._rules
         session.away_until = now + (rules.grace_background if session.in_background else rules.grace)
         self._away_list(session)[session.id] = session
@@ -226,7 +227,7 @@ class Sessions:
         session.replay.drop()
 
     def next_expiry(self) -> float | None:
-        """When the first of those who are away is given up."""
+        """The time at which the first of those who are away is given up."""
         first = self._next_to_expire()
         return None if first is None else first.away_until
 
@@ -282,7 +283,7 @@ class Sessions:
         return SessionStats(len(self._sessions) - away, away, self._counter.bytes)
 
     def _is_back(self, session: Session) -> None:
-        """Or gone for good: it is not away any more."""
+        """Take a session off the away list: it is back, or gone for good."""
         if self._away_list(session).pop(session.id, None) is None:
             return
         for table, key in zip((self._by_network, self._by_address), _keys(session), strict=True):
@@ -300,7 +301,7 @@ def _most_first(away: dict[SessionId, Session]) -> tuple[int, float]:
 
 
 def _keys(session: Session) -> tuple[str, str]:
-    """Of its network and its address."""
+    """The keys of a session's network and of its address."""
     if session.address is None:
         return session.id, session.id
     return network_key(session.address), address_key(session.address)

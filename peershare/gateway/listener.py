@@ -51,7 +51,7 @@ class Listener:
     """`endpoints`: by their paths, below `base_path` or without it.
 
     `handshake_timeout`, in seconds, is what a client has to send a whole head; and to agree on TLS before,
-    where `tls` gives a context. It is asked anew for each connection, so that a renewed certificate counts.
+    where `tls` gives a context. `tls` is called for each connection, so that a renewed certificate counts.
 
     The `address_limiter` counts by address: connections before a byte of them is read, unless they come by a
     proxy, since all of those have its address; and WebSockets, by the client's own address, when they are

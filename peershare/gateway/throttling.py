@@ -1,4 +1,4 @@
-"""From a client's messages to the actor's commands, no faster than its rate limit allows."""
+"""A client's messages become the actor's commands, no faster than its rate limit allows."""
 
 from abc import ABC, abstractmethod
 from weakref import WeakValueDictionary
@@ -81,7 +81,7 @@ class ThrottledConversation(ABC):
         return False
 
     async def handle(self, text: bytes) -> None:
-        """Raises trio.BrokenResourceError once the actor has ended."""
+        """Send a message's command. Raises trio.BrokenResourceError once the actor has ended."""
         if self._is_throttled:
             await self._wait_for_turn()
         await self._send(self.command(text))

@@ -48,7 +48,7 @@ class Socket(Protocol):
 
     @property
     def last_activity(self) -> float:
-        """When the last byte of any kind arrived, by trio's clock, in seconds."""
+        """The time at which the last byte of any kind arrived, by trio's clock, in seconds."""
         ...
 
     @property
@@ -120,7 +120,7 @@ class SignalingClient(Protocol):
         ...
 
     def expect_restart(self) -> None:
-        """When the server ends, the client is to come back to the next one."""
+        """Have the client come back to the next server, when this one ends."""
         ...
 
 
@@ -138,11 +138,11 @@ class BrokerClient(Protocol):
         ...
 
     def probe(self, holder: "BrokerClient") -> None:
-        """Before it is admitted, find out whether the holder of its ID lives, and tell the actor if so."""
+        """Find out whether the holder of its ID lives, before it is admitted, and tell the actor if so."""
         ...
 
     def throttle(self) -> None:
-        """As a `SignalingClient`'s."""
+        """Read its messages no faster than it may send them, as with a `SignalingClient`."""
         ...
 
     def end(self, ending: Ending) -> None:

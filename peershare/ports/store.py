@@ -11,7 +11,7 @@ from peershare.messages import GroupId
 
 
 class StoreUnavailableError(Exception):
-    """Nothing was committed, and may be later. The message says why, for operators."""
+    """The store is away: nothing was committed, and may be later. The message says why, for operators."""
 
 
 @attrs.frozen

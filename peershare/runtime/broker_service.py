@@ -78,7 +78,7 @@ class AskBrokerStats(Question[BrokerStats]):
 
 @attrs.frozen
 class AskPeers(Question[list[PeerId]]):
-    """Which IDs are connected."""
+    """The question for the IDs that are connected."""
 
 
 class BrokerService:

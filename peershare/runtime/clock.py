@@ -19,9 +19,9 @@ class UptimeClock(trio.abc.Clock):
 
     Nobody is to blame for what the server did not hear while it was away. When it goes on, every deadline is
     as far off as it was. Trio tells this clock how long it is about to sleep, so a loop that wakes a second
-    later than that was stopped. What is lost is known to within one sleep, and `watch_lag` sees to it
-    that all are short. What the loop worked through in between is time, since a process that is stopped does
-    not work: so deadlines hold in an overload too. `steady` need not count the time in which the machine is
+    later than that was stopped. The time that is lost is known to within one sleep, and `watch_lag`
+    keeps all of them short. CPU time in between counts, since a process that is stopped does not work: so
+    deadlines hold in an overload too. `steady` need not count the time in which the machine is
     suspended.
     """
 
@@ -57,7 +57,7 @@ class UptimeClock(trio.abc.Clock):
 class ActorClock:
     """Seconds for the actor to wait by, as trio's; and the date of each of its moments, by the wall clock.
 
-    The wall clock is set now and then: dates follow it forward at once. Where it was set back they go on at
+    The wall clock is set now and then: dates follow it forward at once. After it was set back they go on at
     half its speed until it has caught up, so that they never go back. Nobody waits longer or shorter for it.
     """
 
@@ -78,5 +78,5 @@ class ActorClock:
         return now
 
     def date(self, moment: float) -> int:
-        """In ms since 1970, by what the wall clock said when `now` was read last."""
+        """A moment's date, in ms since 1970, by what the wall clock said when `now` was read last."""
         return int((moment + self._ahead) * 1000)

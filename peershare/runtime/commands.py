@@ -1,7 +1,7 @@
 """Commands: all that the actor is asked to do for signaling. Questions are commands with an answer.
 
-House rules: values only, IDs and attrs classes, so that each could come from another process. What carries
-them out is known to the services.
+House rules: values only, IDs and attrs classes, so that each could come from another process. The services
+know their handlers.
 """
 
 from typing import Any, Generic, TypeVar
@@ -71,7 +71,7 @@ class Question(Generic[T]):
 
 @attrs.frozen
 class Settle(Question[None]):
-    """Answered when all commands before it have been carried out."""
+    """A question that is answered when all commands before it have been carried out."""
 
 
 @attrs.frozen

@@ -91,8 +91,8 @@ class Connection:
     ) -> None:
         """Hold the conversation and say goodbye. On return the socket is closed.
 
-        If cancelled it still tells the conversation and closes the socket, within its deadlines. What it
-        raises is a cancellation; a bug in the conversation is logged, and the client hears 1011.
+        If cancelled it still tells the conversation and closes the socket, within its deadlines. Raises
+        only its cancellation; a bug in the conversation is logged, and the client hears 1011.
         """
         began = trio.current_time()
         self._log.info("connection opened")
@@ -129,7 +129,7 @@ class Connection:
         self.end(Ending.HEARTBEAT_LOST)
 
     async def _say_goodbye(self, socket: Socket, outbox: Outbox, conversation: Conversation) -> None:
-        """First the hub, so that nobody sees a ghost while a slow close takes its time."""
+        """Say goodbye, to the hub first: nobody shall see a ghost while a slow close takes its time."""
         ending = self._ending or Ending.FAULT
         with trio.move_on_after(_LEAVE_TIMEOUT, shield=True):
             await conversation.leave(ending, self._code)

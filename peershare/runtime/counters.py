@@ -19,7 +19,7 @@ _OTHER = 0
 
 
 def _all_closes() -> dict[tuple[Ending, int], int]:
-    """All there can be, so that each is 0 before it happens: an alert needs something to compare with."""
+    """A count of 0 for each way to end: an alert needs something to compare with."""
     told = [(Ending.CLOSED, code) for code in (*TOLD_CODES, _OTHER)]
     ours = [(ending, ending.value.code) for ending in Ending if ending is not Ending.CLOSED]
     return dict.fromkeys([*told, *ours], 0)
@@ -55,7 +55,7 @@ class EndpointCounts:
 
     @contextmanager
     def stay(self, connection: Connection, outbox: Sized) -> Iterator[None]:
-        """While a connection is open."""
+        """Count a connection while it is open."""
         self.opened += 1
         self.outboxes.add(outbox)
         try:

@@ -47,7 +47,7 @@ class ConnectionRegistry:
 
     @contextmanager
     def listed(self, end: End) -> Iterator[None]:
-        """While a connection is open, `end` is how to end it. At once, if the server is ending already."""
+        """List an open connection. `end` ends it, and is called at once if the server is ending already."""
         self._ends[end] = None
         try:
             if self.draining:

@@ -1,4 +1,4 @@
-"""The edge: who a connection is, and whether it may speak now.
+"""The edge: connections, with their rate limits and sessions. A connection's state is its user's as well.
 
 A *state* is one connection's, and its user's.
 """
@@ -23,7 +23,7 @@ _MEMBERS_FOR_ONE = 20
 
 @attrs.define(eq=False)
 class ConnectionState:
-    """`address`: where what it does is counted; None where it is not. `resumes`: most never try."""
+    """A connection's state. Costs count for its `address`, if any. `resumes`: None before a first attempt."""
 
     connection: ConnectionId
     user_id: UserId
@@ -87,13 +87,13 @@ class Limits:
     def resume_wait(self, state: ConnectionState, now: float) -> float:
         """Count an attempt to resume.
 
-        In how many seconds a connection that tries too often may do so again.
+        Return in how many seconds a connection that tries too often may do so again, 0 if at once.
         """
         state.resumes = state.resumes or Allowance(_RESUMES)
         return 0.0 if state.resumes.ask(now) is GRANTED else state.resumes.retry_after(now)
 
     def failed_resume_wait(self, state: ConnectionState, now: float) -> float:
-        """Count an attempt that failed, and where too many did, in how many seconds the next may.
+        """Count an attempt that failed. Return in how many seconds the next may follow, 0 if at once.
 
         An address that has failed too often is told no more; but a right token is right there too, or one
         who guesses would keep all out who share the address with him.

@@ -8,8 +8,8 @@ their messages. So the young are collected as Python does it, and the old here:
 - *When idle*: when we took less than `IDLE` of a core in the last second. A server that is never idle
   gets its pass once in `LONGEST_WAIT` seconds all the same.
 - *With a bound*: a pass takes as long as there are objects that were not frozen at the start, which are those
-  of connections. How long the next one would take is known from the last one and from how many connections
-  there were then and are now; where that is more than `LONGEST_PASS`, it is left out, and waits for an hour
+  of connections. The next one's time follows from the last one's and from how many connections there were
+  then and are now; where that is more than `LONGEST_PASS`, it is left out, and waits for an hour
   with fewer of them. It is measured in CPU time, so that one bad moment of the machine does not end them all.
 - *Seldom*: the next pass is at least a hundred times as long away as the last one took.
 

@@ -8,7 +8,7 @@ import trio
 
 @attrs.frozen
 class HeartbeatRules:
-    """In seconds. A client is gone when nothing at all was heard from it for `timeout`."""
+    """Times, in seconds. A client is gone when nothing at all was heard from it for `timeout`."""
 
     interval: float
     timeout: float

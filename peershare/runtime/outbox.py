@@ -169,7 +169,7 @@ class Outbox:
         self._waiting_bytes += len(data)
 
     def _take(self) -> bytes:
-        """As many of the waiting frames as go into one write, at least one."""
+        """Take as many of the waiting frames as go into one write, at least one."""
         batch: list[bytes] = []
         while self._waiting and (not batch or self._in_flight + len(self._waiting[0]) <= _WRITE_SIZE):
             batch.append(self._waiting.popleft())

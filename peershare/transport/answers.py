@@ -58,7 +58,7 @@ class Answer:
 
 
 def json_answer(status: int, content: Any, *headers: tuple[str, str]) -> Answer:
-    """One for programs, which nobody is to keep."""
+    """A JSON answer, which nobody is to keep."""
     body = json.dumps(content, separators=(",", ":")).encode() + b"\n"
     kind = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
     return Answer(status, (*kind, *headers), body)

@@ -43,7 +43,7 @@ _STAY_SECURE = ("Strict-Transport-Security", "max-age=31536000")
 
 
 def security_headers(*, secure: bool) -> tuple[tuple[str, str], ...]:
-    """For every HTTP answer. `secure`: the request came over https, and browsers shall keep to that."""
+    """Headers for every answer. `secure`: the request came over https, and browsers shall keep to that."""
     return (*_SECURITY_HEADERS, _STAY_SECURE) if secure else _SECURITY_HEADERS
 
 
@@ -51,7 +51,7 @@ REFUSAL_LABELS = ("host", "origin", "path", "malformed", "version", "too many", 
 
 
 def page_headers(inline: Iterable[bytes] = ()) -> tuple[tuple[str, str], ...]:
-    """For the page and its files. `inline`: the scripts that stand in its document, and may run."""
+    """Headers for the page and its files. `inline`: the scripts that stand in its document, and may run."""
     hashes = (base64.b64encode(hashlib.sha256(script).digest()).decode() for script in inline)
     scripts = " ".join(["'self'", *(f"'sha256-{digest}'" for digest in hashes)])
     return (
@@ -92,7 +92,7 @@ def bad_request(text: str) -> Refusal:
 
 
 def elsewhere(url: str) -> Refusal:
-    """Not for good: whoever runs the server may take its certificate away again."""
+    """A redirect that browsers do not keep: the server's certificate may be taken away again."""
     return Refusal(307, "Temporary Redirect", f"This port speaks HTTPS: {url}", (("Location", url),))
 
 
@@ -167,7 +167,7 @@ class Head:
 
     @property
     def path(self) -> str:
-        """Without the query; also where the target is a whole URL (RFC 9112, section 3.2.2)."""
+        """The target without its query, also where it is a whole URL (RFC 9112, section 3.2.2)."""
         target = self.target.partition("?")[0]
         if target.startswith("/"):
             return target
@@ -188,7 +188,7 @@ class Head:
 
     @property
     def content_length(self) -> int:
-        """Of the body, in bytes. h11 has seen to it that there is one number at most."""
+        """The body's size, in bytes. h11 has seen to it that there is one number at most."""
         return next((int(size) for size in self.values(b"content-length")), 0)
 
     def values(self, name: bytes) -> list[str]:
@@ -206,7 +206,7 @@ class Head:
 class HeadParser:
     """Takes a request's bytes as they come, until there is a verdict on its head.
 
-    What follows, the body and the answer, is for `connection` to read and to write.
+    The rest, body and answer, is for `connection` to read and to write.
     """
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ A connection is in one of these states. Each has an end that is not the client's
 and then reading again, or closed, or handed back, where a WebSocket is wanted.
 
 House rules: every head is judged, not the first alone, since proxies send requests of several clients on one
-connection, and upgrades too. What came behind a request waits until that one is answered. Bodies have a
+connection, and upgrades too. Bytes behind a request wait until that one is answered. Bodies have a
 length and a bound. Each read is paid for by its client's address, and heads are read in turns.
 h11 reads requests, and writes what the app answers; answers that are made beforehand are written as they are.
 """
@@ -52,7 +52,7 @@ _FAILED = json_answer(500, {"error": "Internal server error", "code": "INTERNAL_
 
 @attrs.frozen
 class HttpRules:
-    """In seconds, and `min_rate` in bytes a second.
+    """Limits: times in seconds, and `min_rate` in bytes a second.
 
     An answer of n bytes may take `patience + n / min_rate` to be taken by the client's side.
     """
@@ -300,8 +300,8 @@ async def read_head(
 ) -> Head | Refusal | None:
     """Read a head, of which `rest` has come already; None if the client closes before. Give it a deadline.
 
-    `turns` are taken in the order of who asked, so that nobody is held up by many who ask at once. What is
-    done with the head until the next wait is still of the turn.
+    `turns` are taken in the order of asking, so that nobody is held up by many who ask at once. The turn
+    lasts until the caller's next wait.
     """
     data: bytes | bytearray = rest
     while True:

@@ -86,7 +86,7 @@ class Proxies:
     def _walk(self, peer: IpAddress, hops: Sequence[str]) -> tuple[IpAddress, bool]:
         """The nearest address that is no trusted proxy's; or the furthest one, if all are.
 
-        Where one can't be read, the walk ends before it, and the proxy that wrote it is counted itself:
+        The walk ends before an address that can't be read, and the proxy that wrote it is counted itself:
         else anybody could hide behind it.
         """
         address = peer

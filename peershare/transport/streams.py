@@ -107,7 +107,7 @@ class ClientStream(trio.abc.Stream):
         return True
 
     def forget(self) -> None:
-        """No more calls."""
+        """Have nothing called any more."""
         if self._poller is not None:
             self._poller.forget(self._fd)
             self._poller = None
@@ -136,8 +136,9 @@ class ClientStream(trio.abc.Stream):
         await self.below.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
-        """Close it. What the client's side has not taken by then is given up: else the kernel keeps it, and
-        goes on trying for minutes. So wait for that before, with `wait_until_taken`.
+        """Close the stream, and give up all that the client's side has not taken by then.
+
+        Otherwise the kernel would go on trying for minutes. So call `wait_until_taken` before.
         """
         self.forget()
         if self._waiting_in_kernel():

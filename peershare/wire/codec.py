@@ -1,7 +1,7 @@
 """Text into messages, messages into text. Nothing else here or elsewhere knows JSON.
 
 A good message takes the fast path: msgspec splits the envelope, cattrs structures the payload without
-detailed errors. Whatever fails there is read once more, thoroughly, only to say what is wrong with it.
+detailed errors. A text that fails there is read once more, thoroughly, only to say what is wrong with it.
 A signal's `data` is never parsed: it goes through as the bytes that it came in. Nor is anything else that
 nobody asks for: on both ways it is skipped, so a message costs by its bytes and not by what it has in it.
 """
@@ -149,7 +149,7 @@ class _Shape:
 
 
 def _members_decoder(types: dict[str, Any]) -> msgspec.json.Decoder[dict[str, Any]]:
-    """Of objects with such members, each of which may be missing; others are skipped."""
+    """Make a decoder of objects with such members, each of which may be missing; others are skipped."""
     # Called by a name that mypy does not know: it wants to see the members.
     return msgspec.json.Decoder(_typed_dict("Members", types, total=False))
 
@@ -158,7 +158,10 @@ _typed_dict: Any = TypedDict
 
 
 def _read_scalar(text: bytes) -> Any:
-    """Of an array, only that it is one. Numbers beyond a double are infinite, as JavaScript has it."""
+    """Read a value that is no object; of an array, only that it is one.
+
+    Numbers beyond a double are infinite, as JavaScript has it.
+    """
     if text.startswith(b"["):
         return []
     try:
@@ -170,7 +173,7 @@ def _read_scalar(text: bytes) -> Any:
 
 
 def loads(text: str | bytes) -> Any:
-    """As json.loads, but numbers that are beyond a double are infinite, however many digits they have."""
+    """Decode JSON as json.loads does, but numbers beyond a double are infinite, whatever their length."""
     return json.loads(text, parse_int=_number, parse_constant=_no_constant)
 
 
@@ -219,7 +222,7 @@ def _envelope_issues(value: dict[str, Any]) -> list[Issue]:
 
 
 def _request_id_issues(request_id: object) -> list[Issue]:
-    """Not normalised, unlike all other strings: it goes back as it came. The messages are Zod's own."""
+    """Find issues of a `requestId`, which goes back as it came: not normalised. The messages are Zod's."""
     if isinstance(request_id, str) and 1 <= len(request_id) <= MAX_REQUEST_ID:
         return []
     if not isinstance(request_id, str):
@@ -256,7 +259,7 @@ def wire_name(name: str) -> str:
 
 
 def wire_members(message: type[Any]) -> dict[str, Any]:
-    """For cattrs: how the members of a message are spelled, and that what is None is left out."""
+    """Tell cattrs how the members of a message are spelled, and to leave out those that are None."""
     return {
         field.name: override(rename=wire_name(field.name), omit_if_default=field.default is None)
         for field in attrs.fields(message)

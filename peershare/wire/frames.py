@@ -44,7 +44,7 @@ def unmasked(payload: bytes | bytearray, mask: bytes) -> bytes:
 
 
 class TooLong(bytes):
-    """Stands among messages, empty, for one that was longer than it may be. It had `size` bytes or more."""
+    """An empty message in place of one that was longer than it may be, of `size` bytes or more."""
 
     size: int
 
@@ -118,7 +118,7 @@ class FrameSplitter:
         return self._fragments is not None or 0 < self._left < _ENDLESS or self._at < len(self._buffer)
 
     def close(self) -> None:
-        """We have said close: nothing matters any more but the client's."""
+        """Look for nothing but the client's close any more, since ours is said."""
         self._closing = True
 
     def split(self, data: bytes) -> tuple[list[bytes], bytes]:

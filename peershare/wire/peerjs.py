@@ -1,6 +1,6 @@
 """The dialect of PeerJS clients: flat JSON objects, of which a payload is never looked into.
 
-It goes through as the bytes that it came in. docs/peerjs.md has the table of frames.
+A payload goes through as the bytes that it came in. docs/peerjs.md has the table of frames.
 """
 
 import msgspec

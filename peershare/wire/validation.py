@@ -176,7 +176,7 @@ class Boolean:
 
 @attrs.frozen
 class AnyJson:
-    """Whatever it is, it must be there. Zod's name for such a type is `unknown`."""
+    """Any JSON value, which must be there. Zod's name for such a type is `unknown`."""
 
     expected = "unknown"
 

@@ -13,4 +13,4 @@ class MemoryStore:
         return True
 
     async def commit(self, batch: Batch) -> None:
-        """Nothing waits for it, since `commit_now` takes everything."""
+        """Do nothing, since `commit_now` takes everything."""

@@ -136,7 +136,7 @@ class BrokerStats:
 
 @attrs.define(eq=False)
 class _Account:
-    """Shared by the clients of one address: their rate limit, and their messages that wait."""
+    """The account of one address, which its clients share: their rate limit, and their messages that wait."""
 
     allowance: Allowance
     clients: int = 0
@@ -232,7 +232,7 @@ class Broker:
         return _NOTHING if peer is None else self._free(peer)
 
     def alive(self, connection: ConnectionId) -> Sequence[Effect]:
-        """Something arrived from this connection since it was probed."""
+        """Note that something arrived from this connection since it was probed."""
         peer = self._current.get(connection)
         probing = None if peer is None else self._probes.pop(peer.id, None)
         return _NOTHING if probing is None else self._turn_away(probing)
@@ -276,7 +276,7 @@ class Broker:
         return self._lose(evicted, "evicted")
 
     def too_long(self, connection: ConnectionId, size: int, now: float) -> Sequence[Effect]:
-        """A message was longer than it may be, and is dropped. It had `size` bytes or more, and they cost."""
+        """Refuse a message that was longer than it may be. Its `size` bytes, or more, cost as others do."""
         peer = self._current.get(connection)
         if peer is None:
             return _NOTHING
@@ -359,7 +359,7 @@ class Broker:
         return self._admit(peer)
 
     def _admit(self, peer: _Peer) -> list[Effect]:
-        """OPEN, and then what waits for this ID."""
+        """Send OPEN, and then the messages that wait for this ID."""
         self._current[peer.connection] = peer
         return [Admit(peer.connection), Send(peer.connection, IdGranted()), *self._deliver_waiting(peer.id)]
 
@@ -371,7 +371,7 @@ class Broker:
         return effects
 
     def _free(self, peer: _Peer) -> Sequence[Effect]:
-        """The ID is nobody's, and the first of those who claim it gets it."""
+        """Take the ID from its holder. The first of those who claim it gets it."""
         del self._peers[peer.id], self._current[peer.connection]
         peer.account.clients -= 1
         self._last_tokens[peer.id] = peer.token
@@ -446,7 +446,7 @@ class Broker:
 
 
 def _refuse(connection: ConnectionId, message: BrokerMessage, ending: Ending) -> list[Effect]:
-    """The text comes before the close: applications show it."""
+    """Send the refusal and then close: applications show its text."""
     return [Send(connection, message), Drop(connection, ending)]
 
 
