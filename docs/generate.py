@@ -98,6 +98,7 @@ def error_codes() -> str:
         errors.TOO_MANY_RESUMES,
         errors.TOO_MANY_GROUPS_MADE,
         errors.TOO_MANY_RINGS,
+        errors.TOO_MANY_CREDENTIALS,
     )
     rates = (errors.rate_limited(what, 0) for what in limits)
     texts: dict[str, list[str]] = {code: [] for code in ErrorCode}
@@ -138,7 +139,7 @@ def _shape(message: type[Any]) -> str:
 
 def _member(field: "attrs.Attribute[Any]") -> str:
     name = wire_name(field.name) + ("" if field.default is attrs.NOTHING else "?")
-    if get_origin(field.type) is tuple:
+    if get_origin(field.type) is tuple and attrs.has(get_args(field.type)[0]):
         return f"{name}: [{_shape(get_args(field.type)[0])}, …]"
     inner = next(
         (kind for kind in (field.type, *get_args(field.type)) if kind in (*INNER_TYPES, Resume)), None

@@ -22,6 +22,7 @@ from peershare.core.addresses import AddressLimiter, AddressRules
 from peershare.core.broker import BrokerRules
 from peershare.core.limits import RateRules
 from peershare.core.sessions import SessionRules
+from peershare.core.turn import TurnRules
 from peershare.gateway.endpoint import EndpointOptions
 from peershare.messages import GroupId
 from peershare.runtime.commands import AskStats
@@ -53,6 +54,7 @@ class Harness:
         ttl=0,
         rules=CONNECTION_RULES,
         trace=False,
+        turn=None,
     ) -> None:
         numbers = count()
         adapters = numbered_adapters(
@@ -62,7 +64,7 @@ class Harness:
             CoreRules(
                 HubRules(ttl),
                 SessionRules(30, 120),
-                SIGNALING_RULES,
+                attrs.evolve(SIGNALING_RULES, turn=turn or TurnRules()),
                 broker_rules,
                 broker_in_groups=scoped,
                 trace=trace,
@@ -92,7 +94,6 @@ class Harness:
         origins=(),
         peerjs=None,
         metrics_token="",
-        ice_servers=(),
         base_path="/",
         *,
         address_limiter=None,
@@ -104,7 +105,6 @@ class Harness:
             AppRules(3001, "test", base_path),
             peerjs or PeerjsRestRules("/", allow_discovery=False, cors=()),
             list(origins),
-            ice_servers,
             limits or {},
             metrics_token,
         )

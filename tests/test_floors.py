@@ -65,7 +65,6 @@ FLOORS = [
     },
     {
         "peershare.api.health": {"attrs", "quart"},
-        "peershare.api.ice": {"quart"},
         "peershare.api.limits": {"quart"},
         "peershare.transport.http": {"attrs", "h11", "structlog", "trio"},
         "peershare.api.web": {"attrs", "quart", "quart_trio", "werkzeug"},
@@ -76,6 +75,7 @@ FLOORS = [
         "peershare.api.admission": {"quart"},
         "peershare.api.app": {"attrs", "quart", "quart_trio", "werkzeug"},
         "peershare.api.groups": {"quart"},
+        "peershare.api.ice": {"attrs", "quart"},
         "peershare.api.metrics": {"quart", "trio"},
         "peershare.api.peerjs": {"attrs", "quart"},
         "peershare.gateway.endpoint": {"attrs", "trio"},

@@ -115,6 +115,9 @@ def test_defaults():
             "ice_servers",
             ("stun:a.example", "stuns:b.example:5349", "stun:192.0.2.1:3478", "stun:[2001:db8::1]:3478"),
         ),
+        ("ICE_TRANSPORT_POLICY", "all", "ice_transport_policy", "all"),
+        ("TURN_TTL", "60", "turn_ttl", 60),
+        ("TURN_CREDENTIALS_PER_HOUR", "0", "turn_credentials_per_hour", 0),
         ("SESSION_GRACE", "0.5", "session_grace", 0.5),
         ("SESSION_GRACE_BACKGROUND", "5", "session_grace_background", 5.0),
         ("METRICS_TOKEN", "s3cret", "metrics_token", "s3cret"),
@@ -256,6 +259,12 @@ BAD = [
     ("ICE_SERVERS", "stun:a.example:0", "a URL such as stun:stun.example.com:3478"),
     ("ICE_SERVERS", "stun:a.example:65536", "a URL such as stun:stun.example.com:3478"),
     ("ICE_SERVERS", "stun:a.example?transport=udp", "a URL such as stun:stun.example.com:3478"),
+    ("TURN_URLS", "stun:a.example", "a URL such as turn:turn.example.com:3478?transport=udp"),
+    ("TURN_URLS", "turn:a.example:0", "a URL such as turn:turn.example.com:3478?transport=udp"),
+    ("TURN_URLS", "turn:a.example?transport=tls", "a URL such as turn:turn.example.com:3478?transport=udp"),
+    ("TURN_TTL", "59", "a whole number from 60 to 86400"),
+    ("TURN_TTL", "86401", "a whole number from 60 to 86400"),
+    ("ICE_TRANSPORT_POLICY", "none", "'all', 'relay'"),
     ("REQUEST_RATE", "-1", "a whole number from 0 "),
     ("MESSAGE_RATE", "0", "a whole number from 1 "),
     ("WS_HEARTBEAT_INTERVAL", "99", "a whole number from 100 to 3600000"),
@@ -315,6 +324,42 @@ def test_a_token_that_fits_no_header(monkeypatch, token):
     assert "METRICS_TOKEN" in message
     assert "visible ASCII" in message
     assert token not in message
+
+
+def test_14_turn_servers_and_secrets(monkeypatch):
+    """Several of both, in their order."""
+    urls = ("turn:a.example:3478?transport=udp", "turns:[2001:db8::1]:5349", "turn:b.example")
+    monkeypatch.setenv("TURN_URLS", ", ".join(urls))
+    monkeypatch.setenv("TURN_SECRET", "0123456789abcdef,fedcba9876543210")
+    settings = read_settings()
+    assert settings.turn_urls == urls
+    assert settings.turn_secret == ("0123456789abcdef", "fedcba9876543210")
+
+
+@pytest.mark.parametrize("secret", ["short", "0123456789abcdef,short", "0123456789 abcdef"])
+def test_14_a_bad_turn_secret(monkeypatch, secret):
+    """It is refused, and not shown."""
+    monkeypatch.setenv("TURN_SECRET", secret)
+    with pytest.raises(click.ClickException) as refused:
+        read_settings()
+    message = refused.value.format_message()
+    assert "TURN_SECRET" in message
+    assert "16 or more visible ASCII characters" in message
+    assert secret not in message
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (["--turn-urls", "turn:a.example"], "TURN_URLS and TURN_SECRET go together"),
+        (["--turn-secret", "0123456789abcdef"], "TURN_URLS and TURN_SECRET go together"),
+        (["--ice-transport-policy", "relay"], "ICE_TRANSPORT_POLICY=relay needs a TURN server"),
+    ],
+)
+def test_14_half_a_turn_server(args, sentence):
+    """A setting that does nothing without another is refused, in one sentence."""
+    with pytest.raises(click.UsageError, match=sentence):
+        read_settings(args)
 
 
 def test_one_port_for_both(monkeypatch):

@@ -844,3 +844,27 @@ def test_the_page_in_the_docs(chromium, tmp_path):
             tab.click("#call:enabled")
         for tab in (ann, bob):
             tab.wait_for_function("document.querySelector('video')?.videoWidth > 0")
+
+
+def test_14_ice_servers_reach_the_connections(open_page, site, tmp_path):
+    """A client gets TURN's credentials; new ones are taken by connections that stand, without a new offer."""
+    turn = {"ICE_SERVERS": "", "TURN_URLS": "turn:127.0.0.1:9", "TURN_SECRET": "0123456789abcdef"}
+    with running(tmp_path, ALLOWED_ORIGINS=site, **turn, **UNLIMITED) as server:
+        page = open_page(server.port)
+        servers, before, after = page.evaluate("""async () => {
+            const [ann, bob] = await group(["Ann", "Bob"]);
+            await ann.call();
+            await bob.call();
+            await Promise.all([ann.connected(bob), bob.connected(ann)]);
+            const shown = () => connections().map((pc) => [pc.getConfiguration().iceServers, pc.offers]);
+            const before = shown();
+            const servers = await ann.client.getIceServers();
+            await bob.client.getIceServers();
+            await Promise.all([ann.event("ice-servers"), bob.event("ice-servers")]);
+            return [servers, before, shown()];
+        }""")
+    assert servers["iceServers"][0]["urls"] == ["turn:127.0.0.1:9"]
+    assert [found for found, _ in before] == [[], []]
+    assert [[one["urls"] for one in found] for found, _ in after] == [[["turn:127.0.0.1:9"]]] * 2
+    assert servers["iceServers"][0]["username"] in [found[0]["username"] for found, _ in after]
+    assert [offers for _, offers in after] == [offers for _, offers in before]

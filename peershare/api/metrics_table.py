@@ -268,6 +268,13 @@ METRICS = (
         lambda sources: [((outcome,), count) for outcome, count in sources.hub.call_stats().ended.items()],
     ),
     Row(
+        "peershare_turn_credentials_total",
+        "counter",
+        (),
+        "TURN credentials handed out: asked for by clients, and pushed to members in a call.",
+        _one(lambda sources: sources.groups.turn.handed_out),
+    ),
+    Row(
         "peershare_sessions",
         "gauge",
         ("state",),

@@ -11,7 +11,7 @@ from peershare.api.app import AppRules, create_app
 from peershare.api.groups import make_groups
 from peershare.api.guard import Guard, add_readers
 from peershare.api.health import Health, make_health
-from peershare.api.ice import make_ice
+from peershare.api.ice import IceRules, make_ice
 from peershare.api.limits import make_limits
 from peershare.api.metrics import make_metrics
 from peershare.api.metrics_table import ReadMetrics, Sources, read_all
@@ -112,7 +112,6 @@ class ApiRules:
     app: AppRules
     peerjs: PeerjsRestRules
     origins: Sequence[str]
-    ice_servers: Sequence[str] = ()
     limits: Mapping[str, int] = attrs.field(factory=dict)
     metrics_token: str = ""
 
@@ -130,10 +129,11 @@ def make_app(
     """Make the app with all of its features, and the guard before it. `web`: as in `read_files`."""
     core.actor.add_question(ReadMetrics, lambda _question, _now: read_all(sources))
     app = create_app(rules.app, checks.proxies)
+    turn = core.signaling.turn
     for blueprint in (
         make_health(health, core.actor),
         make_groups(core.actor, checks.proxies, rules.app.base_path),
-        make_ice(rules.ice_servers),
+        make_ice(core.actor, checks.proxies, IceRules(turn.stun_servers, turn.policy)),
         make_limits(rules.limits),
         make_admission(origins),
         make_metrics(core.actor, rules.metrics_token),

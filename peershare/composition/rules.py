@@ -15,6 +15,7 @@ from peershare.core.addresses import AddressRules, ByteRules
 from peershare.core.broker import BrokerRules
 from peershare.core.limits import RateRules
 from peershare.core.sessions import SessionRules
+from peershare.core.turn import TurnRules
 from peershare.messages import Heartbeat
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.heartbeat import HeartbeatRules
@@ -75,6 +76,19 @@ def signaling_rules(settings: Settings) -> SignalingRules:
         broadcast_rate=_rate(
             settings.broadcast_rate, seconds=1, burst=_BROADCAST_BURST * settings.broadcast_rate
         ),
+        turn=turn_rules(settings),
+    )
+
+
+def turn_rules(settings: Settings) -> TurnRules:
+    credentials = settings.turn_credentials_per_hour
+    return TurnRules(
+        settings.ice_servers,
+        settings.turn_urls,
+        settings.turn_secret,
+        settings.turn_ttl,
+        settings.ice_transport_policy,
+        _rate(credentials, seconds=3600, burst=credentials),
     )
 
 
@@ -195,7 +209,6 @@ def api_rules(settings: Settings) -> ApiRules:
         AppRules(settings.ws_port or settings.port, settings.environment, settings.base_path),
         peerjs_rest_rules(settings),
         settings.origins,
-        settings.ice_servers,
         limits_of(settings),
         settings.metrics_token,
     )

@@ -204,6 +204,11 @@ class Hub:
         holders = (self._groups[group_id].holder(peer_id) for group_id in self._index.groups_of(peer_id))
         return any(holder is not None and holder.away_until is not None for holder in holders)
 
+    def is_in_call(self, user_id: UserId) -> bool:
+        group_id = self.group_of(user_id)
+        call = None if group_id is None else self._groups[group_id].call
+        return call is not None and user_id in call.participants
+
     def share_group(self, one: PeerId, other: PeerId) -> bool:
         """Tell whether some group has members that told these peer IDs."""
         return not self._index.groups_of(one).isdisjoint(self._index.groups_of(other))

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     MAX_GROUP_SIZE = "MAX_GROUP_SIZE"
     MAX_GROUPS = "MAX_GROUPS"
     MAX_CALL_SIZE = "MAX_CALL_SIZE"
+    TURN_CREDENTIALS_PER_HOUR = "TURN_CREDENTIALS_PER_HOUR"
 
 
 @attrs.define  # not frozen: made for each message, in half the time

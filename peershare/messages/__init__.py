@@ -44,6 +44,7 @@ from peershare.messages.fields import (
     Username,
     Visibility,
 )
+from peershare.messages.ice import GetIceServers, IceServer, IceServers, IceTransportPolicy
 from peershare.messages.membership import (
     CreateGroup,
     GroupCreated,
@@ -121,6 +122,7 @@ __all__ = [
     "DeclineRing",
     "Error",
     "ExistingPeers",
+    "GetIceServers",
     "GroupCreated",
     "GroupId",
     "GroupJoined",
@@ -129,6 +131,9 @@ __all__ = [
     "GroupName",
     "Heartbeat",
     "Hello",
+    "IceServer",
+    "IceServers",
+    "IceTransportPolicy",
     "IdGranted",
     "IdTaken",
     "IncomingCallRequest",

@@ -72,6 +72,7 @@ TOO_MANY_MESSAGES = "Too many messages"
 TOO_MANY_RESUMES = "Too many attempts to resume"
 TOO_MANY_GROUPS_MADE = "Too many groups from this address"
 TOO_MANY_RINGS = "Too many ring that member already"
+TOO_MANY_CREDENTIALS = "Too many requests for TURN credentials"
 # When somebody leaves, nobody knows.
 _LATER = 60.0  # s
 GROUP_FULL = rate_limited("The group is full", _LATER)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from peershare.messages import calls, connections, errors, membership, peer_ids, sessions, signals
+from peershare.messages import calls, connections, errors, ice, membership, peer_ids, sessions, signals
 
 CallMessage = calls.ClientMessage
 GroupMessage = (
@@ -12,7 +12,7 @@ GroupMessage = (
     | connections.ClientMessage
     | CallMessage
 )
-SessionMessage = sessions.ClientMessage
+SessionMessage = sessions.ClientMessage | ice.ClientMessage
 ClientMessage = GroupMessage | SessionMessage
 
 ServerMessage = (
@@ -22,6 +22,7 @@ ServerMessage = (
     | signals.ServerMessage
     | sessions.ServerMessage
     | calls.ServerMessage
+    | ice.ServerMessage
     | errors.ServerMessage
 )
 
@@ -31,6 +32,7 @@ INNER_TYPES: tuple[type[Any], ...] = (
     *peer_ids.INNER_TYPES,
     *sessions.INNER_TYPES,
     *calls.INNER_TYPES,
+    *ice.INNER_TYPES,
 )
 
 CLIENT_TYPES: dict[str, type[ClientMessage]] = {
@@ -41,7 +43,11 @@ CLIENT_TYPES: dict[str, type[ClientMessage]] = {
 }
 
 # For sessions, and for clients that ask for one. To all others these are unknown types.
-SESSION_TYPES: dict[str, type[ClientMessage]] = {**sessions.SESSION_TYPES, **calls.SESSION_TYPES}
+SESSION_TYPES: dict[str, type[ClientMessage]] = {
+    **sessions.SESSION_TYPES,
+    **calls.SESSION_TYPES,
+    **ice.SESSION_TYPES,
+}
 
 ALL_CLIENT_TYPES = CLIENT_TYPES | SESSION_TYPES
 
@@ -52,5 +58,6 @@ SERVER_TYPES: dict[str, type[ServerMessage]] = {
     **signals.SERVER_TYPES,
     **sessions.SERVER_TYPES,
     **calls.SERVER_TYPES,
+    **ice.SERVER_TYPES,
     **errors.SERVER_TYPES,
 }

@@ -10,7 +10,7 @@ import attrs
 
 from peershare.core.group.index import Stats
 from peershare.core.hub import GroupInfo
-from peershare.messages import ClientMessage, ConnectionId, Error, GroupId, LeaveReason
+from peershare.messages import ClientMessage, ConnectionId, Error, GroupId, IceServers, LeaveReason
 
 T = TypeVar("T")
 
@@ -82,6 +82,17 @@ class AskStats(Question[Stats]):
 @attrs.frozen
 class AskGroup(Question[GroupInfo | None]):
     group_id: GroupId
+
+
+@attrs.frozen
+class AskIceServers(Question[IceServers | float | None]):
+    """The ICE servers for the bearer of a principal's token; or in how many seconds to ask again.
+
+    None if the token is not that of a session here. `address`: where it is counted; None where it is not.
+    """
+
+    token: str
+    address: str | None
 
 
 @attrs.frozen

@@ -20,13 +20,16 @@ from peershare.core.outcome import (
     Missed,
     Notice,
     Outcome,
+    Reason,
     RestartNotice,
     ReturnProof,
+    answer,
     nothing,
     refuse,
 )
 from peershare.core.principal import Guests
 from peershare.core.sessions import Session, Sessions
+from peershare.core.turn import Turn, TurnRules
 from peershare.messages import (
     ALL_CLIENT_TYPES,
     SESSION_TYPES,
@@ -35,9 +38,12 @@ from peershare.messages import (
     ClientState,
     ConnectionId,
     Count,
+    GetIceServers,
     Heartbeat,
     Hello,
+    IceServers,
     LeaveReason,
+    PrincipalId,
     Resume,
     Resumed,
     ServerDraining,
@@ -52,6 +58,7 @@ from peershare.ports.connection import Mailbox
 from peershare.runtime.actor import Handlers, Questions
 from peershare.runtime.commands import (
     AskGroup,
+    AskIceServers,
     AskStats,
     Committed,
     ConnectionClosed,
@@ -90,6 +97,7 @@ class SignalingRules:
     heartbeat: Heartbeat
     limits: dict[str, int]
     broadcast_rate: RateRules | None = None
+    turn: TurnRules = attrs.field(factory=TurnRules)
 
 
 class SignalingService:
@@ -115,6 +123,9 @@ class SignalingService:
         self._guests = guests
         self._rules = rules
         self._limits = Limits(hub, rules.groups_rate, rules.broadcast_rate)
+        self.turn = Turn(rules.turn)
+        self._date = date
+        self._callers: set[PrincipalId] = set()  # those with a session
         self.dispatcher = Dispatcher(date, trace=trace)
         self.clients = self.dispatcher.clients
         self.service = GroupService(hub, journal, self.dispatcher)
@@ -134,6 +145,7 @@ class SignalingService:
         self.questions: Questions = {
             AskStats: self._stats,
             AskGroup: self._group,
+            AskIceServers: self._ice_servers,
             WarnSessions: self._warn_sessions,
         }
         self._of_sessions: dict[type, Callable[[ConnectionState, MessageReceived, float], Outcome]] = {
@@ -151,13 +163,19 @@ class SignalingService:
         # Asked twice for each batch, and mostly none has anything.
         hub, sessions = self._hub.next_expiry(), self._sessions.next_expiry()
         expiry = hub if sessions is None else sessions if hub is None else min(hub, sessions)
-        presence = self.dispatcher.presence.next_expiry()
-        return presence if expiry is None else expiry if presence is None else min(expiry, presence)
+        presence, renewal = self.dispatcher.presence.next_expiry(), self.turn.next_renewal()
+        expiry = presence if expiry is None else expiry if presence is None else min(expiry, presence)
+        return renewal if expiry is None else expiry if renewal is None else min(expiry, renewal)
 
     def sweep(self, now: float) -> None:
         self.dispatcher.sweep(now)
         self._give_up(now)
         self.service.submit(self._hub.sweep(now), now)
+        for user_id in self.turn.due(now):
+            if self._hub.is_in_call(user_id):
+                outcome = nothing()
+                outcome.tell((user_id,), self._hand_out(user_id, now))
+                self.service.submit(outcome, now)
 
     # --- questions ---
 
@@ -166,6 +184,13 @@ class SignalingService:
 
     def _group(self, question: AskGroup, now: float) -> GroupInfo | None:
         return self._hub.group_info(question.group_id)
+
+    def _ice_servers(self, question: AskIceServers, now: float) -> IceServers | float | None:
+        principal_id = self._guests.verify(question.token)
+        if principal_id not in self._callers:
+            return None
+        wait = self.turn.wait(principal_id, question.address, now)
+        return wait or self.turn.servers(principal_id, self._date(now))
 
     def _warn_sessions(self, question: WarnSessions, now: float) -> None:
         """Tell each session when to come back, behind what waits to go together. It is to hear DRAINING."""
@@ -346,7 +371,9 @@ class SignalingService:
         mailbox = None if client is None else client.mailbox
         self.dispatcher.mailboxes[session.user_id] = Recorder(session, mailbox)
         rules = self._rules
-        token = self._guests.token_of(self._hub.principal_of(session.user_id))
+        principal = self._hub.principal_of(session.user_id)
+        self._callers.add(principal.id)
+        token = self._guests.token_of(principal)
         welcome = Welcome(2, session.id, session.token, rules.grace, rules.heartbeat, rules.limits, token)
         return Outcome([], [Notice(welcome, state.connection, answers=True)], [])
 
@@ -363,10 +390,25 @@ class SignalingService:
             case ClientState(visibility):
                 session.in_background = visibility == "background"
                 return nothing()
+            case GetIceServers():
+                return self._get_ice_servers(state, now)
             case _:
                 return self._hub.handle(state.user_id, message, now)  # type: ignore[arg-type]  # of calls
 
+    def _get_ice_servers(self, state: ConnectionState, now: float) -> Outcome:
+        principal_id = self._hub.principal_of(state.user_id).id
+        wait = self.turn.wait(principal_id, state.address, now)
+        if wait:
+            error = errors.rate_limited(errors.TOO_MANY_CREDENTIALS, wait)
+            return refuse(state.user_id, error, Reason.TURN_CREDENTIALS_PER_HOUR)
+        return answer(state.user_id, self._hand_out(state.user_id, now))
+
     # --- what they share ---
+
+    def _hand_out(self, user_id: UserId, now: float) -> IceServers:
+        """Return the ICE servers for a user, to be renewed while it is in a call."""
+        self.turn.renew_later(user_id, now)
+        return self.turn.servers(self._hub.principal_of(user_id).id, self._date(now))
 
     def _count(self, state: ConnectionState, kind: type[ClientMessage] | None) -> None:
         """Note that a message came, whatever becomes of it."""
@@ -380,5 +422,7 @@ class SignalingService:
 
     def _forget(self, user_id: UserId, reason: LeaveReason, address: str | None, now: float) -> None:
         self.dispatcher.forget(user_id)
+        self.turn.forget(user_id)
+        self._callers.discard(self._hub.principal_of(user_id).id)
         gone = self._hub.disconnect(user_id, reason, now)
         self.service.submit(self._limits.charge(gone, address, now), now, user_id)

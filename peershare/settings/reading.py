@@ -57,6 +57,12 @@ def settings_from(values: dict[str, Any]) -> Settings:
         raise click.UsageError(f"WS_PORT={settings.ws_port} is PORT as well: set another, or 0.")
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise click.UsageError("TLS_CERT and TLS_KEY go together: set both, or none.")
+    if bool(settings.turn_urls) != bool(settings.turn_secret):
+        raise click.UsageError("TURN_URLS and TURN_SECRET go together: set both, or none.")
+    if settings.ice_transport_policy == "relay" and not settings.turn_urls:
+        raise click.UsageError(
+            "ICE_TRANSPORT_POLICY=relay needs a TURN server: set TURN_URLS and TURN_SECRET."
+        )
     try:
         tls_context(settings)
     except OSError as error:

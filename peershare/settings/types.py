@@ -163,6 +163,37 @@ class IceServers(_Listed):
         return ""
 
 
+class TurnServers(_Listed):
+    name = "URLs"
+
+    # RFC 7065, section 3.1.
+    _URL = re.compile(
+        r"turns?:(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?(?:\?transport=(?:udp|tcp))?"
+    )
+
+    def _fault(self, item: str) -> str:
+        found = self._URL.fullmatch(item)
+        if found is None or not 1 <= int(found[1] or 1) <= 65535:
+            return "is not a URL such as turn:turn.example.com:3478?transport=udp."
+        return ""
+
+
+class Secrets(_Listed):
+    """Several secrets, which no message repeats."""
+
+    name = "secrets"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        secrets = self._split(value)
+        if not all(re.fullmatch(r"[!-~]{16,}", secret) for secret in secrets):
+            self.fail("Each must be of 16 or more visible ASCII characters, without commas.", param, ctx)
+        return secrets
+
+
 class MountPath(click.ParamType[str]):
     name = "path"
 

@@ -9,7 +9,7 @@ import { PeerShare, RefusedError } from "./peershare.js";
 import { CloseCode, ErrorCode } from "./protocol.js";
 import { forgetSession, saveSession } from "./saved-session.js";
 
-/** @import {Devices, Group, GroupRef, GroupSessionEvents, Media, Member, Note, PeerMessage, RingEnded, SavedSession, Target, Timer} from "./types" */
+/** @import {Devices, Group, GroupRef, GroupSessionEvents, IceServers, Media, Member, Note, PeerMessage, RingEnded, SavedSession, Target, Timer} from "./types" */
 
 // In ms.
 const REJOIN_INTERVAL = 10_000; // while the server refuses to open the group again
@@ -37,8 +37,8 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 	/** Streams of peers who tell their media directly: the server's word may be older. @type {WeakSet<MediaStream>} */
 	#direct = new WeakSet();
 	#username;
-	/** @type {RTCIceServer[] | null} */
-	#iceServers = null;
+	/** @type {Partial<IceServers>} */
+	#iceServers = {};
 	#mediaAtServer = ""; // our media as the server was told
 	#mediaAtPeers = ""; // and the peers, directly
 	#shownFaults = ""; // of our devices
@@ -143,12 +143,12 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 	async #joinCall() {
 		if (!canCall()) throw new Error(NO_WEBRTC);
 		if (this.mesh && this.client.inCall) return void (await this.client.joinCall(this.devices.state)); // to accept a late ring
-		this.#iceServers ??= await iceServers();
+		this.#iceServers = await this.client.getIceServers().catch(() => this.#iceServers);
 		if (this.client.state === "closed") return;
 		this.devices.open(); // meanwhile: tracks are sent as soon as they are there
 		this.mesh?.close();
 		// The mesh is made first, since the others connect as soon as they know of us.
-		const mesh = (this.mesh = this.#makeMesh(this.#iceServers ?? []));
+		const mesh = (this.mesh = this.#makeMesh());
 		const { state } = this.devices;
 		this.#mediaAtServer = JSON.stringify(state);
 		this.#changed();
@@ -289,10 +289,9 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 		await this.client.updateMedia(media).catch(() => {}); // the call has ended meanwhile
 	}
 
-	/** @param {RTCIceServer[]} servers */
-	#makeMesh(servers) {
+	#makeMesh() {
 		const { audio, video } = this.devices;
-		const mesh = new Mesh(this.client, { iceServers: servers, tracks: { audio, video } });
+		const mesh = new Mesh(this.client, { ...this.#iceServers, tracks: { audio, video } });
 		for (const type of /** @type {const} */ (["peer", "peer-left"]))
 			mesh.addEventListener(type, () => {
 				this.#migration.endIfReplaced(this.mesh);
@@ -412,10 +411,4 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 	#changed() {
 		this.dispatchEvent(new Event("change"));
 	}
-}
-
-/** @returns {Promise<RTCIceServer[] | null>} null if the request failed; it is made again then */
-async function iceServers() {
-	const answer = await fetch(`${BASE}api/ice`).catch(() => null);
-	return answer?.ok ? (await answer.json()).iceServers : null;
 }

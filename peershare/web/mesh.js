@@ -6,7 +6,7 @@
  *
  * A connection has a random name, its instance. Each signal carries it, and the instance of the receiver: so signals of a
  * page before its reload are told from those after.
- * @import {Kind, MeshEvents, PeerShare, PeerState, Quality, Signal, Target, Timer, Track, Tracks} from "./types"
+ * @import {IceServers, Kind, MeshEvents, PeerShare, PeerState, Quality, Signal, Target, Timer, Track, Tracks} from "./types"
  */
 
 /** @type {Kind[]} */
@@ -404,12 +404,16 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 
 	/**
 	 * Follow the client until `close()`.
-	 * @param {PeerShare} client @param {{iceServers?: RTCIceServer[], tracks?: Partial<Tracks>}} options
+	 * @param {PeerShare} client @param {{iceServers?: RTCIceServer[], iceTransportPolicy?: RTCIceTransportPolicy, tracks?: Partial<Tracks>}} options
 	 */
-	constructor(client, { iceServers = [], tracks: { audio = null, video = null } = {} }) {
+	constructor(client, { iceServers = [], iceTransportPolicy = "all", tracks: { audio = null, video = null } = {} }) {
 		super();
 		this.#client = client;
-		this.#configuration = /** @type {RTCConfiguration} */ ({ iceServers, bundlePolicy: "max-bundle" });
+		this.#configuration = /** @type {RTCConfiguration} */ ({
+			iceServers,
+			iceTransportPolicy,
+			bundlePolicy: "max-bundle",
+		});
 		this.#tracks = { audio, video: preferSharpness(video) };
 		const { signal } = this.#lifetime;
 		client.addEventListener("participant-joined", ({ detail }) => this.#handleJoined(detail.participant.userId), {
@@ -419,10 +423,17 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 		client.addEventListener("signal", ({ detail }) => this.#handleSignal(detail.from, detail.data), { signal });
 		client.addEventListener("state", () => this.#handleReachable(), { signal });
 		client.addEventListener("member-status", ({ detail }) => this.#handleReachable(detail.member.id), { signal });
+		client.addEventListener("ice-servers", ({ detail }) => this.#renew(detail), { signal });
 		this.#intervals = [
 			setInterval(() => this.#measure(), STATS_INTERVAL),
 			setInterval(() => this.#measureAudio(), LEVELS_INTERVAL),
 		];
+	}
+
+	/** Take new credentials, for what is connected as well. @param {IceServers} servers */
+	#renew({ iceServers, iceTransportPolicy }) {
+		Object.assign(this.#configuration, { iceServers, iceTransportPolicy });
+		for (const { pc } of this.#connections) pc.setConfiguration(this.#configuration);
 	}
 
 	/** Connect to those who are in the call already; later ones connect to us. @param {Iterable<string>} userIds */

@@ -51,6 +51,7 @@ export type Heartbeat = { intervalMs: number; timeoutMs: number };
 export type Participant = { userId: string; audio: boolean; video: boolean; screen: boolean };
 export type Ring = { from: string; to: string; until: number };
 export type RingEnded = { from: string; to: string; outcome: "accepted" | "declined" | "missed" | "cancelled"; endedAt: number };
+export type IceServer = { urls: string[]; username?: string; credential?: string };
 export type Resume = { sessionId: string; resumeToken: string; received: number };
 
 /** The payloads of what a client sends, by type. */
@@ -71,6 +72,7 @@ export type ClientMessages = {
 	"update-media": { audio: boolean; video: boolean; screen: boolean };
 	"ring": { to?: string };
 	"decline-ring": { from: string };
+	"get-ice-servers": {};
 };
 
 /** The payloads of what the server sends, by type. */
@@ -101,5 +103,6 @@ export type ServerMessages = {
 	"ringing": { rings: Ring[] };
 	"ring-ended": RingEnded;
 	"call-state": { participants: Participant[]; rings: Ring[]; recentRings: RingEnded[] };
+	"ice-servers": { iceServers: IceServer[]; ttl: number; expiresAt: number; iceTransportPolicy?: "all" | "relay" };
 	"error": { code: string; message: string; details?: Record<string, any> };
 };

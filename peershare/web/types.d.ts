@@ -34,6 +34,9 @@ export type Saved = Omit<Resume, "received"> & { groupId?: string; groupName?: s
 /** The payloads of answers that are read. */
 export type Answers = { "join-call": ServerMessages["call-joined"]; ring: ServerMessages["ringing"] };
 
+/** Enough to make an RTCConfiguration of. */
+export type IceServers = ServerMessages["ice-servers"];
+
 /** A message of ours, as it was or will be written, and a request, which waits for its answer. */
 export type SentMessage = { text: string };
 export type PendingRequest = { message: SentMessage; resolve: (answer: any) => void; reject: (error: Error) => void };
@@ -54,6 +57,7 @@ export type Events = {
 	ring: ServerMessages["incoming-ring"];
 	"ring-ended": RingEnded;
 	signal: ServerMessages["signal"];
+	"ice-servers": IceServers;
 };
 
 /** An EventTarget with types for the `detail` of its events. */

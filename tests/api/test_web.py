@@ -10,6 +10,7 @@ import zxingcpp
 
 from peershare.api import qr_code
 from peershare.api.peerjs import PeerjsRestRules
+from peershare.core.turn import TurnRules
 from peershare.messages import CreateGroup, GroupId, GroupName, UserId, Username
 from peershare.runtime.commands import MessageReceived
 from peershare.transport.head import page_headers
@@ -28,11 +29,9 @@ ANYTHING = "*/*"
 
 class World:
     def __init__(self, folder, broker_path="/", ice_servers=(), base_path="/"):
-        self.harness = Harness(iter([GROUP]))
+        self.harness = Harness(iter([GROUP]), turn=TurnRules(stun_urls=ice_servers))
         rules = PeerjsRestRules(broker_path, allow_discovery=False, cors=())
-        app = self.harness.app(
-            ["https://app.example.com"], rules, ice_servers=ice_servers, base_path=base_path, folder=folder
-        )
+        app = self.harness.app(["https://app.example.com"], rules, base_path=base_path, folder=folder)
         self.client = app.test_client()
 
     async def get(self, path, accept=None, method="GET", **headers):

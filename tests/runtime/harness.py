@@ -70,6 +70,7 @@ class Harness:
                 sessions._sessions,
                 *sessions._away,
             ),
+            *(groups._callers, groups.turn._renewals),
             *(self.hub._index._in_call, self.hub._index._rings, range(sessions.stats().replay_bytes)),
         ]
 
