@@ -38,6 +38,8 @@ from peershare.messages import (
     GroupName,
     Heartbeat,
     Hello,
+    IceServer,
+    IceTransportPolicy,
     IncomingCallRequest,
     IncomingRing,
     JoinCall,
@@ -239,6 +241,10 @@ def built(cls):
     return st.builds(cls, **{field.name: FIELDS[field.type] for field in attrs.fields(cls)})
 
 
+urls = st.lists(st.text(), max_size=2).map(tuple)
+ice_servers = st.builds(IceServer, urls, st.none() | st.text(), st.none() | st.text())
+FIELDS[tuple[IceServer, ...]] = st.lists(ice_servers, max_size=3).map(tuple)
+FIELDS[IceTransportPolicy] = st.sampled_from(["all", "relay"])
 FIELDS[tuple[RingEnded, ...]] = st.lists(built(RingEnded), max_size=3).map(tuple)
 
 CLIENTS = {**CLIENT_TYPES, **SESSION_TYPES}
