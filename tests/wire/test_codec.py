@@ -337,10 +337,10 @@ def test_a_clients_message(message_type, payload, message, spelled):
 
 
 def test_the_types_are_those_of_the_protocol():
-    """A client may say these eight things, and one with a session eight more."""
+    """A client may say these eight things, and one with a session nine more."""
     assert list(CLIENT_TYPES) == TYPES
     calls = ["join-call", "leave-call", "update-media", "ring", "decline-ring"]
-    assert list(SESSION_TYPES) == ["hello", "ack", "client-state", *calls]
+    assert list(SESSION_TYPES) == ["hello", "ack", "client-state", *calls, "get-ice-servers"]
 
 
 @given(client_messages, request_ids)
