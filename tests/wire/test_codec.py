@@ -39,6 +39,7 @@ from peershare.messages import (
     Heartbeat,
     Hello,
     IceServer,
+    IceServers,
     IceTransportPolicy,
     IncomingCallRequest,
     IncomingRing,
@@ -1155,6 +1156,19 @@ ENDED = {"from": UUID, "to": OTHER, "outcome": "missed", "endedAt": 6}
                 "recentRings": [ENDED],
             },
         ),
+        (
+            IceServers((IceServer(("stun:a",)), IceServer(("turn:b", "turns:b"), "5:x", "y")), 60, 5000),
+            "ice-servers",
+            {
+                "iceServers": [
+                    {"urls": ["stun:a"]},
+                    {"urls": ["turn:b", "turns:b"], "username": "5:x", "credential": "y"},
+                ],
+                "ttl": 60,
+                "expiresAt": 5000,
+                "iceTransportPolicy": "all",
+            },
+        ),
         (ServerDraining(3120), "server-draining", {"reconnectInMs": 3120}),
         (Error("SOME_CODE", "Some message"), "error", {"code": "SOME_CODE", "message": "Some message"}),
         (
@@ -1185,6 +1199,7 @@ def test_every_servers_message_has_a_name():
         "user-left",
         "existing-peers",
         "peer-joined",
+        "ice-servers",
         "peer-id-updated",
         "incoming-call-request",
         "call-response",
