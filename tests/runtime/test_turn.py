@@ -83,7 +83,7 @@ def test_14_one_who_is_away_gets_them_when_back(harness):
     ann = Client(harness).hello()
     ann.create("Ann")
     ann.say("get-ice-servers").say("join-call", audio=True, video=True)
-    heard = harness.groups._states[ann.id].session.replay.sent
+    heard = harness.signaling_service._states[ann.id].session.replay.sent
     harness.after(40)
     ann.lose()
     harness.after(10)
@@ -104,12 +104,12 @@ def test_14_too_many(harness):
         "message": "Too many requests for TURN credentials",
         "details": {"retryAfterMs": 1000},
     }
-    assert harness.groups.dispatcher.refused["TURN_CREDENTIALS_PER_HOUR"] == 1
-    assert harness.groups.turn.handed_out == 5
+    assert harness.signaling_service.dispatcher.refused["TURN_CREDENTIALS_PER_HOUR"] == 1
+    assert harness.signaling_service.turn.handed_out == 5
 
 
 def ask(harness, token, address=None):
-    return harness.groups.questions[AskIceServers](AskIceServers(token, address), harness.now)
+    return harness.signaling_service.questions[AskIceServers](AskIceServers(token, address), harness.now)
 
 
 def test_14_a_token_lives_as_long_as_its_session(harness):
@@ -129,7 +129,7 @@ def test_14_a_wrong_token(harness):
     ann = Client(harness).hello()
     assert ask(harness, "") is None
     assert ask(harness, ann.welcome["principalToken"][:-1]) is None
-    assert harness.groups.turn.handed_out == 0
+    assert harness.signaling_service.turn.handed_out == 0
 
 
 def test_14_what_is_kept_goes_with_its_client(harness):
