@@ -73,6 +73,7 @@ QUESTIONS = [
     commands.Settle(),
     commands.AskStats(),
     commands.AskGroup("g"),
+    commands.AskIceServers("guest-1.x", "192.0.2.1"),
     commands.WarnSessions(),
     broker_service.AskBrokerStats(),
     broker_service.AskPeers(),
