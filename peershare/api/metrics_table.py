@@ -342,7 +342,9 @@ METRICS = (
         "counter",
         ("limit",),
         "Refusals, by the limit's setting; for `PEERJS_RATE`, the clients that were closed over it, and for "
-        "`BYTE_RATE` and `ADDRESS_BYTE_RATE`, how often somebody was read later.",
+        "`BYTE_RATE` and `ADDRESS_BYTE_RATE`, how often somebody was read later. Without a setting are "
+        "`RESUMES`, attempts to resume, `RINGS_OF_MEMBER`, rings for one member, and `WAITING_FOR_STORE`, "
+        "which is answered with `TRY_AGAIN`.",
         _limits,
     ),
     Row(
@@ -408,8 +410,8 @@ METRICS = (
         "peershare_outcomes_held",
         "gauge",
         (),
-        "Answers and messages that wait for such a commit. At 1,000, what would wait is refused with "
-        "`TRY_AGAIN`.",
+        "Answers, messages and resumes that wait for such a commit. At 1,000, what would wait is refused "
+        "with `TRY_AGAIN`.",
         _one(lambda sources: len(sources.groups.service.gate)),
     ),
     Row(

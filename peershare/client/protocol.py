@@ -369,7 +369,7 @@ class ClientProtocol:
             self.group_id = None
             self._events.append(SessionLost())
             connection.owes_hello = True
-        elif error.code == ErrorCode.RATE_LIMITED:
+        elif error.code in (ErrorCode.RATE_LIMITED, ErrorCode.TRY_AGAIN):
             self._backoff.pause = _pause((error.details or {}).get("retryAfterMs"))
             connection.close_code = _AGAIN
         else:

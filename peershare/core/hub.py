@@ -9,7 +9,8 @@ House rules, for all of the core:
 connections.
 """
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Collection
 from typing import Any, ClassVar
 
 import attrs
@@ -26,33 +27,24 @@ from peershare.core.group.commands import (
     Open,
 )
 from peershare.core.group.facts import GroupClosed
-from peershare.core.group.handle import HANDLERS, handle
+from peershare.core.group.handle import IN_GROUP, OUTSIDE, TOLD_TO_ALL, handle
 from peershare.core.group.index import CallStats, GroupIndex, Stats
 from peershare.core.group.state import Group, GroupRules, GroupSnapshot, in_ms
 from peershare.core.outcome import Outcome, Reason, answer, nothing, refuse
 from peershare.core.principal import Principal
 from peershare.messages import (
-    CallRequest,
-    CallResponse,
     ConnectionEstablished,
     CreateGroup,
-    DeclineRing,
-    Error,
     GroupId,
     GroupMessage,
     GroupName,
-    JoinCall,
     JoinGroup,
-    LeaveCall,
-    LeaveGroup,
     LeaveReason,
     PeerId,
     PeerIdUpdated,
     Ping,
     Pong,
     RingUp,
-    Signal,
-    UpdateMedia,
     UpdatePeerId,
     UserId,
     errors,
@@ -135,11 +127,11 @@ class Hub:
         if sender is None:
             return nothing()
         kind = type(message)
-        in_group = _IN_GROUP.get(kind)
+        in_group = IN_GROUP.get(kind)
         if in_group is None:
             return self._HANDLERS[kind](self, sender, message, now)
         if sender.group_id is None:
-            return refuse(user_id, _OUTSIDE[kind])
+            return refuse(user_id, OUTSIDE[kind])
         outcome = in_group(self._groups[sender.group_id], user_id, message, now)
         if outcome.facts:
             self._note(outcome)
@@ -154,14 +146,17 @@ class Hub:
             return None if ring is None else ring[2]
         return closing[1] if ring is None else min(closing[1], ring[2])
 
-    def sweep(self, now: float) -> Outcome:
-        """End the rings that nobody answered, and close the groups to which nobody came back."""
-        outcome = nothing()
+    def sweep(self, now: float) -> Collection[Outcome]:
+        """End the rings that nobody answered, and close the groups to which nobody came back.
+
+        One outcome for each group: nothing that waits for one of them keeps back another.
+        """
+        outcomes: dict[GroupId, Outcome] = defaultdict(nothing)
         while (ring := self._index.next_ring()) is not None and ring[2] <= now:
-            outcome.add(self._ask_group(ring[1], ring[0].sender, ExpireRing(ring[0]), now))
+            outcomes[ring[1]].add(self._ask_group(ring[1], ring[0].sender, ExpireRing(ring[0]), now))
         while (closing := self._index.next_to_close()) is not None and closing[1] <= now:
-            outcome.add(self._ask_group(closing[0], UserId(""), Abandon(), now))
-        return outcome
+            outcomes[closing[0]].add(self._ask_group(closing[0], UserId(""), Abandon(), now))
+        return outcomes.values()
 
     # --- questions ---
 
@@ -272,9 +267,9 @@ class Hub:
         return nothing() if group_id is None else self._ask_group(group_id, user_id, command, now)
 
     def _ask_group(
-        self, group_id: GroupId, user_id: UserId, message: GroupMessage | GroupCommand, now: float
+        self, group_id: GroupId, user_id: UserId, command: GroupCommand | UpdatePeerId, now: float
     ) -> Outcome:
-        return self._note(handle(self._groups[group_id], user_id, message, now))
+        return self._note(handle(self._groups[group_id], user_id, command, now))
 
     def _note(self, outcome: Outcome) -> Outcome:
         """Keep up with what has happened in a group."""
@@ -283,25 +278,3 @@ class Hub:
         if outcome.facts and isinstance(outcome.facts[-1], GroupClosed):
             del self._groups[outcome.facts[-1].group_id]
         return outcome
-
-
-# Messages of a group that are refused to a client in none, as they would be there.
-_OUTSIDE: dict[type[GroupMessage], Error] = {
-    LeaveGroup: errors.USER_ID_MISMATCH,
-    CallRequest: errors.TARGET_PEER_NOT_FOUND,
-    CallResponse: errors.CALLER_PEER_NOT_FOUND,
-    Signal: errors.TARGET_USER_NOT_FOUND,
-    JoinCall: errors.NOT_IN_GROUP,
-    LeaveCall: errors.NOT_IN_CALL,
-    UpdateMedia: errors.NOT_IN_CALL,
-    RingUp: errors.NOT_IN_CALL,
-    DeclineRing: errors.RING_NOT_FOUND,
-}
-
-# Messages for the sender's group.
-_IN_GROUP = {kind: HANDLERS[kind] for kind in _OUTSIDE}
-
-# Told to a whole group.
-TOLD_TO_ALL = frozenset(
-    {CreateGroup, JoinGroup, LeaveGroup, UpdatePeerId, JoinCall, LeaveCall, UpdateMedia, RingUp}
-)

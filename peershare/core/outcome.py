@@ -15,7 +15,7 @@ from peershare.messages.close_codes import Ending
 
 
 class Reason(StrEnum):
-    """The limit that a refusal is for, named as its setting."""
+    """The limit that a refusal is for, named as its setting; the last three have none."""
 
     MESSAGE_RATE = "MESSAGE_RATE"
     SIGNAL_RATE = "SIGNAL_RATE"
@@ -25,6 +25,9 @@ class Reason(StrEnum):
     MAX_GROUPS = "MAX_GROUPS"
     MAX_CALL_SIZE = "MAX_CALL_SIZE"
     TURN_CREDENTIALS_PER_HOUR = "TURN_CREDENTIALS_PER_HOUR"
+    RESUMES = "RESUMES"
+    RINGS_OF_MEMBER = "RINGS_OF_MEMBER"
+    WAITING_FOR_STORE = "WAITING_FOR_STORE"
 
 
 @attrs.define  # not frozen: made for each message, in half the time
@@ -68,6 +71,17 @@ class Closing:
 
 
 @attrs.frozen
+class UserClosing:
+    """End the connection of a user, whichever it is by now. Nothing to end for one who is away.
+
+    Groups know users only. A session can be resumed afterwards; what its user may do then, the group says.
+    """
+
+    user_id: UserId
+    ending: Ending
+
+
+@attrs.frozen
 class Throttling:
     """Read a connection no faster than its client may speak."""
 
@@ -89,7 +103,7 @@ class RestartNotice:
 
 
 Output = Delivery | Notice | Missed
-ConnectionChange = Closing | Throttling | ReturnProof | RestartNotice
+ConnectionChange = Closing | UserClosing | Throttling | ReturnProof | RestartNotice
 
 
 @attrs.define  # as Delivery

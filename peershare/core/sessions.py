@@ -116,7 +116,8 @@ class Session:
     """`received` counts the client's messages. `away_until`, by the core's clock; None while it is here.
 
     `allowance` and `signals`: what it may say, so that to come back buys no more; None until it is here.
-    `address`: from where it was last here; None where that is not counted.
+    `address`: from where it was last here; None where that is not counted. `claims`: connections that have
+    shown the token, and wait to be let in: as long as there is one, its grace stands still.
     """
 
     id: SessionId
@@ -132,6 +133,7 @@ class Session:
     allowance: Allowance | None = None
     signals: Allowance | None = None
     address: str | None = None
+    claims: int = 0
     replay: ReplayBuffer = attrs.field(factory=ReplayBuffer)
 
 
@@ -176,11 +178,8 @@ class Sessions:
 
     def resume(self, resume: Resume) -> Session | None:
         """The session, if there is one and the token is right, which from now on is another."""
-        session = self._sessions.get(resume.session_id)
-        # Compared in any case, so that the time it takes does not tell which sessions there are.
-        tokens = ("",) if session is None else (session.token, session.last_token)
-        right = [_is_same(token, resume.resume_token) for token in tokens if token is not None]
-        if session is None or not any(right):
+        session = self.find(resume)
+        if session is None:
             return None
         # A client that never got the new token comes with the one before.
         session.last_token = resume.resume_token
@@ -191,8 +190,23 @@ class Sessions:
         return session
 
     def find(self, resume: Resume) -> Session | None:
-        """The session that a client names, whether or not its token is right."""
-        return self._sessions.get(resume.session_id)
+        """The session, if there is one and the token is right."""
+        session = self._sessions.get(resume.session_id)
+        # Compared in any case, so that the time it takes does not tell which sessions there are.
+        tokens = ("",) if session is None else (session.token, session.last_token)
+        right = [_is_same(token, resume.resume_token) for token in tokens if token is not None]
+        return session if any(right) else None
+
+    def claim(self, session: Session) -> None:
+        """A connection waits to be let in: until it is, or has gone, the session does not expire."""
+        session.claims += 1
+        self._is_back(session)
+
+    def unclaim(self, session: Session, now: float) -> float | None:
+        """It has been let in, or has gone. Until when the session may come back, if it is away again now."""
+        session.claims -= 1
+        is_away = session.away_until is not None and session.id in self._sessions
+        return self.leave(session, now) if is_away and not session.claims else None
 
     def missed(self, session: Session, received: int) -> Sequence[bytes] | None:
         """Return the frames after the first `received`. None, and count anew, if not all are kept."""
@@ -213,6 +227,8 @@ class Sessions:
         """Note that its connection is lost. Return until when it may come back, by the core's clock."""
         rules = self._rules
         session.away_until = now + (rules.grace_background if session.in_background else rules.grace)
+        if session.claims:
+            return session.away_until
         self._away_list(session)[session.id] = session
         network, address = _keys(session)
         self._by_network.setdefault(network, {})[session.id] = session

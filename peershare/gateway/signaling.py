@@ -6,7 +6,7 @@ from contextlib import suppress
 import structlog
 import trio
 
-from peershare.core.hub import TOLD_TO_ALL
+from peershare.core.group.handle import TOLD_TO_ALL
 from peershare.gateway.endpoint import AcceptedSocket
 from peershare.gateway.throttling import ThrottledConversation
 from peershare.messages import ConnectionId, Hello

@@ -11,13 +11,21 @@ from peershare.messages import GroupId
 
 
 class StoreUnavailableError(Exception):
-    """The store is away: nothing was committed, and may be later. The message says why, for operators."""
+    """The store is away: nothing is known to be committed, and may be later.
+
+    The message says why, for operators.
+    """
 
 
 @attrs.frozen
 class Batch:
-    """Facts in their order, and whole groups, None for one that has ended: to be committed together."""
+    """Facts in their order, and whole groups, None for one that has ended: to be committed together.
 
+    `number` grows from each batch to the next, in one run of the server. The same batch may come twice, when
+    the answer to the first was lost.
+    """
+
+    number: int
     facts: Sequence[Fact]
     states: Mapping[GroupId, GroupSnapshot | None]
 
@@ -26,9 +34,16 @@ class Store(Protocol):
     """Keeper of the facts."""
 
     def commit_now(self, facts: Sequence[Fact]) -> bool:
-        """Commit without waiting. False where that is not possible: then nothing was."""
+        """Commit without waiting, while no batch is on its way.
+
+        False, or StoreUnavailableError, where that is not possible: then nothing was committed.
+        """
         ...
 
     async def commit(self, batch: Batch) -> None:
-        """Commit all or nothing; if cancelled, it may be either. Raises StoreUnavailableError."""
+        """Commit all or nothing; if cancelled, it may be either. Raises StoreUnavailableError.
+
+        A batch whose number the store has from this run is ignored: it is the same one again. So the number
+        of the last one is committed with it.
+        """
         ...

@@ -26,7 +26,7 @@ from peershare.runtime.commands import Question
 from peershare.wire.frames import text_frame
 from peershare.wire.peerjs import encode
 
-log = structlog.get_logger("peershare.peers")
+log = structlog.get_logger("peershare.broker")
 
 
 # Lost messages are told of this often at most, in seconds: a flood is thousands, and each line costs as much.

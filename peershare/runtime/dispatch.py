@@ -21,6 +21,7 @@ from peershare.core.outcome import (
     RestartNotice,
     ReturnProof,
     Throttling,
+    UserClosing,
 )
 from peershare.core.sessions import Session
 from peershare.messages import SERVER_TYPES, ConnectionId, Error, UserId, errors
@@ -30,7 +31,7 @@ from peershare.runtime.presence import PresenceGatherer
 from peershare.wire.codec import encode
 from peershare.wire.frames import text_frame
 
-log = structlog.get_logger("peershare.groups")
+log = structlog.get_logger("peershare.signaling")
 
 
 class Recorder:
@@ -59,12 +60,14 @@ class Recorder:
 class Dispatcher:
     """Releases outcomes. `date` gives the ms since 1970 of a moment. `trace`: log each frame.
 
-    `clients` are those that are connected, and `mailboxes` those of all users, of who is away as well.
+    `clients` are those that are connected, `mailboxes` those of all users, of who is away as well, and
+    `connections` those of the users who are here.
     """
 
     def __init__(self, date: Callable[[float], int], *, trace: bool = False) -> None:
         self.clients: dict[ConnectionId, SignalingClient] = {}
         self.mailboxes: dict[UserId, Mailbox] = {}
+        self.connections: dict[UserId, ConnectionId] = {}
         self.unflushed: list[Mailbox] = []
         self.presence = PresenceGatherer()
         self._date = date
@@ -108,6 +111,7 @@ class Dispatcher:
 
     def forget(self, user_id: UserId) -> None:
         self.mailboxes.pop(user_id, None)
+        self.connections.pop(user_id, None)
         self.presence.take(user_id)
 
     def _deliver(self, delivery: Delivery, now: float, timestamp: int, request_id: str | None) -> None:
@@ -145,6 +149,11 @@ class Dispatcher:
             self.unflushed.append(client.mailbox)
 
     def _change(self, change: ConnectionChange) -> None:
+        if isinstance(change, UserClosing):
+            connection = self.connections.get(change.user_id)
+            if connection is not None:
+                self._change(Closing(connection, change.ending))
+            return
         client = self.clients.get(change.connection)
         if client is None:
             return

@@ -6,17 +6,17 @@ have nothing waiting, goes on while the store is away.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Sequence
 
 import attrs
 
 from peershare.core.outcome import Delivery, Outcome
 from peershare.messages import GroupId, Pong, SignalFrom, UserId
-from peershare.runtime.commands import MessageReceived
 
-# Outcomes that wait. The largest, the members of a group of 500, takes some 75 KB, so all take 75 MB at most.
-# A store that works commits a thousand facts within milliseconds. What can't be refused, that a member is
-# lost, still gets in beyond it: it is small, and there is one for each member.
+# Outcomes and commands that wait. The largest outcome, the members of a group of 500, takes some 75 KB, and
+# the largest command 64 KiB, so all take 75 MB at most. A store that works commits a thousand facts within
+# milliseconds. What can't be refused, that a member is lost, still gets in beyond it: it is small, and there
+# is one for each member.
 MAX_HELD = 1000
 
 # Told of nobody else, whatever has happened in the group.
@@ -25,60 +25,73 @@ _OF_THE_SENDER = (SignalFrom, Pong)
 
 @attrs.frozen
 class Held:
-    """An outcome, or a command that can't be judged before, that waits for all facts up to `number`."""
+    """An outcome that waits for all facts up to `number`. `user_id`: whose command led to it."""
 
     number: int
-    item: Outcome | MessageReceived
+    outcome: Outcome
+    user_id: UserId | None
     request_id: str | None = None
 
 
 class Gate:
+    """`commands`: how many wait for what is held, which others keep."""
+
     def __init__(self) -> None:
         # Looked at for each message, and mostly empty.
         self.held: deque[Held] = deque()
+        self.commands = 0
         # Whose facts or outcomes wait, and for which number.
         self.users: dict[UserId, int] = {}
         self._groups: dict[GroupId, int] = {}
 
     def __len__(self) -> int:
-        return len(self.held)
+        return len(self.held) + self.commands
 
     @property
     def is_full(self) -> bool:
-        return len(self.held) >= MAX_HELD
+        return len(self) >= MAX_HELD
 
     def waits_for(self, user_id: UserId | None, group_id: GroupId | None) -> bool:
         """Tell whether something of this user, or of this group, waits."""
         return user_id in self.users or group_id in self._groups
 
-    def must_hold(self, outcome: Outcome, user_id: UserId | None, group_id: GroupId | None) -> bool:
-        """Tell whether an outcome without facts has to wait, where this user's command led to it."""
+    def must_hold(
+        self, outcome: Outcome, user_id: UserId | None, group_ids: Collection[GroupId | None]
+    ) -> bool:
+        """Tell whether an outcome for whose facts nobody waits has to wait itself.
+
+        `user_id`: whose command led to it; `group_ids`: all groups that it may tell of.
+        """
         if user_id in self.users:
             return True
         for output in outcome.deliveries:
             if not isinstance(output, Delivery) or not isinstance(output.message, _OF_THE_SENDER):
-                return group_id in self._groups
+                return not self._groups.keys().isdisjoint(group_ids)
             if not self.users.keys().isdisjoint(output.recipients):
                 return True
         return False
 
-    def hold(self, number: int, outcome: Outcome, user_id: UserId | None, request_id: str | None) -> None:
-        self.held.append(Held(number, outcome, request_id))
-        for fact in outcome.facts:
-            self._groups[fact.group_id] = number
+    def hold(self, held: Held, group_id: GroupId | None) -> None:
+        """Keep an outcome. `group_id`: the group of the user whose command led to it."""
+        self.held.append(held)
+        for fact in held.outcome.facts:
+            self._groups[fact.group_id] = held.number
             about = getattr(fact, "user_id", None)
             if about is not None:
-                self.users[about] = number
-        if user_id is not None:
-            self.users[user_id] = number
+                self.users[about] = held.number
+        if group_id is not None and any(
+            isinstance(output, Delivery) and not isinstance(output.message, _OF_THE_SENDER)
+            for output in held.outcome.deliveries
+        ):  # what the group is told next comes behind it
+            self._groups[group_id] = held.number
+        if held.user_id is not None:
+            self.users[held.user_id] = held.number
 
-    def park(self, number: int, command: MessageReceived) -> None:
-        """Keep a command until what it depends on is committed."""
-        self.held.append(Held(number, command))
-
-    def release(self, number: int) -> Iterator[Held]:
+    def release(self, number: int) -> Sequence[Held]:
         """Give what waited for facts up to this number, in order."""
         self.users = {user_id: needed for user_id, needed in self.users.items() if needed > number}
         self._groups = {group_id: needed for group_id, needed in self._groups.items() if needed > number}
+        released = []
         while self.held and self.held[0].number <= number:
-            yield self.held.popleft()
+            released.append(self.held.popleft())
+        return released

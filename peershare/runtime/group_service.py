@@ -6,28 +6,18 @@
 With the store in memory nothing ever waits.
 """
 
-from collections.abc import Iterator
+import structlog
 
+from peershare.core.group.handle import KEPT
 from peershare.core.hub import Hub
-from peershare.core.outcome import Outcome, refuse
-from peershare.messages import (
-    ClientMessage,
-    CreateGroup,
-    JoinGroup,
-    LeaveGroup,
-    Ping,
-    Signal,
-    UpdatePeerId,
-    UserId,
-    errors,
-)
-from peershare.runtime.commands import Committed, MessageReceived
+from peershare.core.outcome import Outcome, Reason, refuse
+from peershare.messages import ClientMessage, GroupId, Ping, Signal, UserId, errors
+from peershare.runtime.commands import Committed
 from peershare.runtime.dispatch import Dispatcher
-from peershare.runtime.gate import Gate
+from peershare.runtime.gate import Gate, Held
 from peershare.runtime.journal import Journal
 
-# Messages that lead to facts for which others wait.
-_MAKES_FACTS = (CreateGroup, JoinGroup, LeaveGroup, UpdatePeerId)
+log = structlog.get_logger("peershare.signaling")
 
 
 class GroupService:
@@ -38,10 +28,19 @@ class GroupService:
         self.gate = Gate()
 
     def submit(
-        self, outcome: Outcome, now: float, user_id: UserId | None = None, request_id: str | None = None
+        self,
+        outcome: Outcome,
+        now: float,
+        user_id: UserId | None = None,
+        request_id: str | None = None,
+        named: GroupId | None = None,
     ) -> None:
-        """Release an outcome when all that it tells is committed. `user_id`: whose command led to it."""
-        if (outcome.facts or self.gate.held) and self._is_held(outcome, user_id, request_id):
+        """Release an outcome when all that it tells is committed.
+
+        `user_id`: whose command led to it; `named`: the group that the command named, which may be another
+        than the user's.
+        """
+        if (outcome.facts or self.gate.held) and self._is_held(outcome, user_id, request_id, named):
             return
         self._dispatcher.release(outcome, now, request_id)
 
@@ -50,39 +49,54 @@ class GroupService:
         gate = self.gate
         if not gate.is_full:
             return None
-        group_id = self._hub.group_of(user_id)
         if isinstance(message, Signal | Ping):
             waits = user_id in gate.users or (isinstance(message, Signal) and message.to in gate.users)
         else:
-            waits = isinstance(message, _MAKES_FACTS) or gate.waits_for(user_id, group_id)
-        return refuse(user_id, errors.TRY_AGAIN) if waits else None
+            waits = type(message) in KEPT or self.waits_for(user_id)
+        return refuse_for_now(user_id) if waits else None
 
-    def park(self, command: MessageReceived, user_id: UserId) -> bool:
-        """Keep a command about this user behind what waits. False, and nothing, where nothing does."""
-        if not self.gate.held or not self.gate.waits_for(user_id, self._hub.group_of(user_id)):
-            return False
-        self.gate.park(self.journal.last, command)
-        return True
+    def waits_for(self, user_id: UserId) -> bool:
+        """Tell whether something of this user, or of its group, waits."""
+        return self.gate.waits_for(user_id, self._hub.group_of(user_id))
 
-    def committed(self, committed: Committed, now: float) -> Iterator[MessageReceived]:
-        """Release what waited for this; give the commands that did."""
+    def committed(self, committed: Committed, now: float) -> None:
+        """Release what waited for this. A bug in one of them keeps back no other."""
         for held in self.gate.release(committed.number):
-            if isinstance(held.item, Outcome):
-                self._dispatcher.release(held.item, now, held.request_id)
-            else:
-                yield held.item
+            try:
+                self._dispatcher.release(held.outcome, now, held.request_id)
+            except Exception:
+                log.exception("a release failed")
+                if held.user_id is not None:
+                    self._tell_of_bug(held.user_id, held.request_id, now)
 
     def refuse_now(self, user_id: UserId) -> bool:
         """Tell whether the gate has no room for another answer to one of whom something waits."""
         return self.gate.is_full and user_id in self.gate.users
 
-    def _is_held(self, outcome: Outcome, user_id: UserId | None, request_id: str | None) -> bool:
-        number = self.journal.append(outcome.facts) if outcome.facts else None
+    def _is_held(
+        self, outcome: Outcome, user_id: UserId | None, request_id: str | None, named: GroupId | None
+    ) -> bool:
+        # While something waits, nothing is committed at once: it would overtake that.
+        at_once = not self.gate.held
+        number = self.journal.append(outcome.facts, at_once=at_once) if outcome.facts else None
         waits = number is not None and any(fact.waits for fact in outcome.facts)
         if not waits and not self.gate.held:
             return False
         group_id = None if user_id is None else self._hub.group_of(user_id)
-        if waits or self.gate.must_hold(outcome, user_id, group_id):
-            self.gate.hold(number or self.journal.last, outcome, user_id, request_id)
+        told_of = {group_id, named, *(fact.group_id for fact in outcome.facts)}
+        if waits or self.gate.must_hold(outcome, user_id, told_of):
+            held = Held(number or self.journal.last, outcome, user_id, request_id)
+            self.gate.hold(held, group_id)
             return True
         return False
+
+    def _tell_of_bug(self, user_id: UserId, request_id: str | None, now: float) -> None:
+        try:
+            self._dispatcher.release(refuse(user_id, errors.CONNECTION_ERROR), now, request_id)
+        except Exception:
+            log.exception("a release failed")
+
+
+def refuse_for_now(user_id: UserId) -> Outcome:
+    """Refuse what would have to wait for the store."""
+    return refuse(user_id, errors.TRY_AGAIN, Reason.WAITING_FOR_STORE)

@@ -34,6 +34,8 @@ class Journal:
         self._snapshot_of = snapshot_of
         self._facts: list[Fact] = []
         self._behind: set[GroupId] = set()  # groups of which facts were forgotten
+        self._batch: Batch | None = None  # on its way to the store
+        self._bug: Exception | None = None  # of the store, that ends the server
         self._changed = trio.lowlevel.ParkingLot()
         self._committing_since = inf
         self._failed: str | None = None
@@ -42,7 +44,8 @@ class Journal:
 
     def __len__(self) -> int:
         """Number of facts, or of groups that are behind, that wait."""
-        return len(self._facts) + len(self._behind)
+        sent = 0 if self._batch is None else len(self._batch.facts) + len(self._batch.states)
+        return sent + len(self._facts) + len(self._behind)
 
     @property
     def trouble(self) -> str | None:
@@ -51,10 +54,19 @@ class Journal:
             return "the store does not answer"
         return self._failed
 
-    def append(self, facts: Sequence[Fact]) -> int | None:
-        """Take facts. The number under which they will be `Committed`; None where they are already."""
-        if self.committed == self.last and self._store.commit_now(facts):
-            return None
+    def append(self, facts: Sequence[Fact], *, at_once: bool = True) -> int | None:
+        """Take facts. The number under which they will be `Committed`; None where they are already.
+
+        `at_once`: whether they may be committed now, before the ones that others still wait for.
+        """
+        if at_once and self.committed == self.last:
+            try:
+                if self._store.commit_now(facts):
+                    return None
+            except StoreUnavailableError:
+                pass
+            except Exception as bug:  # noqa: BLE001 - `run` raises it, and nothing of this is told
+                self._bug = bug
         self.last += 1
         self._facts += facts
         if len(self._facts) > MAX_FACTS:
@@ -68,6 +80,8 @@ class Journal:
         while True:
             while self.committed == self.last:
                 await self._changed.park()
+            if self._bug is not None:
+                raise self._bug
             self.committed = await self._commit()
             await tell(Committed(self.committed))
             self._changed.unpark_all()
@@ -78,27 +92,29 @@ class Journal:
             await self._changed.park()
 
     async def _commit(self) -> int:
-        """Commit all that waits, and what comes meanwhile if it takes more attempts. Up to which number."""
-        pause = _FIRST_PAUSE
+        """Commit all that waits by now. Up to which number.
+
+        It is the same batch, with the same number, at each attempt: an answer that was lost leaves open
+        whether the store has it.
+        """
+        number, behind, pause = self.last, self._behind, _FIRST_PAUSE
+        single = tuple(fact for fact in self._facts if fact.group_id not in behind)
+        states = {group_id: self._snapshot_of(group_id) for group_id in behind}
+        self._batch = batch = Batch(number, single, states)
+        self._facts, self._behind = [], set()
         self._committing_since = trio.current_time()
         while True:
-            number, facts, behind = self.last, self._facts, self._behind
-            self._facts, self._behind = [], set()
-            states = {group_id: self._snapshot_of(group_id) for group_id in behind}
             try:
-                single = tuple(fact for fact in facts if fact.group_id not in behind)
-                await self._store.commit(Batch(single, states))
+                await self._store.commit(batch)
             except StoreUnavailableError as error:
                 if self._failed is None:
                     log.warning("store unavailable", why=str(error))
                 self._failed = str(error)
             else:
                 break
-            self._facts[:0] = facts
-            self._behind |= behind
             await trio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         if self._failed is not None:
             log.info("store available again")
-        self._failed, self._committing_since = None, inf
+        self._batch, self._failed, self._committing_since = None, None, inf
         return number

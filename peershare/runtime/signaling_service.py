@@ -69,16 +69,19 @@ from peershare.runtime.commands import (
 )
 from peershare.runtime.dispatch import Dispatcher, Recorder
 from peershare.runtime.edge import ConnectionState, Limits
-from peershare.runtime.group_service import GroupService
+from peershare.runtime.group_service import GroupService, refuse_for_now
 from peershare.runtime.journal import Journal
 from peershare.wire.codec import UNKNOWN_TYPE
 
-log = structlog.get_logger("peershare.groups")
+log = structlog.get_logger("peershare.signaling")
 
 # After a restart everyone comes back, and not all in one moment: ms.
 _RECONNECT_WITHIN = 5000
 # To everyone else these are unknown types.
 _ONLY_IN_SESSIONS = frozenset(SESSION_TYPES.values()) - {Hello}
+# Commands that wait behind a resume that waits for the store: a client says this much before it has its
+# welcome. All count in `gate.MAX_HELD`.
+_MAX_BEHIND = 16
 # A client's messages about its session rather than in it.
 _NOT_COUNTED = frozenset({Hello, Ack})
 
@@ -98,6 +101,23 @@ class SignalingRules:
     limits: dict[str, int]
     broadcast_rate: RateRules | None = None
     turn: TurnRules = attrs.field(factory=TurnRules)
+
+
+Received = MessageReceived | InvalidMessageReceived
+
+
+@attrs.define(eq=False)
+class WaitingResume:
+    """A connection whose `hello` waits as long as anything of its session's group does.
+
+    `behind`: what it has said since.
+    """
+
+    state: ConnectionState
+    session: Session
+    resume: Resume
+    request_id: str | None
+    behind: list[Received] = attrs.field(factory=list)
 
 
 class SignalingService:
@@ -129,7 +149,9 @@ class SignalingService:
         self.dispatcher = Dispatcher(date, trace=trace)
         self.clients = self.dispatcher.clients
         self.service = GroupService(hub, journal, self.dispatcher)
+        # A connection is in one of the two.
         self._states: dict[ConnectionId, ConnectionState] = {}
+        self._resuming: dict[ConnectionId, WaitingResume] = {}
         self._connections: dict[SessionId, ConnectionId] = {}  # of the sessions that are online
         # A plain dict, with all keys from the start: adding to a Counter takes three times as long.
         self.heard: dict[type, int] = dict.fromkeys(ALL_CLIENT_TYPES.values(), 0)
@@ -170,12 +192,13 @@ class SignalingService:
     def sweep(self, now: float) -> None:
         self.dispatcher.sweep(now)
         self._give_up(now)
-        self.service.submit(self._hub.sweep(now), now)
+        for outcome in self._hub.sweep(now):
+            self.service.submit(outcome, now)
         for user_id in self.turn.due(now):
             if self._hub.is_in_call(user_id):
                 outcome = nothing()
                 outcome.tell((user_id,), self._hand_out(user_id, now))
-                self.service.submit(outcome, now)
+                self.service.submit(outcome, now, user_id)
 
     # --- questions ---
 
@@ -219,11 +242,13 @@ class SignalingService:
             Allowance(self._rules.signal_rate),
         )
         self.dispatcher.mailboxes[user_id] = client.mailbox
+        self.dispatcher.connections[user_id] = command.connection
         self.service.submit(self._hub.connect(user_id, self._guests.admit()), now, user_id)
 
     def _handle_message(self, command: MessageReceived, now: float) -> None:
         state = self._states.get(command.connection)
         if state is None:
+            self._wait_behind(command, now)
             return
         message = command.message
         kind = type(message)
@@ -250,7 +275,8 @@ class SignalingService:
             else:
                 outcome = self._hub.handle(state.user_id, message, now)  # type: ignore[arg-type]  # the others
             if outcome.facts or self._held:
-                self.service.submit(outcome, now, state.user_id, command.request_id)
+                named = getattr(message, "group_id", None) if self._held else None
+                self.service.submit(outcome, now, state.user_id, command.request_id, named)
             else:  # as `submit` does
                 self._release(outcome, now, command.request_id)
         except Exception:
@@ -259,10 +285,11 @@ class SignalingService:
             raise
 
     def _refuse_message(self, refused: InvalidMessageReceived, now: float) -> None:
-        self.invalid += 1
         state = self._states.get(refused.connection)
         if state is None:
+            self._wait_behind(refused, now)
             return
+        self.invalid += 1
         self._count(state, refused.kind)
         limited = self._limits.refusal(state, None, now)
         if limited is not None:
@@ -271,12 +298,18 @@ class SignalingService:
         is_unknown = state.session is None and refused.kind in _ONLY_IN_SESSIONS
         outcome = refuse(state.user_id, UNKNOWN_TYPE if is_unknown else refused.error)
         if self._held and self.service.refuse_now(state.user_id):
-            self._release(refuse(state.user_id, errors.TRY_AGAIN), now, refused.request_id)
+            self._release(refuse_for_now(state.user_id), now, refused.request_id)
         else:
             self.service.submit(outcome, now, state.user_id, refused.request_id)
 
     def _close_connection(self, command: ConnectionClosed, now: float) -> None:
         self.clients.pop(command.connection, None)
+        waiting = self._resuming.pop(command.connection, None)
+        if waiting is not None:
+            self.service.gate.commands -= 1 + len(waiting.behind)
+            self._unclaim(waiting.session, now)
+            self._forget(waiting.state.user_id, command.reason, waiting.state.address, now)
+            return
         state = self._states.pop(command.connection, None)
         if state is None:
             return  # its session is on another connection
@@ -290,16 +323,78 @@ class SignalingService:
             self._forget(state.user_id, command.reason, state.address, now)
         else:
             self.dispatcher.mailboxes[state.user_id] = Recorder(session, None)
-            until = self._sessions.leave(session, now)
-            away = self._hub.away(state.user_id, until, now)
-            self.service.submit(self._limits.charge(away, state.address, now), now, state.user_id)
-            self._give_up(now)  # too many may be away now
+            self.dispatcher.connections.pop(state.user_id, None)
+            self._go_away(session, self._sessions.leave(session, now), now)
+
+    def _go_away(self, session: Session, until: float, now: float) -> None:
+        away = self._hub.away(session.user_id, until, now)
+        self.service.submit(self._limits.charge(away, session.address, now), now, session.user_id)
+        self._give_up(now)  # too many may be away now
 
     def _committed(self, committed: Committed, now: float) -> None:
-        for command in self.service.committed(committed, now):
-            state = self._states.get(command.connection)
-            if state is not None:
-                self.service.submit(self._hello(state, command, now), now, state.user_id, command.request_id)
+        """Release what waited for it, and only then let in whose group nothing waits of any more.
+
+        Else a client would be told the news of what it has just seen.
+        """
+        self.service.committed(committed, now)
+        if self._resuming:
+            for waiting in list(self._resuming.values()):
+                if not self.service.waits_for(waiting.session.user_id):
+                    self._let_in(waiting, now)
+
+    # --- resumes that wait ---
+
+    def _wait_for_store(
+        self, state: ConnectionState, session: Session, resume: Resume, request_id: str | None
+    ) -> Outcome:
+        """Let a resume wait until what it tells is committed, where there is room. It has shown its token."""
+        gate = self.service.gate
+        if gate.is_full:
+            return refuse_for_now(state.user_id)
+        gate.commands += 1
+        self._sessions.claim(session)
+        del self._states[state.connection]
+        self._resuming[state.connection] = WaitingResume(state, session, resume, request_id)
+        return Outcome([], [], [ReturnProof(state.connection)])
+
+    def _wait_behind(self, command: Received, now: float) -> None:
+        """Keep what a client says behind its resume, where there is room. Nothing, if it has gone."""
+        waiting = self._resuming.get(command.connection)
+        if waiting is None:
+            return
+        if len(waiting.behind) < _MAX_BEHIND and not self.service.gate.is_full:
+            self.service.gate.commands += 1
+            waiting.behind.append(command)
+            return
+        state = waiting.state
+        refusal = self._limits.refusal(state, None, now) or refuse_for_now(state.user_id)
+        self._release(refusal, now, command.request_id)
+
+    def _let_in(self, waiting: WaitingResume, now: float) -> None:
+        """Carry out a resume that has waited, and then what came behind it."""
+        state = waiting.state
+        del self._resuming[state.connection]
+        self._states[state.connection] = state
+        self.service.gate.commands -= 1 + len(waiting.behind)
+        try:
+            outcome = self._resume(state, waiting.resume, now)
+            self.service.submit(outcome, now, state.user_id, waiting.request_id)
+        except Exception:
+            log.exception("a resume failed")
+            error = refuse(state.user_id, errors.CONNECTION_ERROR)
+            self.service.submit(error, now, state.user_id, waiting.request_id)
+        finally:
+            self._unclaim(waiting.session, now)
+        for command in waiting.behind:
+            try:
+                self.handlers[type(command)](command, now)
+            except Exception:
+                log.exception("a handler failed", command=type(command).__name__)
+
+    def _unclaim(self, session: Session, now: float) -> None:
+        until = self._sessions.unclaim(session, now)
+        if until is not None:
+            self._go_away(session, until, now)
 
     # --- sessions ---
 
@@ -313,19 +408,21 @@ class SignalingService:
         if state.said_anything or state.session is not None:
             return refuse(state.user_id, errors.HELLO_NOT_FIRST)
         if resume is not None:
+            wait = self._limits.resume_wait(state, now)
+            if wait:
+                return self._refuse_resume(state, wait)
             standing = self._sessions.find(resume) if self._held else None
-            if standing is not None and self.service.park(command, standing.user_id):
-                return nothing()  # until what is told with it is committed
+            if standing is not None and self.service.waits_for(standing.user_id):
+                return self._wait_for_store(state, standing, resume, command.request_id)
             return self._resume(state, resume, now)
         session = self._sessions.begin(state.user_id)
         self._hub.begin_session(state.user_id)
         return self._take_up(state, session)
 
     def _resume(self, state: ConnectionState, resume: Resume, now: float) -> Outcome:
-        wait = self._limits.resume_wait(state, now)
-        session = None if wait else self._sessions.resume(resume)
+        session = self._sessions.resume(resume)
         if session is None:
-            return self._refuse_resume(state, wait or self._limits.failed_resume_wait(state, now))
+            return self._refuse_resume(state, self._limits.failed_resume_wait(state, now))
         outcome = nothing()
         outcome.closings.append(ReturnProof(state.connection))
         self._displace(session, outcome)
@@ -348,7 +445,7 @@ class SignalingService:
         """Refuse to resume, and to try again for so many seconds."""
         if wait:
             self.resumes["throttled"] += 1
-            return refuse(state.user_id, errors.rate_limited(errors.TOO_MANY_RESUMES, wait))
+            return refuse(state.user_id, errors.rate_limited(errors.TOO_MANY_RESUMES, wait), Reason.RESUMES)
         self.resumes["not found"] += 1
         log.info("session not found", connection=state.connection)
         return refuse(state.user_id, errors.SESSION_NOT_FOUND)
@@ -370,6 +467,7 @@ class SignalingService:
         client = self.clients.get(state.connection)
         mailbox = None if client is None else client.mailbox
         self.dispatcher.mailboxes[session.user_id] = Recorder(session, mailbox)
+        self.dispatcher.connections[session.user_id] = state.connection
         rules = self._rules
         principal = self._hub.principal_of(session.user_id)
         self._callers.add(principal.id)

@@ -718,7 +718,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 
 	/** @param {ServerMessages["error"]} error */
 	#handleHelloError(error) {
-		if (error.code === ErrorCode.RATE_LIMITED) {
+		if (error.code === ErrorCode.RATE_LIMITED || error.code === ErrorCode.TRY_AGAIN) {
 			this.#serverDelay = error.details?.retryAfterMs ?? 0;
 			return this.#abandon();
 		}

@@ -35,7 +35,7 @@ from peershare.messages import (
     User,
     Welcome,
 )
-from peershare.messages.errors import ErrorCode, rate_limited
+from peershare.messages.errors import TRY_AGAIN, ErrorCode, rate_limited
 from peershare.wire.client_codec import Heard, Unknown
 from peershare.wire.codec import encode
 from tests.wire.test_codec import server_messages
@@ -374,11 +374,12 @@ def test_a_session_that_is_forgotten(talk):
     assert talk.written() == []
 
 
-def test_too_many_resumes(talk):
-    """The connection is closed, to come back later."""
+@pytest.mark.parametrize("refusal", [rate_limited("Too many", 5), TRY_AGAIN], ids=lambda error: error.code)
+def test_a_resume_that_is_refused_for_now(talk, refusal):
+    """The connection is closed, to come back later with the same session."""
     talk.lose()
     talk.connect()
-    talk.hear(rate_limited("Too many", 5))
+    talk.hear(refusal)
     assert talk.protocol.close_code == 4000
     assert talk.lose() == [Lost()]
     assert talk.protocol.next_attempt_at(talk.now) == talk.now + 1 + 5

@@ -75,6 +75,14 @@ def state_of(hub):
     return copy.deepcopy((hub._directory._connected, hub._groups, index))
 
 
+def merged(outcomes):
+    """Several outcomes as one, in their order."""
+    found = nothing()
+    for outcome in outcomes:
+        found.add(outcome)
+    return found
+
+
 def opened(group_id):
     """That a group was opened, whoever did it and when."""
     return ("opened", group_id)
@@ -195,7 +203,7 @@ def after(seconds):
 
     def pass_time(script):
         script.now += seconds
-        return script.hub.sweep(script.now)
+        return merged(script.hub.sweep(script.now))
 
     return pass_time
 

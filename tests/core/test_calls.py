@@ -7,6 +7,7 @@ from peershare.core.group.calls import MAX_CALLERS
 from peershare.core.group.facts import GroupClosed, RingFinished
 from peershare.core.group.index import CallStats
 from peershare.core.hub import Hub
+from peershare.core.outcome import Reason
 from peershare.messages import (
     CallJoined,
     CallLeft,
@@ -55,6 +56,7 @@ from tests.core.script import (
     dan,
     eve,
     lost,
+    merged,
     refusal,
     to,
 )
@@ -469,6 +471,7 @@ def test_too_many_ring_one(script):
     script.given(*((caller, RingUp(rung)) for caller in callers))
     script.now += 5
     refused = "RATE_LIMITED", "Too many ring that member already", {"retryAfterMs": 40_000}
+    assert script.outcome_of((late, RingUp(rung))).deliveries[0].reason is Reason.RINGS_OF_MEMBER
 
     assert script >> (late, RingUp(rung)) << refusal(late, *refused)
     assert script >> (late, RingUp()) << answer(late, Ringing(()))
@@ -540,7 +543,7 @@ def test_they_are_missed_one_after_another(call):
     call.given((ann, RingUp(bob)), after(10), (ann, RingUp(cat)), connect("loner"))
     call.given(("loner", CreateGroup("Solo", "Loner")), lost("loner"))
     assert call.hub.next_expiry() == START + 10 + TTL
-    found = call.hub.sweep(START + 1000)
+    found = merged(call.hub.sweep(START + 1000))
     assert [effect.message for effect in found.deliveries] == [
         ended(ann, bob, "missed", NOW + 1_000_000),
         ended(ann, cat, "missed", NOW + 1_000_000),

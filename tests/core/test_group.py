@@ -111,8 +111,8 @@ def test_others_are_all_but_one(group):
 
 def test_a_new_member_ends_the_emptiness(group):
     """`empty_since` is infinite from the moment in which somebody is there."""
-    group.apply(GroupEmptied(ID, 2000))
-    assert group.empty_since == 2000
+    group.apply(GroupEmptied(ID, 1_700_000_000_000, 2000))
+    assert (group.emptied_at, group.empty_since) == (1_700_000_000_000, 2000)
     add(group, "id-of-ann", "Ann", None)
 
-    assert group.empty_since == math.inf
+    assert (group.emptied_at, group.empty_since) == (None, math.inf)

@@ -55,7 +55,7 @@ from peershare.messages import (
     UserLeft,
 )
 from peershare.names import looks_of
-from tests.core.script import Replica, effects_of, guest, opened, state_of
+from tests.core.script import Replica, effects_of, guest, merged, opened, state_of
 
 # A few hundred dialogues take their time where the machine has other things to do as well.
 pytestmark = pytest.mark.timeout(300)
@@ -593,7 +593,7 @@ class RudeClients(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0, 0.5, 1, RING_TIMEOUT - 1, TTL - 1, TTL, 1_000_000]))
     def time_passes(self, seconds):
         missed, abandoned = self.model.time_passes(seconds)
-        effects = self.follow(self.hub.sweep(self.model.now))
+        effects = self.follow(merged(self.hub.sweep(self.model.now)))
 
         closed = [effect for effect in effects if not isinstance(effect, Delivery)]
         self.check([effect for effect in effects if isinstance(effect, Delivery)], missed)

@@ -21,10 +21,10 @@ _TAIL = "-0000-4000-8000-000000000000"
 
 
 class Harness:
-    def __init__(self, rules=SIGNALING_RULES, ttl=30):
+    def __init__(self, rules=SIGNALING_RULES, ttl=30, **others):
         numbers = count(1)
         self.hub = Hub(lambda: GroupId(f"{next(numbers):08}-1111-4000-8000-000000000000"), ttl)
-        self.signaling_service = make_signaling_service(self.hub, rules)
+        self.signaling_service = make_signaling_service(self.hub, rules, **others)
         self.now = START
         self.connections = count(1)
 
@@ -60,8 +60,8 @@ class Harness:
         """All that is kept of connections and sessions, for seeing that it is nothing."""
         groups, sessions = self.signaling_service, self.signaling_service._sessions
         return [
-            *(groups._states, groups._connections, groups.clients, groups.unflushed),
-            *(groups.dispatcher.mailboxes, groups.dispatcher.presence.waiting),
+            *(groups._states, groups._connections, groups.clients, groups.unflushed, groups._resuming),
+            *(groups.dispatcher.mailboxes, groups.dispatcher.connections, groups.dispatcher.presence.waiting),
             *(groups.service.gate.held, groups.service.gate.users, groups.service.gate._groups),
             *(sessions._by_address, sessions._by_network),
             *(

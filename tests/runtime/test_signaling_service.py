@@ -7,6 +7,7 @@ import trio
 
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
+from peershare.core.outcome import Outcome, UserClosing
 from peershare.core.principal import Guests, Principal
 from peershare.core.sessions import SessionRules
 from peershare.messages import GroupId, Hello, IncomingRing, UserId
@@ -1291,3 +1292,23 @@ def test_11_14_too_many_signals():
     again = Client(harness).hello((ann.welcome, 0))
     again.hear()
     assert again.say("signal", to=nobody, data=1).listen()[0][1]["code"] == "RATE_LIMITED"
+
+
+def test_a_user_is_closed_wherever_it_is(world):
+    """A group knows the user alone; of one who is away there is nothing to close."""
+
+    def close():
+        closing = UserClosing(world.bob.id, Ending.FLOODING)
+        world.harness.signaling_service.dispatcher.release(Outcome([], [], [closing]), world.harness.now)
+
+    close()
+    assert world.bob.client.ended == [Ending.FLOODING]
+    assert world.ann.client.ended == []
+    world.bob.lose()
+    close()
+    assert world.bob.client.ended == [Ending.FLOODING]
+    again = world.bob_again()
+    close()
+    assert again.client.ended == [Ending.FLOODING]
+    again.lose(is_final=True)
+    close()

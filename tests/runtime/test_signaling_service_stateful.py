@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from peershare.core.limits import RateRules
+from peershare.core.outcome import Outcome
 from peershare.messages.close_codes import Ending
+from tests.core.script import Replica
 from tests.runtime.fakes import SIGNALING_RULES
 from tests.runtime.harness import BACKGROUND, GRACE, Client, Harness
 
@@ -188,10 +190,22 @@ mostly = st.sampled_from([True] * 5 + [False])
 reasons = st.sampled_from(["disconnected", "timeout"])
 
 
+class Follower:
+    """A store that builds the groups anew from the facts that come to it, each time the same as the hub's."""
+
+    replica = None
+
+    def commit_now(self, facts):
+        self.replica.follow(Outcome([*facts], [], []))
+        return True
+
+
 class LossyClients(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
-        self.harness = Harness(RULES)
+        store = Follower()
+        self.harness = Harness(RULES, store=store)
+        self.replica = store.replica = Replica(self.harness.hub)
         self.players = {name: Player(name) for name in ("ann", "bob", "cat", "dan")}
         self.displaced = []  # connections that have been taken over, and not ended yet
         self.signals = 0
@@ -524,6 +538,10 @@ class LossyClients(RuleBasedStateMachine):
             if len(group)
         }
         assert found == expected
+
+    @invariant()
+    def groups_are_rebuilt_from_facts(self):
+        self.replica.check_all()
 
     @invariant()
     def signals_are_heard_in_order_and_once(self):

@@ -9,26 +9,32 @@ import trio
 from peershare.core.group.facts import GroupClosed, GroupOpened, MemberJoined, MemberLeft
 from peershare.core.group.state import Group
 from peershare.core.hub import Hub
+from peershare.core.outcome import Reason
 from peershare.messages import (
     CreateGroup,
     GroupId,
+    GroupJoined,
     GroupName,
     Hello,
     JoinCall,
     JoinGroup,
     LeaveGroup,
+    PeerId,
     Ping,
     Resume,
+    RingUp,
     Signal,
     UpdateMedia,
     UserId,
     Username,
+    errors,
 )
 from peershare.ports.store import StoreUnavailableError
 from peershare.runtime import journal as journal_module
 from peershare.runtime.actor import Actor
-from peershare.runtime.commands import ConnectionClosed, MessageReceived, Settle
+from peershare.runtime.commands import ConnectionClosed, InvalidMessageReceived, MessageReceived, Settle
 from peershare.runtime.gate import MAX_HELD
+from peershare.runtime.signaling_service import _MAX_BEHIND
 from tests.runtime.fakes import FakeSignalingClient, enter, make_signaling_service
 
 AWAY = "no route to host"
@@ -40,26 +46,40 @@ class FakeStore:
     def __init__(self, hub):
         self.delay = 0.0
         self.away = None
+        self.last = 0
+        self.commits_at_once = self.forgets_to_answer = False
         self.facts = []
         self._rules = hub._rules
         self.groups = {}
 
     def commit_now(self, facts):
-        return False
+        if self.commits_at_once:
+            self._apply(facts)
+        return self.commits_at_once
 
     async def commit(self, batch):
         await trio.sleep(self.delay)
         if self.away is not None:
             raise StoreUnavailableError(self.away)
-        self.facts += batch.facts
-        for fact in batch.facts:
-            self.groups.setdefault(fact.group_id, Group(fact.group_id, self._rules)).apply(fact)
-            if isinstance(fact, GroupClosed):
-                del self.groups[fact.group_id]
+        if batch.number > self.last:
+            self._keep(batch)
+        if self.forgets_to_answer:
+            raise StoreUnavailableError("the connection was lost")
+
+    def _keep(self, batch):
+        self.last = batch.number
+        self._apply(batch.facts)
         for group_id, state in batch.states.items():
             self.groups.pop(group_id, None)
             if state is not None:
                 self.groups[group_id] = Group.restore(state, self._rules)
+
+    def _apply(self, facts):
+        self.facts += facts
+        for fact in facts:
+            self.groups.setdefault(fact.group_id, Group(fact.group_id, self._rules)).apply(fact)
+            if isinstance(fact, GroupClosed):
+                del self.groups[fact.group_id]
 
     def snapshots(self):
         return {group_id: group.snapshot() for group_id, group in self.groups.items()}
@@ -89,6 +109,7 @@ class World:
         for name in names:
             self.clients[name] = FakeSignalingClient()
             await self.actor.send(enter(self.actor, UserId(name), self.clients[name]))
+        await self.settle()
 
     async def say(self, name, *messages):
         for message in messages:
@@ -103,6 +124,19 @@ class World:
         heard = self.clients[name].types
         self.clients[name].heard.clear()
         return heard
+
+    @property
+    def gate(self):
+        return self.signaling_service.service.gate
+
+    def session_of(self, name):
+        sessions = self.signaling_service._sessions._sessions.values()
+        return next(session for session in sessions if session.user_id == name)
+
+    def resume(self, name, token=None):
+        """A hello of a client that has heard all."""
+        session = self.session_of(name)
+        return Hello(2, Resume(session.id, token or session.token, session.replay.sent))
 
     def forget(self):
         for client in self.clients.values():
@@ -209,6 +243,311 @@ async def test_a_resume_waits_for_what_it_tells(autojump_clock, world):
     await trio.sleep(2.1)
     assert world.hear("ann-again") == ["welcome", "resumed", "user-joined", "group-joined"]
     assert world.clients["ann"].ended
+
+
+async def test_a_ring_that_is_missed_keeps_its_place(autojump_clock, world):
+    """Nobody is told how a ring ended before it is told that it began, or of a member not yet committed."""
+    await world.say("ann", JoinCall(audio=True, video=False))
+    world.store.away = AWAY
+    await world.say("cat", Hello(2), join())
+    world.forget()
+    await world.say("ann", RingUp(UserId("cat")), RingUp(UserId("bob")))
+    await trio.sleep(50)
+    await world.settle()
+    assert world.hear("ann") == world.hear("bob") == world.hear("cat") == []
+
+    world.store.away = None
+    await trio.sleep(10)
+    assert world.hear("cat") == ["group-joined", "call-state", "incoming-ring", "ring-ended"]
+    assert world.hear("bob") == ["user-joined", "incoming-ring", "ring-ended"]
+    assert world.hear("ann") == ["user-joined", "ringing", "ringing", "ring-ended", "ring-ended"]
+
+
+async def test_what_ends_in_one_group_waits_for_no_other(autojump_clock, world):
+    """An empty group is closed in the moment in which a ring is missed elsewhere."""
+    await world.say("ann", JoinCall(audio=True, video=False))
+    await world.enter("dan")
+    await world.say("dan", create())
+    await world.say("ann", RingUp(UserId("bob")))
+    await trio.sleep(15)
+    await world.lose("dan")
+    await trio.sleep(1)
+    world.forget()
+    world.store.away = AWAY
+    await trio.sleep(28)
+    # Both are due, and are found so in one sweep.
+    world.signaling_service.sweep(trio.current_time() + 2)
+    await world.settle()
+    assert world.hear("ann") == world.hear("bob") == ["ring-ended"]
+    await world.say("ann", media(audio=False))
+    assert world.hear("bob") == ["participant-media"]
+
+
+async def test_nothing_is_committed_at_once_while_something_waits(autojump_clock, world):
+    """Else it would be told before what came first, in the moment before that is released."""
+    await world.enter("dan")
+    world.store.delay = 1.0
+    world.forget()
+    await world.say("dan", join())
+    commit = world.store.commit
+
+    async def commit_and_leave(batch):
+        await commit(batch)
+        world.store.commit_now = lambda _facts: pytest.fail("committed before its turn")
+        world.actor.send_now(MessageReceived(UserId("bob"), LeaveGroup(UserId("bob")), None))
+
+    await trio.sleep(2)
+    world.store.commit = commit_and_leave
+    await world.say("cat", join())
+    await trio.sleep(3)
+    assert world.hear("ann") == ["user-joined", "user-joined", "user-left"]
+    assert world.hear("cat") == ["group-joined", "user-left"]
+
+
+async def test_a_store_may_commit_at_once(autojump_clock, world):
+    """Then nothing waits; what it can't take at once is committed as ever."""
+    world.store.commits_at_once = True
+    await world.say("cat", join())
+    assert world.hear("cat") == ["group-joined"]
+    world.forget()
+
+    def commit_now(_facts):
+        raise StoreUnavailableError(AWAY)
+
+    world.store.commit_now = commit_now
+    world.store.away = AWAY
+    await world.say("cat", create())
+    assert world.hear("cat") == []
+    world.store.away = None
+    await trio.sleep(10)
+    assert world.hear("cat") == ["group-created"]
+
+
+async def test_a_bug_in_a_commit_at_once_ends_the_server(autojump_clock):
+    """Nothing of it is told."""
+    world = World()
+
+    def commit_now(_facts):
+        raise ZeroDivisionError
+
+    with pytest.RaisesGroup(ZeroDivisionError):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.actor.run)
+            nursery.start_soon(world.journal.run, world.actor.send)
+            await world.enter("ann")
+            world.store.commit_now = commit_now
+            await world.say("ann", create())
+            await trio.sleep(10)
+    assert world.hear("ann") == ["connection-established"]
+    assert world.store.facts == []
+
+
+async def test_a_batch_whose_answer_is_lost_is_kept_once(autojump_clock, world):
+    """It comes again as it was, with its number; what has come since is in the next."""
+    world.store.forgets_to_answer = True
+    await world.say("cat", join())
+    await trio.sleep(1)
+    await world.say("cat", LeaveGroup(UserId("cat")))
+    await trio.sleep(1)
+    assert world.hear("cat") == []
+
+    world.store.forgets_to_answer = False
+    await trio.sleep(10)
+    about_cat = [type(fact) for fact in world.store.facts if getattr(fact, "user_id", None) == "cat"]
+    assert about_cat == [MemberJoined, MemberLeft]
+    assert world.hear("cat") == ["group-joined", "group-left"]
+    assert world.store.snapshots() == {"group-1": world.hub.snapshot(GroupId("group-1"))}
+
+
+async def test_a_bug_in_a_release_keeps_back_no_other(autojump_clock, world):
+    """It is logged, and its sender is told, if that is still possible."""
+    await world.enter("dan", "eve")
+    world.forget()
+    world.store.delay = 1.0
+    release = world.signaling_service.dispatcher._deliver
+
+    def deliver(delivery, *others):
+        if isinstance(delivery.message, GroupJoined) and delivery.recipients == ("cat",):
+            raise ZeroDivisionError
+        release(delivery, *others)
+
+    world.signaling_service.dispatcher._deliver = deliver
+    await world.say("cat", join())
+    await world.say("dan", join())
+    await world.say("eve", create())
+    with structlog.testing.capture_logs() as logs:
+        await trio.sleep(3)
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["a release failed"]
+    assert world.clients["cat"].heard[0]["payload"]["code"] == "CONNECTION_ERROR"
+    assert world.hear("dan") == ["group-joined"]
+    assert world.hear("eve") == ["group-created"]
+    assert not world.gate.held
+
+
+async def test_a_refusal_tells_nothing_that_is_not_committed(autojump_clock, world):
+    """That a group has ended, or that a peer ID is taken in one, is such news."""
+    await world.enter("dan", "eve")
+    await world.say("eve", create())
+    await trio.sleep(1)
+    world.forget()
+    world.store.away = AWAY
+    await world.say("eve", LeaveGroup(UserId("eve")))
+    await world.say("cat", JoinGroup(GroupId("group-1"), Username("x"), PeerId("peer")))
+    await world.say("dan", JoinGroup(GroupId("group-1"), Username("x"), PeerId("peer")))
+    assert world.hear("dan") == []
+    await world.say("bob", join("group-2"))
+    assert world.hear("bob") == []
+    await world.say("bob", join("group-9"))
+
+    world.store.away = None
+    await trio.sleep(10)
+    assert [said["payload"].get("code") for said in world.clients["dan"].heard] == ["PEER_ID_TAKEN"]
+    assert [
+        said["payload"].get("code") for said in world.clients["bob"].heard if said["type"] == "error"
+    ] == [*("GROUP_NOT_FOUND", "GROUP_NOT_FOUND")]
+
+
+# --- resumes ---
+
+
+async def test_who_has_no_token_does_not_wait(autojump_clock, world):
+    """A wrong token is refused at once, and so is who tries too often: nothing of either is kept."""
+    world.store.away = AWAY
+    await world.say("cat", join())
+    before = len(world.gate)
+    for number in range(30):
+        await world.enter(f"guest-{number}")
+        world.forget()
+        await world.say(f"guest-{number}", *[world.resume("ann", "wrong")] * 7)
+        codes = [message["payload"]["code"] for message in world.clients[f"guest-{number}"].heard]
+        assert codes == ["SESSION_NOT_FOUND"] * 5 + ["RATE_LIMITED"] * 2
+    assert len(world.gate) == before
+    assert world.signaling_service.resumes["not found"] == 150
+    assert world.signaling_service.dispatcher.refused[Reason.RESUMES] == 60
+
+
+async def test_what_a_client_says_behind_its_resume_waits_with_it(autojump_clock, world):
+    """It is no stranger's. A little may wait; more is refused, and so is another hello."""
+    world.store.delay = 1.0
+    await world.say("cat", join())
+    await world.enter("again")
+    await world.say("again", world.resume("ann"), JoinCall(audio=True, video=False), Ping())
+    await world.actor.send(InvalidMessageReceived(UserId("again"), errors.invalid_json(), None))
+    await world.say("again", *[Ping()] * 20)
+    assert len(world.gate) == 1 + 1 + _MAX_BEHIND
+    heard = world.clients["again"].heard
+    assert [message["payload"].get("code") for message in heard[1:]] == ["TRY_AGAIN"] * (23 - _MAX_BEHIND)
+    assert world.signaling_service.dispatcher.refused[Reason.WAITING_FOR_STORE] == 23 - _MAX_BEHIND
+    world.forget()
+
+    await trio.sleep(5)
+    assert world.hear("again") == [
+        *("welcome", "resumed", "user-joined", "group-joined", "call-joined", "pong", "error"),
+        *["pong"] * (_MAX_BEHIND - 3),
+    ]
+    assert world.session_of("ann").received == 1 + _MAX_BEHIND
+    assert len(world.gate) == 0
+
+
+async def test_where_too_much_waits_a_resume_is_refused(autojump_clock, world):
+    """It may try again, on the same connection."""
+    world.store.away = AWAY
+    for number in range(MAX_HELD):
+        await world.enter(f"guest-{number}")
+        await world.say(f"guest-{number}", create() if number else join())
+    await world.enter("again")
+    world.forget()
+    await world.say("again", world.resume("ann"))
+    assert [message["payload"]["code"] for message in world.clients["again"].heard] == ["TRY_AGAIN"]
+    assert len(world.gate) == MAX_HELD
+    world.forget()
+
+    world.store.away = None
+    await trio.sleep(10)
+    await world.say("again", world.resume("ann"))
+    assert world.hear("again")[:2] == ["welcome", "resumed"]
+
+
+async def test_grace_stands_still_while_a_resume_waits(autojump_clock, world):
+    """Whoever has come back in time is not given up because the store is away."""
+    world.store.away = AWAY
+    await world.say("cat", join())
+    await world.lose("ann", is_final=False)
+    await trio.sleep(5)
+    await world.enter("again")
+    await world.say("again", world.resume("ann"))
+    assert world.clients["again"].has_returned
+    await trio.sleep(60)
+    world.store.away = None
+    await trio.sleep(10)
+    assert world.hear("again")[:3] == ["connection-established", "welcome", "resumed"]
+    assert "user-left" not in world.hear("bob")
+
+
+@pytest.mark.parametrize("lost", ["before", "meanwhile"])
+async def test_grace_begins_anew_when_who_waits_is_lost(autojump_clock, world, lost):
+    """And ends as ever, whether the session's own connection was lost before or meanwhile."""
+    world.store.away = AWAY
+    await world.say("cat", join())
+    if lost == "before":
+        await world.lose("ann", is_final=False)
+    await world.enter("again")
+    await world.say("again", world.resume("ann"), Ping())
+    if lost == "meanwhile":
+        await world.lose("ann", is_final=False)
+    await trio.sleep(60)
+    assert world.signaling_service._sessions.stats().away == 0
+    await world.lose("again", is_final=False)
+    assert len(world.gate) <= 4
+    assert world.signaling_service._sessions.stats().away == 1
+    world.store.away = None
+    await trio.sleep(25)
+    assert "user-left" not in world.hear("bob")
+    await trio.sleep(10)
+    assert world.hear("bob") == ["user-left"]
+    assert not world.signaling_service._resuming
+    assert world.gate.commands == 0
+
+
+async def test_a_resume_shows_nothing_that_is_still_to_be_told(autojump_clock, world):
+    """What is committed with what it waited for is released first: none is told of a member it has seen."""
+    world.store.away = AWAY
+    await world.say("cat", join())
+    await world.enter("again", "dan")
+    await world.say("again", world.resume("ann"))
+    await world.say("dan", join())
+    world.store.away = None
+    await trio.sleep(10)
+    heard = [message["type"] for message in world.clients["again"].heard]
+    assert heard == [
+        *("connection-established", "welcome", "resumed", "user-joined", "user-joined", "group-joined")
+    ]
+
+
+async def test_a_bug_in_a_resume_that_waited_is_told(autojump_clock, world, monkeypatch):
+    """And keeps no other back."""
+    world.store.delay = 1.0
+    await world.say("cat", join())
+    await world.enter("again", "bob-again")
+    world.forget()
+    await world.say("again", world.resume("ann"))
+    await world.say("bob-again", world.resume("bob"))
+    resume = world.signaling_service._resume
+
+    def fail_once(state, *others):
+        if state.connection == "again":
+            raise ZeroDivisionError
+        return resume(state, *others)
+
+    monkeypatch.setattr(world.signaling_service, "_resume", fail_once)
+    with structlog.testing.capture_logs() as logs:
+        await trio.sleep(3)
+    assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["a resume failed"]
+    assert [message["payload"]["code"] for message in world.clients["again"].heard] == ["CONNECTION_ERROR"]
+    assert world.hear("bob-again")[:2] == ["welcome", "resumed"]
+
+
+# --- bounds ---
 
 
 async def test_more_than_may_wait_is_refused(autojump_clock, world):
@@ -324,11 +663,12 @@ async def test_nothing_is_told_that_is_not_committed(autojump_clock, world, seed
         what = chance.choice(
             [
                 *(create(), join(), join(f"group-{world.made}"), LeaveGroup(UserId(name)), Ping()),
-                *(Signal(UserId(other), 1), JoinCall(audio=True, video=False)),
+                *(Signal(UserId(other), 1), JoinCall(audio=True, video=False), RingUp()),
+                RingUp(UserId(other)),
             ]
         )
         await world.say(name, what)
-        await trio.sleep(chance.choice([0, 0.1, 0.5]))
+        await trio.sleep(chance.choice([0, 0.1, 0.5, 0.5, 20]))
         for client in names:
             check_told(world, client)
     world.store.away = None

@@ -25,7 +25,7 @@ ENDED = RingEnded("ann", "bob", "missed", 2)
 ME = Participant("ann", audio=True, video=False, screen=False)
 FACTS = [
     facts.GroupOpened("g", "Tea", "guest-1", 1, 0.1),
-    facts.GroupEmptied("g", 0.5),
+    facts.GroupEmptied("g", 1, 0.5),
     facts.GroupClosed("g", 1.5, "left"),
     facts.MemberJoined("g", "ann", "Ann", None, GUEST),
     facts.MemberLeft("g", "ann", "peer-a", "timeout"),
@@ -53,6 +53,7 @@ OUTPUTS = [
 ]
 CHANGES = [
     outcome.Closing("ann", Ending.FLOODING),
+    outcome.UserClosing("ann", Ending.FLOODING),
     outcome.Throttling("ann"),
     outcome.ReturnProof("ann"),
     outcome.RestartNotice("ann"),
@@ -91,7 +92,11 @@ OTHERS = [
     commands.Asked(1, commands.AskGroup("g")),
     outcome.refuse("ann", errors.GROUP_FULL, outcome.Reason.MAX_GROUP_SIZE),
     outcome.Outcome(FACTS, OUTPUTS, CHANGES),
-    Batch(FACTS, {"g": GroupSnapshot("g", "Tea", "guest-1", 1, 0.1, 0.5, (Member("a", "A", None, GUEST),))}),
+    Batch(
+        1,
+        FACTS,
+        {"g": GroupSnapshot("g", "Tea", "guest-1", 1, 0.1, 2, 0.5, (Member("a", "A", None, GUEST),))},
+    ),
 ]
 
 

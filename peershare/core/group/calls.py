@@ -106,7 +106,8 @@ def ring(group: Group, user_id: UserId, message: RingUp, now: float) -> Outcome:
         rung = [group[message.to]]
         refusal = _refusal(call, caller, rung[0], now)
         if refusal is not None:
-            return refuse(user_id, refusal)
+            too_many = refusal.code == errors.ErrorCode.RATE_LIMITED
+            return refuse(user_id, refusal, Reason.RINGS_OF_MEMBER if too_many else None)
     outcome, told = nothing(), nothing()
     _begin_all(group, caller, rung, now, told)
     outcome.answer(user_id, Ringing(call.rings_from(user_id)))

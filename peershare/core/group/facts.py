@@ -38,10 +38,14 @@ class GroupOpened:
 
 @attrs.frozen
 class GroupEmptied:
-    """Its last member's connection was lost, at this moment of the core's clock: it may only be reloading."""
+    """Its last member's connection was lost: it may only be reloading.
+
+    `emptied_at` is a date, in ms since 1970; `since` the same moment by the core's clock.
+    """
 
     waits: ClassVar[bool] = True
     group_id: GroupId
+    emptied_at: int
     since: float
 
 

@@ -1,7 +1,12 @@
-"""The table of a group's handlers, one for each message of a member and each command."""
+"""The table of what groups are told: a row for each message of a client, and for each command.
+
+What differs from message to message is in its row, and nowhere else.
+"""
 
 from collections.abc import Callable
 from typing import Any
+
+import attrs
 
 from peershare.core.group import calls, membership
 from peershare.core.group.commands import (
@@ -19,42 +24,85 @@ from peershare.core.outcome import Outcome
 from peershare.messages import (
     CallRequest,
     CallResponse,
+    CreateGroup,
     DeclineRing,
+    Error,
     GroupMessage,
     JoinCall,
+    JoinGroup,
     LeaveCall,
     LeaveGroup,
+    Ping,
     RingUp,
     Signal,
     UpdateMedia,
     UpdatePeerId,
     UserId,
+    errors,
 )
 
 # Any, because each handler takes just the message that it stands beside.
 Handler = Callable[[Group, UserId, Any, float], Outcome]
 
-HANDLERS: dict[type[GroupMessage | GroupCommand], Handler] = {
-    Signal: membership.signal,
+
+@attrs.frozen
+class Row:
+    """A message for the sender's group, and its handler there.
+
+    `outside`: how it is refused to a sender in no group. `is_told`: all of the group hear of it, and its
+    sender pays for as many. `is_kept`: it may lead to facts for which others wait, so it is refused where too
+    much waits for the store.
+    """
+
+    handler: Handler
+    outside: Error = errors.NOT_IN_GROUP
+    is_told: bool = False
+    is_kept: bool = False
+
+
+@attrs.frozen
+class OwnRow:
+    """A message that the hub carries out itself, in or out of a group: it has the method for it."""
+
+    is_told: bool = False
+    is_kept: bool = False
+
+
+MESSAGES: dict[type[GroupMessage], Row | OwnRow] = {
+    CreateGroup: OwnRow(is_told=True, is_kept=True),
+    JoinGroup: OwnRow(is_told=True, is_kept=True),
+    UpdatePeerId: OwnRow(is_told=True, is_kept=True),
+    Ping: OwnRow(),
+    LeaveGroup: Row(membership.leave, errors.USER_ID_MISMATCH, is_told=True, is_kept=True),
+    Signal: Row(membership.signal, errors.TARGET_USER_NOT_FOUND),
+    CallRequest: Row(calls.request, errors.TARGET_PEER_NOT_FOUND),
+    CallResponse: Row(calls.respond, errors.CALLER_PEER_NOT_FOUND),
+    JoinCall: Row(calls.join, is_told=True),
+    LeaveCall: Row(calls.leave, errors.NOT_IN_CALL, is_told=True),
+    UpdateMedia: Row(calls.update, errors.NOT_IN_CALL, is_told=True),
+    RingUp: Row(calls.ring, errors.NOT_IN_CALL, is_told=True),
+    DeclineRing: Row(calls.decline, errors.RING_NOT_FOUND),
+}
+
+# What the server tells a group, and what the hub passes on of its own messages.
+COMMANDS: dict[type[GroupCommand | UpdatePeerId], Handler] = {
     Open: membership.open_group,
     Join: membership.join,
-    LeaveGroup: membership.leave,
     Depart: membership.depart,
     GoAway: membership.go_away,
     ComeBack: membership.come_back,
     Abandon: membership.abandon,
     UpdatePeerId: membership.update_peer_id,
-    CallRequest: calls.request,
-    CallResponse: calls.respond,
-    JoinCall: calls.join,
-    LeaveCall: calls.leave,
-    UpdateMedia: calls.update,
-    RingUp: calls.ring,
-    DeclineRing: calls.decline,
     ExpireRing: calls.expire,
 }
 
+# Of the table above, for looking up with each message.
+IN_GROUP = {kind: row.handler for kind, row in MESSAGES.items() if isinstance(row, Row)}
+OUTSIDE = {kind: row.outside for kind, row in MESSAGES.items() if isinstance(row, Row)}
+TOLD_TO_ALL: frozenset[type] = frozenset(kind for kind, row in MESSAGES.items() if row.is_told)
+KEPT: frozenset[type] = frozenset(kind for kind, row in MESSAGES.items() if row.is_kept)
 
-def handle(group: Group, user_id: UserId, message: GroupMessage | GroupCommand, now: float) -> Outcome:
-    """Decide what follows, and apply it. A refused message has changed nothing."""
-    return HANDLERS[type(message)](group, user_id, message, now)
+
+def handle(group: Group, user_id: UserId, command: GroupCommand | UpdatePeerId, now: float) -> Outcome:
+    """Decide what follows, and apply it. A refused command has changed nothing."""
+    return COMMANDS[type(command)](group, user_id, command, now)

@@ -164,7 +164,7 @@ def _take_out(group: Group, user_id: UserId, reason: LeaveReason, now: float, ou
     elif reason == "left":
         record(group, outcome, GroupClosed(group.id, now - group.opened_at, "left"))
     else:
-        record(group, outcome, GroupEmptied(group.id, now))
+        record(group, outcome, GroupEmptied(group.id, group.rules.date(now), now))
 
 
 def abandon(group: Group, user_id: UserId, command: Abandon, now: float) -> Outcome:

@@ -106,6 +106,7 @@ class GroupSnapshot:
     owner: PrincipalId
     created_at: int
     opened_at: float
+    emptied_at: int | None
     empty_since: float
     members: tuple[Member, ...]
     participants: tuple[Participant, ...] = ()
@@ -119,7 +120,9 @@ _UNNAMED, _NOBODY = GroupName(""), PrincipalId("")
 
 @attrs.define
 class Group:
-    """`created_at` is a date, in ms since 1970; `opened_at` and `empty_since` are by the core's clock.
+    """`created_at` and `emptied_at` are dates, in ms since 1970; `opened_at` and `empty_since` are the same
+    moments by the core's clock, which begins anew with the server. While somebody is in it, it is empty since
+    infinity.
 
     `call` is None where there is nothing to know, so a group that only signals costs nothing more.
     Its length is the number of its members: test for None, not for truth.
@@ -131,6 +134,7 @@ class Group:
     owner: PrincipalId = _NOBODY
     created_at: int = 0
     opened_at: float = 0.0
+    emptied_at: int | None = None
     empty_since: float = math.inf
     call: Call | None = None
     _members: dict[UserId, Member] = attrs.field(factory=dict, init=False)
@@ -154,6 +158,7 @@ class Group:
             self.owner,
             self.created_at,
             self.opened_at,
+            self.emptied_at,
             self.empty_since,
             tuple(map(attrs.evolve, self)),
             tuple(call.participants.values()),
@@ -165,7 +170,8 @@ class Group:
     def restore(cls, snapshot: GroupSnapshot, rules: GroupRules) -> "Group":
         """The group that a snapshot was taken of."""
         said = snapshot
-        group = cls(said.id, rules, said.name, said.owner, said.created_at, said.opened_at, said.empty_since)
+        group = cls(said.id, rules, said.name, said.owner, said.created_at, said.opened_at)
+        group.emptied_at, group.empty_since = said.emptied_at, said.empty_since
         for member in said.members:
             group._insert(attrs.evolve(member))
         call = Call({one.user_id: one for one in said.participants})
@@ -182,14 +188,14 @@ class Group:
         self.created_at, self.opened_at = fact.created_at, fact.opened_at
 
     def _emptied(self, fact: GroupEmptied) -> None:
-        self.empty_since = fact.since
+        self.emptied_at, self.empty_since = fact.emptied_at, fact.since
 
     def _closed(self, fact: GroupClosed) -> None:
         """Nothing is left of it to change."""
 
     def _joined(self, fact: MemberJoined) -> None:
         self._insert(Member(fact.user_id, fact.username, fact.peer_id, fact.principal))
-        self.empty_since = math.inf
+        self.emptied_at, self.empty_since = None, math.inf
 
     def _left(self, fact: MemberLeft) -> None:
         member = self._members.pop(fact.user_id)
