@@ -8,7 +8,8 @@ The libraries' own loggers (Hypercorn, Quart, trio) come out in the same form.
 import logging
 import sys
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
+from functools import partial
 from io import StringIO
 from typing import Any, TextIO
 
@@ -41,7 +42,9 @@ def configure_logs(level: str, *, json: bool) -> None:
         )
     )
     if isinstance(sys.stderr, Output):
-        sys.stderr.tell_dropped = lambda lines: f"{handler.format(_dropped(lines))}\n"
+        text = "%d lines of the log were dropped, since nobody read them"
+        record = partial(logging.LogRecord, __name__, logging.WARNING, __file__, 0, text)
+        sys.stderr.tell_dropped = lambda lines: f"{handler.format(record((lines,), None))}\n"
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
@@ -75,23 +78,16 @@ class NowAndThen(logging.Filter):
         return True
 
 
-def _dropped(lines: int) -> logging.LogRecord:
-    text = "%d lines of the log were dropped, since nobody read them"
-    return logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (lines,), None)
-
-
 def _renderers(*, json: bool) -> list[Any]:
     if json:
         return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     return [
-        _all_visible,
+        # Clients choose some of what is logged, and a terminal would do what it says. JSON escapes by itself.
+        lambda _logger, _method, entry: {
+            key: _visible(value) if isinstance(value, str) else value for key, value in entry.items()
+        },
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_traceback),
     ]
-
-
-def _all_visible(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Clients choose some of what is logged, and a terminal would do what it says. JSON escapes by itself."""
-    return {key: _visible(value) if isinstance(value, str) else value for key, value in entry.items()}
 
 
 def _visible(text: str, allowed: str = "") -> str:

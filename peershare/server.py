@@ -15,7 +15,7 @@ import trio
 from peershare.api.health import Health
 from peershare.composition.adapters import make_adapters
 from peershare.composition.core import make_core
-from peershare.composition.edge import Checks, make_app, make_endpoints, make_sources
+from peershare.composition.edge import Checks, make_app, make_endpoints, make_listener, make_sources
 from peershare.composition.rules import (
     address_rules,
     api_rules,
@@ -26,8 +26,6 @@ from peershare.composition.rules import (
 )
 from peershare.core.addresses import AddressLimiter, ByteLimiter
 from peershare.gateway.endpoint import EndpointOptions
-from peershare.gateway.listener import Listener
-from peershare.gateway.signaling import PATHS
 from peershare.runtime.commands import Settle, WarnSessions
 from peershare.runtime.drain import ConnectionRegistry
 from peershare.runtime.garbage import collect_garbage
@@ -89,21 +87,14 @@ class Server:
             core, api_rules(settings), checks, origins=origins, sources=self._sources, health=health
         )
         self.http = HttpServer(self.app, guard, HttpRules(first_head=patience, body=patience))
-        self._listener = Listener(
-            {
-                **dict.fromkeys(PATHS, endpoints.signaling),
-                f"{settings.peerjs_path}peerjs": endpoints.peerjs,
-            },
+        self._listener = make_listener(
+            endpoints,
             self.http,
-            self._registry,
-            patience,
-            lambda: self._tls,
-            proxies,
-            address_limiter,
-            self._hosts,
-            refusals,
-            settings.base_path,
-            bytes_read,
+            options,
+            checks,
+            tls=lambda: self._tls,
+            peerjs_path=settings.peerjs_path,
+            base_path=settings.base_path,
         )
 
     def renew_certificate(self) -> None:

@@ -44,8 +44,8 @@ class Sources:
     hub: Hub
     sessions: Sessions
     broker: Broker
-    groups: SignalingService
-    peers: BrokerService
+    signaling: SignalingService
+    broker_service: BrokerService
     endpoints: Mapping[str, EndpointCounts]
     registry: ConnectionRegistry
     address_limiter: AddressLimiter
@@ -112,15 +112,15 @@ _BROKER_TYPES: dict[type | None, str] = {
 
 
 def _messages(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
-    groups, peers = sources.groups, sources.peers
+    signaling, broker_service = sources.signaling, sources.broker_service
     for name, kind in ALL_CLIENT_TYPES.items():
-        yield ("signaling", "in", name), groups.heard[kind]
-    yield ("signaling", "in", "invalid"), groups.invalid
+        yield ("signaling", "in", name), signaling.heard[kind]
+    yield ("signaling", "in", "invalid"), signaling.invalid
     for name, server_kind in SERVER_TYPES.items():
-        yield ("signaling", "out", name), groups.dispatcher.sent[server_kind]
-    for heard, count in peers.heard.items():
+        yield ("signaling", "out", name), signaling.dispatcher.sent[server_kind]
+    for heard, count in broker_service.heard.items():
         yield ("peerjs", "in", heard or _BROKER_TYPES[None]), count
-    for sent, count in peers.sent.items():
+    for sent, count in broker_service.sent.items():
         yield ("peerjs", "out", sent if isinstance(sent, str) else _BROKER_TYPES[sent]), count
 
 
@@ -133,19 +133,17 @@ _OF_ADDRESSES = (
 )
 
 
-def _by_reason(sources: Sources) -> Iterator[tuple[str, float]]:
-    return ((reason.value, count) for reason, count in sources.groups.dispatcher.refused.items())
-
-
 def _limits(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
     yield ("MAX_CONNECTIONS",), sources.registry.turned_away
-    yield ("PEERJS_CONCURRENT_LIMIT",), sources.peers.dropped[Ending.FULL]
-    yield ("PEERJS_RATE",), sources.peers.dropped[Ending.FLOODING]
-    yield ("PEERJS_MAX_MESSAGE_SIZE",), sources.peers.too_long
+    yield ("PEERJS_CONCURRENT_LIMIT",), sources.broker_service.dropped[Ending.FULL]
+    yield ("PEERJS_RATE",), sources.broker_service.dropped[Ending.FLOODING]
+    yield ("PEERJS_MAX_MESSAGE_SIZE",), sources.broker_service.too_long
     for limit in _OF_ADDRESSES:
         yield (limit,), sources.address_limiter.refused[limit.lower()]
-    for limit, count in (*_by_reason(sources), *sources.bytes_read.waits.items()):
-        yield (limit,), count
+    for reason, refusals in sources.signaling.dispatcher.refused.items():
+        yield (reason.value,), refusals
+    for limit, waits in sources.bytes_read.waits.items():
+        yield (limit,), waits
 
 
 def _refusals(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
@@ -272,7 +270,7 @@ METRICS = (
         "counter",
         (),
         "TURN credentials handed out: asked for by clients, and pushed to members in a call.",
-        _one(lambda sources: sources.groups.turn.handed_out),
+        _one(lambda sources: sources.signaling.turn.handed_out),
     ),
     Row(
         "peershare_sessions",
@@ -295,7 +293,7 @@ METRICS = (
         ("result",),
         "Attempts to resume a session: `recovered` with all that was missed, `not recovered` without it, "
         "`not found` (no such session, or a wrong token), or `throttled`.",
-        lambda sources: [((result,), count) for result, count in sources.groups.resumes.items()],
+        lambda sources: [((result,), count) for result, count in sources.signaling.resumes.items()],
     ),
     Row(
         "peershare_past_limits_total",
@@ -321,21 +319,21 @@ METRICS = (
         "counter",
         ("code",),
         "`error` messages sent, by their code.",
-        lambda sources: [((code,), count) for code, count in sources.groups.dispatcher.errors.items()],
+        lambda sources: [((code,), count) for code, count in sources.signaling.dispatcher.errors.items()],
     ),
     Row(
         "peershare_broadcast_seconds",
         "histogram",
         (),
         "What one message for more than one member takes: to encode it, and to put it into all outboxes.",
-        _one(lambda sources: sources.groups.dispatcher.broadcasts),
+        _one(lambda sources: sources.signaling.dispatcher.broadcasts),
     ),
     Row(
         "peershare_presence_gathered_total",
         "counter",
         (),
         "Messages of large groups that waited, for 100 ms at most, to go to a member in one write.",
-        _one(lambda sources: sources.groups.dispatcher.gathered),
+        _one(lambda sources: sources.signaling.dispatcher.gathered),
     ),
     Row(
         "peershare_limits_hit_total",
@@ -404,7 +402,7 @@ METRICS = (
         "gauge",
         (),
         "Facts about groups that the store has not committed yet. With the store in memory, always 0.",
-        _one(lambda sources: len(sources.groups.service.journal)),
+        _one(lambda sources: len(sources.signaling.service.journal)),
     ),
     Row(
         "peershare_outcomes_held",
@@ -412,7 +410,7 @@ METRICS = (
         (),
         "Answers, messages and resumes that wait for such a commit. At 1,000, what would wait is refused "
         "with `TRY_AGAIN`.",
-        _one(lambda sources: len(sources.groups.service.gate)),
+        _one(lambda sources: len(sources.signaling.service.gate)),
     ),
     Row(
         "peershare_log_lines_dropped_total",

@@ -70,12 +70,10 @@ def make_readers(origins: Sequence[str], rules: PeerjsRestRules) -> Callable[[st
     def readers_of(path: str) -> Readers:
         if path == "/metrics":
             return nobody  # no web page has to read it
-        return broker if _is_the_brokers(path, rules.path) else app
+        if rules.path == "/":
+            is_the_brokers = path.lstrip("/").partition("/")[0] not in _NOT_THE_BROKERS
+        else:
+            is_the_brokers = path == rules.path[:-1] or path.startswith(rules.path)
+        return broker if is_the_brokers else app
 
     return readers_of
-
-
-def _is_the_brokers(path: str, mount: str) -> bool:
-    if mount == "/":
-        return path.lstrip("/").partition("/")[0] not in _NOT_THE_BROKERS
-    return path == mount[:-1] or path.startswith(mount)

@@ -111,7 +111,10 @@ class WebFiles:
             file = (self._groups if path.startswith("/group/") else self._pages)[depth]
         else:
             return None
-        return file.unchanged if _has_it(said("if-none-match"), file.tag) else file.answer
+        known = [
+            tag.strip().removeprefix("W/") for value in said("if-none-match") for tag in value.split(",")
+        ]
+        return file.unchanged if f'"{file.tag}"' in known or "*" in known else file.answer
 
     def _is_for_people(self, path: str, said: Headers) -> bool:
         """Decide whether the page is at this path.
@@ -159,11 +162,6 @@ def read_files(app: QuartTrio, broker_path: str, folder: Traversable = _OURS) ->
         return True
 
     return WebFiles(broker_path, is_routed, folder)
-
-
-def _has_it(tags: Sequence[str], tag: str) -> bool:
-    known = [item.strip().removeprefix("W/") for value in tags for item in value.split(",")]
-    return f'"{tag}"' in known or "*" in known
 
 
 def _accepts_html(values: Sequence[str]) -> bool:

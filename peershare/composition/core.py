@@ -49,6 +49,23 @@ class Core:
     actor: Actor
 
 
+def make_sessions(rules: SessionRules, adapters: Adapters) -> Sessions:
+    return Sessions(rules, adapters.new_session_id, adapters.new_resume_token)
+
+
+def make_signaling(
+    hub: Hub,
+    sessions: Sessions,
+    journal: Journal,
+    rules: SignalingRules,
+    adapters: Adapters,
+    *,
+    trace: bool = False,
+) -> SignalingService:
+    guests = Guests(adapters.signing_key, adapters.new_principal_id)
+    return SignalingService(hub, sessions, guests, journal, rules, date=adapters.date, trace=trace)
+
+
 def make_core(rules: CoreRules, adapters: Adapters) -> Core:
     groups = rules.groups
     hub = Hub(
@@ -60,13 +77,10 @@ def make_core(rules: CoreRules, adapters: Adapters) -> Core:
         max_participants=groups.max_participants,
         date=adapters.date,
     )
-    sessions = Sessions(rules.sessions, adapters.new_session_id, adapters.new_resume_token)
+    sessions = make_sessions(rules.sessions, adapters)
     broker = Broker(rules.broker, hub.share_group if rules.broker_in_groups else None, hub.is_away)
     journal = Journal(adapters.store, hub.snapshot)
-    guests = Guests(adapters.signing_key, adapters.new_principal_id)
-    signaling = SignalingService(
-        hub, sessions, guests, journal, rules.signaling, date=adapters.date, trace=rules.trace
-    )
+    signaling = make_signaling(hub, sessions, journal, rules.signaling, adapters, trace=rules.trace)
     broker_service = BrokerService(broker, trace=rules.trace)
     actor = Actor(adapters.now, signaling, broker_service)
     return Core(journal, hub, sessions, broker, signaling, broker_service, actor)

@@ -1,6 +1,7 @@
-"""The edge: the endpoints for WebSockets, and the app with the guard before it."""
+"""The edge: the endpoints for WebSockets, the app with the guard before it, and the listener of both."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from ssl import SSLContext
 from typing import Any
 
 import attrs
@@ -20,12 +21,14 @@ from peershare.api.web import make_robots, read_files
 from peershare.composition.core import Core
 from peershare.core.addresses import AddressLimiter
 from peershare.gateway.endpoint import AcceptedSocket, EndpointOptions, WebSocketEndpoint
+from peershare.gateway.listener import Listener
 from peershare.gateway.peerjs import Peerjs, claim_of
-from peershare.gateway.signaling import Signaling, session_of
+from peershare.gateway.signaling import PATHS, Signaling, session_of
 from peershare.gateway.throttling import BroadcastTurns
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import ConnectionRegistry
 from peershare.transport.hosts import Hosts
+from peershare.transport.http import HttpServer
 from peershare.transport.origins import Origins
 from peershare.transport.proxies import Proxies
 from peershare.transport.refusals import Refusals
@@ -101,6 +104,33 @@ def make_sources(core: Core, options: EndpointOptions, endpoints: Endpoints, che
         checks.registry,
         checks.address_limiter,
         checks.refusals,
+        options.bytes_read,
+    )
+
+
+def make_listener(
+    endpoints: Endpoints,
+    http: HttpServer,
+    options: EndpointOptions,
+    checks: Checks,
+    *,
+    tls: Callable[[], SSLContext | None],
+    peerjs_path: str,
+    base_path: str,
+) -> Listener:
+    """Make the listener for all ports. Both paths begin and end with a slash; `tls`: as in `Listener`."""
+    by_path = {**dict.fromkeys(PATHS, endpoints.signaling), f"{peerjs_path}peerjs": endpoints.peerjs}
+    return Listener(
+        by_path,
+        http,
+        checks.registry,
+        options.handshake_timeout,
+        tls,
+        checks.proxies,
+        checks.address_limiter,
+        checks.hosts,
+        checks.refusals,
+        base_path,
         options.bytes_read,
     )
 

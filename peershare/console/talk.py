@@ -4,7 +4,6 @@ import math
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Protocol
 
@@ -81,15 +80,15 @@ async def _until_signal(url: str, end: End) -> str:
     failure = ""
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_at, signals, nursery.cancel_scope)
+
+            async def cancel_at_signal() -> None:
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(cancel_at_signal)
             failure = await talk(url, end)
             nursery.cancel_scope.cancel()
     return failure
-
-
-async def _cancel_at(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    async for _ in signals:
-        scope.cancel()
 
 
 class _Progress:

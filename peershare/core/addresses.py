@@ -365,7 +365,9 @@ class AddressLimiter:
         try:
             yield stay
         finally:
-            self._leave(key)
+            self._open[key] -= 1
+            if not self._open[key]:
+                del self._open[key]
 
     def arrive(self, address: str | None, now: float, close: Callable[[], None]) -> HttpConnection | float:
         """Count a connection that was accepted, until its `leave`.
@@ -405,8 +407,3 @@ class AddressLimiter:
     def _refuse(self, limit: str, wait: float) -> float:
         self.refused[limit] += 1
         return wait
-
-    def _leave(self, key: str) -> None:
-        self._open[key] -= 1
-        if not self._open[key]:
-            del self._open[key]

@@ -194,7 +194,8 @@ class Sessions:
         session = self._sessions.get(resume.session_id)
         # Compared in any case, so that the time it takes does not tell which sessions there are.
         tokens = ("",) if session is None else (session.token, session.last_token)
-        right = [_is_same(token, resume.resume_token) for token in tokens if token is not None]
+        proof = resume.resume_token.encode()
+        right = [hmac.compare_digest(token.encode(), proof) for token in tokens if token is not None]
         return session if any(right) else None
 
     def claim(self, session: Session) -> None:
@@ -321,7 +322,3 @@ def _keys(session: Session) -> tuple[str, str]:
     if session.address is None:
         return session.id, session.id
     return network_key(session.address), address_key(session.address)
-
-
-def _is_same(token: str, other: str) -> bool:
-    return hmac.compare_digest(token.encode(), other.encode())

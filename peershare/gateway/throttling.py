@@ -83,7 +83,9 @@ class ThrottledConversation(ABC):
     async def handle(self, text: bytes) -> None:
         """Send a message's command. Raises trio.BrokenResourceError once the actor has ended."""
         if self._is_throttled:
-            await self._wait_for_turn()
+            await self._actor.ask(Settle())  # behind the message before: by then it is granted or refused
+            await trio.sleep_until(self._quiet_until)
+            self._is_throttled = trio.current_time() < self._quiet_until + _CAUTION
         await self._send(self.command(text))
 
     async def _send(self, command: object) -> None:
@@ -115,8 +117,3 @@ class ThrottledConversation(ABC):
 
     def end(self, ending: Ending) -> None:
         self._accepted.connection.end(ending)
-
-    async def _wait_for_turn(self) -> None:
-        await self._actor.ask(Settle())  # behind the message before: by then that one is granted or refused
-        await trio.sleep_until(self._quiet_until)
-        self._is_throttled = trio.current_time() < self._quiet_until + _CAUTION

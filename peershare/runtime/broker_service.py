@@ -161,7 +161,9 @@ class BrokerService:
                 case Throttle(connection):
                     self.clients[connection].throttle()
                 case Drop(connection, ending):
-                    self._drop(connection, ending)
+                    self.dropped[ending] += 1
+                    log.info("dropped", connection=connection, why=ending.value.reason)
+                    self.clients[connection].end(ending)
                 case Lost(count, why):
                     self._lost[why] += count
 
@@ -181,8 +183,3 @@ class BrokerService:
         mailbox = self.clients[send.to].mailbox
         if mailbox.put(frame):
             self.unflushed.append(mailbox)
-
-    def _drop(self, connection: ConnectionId, ending: Ending) -> None:
-        self.dropped[ending] += 1
-        log.info("dropped", connection=connection, why=ending.value.reason)
-        self.clients[connection].end(ending)

@@ -7,11 +7,11 @@ from typing import Any
 
 import trio
 
+from peershare.composition import core as composition
 from peershare.composition.adapters import Adapters
 from peershare.core.group.state import in_ms
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
-from peershare.core.principal import Guests
 from peershare.core.sessions import SessionRules, Sessions
 from peershare.messages import ConnectionId, Heartbeat, PrincipalId, ResumeToken, SessionId
 from peershare.messages.close_codes import Ending
@@ -46,8 +46,7 @@ def numbered_adapters(clock: Callable[[], float] = trio.current_time, **others: 
 
 
 def make_sessions(grace: float = 30) -> Sessions:
-    adapters = numbered_adapters()
-    return Sessions(SessionRules(grace, 120), adapters.new_session_id, adapters.new_resume_token)
+    return composition.make_sessions(SessionRules(grace, 120), numbered_adapters())
 
 
 def make_signaling_service(
@@ -60,12 +59,9 @@ def make_signaling_service(
 ) -> SignalingService:
     """The signaling service of an actor, with a hub of the test's own."""
     adapters = numbered_adapters(**others)
-    guests = Guests(adapters.signing_key, adapters.new_principal_id)
     journal = Journal(adapters.store, hub.snapshot)
-    return SignalingService(
-        *(hub, sessions or make_sessions(rules.grace), guests, journal, rules),
-        date=adapters.date,
-        trace=trace,
+    return composition.make_signaling(
+        hub, sessions or make_sessions(rules.grace), journal, rules, adapters, trace=trace
     )
 
 
