@@ -204,7 +204,7 @@ class Sessions:
         self._is_back(session)
 
     def unclaim(self, session: Session, now: float) -> float | None:
-        """It has been let in, or has gone. Until when the session may come back, if it is away again now."""
+        """End a claim. Return until when the session may come back, if it is away again now."""
         session.claims -= 1
         is_away = session.away_until is not None and session.id in self._sessions
         return self.leave(session, now) if is_away and not session.claims else None

@@ -24,7 +24,7 @@ SESSION_TYPES: dict[str, type[ClientMessage]] = {"get-ice-servers": GetIceServer
 
 @attrs.frozen
 class IceServer:
-    """As WebRTC's RTCIceServer. Of TURN, with credentials."""
+    """An ICE server, as WebRTC's RTCIceServer; for TURN, with credentials."""
 
     urls: tuple[str, ...]
     username: str | None = None
