@@ -21,6 +21,7 @@ import hypercorn.trio.run
 import structlog
 import trio
 
+from peershare.adapters.coturn import NoProgramError
 from peershare.logs import configure_logs
 from peershare.output import unblock
 from peershare.runtime.clock import UptimeClock
@@ -108,7 +109,7 @@ async def _live(receive: Receive, send: Send) -> None:
             tune_gc()
             await send({"type": "lifespan.startup.complete"})
             await receive()
-    except ListenError as error:
+    except (ListenError, NoProgramError) as error:
         await send({"type": "lifespan.startup.failed", "message": str(error)})
     else:
         await send({"type": "lifespan.shutdown.complete"})

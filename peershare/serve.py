@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from peershare import __version__
+from peershare.adapters.coturn import NoProgramError
 from peershare.logs import configure_logs
 from peershare.output import unblock
 from peershare.runtime.clock import UptimeClock
@@ -70,7 +71,7 @@ async def _serve(settings: Settings) -> str:
                 async with server.open(ports) as open_ports:
                     _say_where(settings, open_ports)
                     await stop.wait()
-            except ListenError as error:
+            except (ListenError, NoProgramError) as error:
                 failure = str(error)
             nursery.cancel_scope.cancel()
     return failure

@@ -12,6 +12,7 @@ from functools import partial
 
 import trio
 
+from peershare.adapters.coturn import Coturn, find_program
 from peershare.api.health import Health
 from peershare.composition.adapters import make_adapters
 from peershare.composition.core import make_core
@@ -24,6 +25,7 @@ from peershare.composition.rules import (
     peerjs_endpoint_rules,
     signaling_endpoint_rules,
 )
+from peershare.composition.turn import managed_turn
 from peershare.core.addresses import AddressLimiter, ByteLimiter
 from peershare.gateway.endpoint import EndpointOptions
 from peershare.runtime.commands import Settle, WarnSessions
@@ -58,7 +60,9 @@ class Server:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._ports = {settings.port, settings.ws_port}  # and what is taken for a 0
-        core = make_core(core_rules(settings), make_adapters())
+        managed = managed_turn(settings)
+        self._coturn = None if managed is None else Coturn(managed.coturn)
+        core = make_core(core_rules(settings, managed), make_adapters())
         self._core = core
         self._registry = ConnectionRegistry(settings.max_connections)
         self._hosts = Hosts(settings.allowed_hosts, settings.host)
@@ -81,7 +85,7 @@ class Server:
             peerjs_endpoint_rules(settings, self._ports),
             trace=settings.level == "debug",
         )
-        self._sources = make_sources(core, options, endpoints, checks)
+        self._sources = make_sources(core, options, endpoints, checks, self._coturn)
         health = Health(core.actor, lambda: self._registry.draining, lambda: core.journal.trouble)
         self.app, guard = make_app(
             core, api_rules(settings), checks, origins=origins, sources=self._sources, health=health
@@ -103,14 +107,19 @@ class Server:
         Raises OSError, of which ssl.SSLError is one; the old ones stay then.
         """
         self._tls = tls_context(self._settings)
+        if self._coturn is not None:
+            self._coturn.renew_certificate()
 
     @asynccontextmanager
     async def open(self, ports: Sequence[int]) -> AsyncIterator[list[int]]:
         """Serve on these ports of HOST until the block is left, and then end in order.
 
         Gives the ports that are open, which tells the one that was taken for a 0. Leaving the block takes
-        SHUTDOWN_TIMEOUT at most, whatever the clients do. Raises ListenError.
+        SHUTDOWN_TIMEOUT at most, whatever the clients do. Raises ListenError, and
+        NoProgramError where coturn is to be run and there is none.
         """
+        if self._coturn is not None:
+            find_program()
         listeners = await _listen(self._settings.host, ports)
         open_ports = list(dict.fromkeys(listener.socket.getsockname()[1] for listener in listeners))
         self._ports.update(open_ports)
@@ -126,6 +135,8 @@ class Server:
             )
             if self._poller is not None:
                 outer.start_soon(self._poller.run)
+            if self._coturn is not None:
+                outer.start_soon(self._coturn.run)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(

@@ -40,7 +40,7 @@ FLOORS = [
     # 2: what runtime and gateway need of each other.
     {"peershare.ports": {"attrs"}},
     # What stands behind a port.
-    {"peershare.adapters": set()},
+    {"peershare.adapters": {"attrs", "structlog", "trio"}},
     # 3: what moves.
     {"peershare.runtime": {"attrs", "outcome", "structlog", "trio"}},
     # 4: bytes of clients (transport), and above them what is answered by HTTP (api) or WebSocket (gateway).

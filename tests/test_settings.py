@@ -116,6 +116,13 @@ def test_defaults():
             ("stun:a.example", "stuns:b.example:5349", "stun:192.0.2.1:3478", "stun:[2001:db8::1]:3478"),
         ),
         ("ICE_TRANSPORT_POLICY", "all", "ice_transport_policy", "all"),
+        ("TURN", "managed", "turn", "managed"),
+        ("TURN_HOST", "turn.example.com", "turn_host", "turn.example.com"),
+        ("TURN_EXTERNAL_ADDRESS", "198.51.100.7", "turn_external_address", "198.51.100.7"),
+        ("TURN_PORT", "443", "turn_port", 443),
+        ("TURN_TLS_PORT", "0", "turn_tls_port", 0),
+        ("TURN_MIN_PORT", "50000", "turn_min_port", 50_000),
+        ("TURN_MAX_PORT", "50000", "turn_max_port", 50_000),
         ("TURN_TTL", "60", "turn_ttl", 60),
         ("TURN_CREDENTIALS_PER_HOUR", "0", "turn_credentials_per_hour", 0),
         ("SESSION_GRACE", "0.5", "session_grace", 0.5),
@@ -262,6 +269,11 @@ BAD = [
     ("TURN_URLS", "stun:a.example", "a URL such as turn:turn.example.com:3478?transport=udp"),
     ("TURN_URLS", "turn:a.example:0", "a URL such as turn:turn.example.com:3478?transport=udp"),
     ("TURN_URLS", "turn:a.example?transport=tls", "a URL such as turn:turn.example.com:3478?transport=udp"),
+    ("TURN", "coturn", "'managed'"),
+    ("TURN_HOST", "a b", "not a host name or an IP address"),
+    ("TURN_EXTERNAL_ADDRESS", "a.example", "not an IP address"),
+    ("TURN_PORT", "0", "a whole number from 1 to 65535"),
+    ("TURN_MIN_PORT", "1023", "a whole number from 1024 to 65535"),
     ("TURN_TTL", "59", "a whole number from 60 to 86400"),
     ("TURN_TTL", "86401", "a whole number from 60 to 86400"),
     ("ICE_TRANSPORT_POLICY", "none", "'all', 'relay'"),
@@ -353,6 +365,8 @@ def test_14_a_bad_turn_secret(monkeypatch, secret):
     [
         (["--turn-urls", "turn:a.example"], "TURN_URLS and TURN_SECRET go together"),
         (["--turn-secret", "0123456789abcdef"], "TURN_URLS and TURN_SECRET go together"),
+        (["--turn", "--turn-urls", "turn:a.example"], "TURN_URLS are of other servers"),
+        (["--turn", "--turn-min-port", "60000"], "TURN_MIN_PORT=60000 is above TURN_MAX_PORT=59999"),
         (["--ice-transport-policy", "relay"], "ICE_TRANSPORT_POLICY=relay needs a TURN server"),
     ],
 )
@@ -360,6 +374,15 @@ def test_14_half_a_turn_server(args, sentence):
     """A setting that does nothing without another is refused, in one sentence."""
     with pytest.raises(click.UsageError, match=sentence):
         read_settings(args)
+
+
+def test_14_turn_alone(monkeypatch):
+    """The option without a value says the same as the variable."""
+    assert read_settings(["--turn"]).turn == "managed"
+    assert read_settings(["--turn", "--port", "1"]).port == 1
+    assert read_settings(["--turn", "managed"]).turn == "managed"
+    assert read_settings().turn == ""
+    assert read_settings(["--turn", "--ice-transport-policy", "relay"]).ice_transport_policy == "relay"
 
 
 def test_one_port_for_both(monkeypatch):

@@ -20,6 +20,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from peershare import __version__
+from peershare.adapters.coturn import Coturn
 from peershare.core.addresses import AddressLimiter, ByteLimiter
 from peershare.core.broker import Broker, BrokerStats
 from peershare.core.group.index import CallStats
@@ -51,6 +52,7 @@ class Sources:
     address_limiter: AddressLimiter
     refusals: Refusals
     bytes_read: ByteLimiter
+    coturn: Coturn | None = None
     lag: Histogram = attrs.field(
         factory=lambda: Histogram(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
     )
@@ -271,6 +273,20 @@ METRICS = (
         (),
         "TURN credentials handed out: asked for by clients, and pushed to members in a call.",
         _one(lambda sources: sources.signaling.turn.handed_out),
+    ),
+    Row(
+        "peershare_turn_server_running",
+        "gauge",
+        (),
+        "1 while the TURN server of TURN=managed runs; absent without it.",
+        lambda sources: [] if sources.coturn is None else [((), sources.coturn.is_running)],
+    ),
+    Row(
+        "peershare_turn_server_starts_total",
+        "counter",
+        (),
+        "Starts of the TURN server of TURN=managed: it is started again when it dies.",
+        lambda sources: [] if sources.coturn is None else [((), sources.coturn.starts)],
     ),
     Row(
         "peershare_sessions",

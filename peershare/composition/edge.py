@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 from quart_trio import QuartTrio
 
+from peershare.adapters.coturn import Coturn
 from peershare.api.admission import make_admission
 from peershare.api.app import AppRules, create_app
 from peershare.api.groups import make_groups
@@ -92,7 +93,13 @@ class Checks:
     refusals: Refusals
 
 
-def make_sources(core: Core, options: EndpointOptions, endpoints: Endpoints, checks: Checks) -> Sources:
+def make_sources(
+    core: Core,
+    options: EndpointOptions,
+    endpoints: Endpoints,
+    checks: Checks,
+    coturn: Coturn | None = None,
+) -> Sources:
     """Gather the numbers for the metrics."""
     return Sources(
         core.hub,
@@ -105,6 +112,7 @@ def make_sources(core: Core, options: EndpointOptions, endpoints: Endpoints, che
         checks.address_limiter,
         checks.refusals,
         options.bytes_read,
+        coturn,
     )
 
 

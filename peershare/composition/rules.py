@@ -7,10 +7,13 @@ import resource
 import sys
 from collections.abc import Set as AbstractSet
 
+import attrs
+
 from peershare.api.app import AppRules
 from peershare.api.peerjs import PeerjsRestRules
 from peershare.composition.core import CoreRules, HubRules
 from peershare.composition.edge import ApiRules, EndpointRules
+from peershare.composition.turn import ManagedTurn, with_managed
 from peershare.core.addresses import AddressRules, ByteRules
 from peershare.core.broker import BrokerRules
 from peershare.core.limits import RateRules
@@ -64,7 +67,7 @@ def connection_rules(settings: Settings, heartbeat: HeartbeatRules, max_message_
     return ConnectionRules(heartbeat, outbox, close_timeout)
 
 
-def signaling_rules(settings: Settings) -> SignalingRules:
+def signaling_rules(settings: Settings, managed: ManagedTurn | None = None) -> SignalingRules:
     heartbeat = signaling_heartbeat(settings)
     return SignalingRules(
         message_rate=RateRules(settings.message_rate, settings.message_burst),
@@ -76,13 +79,13 @@ def signaling_rules(settings: Settings) -> SignalingRules:
         broadcast_rate=_rate(
             settings.broadcast_rate, seconds=1, burst=_BROADCAST_BURST * settings.broadcast_rate
         ),
-        turn=turn_rules(settings),
+        turn=turn_rules(settings, managed),
     )
 
 
-def turn_rules(settings: Settings) -> TurnRules:
+def turn_rules(settings: Settings, managed: ManagedTurn | None = None) -> TurnRules:
     credentials = settings.turn_credentials_per_hour
-    return TurnRules(
+    rules = TurnRules(
         settings.ice_servers,
         settings.turn_urls,
         settings.turn_secret,
@@ -90,6 +93,7 @@ def turn_rules(settings: Settings) -> TurnRules:
         settings.ice_transport_policy,
         _rate(credentials, seconds=3600, burst=credentials),
     )
+    return with_managed(rules, managed, attrs.fields(Settings).ice_servers.default or ())
 
 
 def limits_of(settings: Settings) -> dict[str, int]:
@@ -164,7 +168,7 @@ def peerjs_rest_rules(settings: Settings) -> PeerjsRestRules:
     return PeerjsRestRules(settings.peerjs_path, settings.peerjs_allow_discovery, settings.peerjs_cors)
 
 
-def core_rules(settings: Settings) -> CoreRules:
+def core_rules(settings: Settings, managed: ManagedTurn | None = None) -> CoreRules:
     groups = HubRules(
         settings.empty_group_ttl,
         settings.max_group_size,
@@ -181,7 +185,7 @@ def core_rules(settings: Settings) -> CoreRules:
     return CoreRules(
         groups,
         sessions,
-        signaling_rules(settings),
+        signaling_rules(settings, managed),
         broker_rules(settings),
         broker_in_groups=settings.peerjs_scope == "group",
         trace=settings.level == "debug",

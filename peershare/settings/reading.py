@@ -45,9 +45,15 @@ def options() -> list[click.Parameter]:
             show_envvar=True,
             default=field.default,
             help=about(field).meaning,
+            **_alone(about(field).flag_value),
         )
         for field in attrs.fields(Settings)
     ]
+
+
+def _alone(value: str | None) -> dict[str, Any]:
+    """The arguments of an option that may stand alone, and then has this value."""
+    return {} if value is None else {"is_flag": False, "flag_value": value}
 
 
 def settings_from(values: dict[str, Any]) -> Settings:
@@ -57,18 +63,29 @@ def settings_from(values: dict[str, Any]) -> Settings:
         raise click.UsageError(f"WS_PORT={settings.ws_port} is PORT as well: set another, or 0.")
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise click.UsageError("TLS_CERT and TLS_KEY go together: set both, or none.")
-    if bool(settings.turn_urls) != bool(settings.turn_secret):
-        raise click.UsageError("TURN_URLS and TURN_SECRET go together: set both, or none.")
-    if settings.ice_transport_policy == "relay" and not settings.turn_urls:
-        raise click.UsageError(
-            "ICE_TRANSPORT_POLICY=relay needs a TURN server: set TURN_URLS and TURN_SECRET."
-        )
+    _check_turn(settings)
     try:
         tls_context(settings)
     except OSError as error:
         pair = f"TLS_CERT={settings.tls_cert!r} and TLS_KEY={settings.tls_key!r}"
         raise click.UsageError(f"{pair} must be a PEM pair without a passphrase: {error}") from error
     return settings
+
+
+def _check_turn(settings: Settings) -> None:
+    if settings.turn:
+        if settings.turn_urls:
+            raise click.UsageError("TURN_URLS are of other servers than TURN=managed runs: set one of them.")
+        if settings.turn_min_port > settings.turn_max_port:
+            raise click.UsageError(
+                f"TURN_MIN_PORT={settings.turn_min_port} is above TURN_MAX_PORT={settings.turn_max_port}."
+            )
+    elif bool(settings.turn_urls) != bool(settings.turn_secret):
+        raise click.UsageError("TURN_URLS and TURN_SECRET go together: set both, or none.")
+    elif settings.ice_transport_policy == "relay" and not settings.turn_urls:
+        raise click.UsageError(
+            "ICE_TRANSPORT_POLICY=relay needs a TURN server: set TURN=managed, or TURN_URLS and TURN_SECRET."
+        )
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:

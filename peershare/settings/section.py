@@ -16,6 +16,7 @@ class About:
     meaning: str
     secret: bool = False
     empty_counts: bool = False  # an empty variable is a value, where others are as good as not set
+    flag_value: str | None = None  # the value of the option alone
 
 
 def setting(
@@ -26,8 +27,9 @@ def setting(
     meaning: str,
     secret: bool = False,
     empty_counts: bool = False,
+    flag_value: str | None = None,
 ) -> Any:
-    row = About(variables, type_, unit, meaning, secret, empty_counts)
+    row = About(variables, type_, unit, meaning, secret, empty_counts, flag_value)
     return attrs.field(default=default, metadata={About: row})
 
 

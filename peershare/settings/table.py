@@ -14,10 +14,11 @@ from peershare.settings.listening import Listening
 from peershare.settings.operation import Operation
 from peershare.settings.peerjs import Peerjs
 from peershare.settings.sessions import Sessions
+from peershare.settings.turn import Turn
 
 
 @attrs.frozen(slots=False)
-class Settings(Peerjs, Calls, Sessions, Groups, Limits, Operation, Access, Listening):
+class Settings(Peerjs, Turn, Calls, Sessions, Groups, Limits, Operation, Access, Listening):
     """The values of all sections. `None` stands for "it depends", and a property says on what.
 
     attrs takes the fields of the last base first: that is the order in which they are shown. No slots, since

@@ -2,7 +2,7 @@
 
 import os
 import re
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any, ClassVar
 
 import click
@@ -176,6 +176,25 @@ class TurnServers(_Listed):
         if found is None or not 1 <= int(found[1] or 1) <= 65535:
             return "is not a URL such as turn:turn.example.com:3478?transport=udp."
         return ""
+
+
+class TurnHost(click.ParamType[str]):
+    name = "host"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value and not re.fullmatch(r"[A-Za-z0-9.-]{1,253}|[0-9A-Fa-f:.]{2,45}", value):
+            self.fail(f"{value!r} is not a host name or an IP address.", param, ctx)
+        return str(value)
+
+
+class IpAddress(click.ParamType[str]):
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return value and str(ip_address(value))
+        except ValueError:
+            self.fail(f"{value!r} is not an IP address.", param, ctx)
 
 
 class Secrets(_Listed):

@@ -1,0 +1,228 @@
+"""coturn as a child: its configuration, its life, and whom nobody reaches through it."""
+
+import os
+import shutil
+import signal
+import time
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from pathlib import Path
+
+import attrs
+import pytest
+import structlog
+import trio
+
+from peershare.adapters import coturn
+from peershare.adapters.coturn import Coturn, CoturnRules, NoProgramError, configuration, find_program
+from peershare.adapters.turn_client import TurnError, TurnUrl, open_allocation
+from peershare.core.turn import credentials_of
+from tests.support import free_port, need
+
+SECRET = "a secret of some length"
+RULES = CoturnRules((SECRET,), "127.0.0.1", "127.0.0.1", 3478, (49_160, 50_000), is_local=True)
+# What belongs to the operator, in each way of writing it.
+INSIDE = ["10.0.0.1", "127.0.0.2", "169.254.169.254", "172.31.0.1", "192.168.1.1", "100.64.0.1"]
+
+
+def lines(rules, folder=Path("/folder")):
+    return configuration(rules, folder).splitlines()
+
+
+def denied(rules, address):
+    """True if a peer is denied by the ranges, as coturn reads them."""
+    found = [line.partition("=")[2] for line in lines(rules) if line.startswith("denied-peer-ip=")]
+    pairs = [tuple(map(ip_address, pair.split("-"))) for pair in found]
+    peer = ip_address(address)
+    return any(first <= peer <= last for first, last in pairs if first.version == peer.version)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "198.51.100.7", "172.32.0.1", "100.128.0.1", "2606:4700::1"])
+def test_14_the_internet_is_not_denied(address):
+    """Peers that a call may have."""
+    assert not denied(RULES, address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *INSIDE,
+        "0.0.0.1",
+        "240.0.0.1",
+        "::1",
+        "fe80::1",
+        "fd00::1",
+        "::ffff:10.0.0.1",
+        "64:ff9b::a00:1",
+        "2002:a00:1::",
+    ],
+)
+def test_14_what_is_not_the_internet_is_denied(address):
+    """Loopback, private, link-local, and IPv6 that stands for such an IPv4 address."""
+    assert denied(RULES, address)
+
+
+def test_14_a_public_relay_allows_nothing_of_these():
+    """Only a relay whose own address is private is an exception, for itself: two who relay meet there."""
+    public = attrs.evolve(RULES, address="198.51.100.7", external="198.51.100.7", is_local=False)
+    behind_nat = attrs.evolve(RULES, address="10.0.0.5", external="198.51.100.7", is_local=False)
+    for rules in (public, behind_nat):
+        assert "allow-loopback-peers" not in lines(rules)
+        assert "no-multicast-peers" in lines(rules)
+    assert not [line for line in lines(public) if line.startswith("allowed-peer-ip")]
+    allowed = [line for line in lines(behind_nat) if line.startswith("allowed-peer-ip")]
+    assert allowed == ["allowed-peer-ip=10.0.0.5"]
+    assert "external-ip=198.51.100.7/10.0.0.5" in lines(behind_nat)
+    assert denied(behind_nat, "10.0.0.6")
+
+
+def test_14_tls_with_our_certificate():
+    """Only where there is one, and a port for it."""
+    assert "no-tls" in lines(RULES)
+    with_tls = attrs.evolve(RULES, tls_port=5349, certificate=("/a/chain.pem", "/a/key.pem"))
+    assert {"tls-listening-port=5349", "cert=/a/chain.pem", "pkey=/a/key.pem"} <= set(lines(with_tls))
+    assert "no-tls" not in lines(with_tls)
+
+
+def test_14_quotas():
+    """Relays of one principal, and of all."""
+    assert {"user-quota=100", "total-quota=4000"} <= set(lines(RULES))
+
+
+async def test_14_one_more_relay_than_a_principal_may_have(monkeypatch):
+    """It is refused, and another principal has its own."""
+    monkeypatch.setattr(coturn, "USER_QUOTA", 2)
+    async with running() as (rules, _), allocation(rules), allocation(rules):
+        with pytest.raises(TurnError, match="486"):
+            async with allocation(rules):
+                pass
+        async with allocation(rules, name="guest-2"):
+            pass
+
+
+def test_14_without_coturn(monkeypatch):
+    """One line names the package."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(NoProgramError, match="install the package coturn"):
+        find_program()
+
+
+def test_14_its_warnings_are_bounded(autojump_clock):
+    """Anybody may bring some about: twenty at once are logged, then one in ten seconds."""
+
+    async def main():
+        child = Coturn(RULES)
+        with structlog.testing.capture_logs() as logs:
+            for _ in range(100):
+                child._log("12: : ERROR: check_stun_auth: Cannot find credentials of user <x>")
+            child._log("12: : session 1: new")
+            child._log("====")
+            await trio.sleep(10)
+            child._log("22: : ERROR: again")
+        levels = [line["log_level"] for line in logs]
+        assert levels.count("warning") == 21
+        assert levels.count("debug") == 81
+        assert logs[0]["said"] == "ERROR: check_stun_auth: Cannot find credentials of user <x>"
+
+    trio.run(main, clock=autojump_clock)
+
+
+@asynccontextmanager
+async def running(**different):
+    """A coturn, and the rules that it runs by."""
+    need(shutil.which(coturn.PROGRAM), "coturn")
+    rules = attrs.evolve(RULES, port=free_port(), **different)
+    child = Coturn(rules)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child.run)
+            await listens(rules)
+            yield rules, child
+            nursery.cancel_scope.cancel()
+
+
+async def listens(rules):
+    """Wait until somebody does, by TCP and by UDP."""
+    for transport in ("tcp", "udp"):
+        while True:
+            try:
+                async with allocation(rules, transport, rules.secrets[0], "waiter"):
+                    break
+            except OSError:
+                await trio.sleep(0.05)
+
+
+def allocation(rules, transport="udp", secret=SECRET, name="guest-1"):
+    username, password = credentials_of(secret, name, int(time.time()) + 60)
+    return open_allocation(TurnUrl("127.0.0.1", rules.port, transport), username, password)
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+async def test_14_it_takes_our_credentials_and_relays(transport):
+    """Two who relay are connected, whatever carries them to the server."""
+    async with (
+        running() as (rules, _),
+        allocation(rules, transport) as ann,
+        allocation(rules, transport) as bob,
+    ):
+        await ann.permit(bob.relayed)
+        await bob.permit(ann.relayed)
+        await ann.send(bob.relayed, b"hello")
+        assert await bob.receive() == (ann.relayed, b"hello")
+        assert 49_160 <= ann.relayed[1] <= 50_000
+
+
+async def test_14_any_of_the_secrets_is_right():
+    """So a secret is replaced without ending calls; one that it does not know is refused."""
+    async with running(secrets=("the new one", SECRET)) as (rules, _):
+        async with allocation(rules):
+            pass
+        async with allocation(rules, secret="the new one"):
+            pass
+        with pytest.raises(TurnError, match="401"):
+            async with allocation(rules, secret="another"):
+                pass
+
+
+async def test_14_nobody_relays_into_the_operators_network():
+    """It refuses to send to any address of it, and to loopback services of its own machine."""
+    async with running() as (rules, _), allocation(rules) as ann:
+        for address in [*INSIDE, "0.0.0.1", "240.0.0.1", "0.0.0.0"]:
+            with pytest.raises(TurnError, match="403"):
+                await ann.permit((address, 53))
+        await ann.permit(("198.51.100.7", 53))
+    async with running(is_local=False) as (rules, _), allocation(rules) as ann:
+        with pytest.raises(TurnError, match="403"):
+            await ann.permit(("127.0.0.1", 53))
+
+
+async def test_14_it_is_started_again(monkeypatch):
+    """After a second, when it has died; there is a line about it."""
+    monkeypatch.setattr(coturn, "_FIRST_PAUSE", 0.05)
+    with structlog.testing.capture_logs() as logs:
+        async with running() as (rules, child):
+            os.killpg(child._group, signal.SIGKILL)
+            while child.starts < 2:  # noqa: ASYNC110 - it has no event for tests
+                await trio.sleep(0.01)
+            await listens(rules)
+            assert child.is_running
+    assert "the TURN server has ended; it is started again" in [line["event"] for line in logs]
+
+
+async def test_14_it_ends_with_us():
+    """When its task is cancelled nobody listens any more, and nothing is left in the file system."""
+    async with running() as (rules, child):
+        group = child._group
+    with pytest.raises(OSError, match=r"refused|failed"):
+        await trio.open_tcp_stream("127.0.0.1", rules.port)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(group, 0)
+
+
+async def test_14_a_new_certificate_does_not_end_it():
+    """The signal by which it reads it anew reaches it, and nothing dies of it."""
+    async with running() as (rules, child):
+        child.renew_certificate()
+        await trio.sleep(0.2)
+        async with allocation(rules):
+            assert child.starts == 1

@@ -1,0 +1,63 @@
+"""What follows from TURN=managed."""
+
+import pytest
+
+from peershare.composition.rules import turn_rules
+from peershare.composition.turn import managed_turn, own_address
+from peershare.settings import read_settings
+
+
+def managed(*args):
+    return managed_turn(read_settings(["--turn", *args]))
+
+
+def test_14_only_where_it_is_asked_for():
+    """Nothing is run by default."""
+    assert managed_turn(read_settings()) is None
+
+
+def test_14_on_this_machine_alone():
+    """Where the server listens on loopback, so does TURN; it needs no STUN server of a stranger."""
+    found = managed()
+    assert found.coturn.is_local
+    assert (found.coturn.address, found.coturn.external) == ("127.0.0.1", "127.0.0.1")
+    assert found.urls == ("turn:127.0.0.1:3478?transport=udp", "turn:127.0.0.1:3478?transport=tcp")
+    rules = turn_rules(read_settings(["--turn"]), found)
+    assert rules.stun_urls == ("stun:127.0.0.1:3478",)
+    assert (rules.turn_urls, rules.secrets) == (found.urls, found.coturn.secrets)
+
+
+def test_14_behind_a_proxy():
+    """The public name leads to it, while the server itself listens on loopback: TURN does not."""
+    found = managed("--allowed-hosts", "*.example.com,meet.example.com", "--ice-servers", "stun:a.example")
+    assert not found.coturn.is_local
+    assert found.coturn.address == found.coturn.external == own_address()
+    assert found.urls[0] == "turn:meet.example.com:3478?transport=udp"
+    settings = read_settings(["--turn", "--ice-servers", "stun:a.example"])
+    assert turn_rules(settings, found).stun_urls == ("stun:a.example",)
+
+
+@pytest.mark.parametrize(
+    ("args", "url", "external"),
+    [
+        (["--turn-host", "198.51.100.7"], "turn:198.51.100.7:3478?transport=udp", "198.51.100.7"),
+        (["--turn-host", "2001:db8::7"], "turn:[2001:db8::7]:3478?transport=udp", "2001:db8::7"),
+        (
+            ["--turn-host", "a.example", "--turn-external-address", "198.51.100.7", "--turn-port", "443"],
+            "turn:a.example:443?transport=udp",
+            "198.51.100.7",
+        ),
+    ],
+)
+def test_14_behind_a_nat(args, url, external):
+    """What clients are told of a relay is the public address."""
+    found = managed(*args)
+    assert (found.urls[0], found.coturn.external) == (url, external)
+
+
+def test_14_the_secret():
+    """One that nobody knows, or those of the settings, of which the first signs."""
+    assert len(managed().coturn.secrets[0]) == 43
+    assert managed().coturn.secrets != managed().coturn.secrets
+    mine = managed("--turn-secret", "0123456789abcdef,fedcba9876543210")
+    assert mine.coturn.secrets == ("0123456789abcdef", "fedcba9876543210")

@@ -1,0 +1,95 @@
+"""TURN=managed: one command that gives calls that connect."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import trio
+
+from peershare.adapters.coturn import PROGRAM
+from peershare.adapters.turn_client import TurnUrl, open_allocation
+from peershare.client import open_session
+from peershare.messages import GetIceServers, IceServers
+from tests.support import environment, free_port, need, running
+
+
+@pytest.fixture
+def server(tmp_path):
+    need(shutil.which(PROGRAM), "coturn")
+    with running(tmp_path, TURN="managed", TURN_PORT=free_port(), ALLOWED_HOSTS="127.0.0.1") as server:
+        yield server
+
+
+def turn_port(server):
+    """The port, as the log tells it."""
+    deadline = time.monotonic() + 10
+    while "TURN server started" not in server.log:
+        assert time.monotonic() < deadline, server.log
+        time.sleep(0.05)
+    return int(server.log.partition("port=")[2].split()[0].strip("\x1b[0m"))
+
+
+def refuses(port, seconds=5):
+    """True once nobody listens there."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+async def test_14_a_client_gets_servers_that_work(server):
+    """What a session is told leads to an allocation, by UDP and by TCP; STUN is ours too."""
+    port = turn_port(server)
+    while refuses(port, 0.1):  # noqa: ASYNC110 - of another process
+        await trio.sleep(0.05)
+    with trio.fail_after(20):
+        async with open_session(f"ws://127.0.0.1:{server.port}") as session:
+            servers = await session.ask(GetIceServers())
+        assert isinstance(servers, IceServers)
+        stun, turn = servers.ice_servers
+        assert stun.urls[0].startswith("stun:127.0.0.1:")
+        assert len(turn.urls) == 2
+        for url in reversed(turn.urls):  # TCP first: that one is waited for
+            async with open_allocation(TurnUrl.parse(url), turn.username, turn.credential) as allocation:
+                assert allocation.relayed[0] == "127.0.0.1"
+
+
+def test_14_it_ends_with_the_server(server):
+    """In order, and with the status of an orderly end."""
+    port = turn_port(server)
+    assert server.stop() == 0
+    assert refuses(port)
+
+
+def test_14_it_ends_with_a_server_that_is_killed(server):
+    """No coturn is left that holds the port with a secret that nobody knows."""
+    port = turn_port(server)
+    server.popen.send_signal(signal.SIGKILL)
+    server.popen.wait(10)
+    assert refuses(port)
+
+
+def test_14_without_the_program(tmp_path):
+    """The server does not start, and one line names the package."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "peershare", "serve", "--turn"],
+        env={**environment(PORT=0, WS_PORT=0, ENVIRONMENT="test"), "PATH": os.fspath(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"peershare: TURN=managed runs coturn, and there is no {PROGRAM} here: install the package coturn.\n"
+    )
