@@ -13,7 +13,7 @@ import click
 from peershare import __version__
 from peershare.output import unblock
 
-_OF_THE_SERVER = ("serve", "settings")
+_OF_THE_SERVER = ("check-turn", "serve", "settings")
 
 
 class _Commands(click.Group):
@@ -26,12 +26,17 @@ class _Commands(click.Group):
         if cmd_name not in _OF_THE_SERVER:
             return super().get_command(ctx, cmd_name)
         try:
-            from peershare import serve  # noqa: PLC0415 - its packages may be missing, and cost time
+            from peershare import check_turn, serve  # noqa: PLC0415 - their packages may be missing, and cost time
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] == "peershare":
                 raise
             return _not_installed(cmd_name)
-        return {"serve": serve.serve, "settings": serve.show_settings}[cmd_name]
+        commands = {
+            "check-turn": check_turn.check_turn,
+            "serve": serve.serve,
+            "settings": serve.show_settings,
+        }
+        return commands[cmd_name]
 
 
 def _not_installed(name: str) -> click.Command:

@@ -92,6 +92,7 @@ FLOORS = [
     {"peershare.server": {"trio"}},
     # 6: the ways in.
     {
+        "peershare.check_turn": {"click", "rich", "trio"},
         "peershare.serve": {"attrs", "click", "rich", "structlog", "trio"},
         "peershare.asgi": {"click", "hypercorn", "structlog", "trio"},
     },

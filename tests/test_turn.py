@@ -93,3 +93,39 @@ def test_14_without_the_program(tmp_path):
     assert ended.stderr == (
         f"peershare: TURN=managed runs coturn, and there is no {PROGRAM} here: install the package coturn.\n"
     )
+
+
+def check_turn(tmp_path, *args, **settings):
+    return subprocess.run(
+        [sys.executable, "-m", "peershare", "check-turn", *args],
+        env=environment(COLUMNS=200, **settings),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_14_check_turn(server, tmp_path):
+    """A running server's are found to work, by each transport."""
+    port = turn_port(server)
+    while refuses(port, 0.1):
+        time.sleep(0.05)
+    found = check_turn(tmp_path, f"ws://127.0.0.1:{server.port}")
+    assert found.returncode == 0, found.stderr
+    rows = [line for line in found.stdout.splitlines() if "turn:" in line]
+    assert [f"transport={transport}" in row for transport, row in zip(("udp", "tcp"), rows, strict=True)]
+    assert all(" yes " in row and "A packet was relayed." in row for row in rows)
+
+
+def test_14_check_turn_finds_none(tmp_path):
+    """The exit status is 1 where none works, and where there is none."""
+    port = free_port()
+    turn = {"TURN_URLS": f"turn:127.0.0.1:{port}?transport=tcp", "TURN_SECRET": "0123456789abcdef"}
+    found = check_turn(tmp_path, **turn)
+    assert (found.returncode, "Connection refused" in found.stdout) == (1, True)
+    found = check_turn(tmp_path)
+    assert (found.returncode, "There is no TURN server" in found.stderr) == (1, True)
+    found = check_turn(tmp_path, f"ws://127.0.0.1:{port}")
+    assert (found.returncode, f"There is no answer from ws://127.0.0.1:{port}" in found.stderr) == (1, True)
