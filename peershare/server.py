@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from errno import EAFNOSUPPORT
 from functools import partial
 
+import attrs
 import trio
 
 from peershare.adapters.coturn import Coturn, find_program
@@ -28,6 +29,7 @@ from peershare.composition.rules import (
 from peershare.composition.turn import managed_turn
 from peershare.core.addresses import AddressLimiter, ByteLimiter
 from peershare.gateway.endpoint import EndpointOptions
+from peershare.gateway.turn_port import TurnPort
 from peershare.runtime.commands import Settle, WarnSessions
 from peershare.runtime.drain import ConnectionRegistry
 from peershare.runtime.garbage import collect_garbage
@@ -62,6 +64,7 @@ class Server:
         self._ports = {settings.port, settings.ws_port}  # and what is taken for a 0
         managed = managed_turn(settings)
         self._coturn = None if managed is None else Coturn(managed.coturn)
+        turn_port = None if managed is None else TurnPort(managed.coturn.port)
         core = make_core(core_rules(settings, managed), make_adapters())
         self._core = core
         self._registry = ConnectionRegistry(settings.max_connections)
@@ -86,6 +89,8 @@ class Server:
             trace=settings.level == "debug",
         )
         self._sources = make_sources(core, options, endpoints, checks, self._coturn)
+        if turn_port is not None:
+            self._sources = attrs.evolve(self._sources, turn_counts=turn_port.counts)
         health = Health(core.actor, lambda: self._registry.draining, lambda: core.journal.trouble)
         self.app, guard = make_app(
             core, api_rules(settings), checks, origins=origins, sources=self._sources, health=health
@@ -99,6 +104,7 @@ class Server:
             tls=lambda: self._tls,
             peerjs_path=settings.peerjs_path,
             base_path=settings.base_path,
+            turn_port=turn_port,
         )
 
     def renew_certificate(self) -> None:

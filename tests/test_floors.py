@@ -79,6 +79,7 @@ FLOORS = [
         "peershare.api.metrics": {"quart", "trio"},
         "peershare.api.peerjs": {"attrs", "quart"},
         "peershare.gateway.endpoint": {"attrs", "trio"},
+        "peershare.gateway.turn_port": {"attrs", "structlog", "trio"},
     },
     {"peershare.gateway.throttling": {"trio"}},
     {
@@ -89,7 +90,7 @@ FLOORS = [
     # 5: what puts it together. Settings are read in `server` and above, and nowhere else.
     {"peershare.logs": {"structlog"}, "peershare.settings": {"attrs", "click", "dotenv"}},
     {"peershare.composition": {"attrs", "quart_trio"}},
-    {"peershare.server": {"trio"}},
+    {"peershare.server": {"attrs", "trio"}},
     # 6: the ways in.
     {
         "peershare.check_turn": {"click", "rich", "trio"},

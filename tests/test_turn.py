@@ -4,9 +4,11 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import pytest
 import trio
@@ -14,8 +16,10 @@ import trio
 from peershare.adapters.coturn import PROGRAM
 from peershare.adapters.turn_client import TurnUrl, open_allocation
 from peershare.client import open_session
+from peershare.core.turn import credentials_of
 from peershare.messages import GetIceServers, IceServers
 from tests.support import environment, free_port, need, running
+from tests.test_tls import certificate
 
 
 @pytest.fixture
@@ -129,3 +133,49 @@ def test_14_check_turn_finds_none(tmp_path):
     assert (found.returncode, "There is no TURN server" in found.stderr) == (1, True)
     found = check_turn(tmp_path, f"ws://127.0.0.1:{port}")
     assert (found.returncode, f"There is no answer from ws://127.0.0.1:{port}" in found.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("with_tls", [False, True], ids=["plain", "TLS"])
+async def test_14_the_pages_port_speaks_turn(tmp_path, with_tls):
+    """Plain, and with a certificate both plain and over TLS; pages and sessions come there as before."""
+    need(shutil.which(PROGRAM), "coturn")
+    pair = certificate(tmp_path, "turn") if with_tls else {}
+    context = ssl.create_default_context(cafile=pair["TLS_CERT"]) if with_tls else None
+    page = {"PORT": free_port(), "TURN_PORT": free_port(), "TURN_TLS_PORT": 0, "ALLOWED_HOSTS": "127.0.0.1"}
+    secret = "0123456789abcdef"
+    with running(tmp_path, TURN="managed", TURN_SECRET=secret, **page, **pair) as server:
+        port = turn_port(server)
+        while refuses(port, 0.1):  # noqa: ASYNC110 - of another process
+            await trio.sleep(0.05)
+        username, password = credentials_of(secret, "guest", int(time.time()) + 60)
+        with trio.fail_after(30):
+            for transport in ("tcp", "tls") if with_tls else ("tcp",):
+                url = TurnUrl("127.0.0.1", server.port, transport)
+                async with (
+                    open_allocation(url, username, password, context) as ann,
+                    open_allocation(TurnUrl("127.0.0.1", port, "udp"), username, password) as bob,
+                ):
+                    await ann.permit(bob.relayed)
+                    await bob.permit(ann.relayed)
+                    await ann.send(bob.relayed, bytes(1000))
+                    assert await bob.receive() == (ann.relayed, bytes(1000))
+                    await bob.send(ann.relayed, b"back")
+                    assert await ann.receive() == (bob.relayed, b"back")
+            with ExitStack() as stack:
+                plain = stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+                secure = context.wrap_socket(plain, server_hostname="127.0.0.1") if context else plain
+                stack.callback(secure.close)
+                secure.sendall(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+                answer = b"".join(iter(lambda: secure.recv(65536), b""))
+        assert b"peershare_turn_connections 0.0" in answer or b"peershare_turn_connections 1.0" in answer
+        carried = 2 if with_tls else 1
+        assert b'peershare_turn_connections_total{outcome="carried"} %d' % carried in answer
+
+
+async def test_14_without_turn_it_is_a_bad_request(tmp_path):
+    """What begins with STUN then is what it was before."""
+    with running(tmp_path) as server, trio.fail_after(10):
+        stream = await trio.open_tcp_stream("127.0.0.1", server.port)
+        async with stream:
+            await stream.send_all(bytes([0, 1, 0, 0]) + bytes(16) + b"\r\n\r\n")
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 400 ")

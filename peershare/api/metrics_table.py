@@ -31,7 +31,7 @@ from peershare.messages.close_codes import Ending
 from peershare.output import dropped_lines
 from peershare.runtime.broker_service import BrokerService
 from peershare.runtime.commands import Question
-from peershare.runtime.counters import EndpointCounts, Histogram
+from peershare.runtime.counters import EndpointCounts, Histogram, TurnCounts
 from peershare.runtime.drain import ConnectionRegistry
 from peershare.runtime.signaling_service import SignalingService
 from peershare.transport.head import REFUSAL_LABELS
@@ -53,6 +53,7 @@ class Sources:
     refusals: Refusals
     bytes_read: ByteLimiter
     coturn: Coturn | None = None
+    turn_counts: TurnCounts | None = None
     lag: Histogram = attrs.field(
         factory=lambda: Histogram(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
     )
@@ -287,6 +288,27 @@ METRICS = (
         (),
         "Starts of the TURN server of TURN=managed: it is started again when it dies.",
         lambda sources: [] if sources.coturn is None else [((), sources.coturn.starts)],
+    ),
+    Row(
+        "peershare_turn_connections",
+        "gauge",
+        (),
+        "Connections to the page's port that are carried to the TURN server of TURN=managed now.",
+        lambda sources: [] if sources.turn_counts is None else [((), sources.turn_counts.open)],
+    ),
+    Row(
+        "peershare_turn_connections_total",
+        "counter",
+        ("outcome",),
+        "Such connections that were `carried`, or `refused`, since there were too many.",
+        lambda sources: (
+            []
+            if sources.turn_counts is None
+            else [
+                (("carried",), sources.turn_counts.carried),
+                (("refused",), sources.turn_counts.refused),
+            ]
+        ),
     ),
     Row(
         "peershare_sessions",

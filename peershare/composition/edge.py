@@ -26,6 +26,7 @@ from peershare.gateway.listener import Listener
 from peershare.gateway.peerjs import Peerjs, claim_of
 from peershare.gateway.signaling import PATHS, Signaling, session_of
 from peershare.gateway.throttling import BroadcastTurns
+from peershare.gateway.turn_port import TurnPort
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import ConnectionRegistry
 from peershare.transport.hosts import Hosts
@@ -125,6 +126,7 @@ def make_listener(
     tls: Callable[[], SSLContext | None],
     peerjs_path: str,
     base_path: str,
+    turn_port: TurnPort | None = None,
 ) -> Listener:
     """Make the listener for all ports. Both paths begin and end with a slash; `tls`: as in `Listener`."""
     by_path = {**dict.fromkeys(PATHS, endpoints.signaling), f"{peerjs_path}peerjs": endpoints.peerjs}
@@ -140,6 +142,7 @@ def make_listener(
         checks.refusals,
         base_path,
         options.bytes_read,
+        turn_port,
     )
 
 

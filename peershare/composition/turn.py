@@ -47,6 +47,9 @@ def managed_turn(settings: Settings) -> ManagedTurn | None:
     urls = [f"turn:{at}:{settings.turn_port}?transport={transport}" for transport in ("udp", "tcp")]
     if with_tls:
         urls.append(f"turns:{at}:{settings.turn_tls_port}?transport=tcp")
+    reached = "turns" if settings.tls_cert else "turn"
+    if settings.port and (is_local or not set(settings.host) <= _LOOPBACK):  # else a proxy stands before it
+        urls.append(f"{reached}:{at}:{settings.port}?transport=tcp")
     return ManagedTurn(coturn, f"stun:{at}:{settings.turn_port}", tuple(urls))
 
 

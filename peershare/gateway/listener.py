@@ -13,6 +13,7 @@ import trio
 
 from peershare.core.addresses import AddressLimiter, ByteLimiter, ByteRules, HttpConnection
 from peershare.gateway.endpoint import WebSocketEndpoint
+from peershare.gateway.turn_port import TurnPort
 from peershare.runtime.drain import ConnectionRegistry
 from peershare.transport.head import (
     DRAINING,
@@ -30,7 +31,7 @@ from peershare.transport.head import (
     too_many,
 )
 from peershare.transport.hosts import Hosts
-from peershare.transport.http import HttpServer, read_head
+from peershare.transport.http import HttpServer, Stun, is_stun, read_head
 from peershare.transport.origins import is_linkable
 from peershare.transport.proxies import Client, Proxies, nothing_said
 from peershare.transport.refusals import Refusals
@@ -69,6 +70,7 @@ class Listener:
     refusals: Refusals
     base_path: str = "/"
     bytes_read: ByteLimiter = attrs.field(factory=lambda: ByteLimiter(ByteRules()))
+    turn_port: TurnPort | None = None
     _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)
     _answers: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(_FLOOD_ANSWERS), init=False)
 
@@ -86,7 +88,7 @@ class Listener:
                     await self._turn_away(stream, place, secure=context is not None)
                     return
                 if context is not None:
-                    if not await self._speaks_tls(stream, transport):
+                    if not await self._speaks_tls(stream, transport, place):
                         return
                     paid = PaidStream(transport, account)
                     tls = trio.SSLStream(paid, context, server_side=True, https_compatible=True)
@@ -106,15 +108,31 @@ class Listener:
             await trio.aclose_forcefully(stream)
             stream.forget_tls()
 
-    async def _speaks_tls(self, stream: ClientStream, transport: trio.SocketStream) -> bool:
-        """Wait for the first byte. A client that begins in plain HTTP is sent to https."""
+    async def _speaks_tls(
+        self, stream: ClientStream, transport: trio.SocketStream, place: HttpConnection
+    ) -> bool:
+        """Wait for the first byte. A client that begins in plain HTTP is sent to https; STUN is served."""
+        first = b""
         with trio.move_on_after(self.handshake_timeout):
-            if not (await transport.socket.recv(1, trio.socket.MSG_PEEK)).isalpha():
+            first = await transport.socket.recv(1, trio.socket.MSG_PEEK)
+            if not first.isalpha() and not (self.turn_port and is_stun(first)):
                 return True  # TLS, or nothing that could be answered: the handshake finds out
-            head = await read_head(stream, HeadParser(), self.http.turns)
-            log.debug("plain HTTP at a port that speaks TLS", address=stream.address)
-            await _refuse(stream, self._to_https(head, stream.own_address), secure=False)
+            if not is_stun(first):
+                await self._send_to_https(stream)
+        if self.turn_port and is_stun(first):
+            await self._carry(self.turn_port, stream, place)
         return False
+
+    async def _send_to_https(self, stream: ClientStream) -> None:
+        head = await read_head(stream, HeadParser(), self.http.turns)
+        log.debug("plain HTTP at a port that speaks TLS", address=stream.address)
+        await _refuse(stream, self._to_https(head, stream.own_address), secure=False)
+
+    async def _carry(self, turn_port: TurnPort, stream: ClientStream, place: HttpConnection) -> None:
+        """A connection to coturn, counted there from now on."""
+        place.leave()
+        client = self.proxies.client(stream.address, secure=stream.secure)
+        await turn_port.serve(stream, client.counted)
 
     def _to_https(self, head: Head | Refusal | None, arrived_at: str) -> Refusal:
         if not isinstance(head, Head) or head.method not in ("GET", "HEAD") or head.wants_websocket:
@@ -139,7 +157,9 @@ class Listener:
 
     async def _dispatch(self, stream: ClientStream, place: HttpConnection) -> None:
         """Requests, until the connection ends or becomes a WebSocket."""
-        match await self.http.serve(stream, place.touch):
+        match await self.http.serve(stream, place.touch, may_be_stun=self.turn_port is not None):
+            case Stun() if self.turn_port is not None:
+                await self._carry(self.turn_port, stream, place)
             case Head() as head:
                 await self._upgrade(stream, head, place)
             case Refusal() as refusal:

@@ -39,6 +39,15 @@ class Histogram:
 
 
 @attrs.define
+class TurnCounts:
+    """Connections that were carried to the TURN server, that are so now, and that were beyond the bounds."""
+
+    carried: int = 0
+    open: int = 0
+    refused: int = 0
+
+
+@attrs.define
 class EndpointCounts:
     """Counts of one endpoint. `closes`: by the reason, and the close code."""
 

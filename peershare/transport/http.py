@@ -43,6 +43,7 @@ _PAUSE = 0.2
 _REFUSALS = 10
 # How long who closes after us may take, in seconds.
 _LINGER = 2.0
+_STUN = 4
 # Bytes. No request of ours has a body, and one that comes all the same is kept until it is whole.
 MAX_BODY = 16 * 1024
 _TOO_LONG = json_answer(413, {"error": "Request entity too large", "code": "REQUEST_ENTITY_TOO_LARGE"})
@@ -77,6 +78,15 @@ class Judged:
     more: Lines = ()
 
 
+class Stun:
+    """The connection begins with STUN, and so with TURN."""
+
+
+def is_stun(first: bytes) -> bool:
+    """Tell STUN by its first byte, which no HTTP and no TLS begins with: RFC 7983, section 7."""
+    return bool(first) and first[0] < _STUN
+
+
 class Front(Protocol):
     """Judges requests before the app is asked."""
 
@@ -107,14 +117,17 @@ class HttpServer:
         """The number of open connections."""
         return len(self._open)
 
-    async def serve(self, stream: ClientStream, got_one: Callable[[], None]) -> Head | Refusal | None:
+    async def serve(
+        self, stream: ClientStream, got_one: Callable[[], None], *, may_be_stun: bool = False
+    ) -> Head | Refusal | Stun | None:
         """Answer requests until the connection is to be closed: None.
 
         Or until one comes that is none (a Refusal), or one for a WebSocket: its head, behind which the
-        stream goes on. `got_one` is called for each head. Raises trio.BrokenResourceError if the client has
-        gone, or is too slow; the stream is to be closed then, and where this is cancelled.
+        stream goes on. Or, where it `may_be_stun`, it begins with that and goes on with it. `got_one` is
+        called for each head. Raises trio.BrokenResourceError if the client has gone, or is too slow; the
+        stream is to be closed then, and where this is cancelled.
         """
-        connection = _Connection(self, stream, got_one)
+        connection = _Connection(self, stream, got_one, may_be_stun=may_be_stun)
         self._open.add(connection)
         try:
             return await connection.run()
@@ -132,15 +145,18 @@ class HttpServer:
 
 
 class _Connection:
-    def __init__(self, server: HttpServer, stream: ClientStream, got_one: Callable[[], None]) -> None:
+    def __init__(
+        self, server: HttpServer, stream: ClientStream, got_one: Callable[[], None], *, may_be_stun: bool
+    ) -> None:
         self._server = server
         self._rules = server.rules
         self._stream = stream
         self._got_one = got_one
+        self._may_be_stun = may_be_stun
         self._refusals = 0
         self.idling = trio.CancelScope()  # while a head is waited for
 
-    async def run(self) -> Head | Refusal | None:
+    async def run(self) -> Head | Refusal | Stun | None:
         patience, rest = self._rules.first_head, b""
         while not self._server.finishing:
             request = HeadParser()
@@ -148,8 +164,9 @@ class _Connection:
             if head is None:
                 return None
             self._got_one()
-            if isinstance(head, Refusal):
+            if isinstance(head, Refusal | Stun):
                 return head
+            self._may_be_stun = False
             if head.wants_websocket:
                 self._stream.unread(request.rest())
                 return head
@@ -160,10 +177,20 @@ class _Connection:
             patience, rest = self._rules.keep_alive, request.rest()
         return None
 
-    async def _read_head(self, request: HeadParser, rest: bytes, patience: float) -> Head | Refusal | None:
+    async def _read_head(
+        self, request: HeadParser, rest: bytes, patience: float
+    ) -> Head | Refusal | Stun | None:
         """None if the client has closed, or its time is over."""
         self.idling = trio.CancelScope(deadline=trio.current_time() + patience)
         with self.idling:
+            if self._may_be_stun:
+                rest = bytes(await self._stream.receive_some(READ_SIZE))
+                if is_stun(rest):
+                    self._stream.unread(rest)
+                    return Stun()
+                if not rest:
+                    return None
+                await self._stream.pay(len(rest))
             return await read_head(self._stream, request, self._server.turns, rest)
         return None
 

@@ -21,7 +21,11 @@ def test_14_on_this_machine_alone():
     found = managed()
     assert found.coturn.is_local
     assert (found.coturn.address, found.coturn.external) == ("127.0.0.1", "127.0.0.1")
-    assert found.urls == ("turn:127.0.0.1:3478?transport=udp", "turn:127.0.0.1:3478?transport=tcp")
+    assert found.urls == (
+        "turn:127.0.0.1:3478?transport=udp",
+        "turn:127.0.0.1:3478?transport=tcp",
+        "turn:127.0.0.1:3000?transport=tcp",  # the page's own
+    )
     rules = turn_rules(read_settings(["--turn"]), found)
     assert rules.stun_urls == ("stun:127.0.0.1:3478",)
     assert (rules.turn_urls, rules.secrets) == (found.urls, found.coturn.secrets)
@@ -32,9 +36,18 @@ def test_14_behind_a_proxy():
     found = managed("--allowed-hosts", "*.example.com,meet.example.com", "--ice-servers", "stun:a.example")
     assert not found.coturn.is_local
     assert found.coturn.address == found.coturn.external == own_address()
-    assert found.urls[0] == "turn:meet.example.com:3478?transport=udp"
+    assert found.urls == (
+        "turn:meet.example.com:3478?transport=udp",
+        "turn:meet.example.com:3478?transport=tcp",
+    )
     settings = read_settings(["--turn", "--ice-servers", "stun:a.example"])
     assert turn_rules(settings, found).stun_urls == ("stun:a.example",)
+
+
+def test_14_the_pages_port_is_a_turn_server_too():
+    """Where clients reach it themselves; after all others, which are faster where they work."""
+    found = managed("--host", "*", "--allowed-hosts", "meet.example.com", "--port", "443")
+    assert found.urls[-1] == "turn:meet.example.com:443?transport=tcp"
 
 
 @pytest.mark.parametrize(
