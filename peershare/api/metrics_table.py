@@ -53,7 +53,7 @@ class Sources:
     refusals: Refusals
     bytes_read: ByteLimiter
     coturn: Coturn | None = None
-    turn_counts: TurnCounts | None = None
+    turn_counts: TurnCounts = attrs.field(factory=TurnCounts)
     lag: Histogram = attrs.field(
         factory=lambda: Histogram(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
     )
@@ -279,36 +279,32 @@ METRICS = (
         "peershare_turn_server_running",
         "gauge",
         (),
-        "1 while the TURN server of TURN=managed runs; absent without it.",
-        lambda sources: [] if sources.coturn is None else [((), sources.coturn.is_running)],
+        "1 while the TURN server of TURN=managed runs, otherwise 0.",
+        _one(lambda sources: sources.coturn is not None and sources.coturn.is_running),
     ),
     Row(
         "peershare_turn_server_starts_total",
         "counter",
         (),
         "Starts of the TURN server of TURN=managed: it is started again when it dies.",
-        lambda sources: [] if sources.coturn is None else [((), sources.coturn.starts)],
+        _one(lambda sources: 0 if sources.coturn is None else sources.coturn.starts),
     ),
     Row(
-        "peershare_turn_connections",
+        "peershare_turn_connections_open",
         "gauge",
         (),
         "Connections to the page's port that are carried to the TURN server of TURN=managed now.",
-        lambda sources: [] if sources.turn_counts is None else [((), sources.turn_counts.open)],
+        _one(lambda sources: sources.turn_counts.open),
     ),
     Row(
         "peershare_turn_connections_total",
         "counter",
         ("outcome",),
         "Such connections that were `carried`, or `refused`, since there were too many.",
-        lambda sources: (
-            []
-            if sources.turn_counts is None
-            else [
-                (("carried",), sources.turn_counts.carried),
-                (("refused",), sources.turn_counts.refused),
-            ]
-        ),
+        lambda sources: [
+            (("carried",), sources.turn_counts.carried),
+            (("refused",), sources.turn_counts.refused),
+        ],
     ),
     Row(
         "peershare_sessions",
