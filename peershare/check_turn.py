@@ -36,7 +36,8 @@ def check_turn(url: str | None, **values: Any) -> None:
     try:
         checks = trio.run(_check, url, settings)
     except (PeerShareError, trio.TooSlowError) as error:
-        raise click.ClickException(f"There is no answer from {url}: {error}") from error
+        why = str(error) or f"nothing within {_PATIENCE:g} s."
+        raise click.ClickException(f"There is no answer from {url}: {why}") from error
     if not checks:
         raise click.ClickException("There is no TURN server: set TURN=managed, or TURN_URLS and TURN_SECRET.")
     _show(checks)

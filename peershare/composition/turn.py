@@ -13,7 +13,7 @@ from peershare.settings import Settings
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 # Of TEST-NET-1 (RFC 5737): nothing is sent there, the kernel only looks by which address it would be.
-_FAR_AWAY = ("192.0.2.1", 9)
+_FAR_AWAY = "192.0.2.1"
 
 
 @attrs.frozen
@@ -31,7 +31,7 @@ def managed_turn(settings: Settings) -> ManagedTurn | None:
         return None
     host = settings.turn_host or _public_name(settings)
     is_local = host in _LOOPBACK
-    address = "127.0.0.1" if is_local else own_address()
+    address = "127.0.0.1" if is_local else own_address(host)
     with_tls = bool(settings.tls_cert and settings.turn_tls_port)
     coturn = CoturnRules(
         settings.turn_secret or (secrets.token_urlsafe(32),),
@@ -61,11 +61,16 @@ def with_managed(rules: TurnRules, managed: ManagedTurn | None, default_stun: tu
     return attrs.evolve(rules, stun_urls=stun, turn_urls=managed.urls, secrets=managed.coturn.secrets)
 
 
-def own_address() -> str:
-    """Return this machine's address in its network; loopback where it has none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
-        probe.connect(_FAR_AWAY)
-        return str(probe.getsockname()[0])
+def own_address(towards: str = "") -> str:
+    """Return this machine's address in the network of that one, if it is an IPv4 one, or of the internet.
+
+    Loopback where it has none.
+    """
+    for target in (towards, _FAR_AWAY):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, suppress(OSError):
+            if _is_address(target):
+                probe.connect((target, 9))
+                return str(probe.getsockname()[0])
     return "127.0.0.1"
 
 

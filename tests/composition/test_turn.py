@@ -74,3 +74,9 @@ def test_14_the_secret():
     assert managed().coturn.secrets != managed().coturn.secrets
     mine = managed("--turn-secret", "0123456789abcdef,fedcba9876543210")
     assert mine.coturn.secrets == ("0123456789abcdef", "fedcba9876543210")
+
+
+def test_14_a_machine_without_a_way_to_the_internet():
+    """Its address is the one by which the host that clients are told is reached."""
+    assert own_address("127.0.0.1") == "127.0.0.1"
+    assert own_address("meet.example.com") == own_address("2001:db8::7") == own_address()
