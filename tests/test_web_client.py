@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import WebSocketRoute, expect
 
 from tests.browser import ALWAYS_ALLOWED, AUTOPLAY, FAKE_DEVICES, Chromium, launcher, node_module
 from tests.browser_users import Person
@@ -841,10 +841,23 @@ def test_a_second_reload_before_the_first_is_finished(invite):
     """It leads back into the call as well."""
     ann, bob = invite("Ann"), invite("Bob")
     together(ann, bob)
-    kept: list[object] = []  # the first is never answered: the page does not get there
-    bob.page.route("**/api/ice", lambda route: route.continue_() if kept else kept.append(route))
-    with bob.page.expect_request("**/api/ice"):
-        bob.page.reload()
+    kept: list[str | bytes] = []  # the first is never answered: the page does not get there
+
+    def hold(route: WebSocketRoute) -> None:
+        server = route.connect_to_server()
+
+        def pass_on(message: str | bytes) -> None:
+            if "get-ice-servers" in str(message) and not kept:
+                kept.append(message)
+            else:
+                server.send(message)
+
+        route.on_message(pass_on)
+
+    bob.page.route_web_socket(re.compile("/ws"), hold)
+    bob.page.reload()
+    while not kept:
+        bob.page.wait_for_timeout(20)
     bob.page.reload()
     bob.is_in_call()
     bob.sees("Ann")
