@@ -69,7 +69,7 @@ def test(session: nox.Session) -> None:
     session.run("coverage", "erase")
     pytest = ["coverage", "run", "-m", "pytest", *session.posargs]
     most = ["-m", "not calls and not attack and not long"]
-    session.run(*pytest, "-n", "3", "--dist", "worksteal", *most, success_codes=codes)
+    session.run(*pytest, "-n", "4", "--dist", "worksteal", *most, success_codes=codes)
     session.run("coverage", "combine", "-q")
     # Some tests alone cover little, and that is no failure.
     session.run("coverage", "report", *(["--fail-under=0"] if session.posargs else []))

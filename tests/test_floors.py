@@ -44,7 +44,7 @@ FLOORS = [
     # 3: what moves.
     {"peershare.runtime": {"attrs", "outcome", "structlog", "trio"}},
     # 4: bytes of clients (transport), and above them what is answered by HTTP (api) or WebSocket (gateway).
-    {"peershare.transport.hosts": set()},
+    {"peershare.transport.hosts": set(), "peershare.transport.turns": {"attrs", "trio"}},
     {
         "peershare.api": set(),
         "peershare.gateway": set(),

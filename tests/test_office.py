@@ -114,7 +114,7 @@ def use_up(port: int, path: bytes = b"/ws") -> None:
     """Open and close WebSockets, all at once, so that some are refused."""
     with ExitStack() as stack:
         socks = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(400)
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(250)
         ]
         for sock in socks:
             sock.sendall(HANDSHAKE.replace(b"/ws", path))

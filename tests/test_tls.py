@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 
 from tests.browser import launcher
 from tests.gateway.test_listener import read_answer, read_until
-from tests.support import HANDSHAKE, eventually, need, running
+from tests.support import HANDSHAKE, eventually, need, reset, running
 from tests.test_settings import run
 
 
@@ -220,3 +220,11 @@ def test_bad_tls_settings(tmp_path, tls):
         assert result.returncode == 2
         assert said in result.stderr
         assert result.stderr.count("\n") == 1
+
+
+def test_12_20_a_port_scanner(server):
+    """It connects, and resets before a byte: no traceback, as often as it likes."""
+    for _ in range(20):
+        reset(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+    time.sleep(0.2)
+    assert "Traceback" not in server.log

@@ -12,6 +12,8 @@ from peershare.runtime.actor import Actor
 # Readings of all metrics: so many at once, and so many a second. One takes 3 ms, as much as ten requests of
 # other kinds. Requests beyond that get the last page again, which is a quarter of a second old at most.
 READINGS = RateRules(rate=4, burst=20)
+# Of what may be asked for, a header has too many versions: each would be a page of its own.
+_OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 
 def make_metrics(actor: Actor, token: str) -> Blueprint:
@@ -27,7 +29,8 @@ def make_metrics(actor: Actor, token: str) -> Blueprint:
         if token and not _brings(token):
             refusal = {"error": "Unauthorized", "code": "UNAUTHORIZED"}
             return refusal, 401, {"WWW-Authenticate": "Bearer"}
-        text, content_type = await pages.get(request.headers.get("Accept", ""))
+        is_open = "application/openmetrics-text" in request.headers.get("Accept", "")
+        text, content_type = await pages.get(_OPENMETRICS if is_open else "")
         return Response(text, content_type=content_type)
 
     return blueprint

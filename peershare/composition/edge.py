@@ -20,12 +20,12 @@ from peershare.api.metrics_table import ReadMetrics, Sources, read_all
 from peershare.api.peerjs import PeerjsRestRules, make_peerjs, make_readers
 from peershare.api.web import make_robots, read_files
 from peershare.composition.core import Core
-from peershare.core.addresses import AddressLimiter
+from peershare.core.addresses import AddressLimiter, address_key
 from peershare.gateway.endpoint import AcceptedSocket, EndpointOptions, WebSocketEndpoint
 from peershare.gateway.listener import Listener
 from peershare.gateway.peerjs import Peerjs, claim_of
 from peershare.gateway.signaling import PATHS, Signaling, session_of
-from peershare.gateway.throttling import BroadcastTurns
+from peershare.gateway.throttling import BROADCASTS_AT_ONCE
 from peershare.gateway.turn_port import TurnPort
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import ConnectionRegistry
@@ -34,6 +34,7 @@ from peershare.transport.http import HttpServer
 from peershare.transport.origins import Origins
 from peershare.transport.proxies import Proxies
 from peershare.transport.refusals import Refusals
+from peershare.transport.turns import TurnsByOwner
 
 
 @attrs.frozen
@@ -60,10 +61,10 @@ def make_endpoints(
     *,
     trace: bool = False,
 ) -> Endpoints:
-    turns = BroadcastTurns()
+    turns = TurnsByOwner(BROADCASTS_AT_ONCE)
 
     def talk_signaling(accepted: AcceptedSocket) -> Signaling:
-        its_turns = turns.of(accepted.address)
+        its_turns = turns.of(None if accepted.address is None else address_key(accepted.address))
         return Signaling(accepted, core.actor, core.signaling.clients, its_turns, trace=trace)
 
     def talk_peerjs(accepted: AcceptedSocket) -> Peerjs:

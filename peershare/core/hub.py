@@ -102,12 +102,12 @@ class Hub:
         return outcome
 
     def begin_session(self, user_id: UserId) -> None:
-        """Before it is in a group: it will hear who is away and of calls, and may take part in both."""
+        """Note a session, before its connection is in a group: it will hear who is away and of calls."""
         connected = self._directory[user_id]
         connected.principal = attrs.evolve(connected.principal, has_session=True)
 
     def away(self, user_id: UserId, until: float, now: float) -> Outcome:
-        """Its connection is lost, and it stays. `until`, a moment of the core's clock."""
+        """Keep a member whose connection is lost. `until`, a moment of the core's clock."""
         return self._command(user_id, GoAway(self._date(until)), now)
 
     def back(self, user_id: UserId, now: float) -> Outcome:
@@ -140,7 +140,7 @@ class Hub:
     # --- time ---
 
     def next_expiry(self) -> float | None:
-        """When `sweep` will have something to do, or None while nothing waits."""
+        """Return when `sweep` will have something to do, or None while nothing waits."""
         closing, ring = self._index.next_to_close(), self._index.next_ring()
         if closing is None:
             return None if ring is None else ring[2]
@@ -262,7 +262,7 @@ class Hub:
     # --- what they share ---
 
     def _command(self, user_id: UserId, command: GroupCommand, now: float) -> Outcome:
-        """To the group that this user is in; nothing, if it is in none."""
+        """Give a command to the group that this user is in; nothing follows if it is in none."""
         group_id = self.group_of(user_id)
         return nothing() if group_id is None else self._ask_group(group_id, user_id, command, now)
 

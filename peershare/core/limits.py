@@ -27,6 +27,9 @@ GRANTED = Verdict.GRANTED
 # be refused at random.
 _ROUNDING = 1e-6
 
+# How long what was charged may have to be waited for, in seconds.
+_LONGEST_DEBT = 10.0
+
 # A silence this long, in seconds, between two refusals, and the second begins anew.
 _RELENTED = 1.0
 
@@ -60,10 +63,16 @@ class Allowance:
         return Verdict.ABUSED if now - self._refused_since >= self._rules.patience else Verdict.REFUSED
 
     def charge(self, cost: float, now: float) -> float:
-        """Take so much, be it there or not. Return in how many seconds it will have been there."""
+        """Take so much, be it there or not. Return in how many seconds it will have been there.
+
+        Those who share an allowance don't wait longer for another's debt than `_LONGEST_DEBT`, or what it
+        takes to pay this cost alone.
+        """
         rules = self._rules
-        self._full_at = max(self._full_at, now) + cost / rules.rate
-        return max(0.0, self._full_at - now - rules.burst / rules.rate)
+        full = now + rules.burst / rules.rate
+        most = max(_LONGEST_DEBT, cost / rules.rate)
+        self._full_at = min(max(self._full_at, now) + cost / rules.rate, full + most)
+        return max(0.0, self._full_at - full)
 
     def retry_after(self, now: float, cost: float = 1) -> float:
         """Return in how many seconds there is one again, or as many as it costs."""

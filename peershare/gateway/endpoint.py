@@ -20,6 +20,7 @@ from peershare.transport.origins import Origins
 from peershare.transport.poller import Poller
 from peershare.transport.proxies import UNKNOWN, Client
 from peershare.transport.streams import ClientStream
+from peershare.transport.turns import FairTurns
 from peershare.transport.websocket import WebSocket, accept_websocket
 
 # After a restart everyone comes back at once, and those who are in already shall not wait for them all.
@@ -52,7 +53,7 @@ class EndpointOptions:
     poller: Poller | None
     bytes_read: ByteLimiter = attrs.field(factory=lambda: ByteLimiter(ByteRules()))
     handshakes: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(_HANDSHAKES_AT_ONCE))
-    long_messages: trio.Lock = attrs.field(factory=trio.Lock)
+    long_messages: FairTurns = attrs.field(factory=lambda: FairTurns(1))
 
 
 @attrs.frozen
@@ -116,7 +117,7 @@ class WebSocketEndpoint:
                         max_skipped=self.max_skipped,
                         account=options.bytes_read.account(client.counted),
                         poller=options.poller,
-                        turn=options.long_messages,
+                        turns=options.long_messages,
                     )
                 await outbox.flushed()
         except (trio.TooSlowError, trio.BrokenResourceError):

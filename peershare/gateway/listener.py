@@ -36,6 +36,7 @@ from peershare.transport.origins import is_linkable
 from peershare.transport.proxies import Client, Proxies, nothing_said
 from peershare.transport.refusals import Refusals
 from peershare.transport.streams import ClientStream, PaidStream
+from peershare.transport.turns import FairTurns, TurnsByOwner
 
 log = structlog.get_logger("peershare.listener")
 
@@ -45,6 +46,9 @@ _REFUSAL_TIMEOUT = 2.0
 # at once: a flood shall cost a file descriptor for as short as can be.
 _FLOOD_TIMEOUT = 0.5
 _FLOOD_ANSWERS = 64
+_FLOOD_ANSWERS_OF_ADDRESS = 32
+# Reads of TLS that are worked at between two looks at others.
+_READS_AT_ONCE = 4
 
 
 @attrs.frozen
@@ -71,8 +75,13 @@ class Listener:
     base_path: str = "/"
     bytes_read: ByteLimiter = attrs.field(factory=lambda: ByteLimiter(ByteRules()))
     turn_port: TurnPort | None = None
-    _turn: trio.Lock = attrs.field(factory=trio.Lock, init=False)
+    # A handshake takes one or two milliseconds, most reads of TLS a tenth.
+    _handshakes: FairTurns = attrs.field(factory=lambda: FairTurns(1), init=False)
+    _reads: FairTurns = attrs.field(factory=lambda: FairTurns(_READS_AT_ONCE), init=False)
     _answers: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(_FLOOD_ANSWERS), init=False)
+    _answers_by_owner: TurnsByOwner = attrs.field(
+        factory=lambda: TurnsByOwner(_FLOOD_ANSWERS_OF_ADDRESS), init=False
+    )
 
     async def serve(self, transport: trio.SocketStream) -> None:
         """One connection, from its accept to its close. Raises nothing but its cancellation."""
@@ -90,12 +99,13 @@ class Listener:
                 if context is not None:
                     if not await self._speaks_tls(stream, transport, place):
                         return
-                    paid = PaidStream(transport, account)
+                    paid = PaidStream(transport, account, self._handshakes.of(account.owner))
                     tls = trio.SSLStream(paid, context, server_side=True, https_compatible=True)
                     stream = ClientStream(tls)
                     stream.account = account
                     if not await self._shakes_hands(tls):
                         return
+                    paid.turn = self._reads.of(account.owner)
                 await self._dispatch(stream, place)
                 await stream.wait_until_taken()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -114,7 +124,10 @@ class Listener:
         """Wait for the first byte. A client that begins in plain HTTP is sent to https; STUN is served."""
         first = b""
         with trio.move_on_after(self.handshake_timeout):
-            first = await transport.socket.recv(1, trio.socket.MSG_PEEK)
+            try:
+                first = await transport.socket.recv(1, trio.socket.MSG_PEEK)
+            except OSError:
+                return False  # gone, as a port scanner or a load balancer's check goes
             if not first.isalpha() and not (self.turn_port and is_stun(first)):
                 return True  # TLS, or nothing that could be answered: the handshake finds out
             if not is_stun(first):
@@ -124,7 +137,7 @@ class Listener:
         return False
 
     async def _send_to_https(self, stream: ClientStream) -> None:
-        head = await read_head(stream, HeadParser(), self.http.turns)
+        head = await read_head(stream, HeadParser(), self.http.turns.of(stream.account.owner))
         log.debug("plain HTTP at a port that speaks TLS", address=stream.address)
         await _refuse(stream, self._to_https(head, stream.own_address), secure=False)
 
@@ -143,14 +156,8 @@ class Listener:
         return elsewhere(f"https://{hosts[0]}{head.path}{'?' * bool(head.query)}{head.query}")
 
     async def _shakes_hands(self, tls: trio.SSLStream[PaidStream]) -> bool:
-        """Do the TLS handshake, when its turn has come: a moment may bring hundreds of them.
-
-        Turns are for the work alone, of which each client's first message brings the most: who has had its
-        turn is waited for without it.
-        """
+        """Do the TLS handshake. Each of the client's messages gets its turn (`PaidStream`)."""
         with trio.move_on_after(self.handshake_timeout):
-            async with self._turn:
-                await trio.lowlevel.checkpoint()
             await tls.do_handshake()
             return True
         return False
@@ -213,15 +220,21 @@ class Listener:
         self.refusals.note(refusal, Client(stream.address, None, secure), nothing_said, "")
         if secure:
             return
+        answers = self._answers_by_owner.of(stream.account.owner)
+        try:
+            answers.acquire_nowait()
+        except trio.WouldBlock:
+            return
         try:
             self._answers.acquire_nowait()
         except trio.WouldBlock:
+            answers.release()
             return
         try:
             head, health = None, None
             with trio.move_on_after(_FLOOD_TIMEOUT):
                 # A health check may come by a proxy that we don't know, and that opens a connection for each.
-                head = await read_head(stream, HeadParser(), self.http.turns)
+                head = await read_head(stream, HeadParser(), self.http.turns.of(stream.account.owner))
                 health = await self.http.front.health_of(head) if isinstance(head, Head) else None
             if isinstance(head, Head) and health is not None:
                 with trio.move_on_after(_FLOOD_TIMEOUT):
@@ -232,6 +245,7 @@ class Listener:
                 await _refuse(stream, refusal, secure=False, seconds=_FLOOD_TIMEOUT)
         finally:
             self._answers.release()
+            answers.release()
 
 
 async def _refuse(

@@ -1,11 +1,9 @@
 """A client's messages become the actor's commands, no faster than its rate limit allows."""
 
 from abc import ABC, abstractmethod
-from weakref import WeakValueDictionary
 
 import trio
 
-from peershare.core.addresses import address_key
 from peershare.gateway.endpoint import AcceptedSocket
 from peershare.messages.close_codes import Ending
 from peershare.ports.connection import Mailbox
@@ -22,19 +20,6 @@ _CAUTION = 1.0
 BROADCASTS_AT_ONCE = 2
 # In seconds. A lost connection is told of then, even without a turn.
 _LEAVE_PATIENCE = 1.0
-
-
-class BroadcastTurns:
-    """Turns to tell whole groups something, for each address."""
-
-    def __init__(self) -> None:
-        self._by_key: WeakValueDictionary[str, trio.Semaphore] = WeakValueDictionary()
-
-    def of(self, address: str | None) -> trio.Semaphore:
-        """Return the turns of an address, which all its connections share; for None, a connection's own."""
-        if address is None:
-            return trio.Semaphore(BROADCASTS_AT_ONCE)
-        return self._by_key.setdefault(address_key(address), trio.Semaphore(BROADCASTS_AT_ONCE))
 
 
 class ThrottledConversation(ABC):

@@ -61,7 +61,7 @@ class Service(Protocol):
         ...
 
     def next_expiry(self) -> float | None:
-        """When `sweep` will have something to do, or None while nothing waits."""
+        """Return when `sweep` will have something to do, or None while nothing waits."""
         ...
 
     def sweep(self, now: float) -> None:
@@ -166,7 +166,7 @@ class Actor:
         return None
 
     def _due(self, service: Service) -> float:
-        """When it is to be swept next."""
+        """Return when it is to be swept next."""
         expiry = service.next_expiry()
         return inf if expiry is None else max(expiry, self._not_before[service])
 

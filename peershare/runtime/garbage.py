@@ -26,7 +26,7 @@ import trio
 
 # A share of a core, and seconds.
 IDLE = 0.2
-LONGEST_PASS = 0.05
+LONGEST_PASS = 0.02
 LONGEST_WAIT = 60.0
 _INTERVAL = 1.0
 # A pass of some ms a minute is no use to anybody. And what its time is a share of.

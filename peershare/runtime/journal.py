@@ -49,7 +49,7 @@ class Journal:
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing is committed; None while all is well."""
+        """The reason why nothing is committed; None while all is well."""
         if self._failed is None and trio.current_time() - self._committing_since > _PATIENCE:
             return "the store does not answer"
         return self._failed

@@ -158,8 +158,8 @@ class Outbox:
                 if not self._waiting:
                     self._stuck = False
                     self._changed.unpark_all()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the reader finds out as well, and knows why
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            pass  # the reader finds out as well, and knows why; or it is saying that nothing follows
         finally:
             self._broken = True
             self._changed.unpark_all()

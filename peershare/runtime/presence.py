@@ -59,7 +59,7 @@ class PresenceGatherer:
         return self.waiting.pop(user_id, ())
 
     def next_expiry(self) -> float | None:
-        """When a window ends, or None while there is none."""
+        """Return when a window ends, or None while there is none."""
         for window in self._windows.values():
             return window.until
         return None

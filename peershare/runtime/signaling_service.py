@@ -458,7 +458,7 @@ class SignalingService:
             outcome.closings.append(Closing(connection, Ending.TAKEN_OVER))
 
     def _take_up(self, state: ConnectionState, session: Session) -> Outcome:
-        """From now on the connection is the session's."""
+        """Make the connection the session's from now on."""
         self._connections[session.id] = state.connection
         state.session, state.user_id = session, session.user_id
         state.allowance = session.allowance = session.allowance or state.allowance

@@ -212,10 +212,15 @@ class HeadParser:
     def __init__(self) -> None:
         self.connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._fed = self._lines = 0
+        self._begun = b""
 
     def feed(self, data: bytes) -> Head | Refusal | None:
         """The head once it is whole, a Refusal if it can be none, or None while more is needed."""
         if not self._fed:
+            data = self._begun + data
+            if data == b"\r":
+                self._begun = data
+                return None
             self._fed = 2 * data.startswith(b"\r\n")  # RFC 9112, section 2.2: some clients end a body so
             data = data[self._fed :]
         if not data:
@@ -262,11 +267,11 @@ def _judge(request: h11.Request) -> Head | Refusal:
 
 
 def _is_target(target: str) -> bool:
-    """Check that Quart can parse the target (RFC 9112, section 3.2); it crashes on others."""
+    """Check that Quart and we can parse the target (RFC 9112, section 3.2); both crash on others."""
     if target.startswith(("/", "*")):
         return True
     try:
-        return bool(urlsplit(unquote(target.partition("?")[0])).netloc)
+        return bool(urlsplit(target).netloc and urlsplit(unquote(target.partition("?")[0])).netloc)
     except ValueError:
         return False
 

@@ -27,8 +27,9 @@ import structlog
 import trio
 
 from peershare.transport.answers import Answer, Lines, date_header, json_answer, phrase
-from peershare.transport.head import Head, HeadParser, Refusal
-from peershare.transport.streams import READ_SIZE, ClientStream
+from peershare.transport.head import MAX_HEAD, Head, HeadParser, Refusal
+from peershare.transport.streams import ClientStream
+from peershare.transport.turns import FairTurns, Turn
 
 log = structlog.get_logger("peershare.http")
 
@@ -108,7 +109,7 @@ class HttpServer:
         self.rules = rules
         self.finishing = False
         self.asking = trio.Semaphore(_ASKING_AT_ONCE)
-        self.turns = trio.Semaphore(_HEADS_AT_ONCE)
+        self.turns = FairTurns(_HEADS_AT_ONCE)
         self._open: set[_Connection] = set()
         self._closed_one = trio.lowlevel.ParkingLot()
 
@@ -130,7 +131,10 @@ class HttpServer:
         connection = _Connection(self, stream, got_one, may_be_stun=may_be_stun)
         self._open.add(connection)
         try:
-            return await connection.run()
+            outcome = await connection.run()
+            if outcome is None:
+                await stream.wait_until_taken(self.rules.min_rate)
+            return outcome
         finally:
             self._open.discard(connection)
             self._closed_one.unpark_all()
@@ -154,6 +158,7 @@ class _Connection:
         self._got_one = got_one
         self._may_be_stun = may_be_stun
         self._refusals = 0
+        self._turn = server.turns.of(stream.account.owner)
         self.idling = trio.CancelScope()  # while a head is waited for
 
     async def run(self) -> Head | Refusal | Stun | None:
@@ -184,14 +189,14 @@ class _Connection:
         self.idling = trio.CancelScope(deadline=trio.current_time() + patience)
         with self.idling:
             if self._may_be_stun:
-                rest = bytes(await self._stream.receive_some(READ_SIZE))
+                rest = bytes(await self._stream.receive_some(MAX_HEAD))
                 if is_stun(rest):
                     self._stream.unread(rest)
                     return Stun()
                 if not rest:
                     return None
                 await self._stream.pay(len(rest))
-            return await read_head(self._stream, request, self._server.turns, rest)
+            return await read_head(self._stream, request, self._turn, rest)
         return None
 
     async def _exchange(self, request: h11.Connection, head: Head) -> bool:
@@ -234,7 +239,7 @@ class _Connection:
                     case h11.EndOfMessage():
                         return bytes(body)
                     case h11.NEED_DATA:
-                        more = await self._stream.receive_some(READ_SIZE)
+                        more = await self._stream.receive_some(MAX_BODY)
                         if not more:
                             return None
                         await self._stream.pay(len(more))
@@ -323,21 +328,21 @@ def _scope(head: Head, stream: ClientStream) -> dict[str, Any]:
 
 
 async def read_head(
-    stream: ClientStream, request: HeadParser, turns: trio.Semaphore, rest: bytes = b""
+    stream: ClientStream, request: HeadParser, turn: Turn, rest: bytes = b""
 ) -> Head | Refusal | None:
     """Read a head, of which `rest` has come already; None if the client closes before. Give it a deadline.
 
-    `turns` are taken in the order of asking, so that nobody is held up by many who ask at once. The turn
-    lasts until the caller's next wait.
+    Each part waits for a turn, which lasts until the caller's next wait: nobody is held up by many others
+    who ask at once.
     """
     data: bytes | bytearray = rest
     while True:
         if data:
-            async with turns:
-                verdict = request.feed(bytes(data))
+            await turn.wait()
+            verdict = request.feed(bytes(data))
             if verdict is not None:
                 return verdict
-        data = await stream.receive_some(READ_SIZE)
+        data = await stream.receive_some(MAX_HEAD)
         if not data:
             return None
         await stream.pay(len(data))

@@ -41,7 +41,7 @@ class Poller:
         self._watched[fd] = readable, owner
 
     def forget(self, fd: int) -> None:
-        """Before the file descriptor is closed, since its number may be somebody else's soon."""
+        """Stop watching. Call it before the file descriptor is closed, whose number is soon another's."""
         if self._watched.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 

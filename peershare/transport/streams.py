@@ -13,6 +13,7 @@ import trio
 
 from peershare.core.addresses import FREE, ByteAccount
 from peershare.transport.poller import Poller
+from peershare.transport.turns import Turn
 
 READ_SIZE = 1 << 16
 # The cost of a read besides its bytes, in bytes: bytes that come one by one wake a task for each.
@@ -146,10 +147,11 @@ class ClientStream(trio.abc.Stream):
         self._fd = -1
         await self.below.aclose()
 
-    async def wait_until_taken(self, min_rate: float = 4096, seconds: float = 5.0) -> None:
+    async def wait_until_taken(self, min_rate: float = 4096, seconds: float = 20.0) -> None:
         """Wait until the client's side has taken all that was sent, as long as that gets on.
 
-        Return also where it does not, at `min_rate` bytes a second over each `seconds`.
+        Return also where it does not, at `min_rate` bytes a second over each `seconds`: a phone without
+        reception goes on after some of them.
         """
         before = self._waiting_in_kernel()
         while before:
@@ -203,20 +205,24 @@ class ClientStream(trio.abc.Stream):
 
 
 class PaidStream(trio.abc.Stream):
-    """A socket below TLS. Each read is paid for by its client: a record may come in pieces of a byte.
+    """A socket below TLS. Each read is paid for by its client, since a record may come in pieces of a byte,
+    and gets a turn, since a record may take long.
 
     Its bytes are paid for above, where it is known what they are.
     """
 
-    def __init__(self, below: trio.SocketStream, account: ByteAccount) -> None:
+    def __init__(self, below: trio.SocketStream, account: ByteAccount, turn: Turn) -> None:
         self.below = below
+        self.turn = turn  # what a read brings is worked at in it
         self._account = account
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         wait = self._account.charge(READ_COST, trio.current_time())
         if wait:
             await trio.sleep(wait)
-        return await self.below.receive_some(max_bytes)
+        data = await self.below.receive_some(max_bytes)
+        await self.turn.wait()
+        return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self.below.send_all(data)

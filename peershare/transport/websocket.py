@@ -25,6 +25,7 @@ from peershare.runtime.outbox import Outbox
 from peershare.transport.head import Upgrade
 from peershare.transport.poller import Poller
 from peershare.transport.streams import READ_SIZE, ClientStream
+from peershare.transport.turns import FairTurns
 from peershare.wire.frames import FrameSplitter, close_frame
 
 # Faults that trio-websocket finds in what a client sends, by the close code that it gives them.
@@ -60,19 +61,19 @@ async def accept_websocket(
     max_skipped: int = 0,
     account: ByteAccount = FREE,
     poller: Poller | None = None,
-    turn: trio.Lock | None = None,
+    turns: FairTurns | None = None,
 ) -> "WebSocket":
     """Do the handshake; trio-websocket's reader goes on in `nursery`.
 
     It waits for nothing but its turn: the request has been read, and the answer is put into `outbox`, whose
     `run` must be running. `max_message_size` in bytes; of a message that is longer, up to `max_skipped`, a
-    `TooLong` is heard. `account` pays for what is read. `turn`, of all connections together, is waited for
-    before a long message is heard, where the poller does not see to it that others have theirs. Raises
+    `TooLong` is heard. `account` pays for what is read. A long message waits for one of
+    the `turns`, where the poller does not see to it that others have theirs. Raises
     trio.BrokenResourceError if the client has gone.
     """
     splitter = FrameSplitter(max_message_size, max_skipped)
     below = _FastPathStream(
-        stream, outbox, upgrade, splitter, account=account, poller=poller, turn=turn or trio.Lock()
+        stream, outbox, upgrade, splitter, account=account, poller=poller, turns=turns or FairTurns(1)
     )
     try:
         reading: Any = _Reading(nursery)
@@ -110,7 +111,7 @@ class WebSocket:
 
     @property
     def last_activity(self) -> float:
-        return self._below.last_activity
+        return trio.current_time() if self._below.paused else self._below.last_activity
 
     @property
     def paused(self) -> bool:
@@ -156,7 +157,7 @@ class WebSocket:
 
 
 class _NoHandler:
-    """Before `listen`, when nothing is heard; nor is it where a connection is closed before that."""
+    """A handler that hears nothing: before `listen`, and where a connection is closed before that."""
 
     def handle_nowait(self, text: bytes) -> bool:
         return True
@@ -180,7 +181,7 @@ class _FastPathStream(trio.abc.Stream):
         *,
         account: ByteAccount,
         poller: Poller | None,
-        turn: trio.Lock,
+        turns: FairTurns,
     ) -> None:
         self.stream = stream
         self.last_activity = trio.current_time()
@@ -199,7 +200,7 @@ class _FastPathStream(trio.abc.Stream):
         self._pings = Allowance(_PINGS)
         self._account = account
         self._owner = account.owner
-        self._turn = turn
+        self._turn = turns.of(self._owner)
         self._credit = _PREPAID
         self._paid_at = 0.0  # nothing is heard before
         self.stalled = False
@@ -233,7 +234,7 @@ class _FastPathStream(trio.abc.Stream):
         self._listening.set()
 
     def stop(self) -> None:
-        """Nothing more is read. Without these two there is no cycle of objects for the collector to find."""
+        """Read nothing more. Without these two there is no cycle of objects for the collector to find."""
         self._done = True
         self._hand_over(None)
         self.websocket = None
@@ -315,11 +316,8 @@ class _FastPathStream(trio.abc.Stream):
     async def _hear(self, messages: list[bytes]) -> None:
         for message in messages:
             if len(message) > _LONG:
-                async with self._turn:
-                    is_heard = self._handler.handle_nowait(message)
-            else:
-                is_heard = self._handler.handle_nowait(message)
-            if not is_heard:
+                await self._turn.wait()
+            if not self._handler.handle_nowait(message):
                 await self._handler.handle(message)
 
     async def _next_batch(self) -> _Batch | None:
@@ -337,7 +335,7 @@ class _FastPathStream(trio.abc.Stream):
         return self._split(bytes(data))
 
     def _readable(self) -> None:
-        """In the poller's task: read, and let whole messages be heard on the spot."""
+        """Read, in the poller's task, and let whole messages be heard on the spot."""
         try:
             self._read_fast()
         except Exception:
@@ -389,7 +387,7 @@ class _FastPathStream(trio.abc.Stream):
         await self._outbox.send(bytes(data))
 
     def _seal(self) -> None:
-        """Nothing may follow a close frame."""
+        """Let nothing follow a close frame."""
         self._said_close = True
         self.splitter.close()
         self._outbox.seal()

@@ -335,3 +335,12 @@ async def test_12_6_who_reads_often_gets_the_last_page(world, autojump_clock):
     await trio.sleep(1 / READINGS.rate)
     await world.look()
     assert world.text != first
+
+
+@pytest.mark.parametrize("version", ["abc", "1.0.7xyz", "1.0.0; x=1", "0.0.1"])
+async def test_12_6_a_version_is_not_the_askers_to_choose(world, version):
+    """Each would be a page of its own, and some are none."""
+    accept = {"Accept": f"application/openmetrics-text; version={version}"}
+    response = await world.client.get("/metrics", headers=accept)
+    assert response.status_code == 200
+    assert response.content_type.startswith("application/openmetrics-text; version=1.0.0")

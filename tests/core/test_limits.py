@@ -132,3 +132,12 @@ def test_in_no_time_is_more_than_a_burst_and_the_rate_granted(gaps):
     for number, since in enumerate(granted):
         for more, until in enumerate(granted[number:], 1):
             assert more <= RULES.burst + RULES.rate * (until - since)
+
+
+def test_12_4_a_debt_is_bounded():
+    """However much many have read at once, those who share the allowance wait for ten seconds at most."""
+    shared = Allowance(RateRules(rate=100, burst=1000))
+    assert [shared.charge(1000, 0.0) for _ in range(4)] == [0.0, 10.0, 10.0, 10.0]
+    assert shared.charge(10, 5.0) == pytest.approx(5.1)
+    # But each pays for what it has taken itself.
+    assert shared.charge(5000, 100.0) == pytest.approx(40.0)

@@ -7,10 +7,11 @@ import pytest
 import trio
 
 from peershare.gateway.signaling import Signaling
-from peershare.gateway.throttling import BROADCASTS_AT_ONCE, BroadcastTurns
+from peershare.gateway.throttling import BROADCASTS_AT_ONCE
 from peershare.messages import ConnectionId
 from peershare.runtime.actor import Actor
 from peershare.runtime.commands import ConnectionClosed, MessageReceived
+from peershare.transport.turns import TurnsByOwner
 
 TELL_ALL = b'{"type":"update-peer-id","payload":{"peerId":"p"}}'
 PING = b'{"type":"ping","payload":{}}'
@@ -40,7 +41,7 @@ class Clients:
     def __init__(self) -> None:
         self.service = Service()
         self.actor = Actor(trio.current_time, self.service)
-        self.turns = BroadcastTurns()
+        self.turns = TurnsByOwner(BROADCASTS_AT_ONCE)
 
     def connect(self, name: str, address: str | None) -> Signaling:
         accepted = SimpleNamespace(id=ConnectionId(name), outbox=None, address=address)
@@ -101,9 +102,9 @@ async def test_12_12_a_lost_connection_is_told_of_all_the_same(nursery, autojump
 def test_12_12_nothing_is_kept_of_an_address():
     """Its turns go with its last connection."""
     clients = Clients()
-    ann, also_ann = clients.connect("ann", "2001:db8::1"), clients.connect("ann2", "2001:db8::2")
+    ann, also_ann = clients.connect("ann", "1.2.3.4"), clients.connect("ann2", "1.2.3.4")
     assert ann._turns is also_ann._turns
-    assert ann._turns is not clients.connect("bob", "2001:db8:0:1::1")._turns
+    assert ann._turns is not clients.connect("bob", "5.6.7.8")._turns
     del ann, also_ann
     gc.collect()
-    assert len(clients.turns._by_key) == 0
+    assert len(clients.turns._by_owner) == 0

@@ -257,3 +257,17 @@ async def test_12_15_who_reads_slowly_is_not(overflow, nursery, autojump_clock):
         await trio.sleep(0.1)
     assert overflow.count == 0
     assert len(transport.written) == 2500
+
+
+async def test_a_stream_that_somebody_else_uses(overflow, autojump_clock):
+    """The connection says that nothing follows while something is written: the writer ends quietly."""
+
+    class Busy(FakeTransport):
+        async def send_all(self, data: bytes) -> None:
+            raise trio.BusyResourceError
+
+    outbox = outbox_on(Busy(room=0), overflow)
+    send(outbox, b"hello")
+    with trio.fail_after(1):
+        await outbox.run()
+    assert not outbox.put(b"more")

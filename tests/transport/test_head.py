@@ -256,3 +256,17 @@ def test_the_host_of_a_whole_url_counts():
     head = parsed(b"GET http://evil.example:80/ws?a HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert head.said("host") == ["evil.example:80"]
     assert (head.path, head.query) == ("/ws", "a")
+
+
+def test_an_empty_line_in_two_parts():
+    """As a client sends it that flushes after each byte."""
+    parser = HeadParser()
+    assert parser.feed(b"\r") is None
+    assert parser.feed(b"\nGET /x HTTP/1.1\r\nHost: x\r\n\r\n").path == "/x"
+    assert HeadParser().feed(b"\rGET / HTTP/1.1\r\nHost: x\r\n\r\n").status == 400
+
+
+@pytest.mark.parametrize("target", ["http://[::1%5D/", "http://%5B::1]/", "http://[::1/"])
+def test_12_10_a_url_that_only_one_of_two_can_parse(target):
+    """It is refused, not crashed on."""
+    assert parsed(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode()).status == 400

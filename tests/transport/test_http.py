@@ -12,6 +12,7 @@ from peershare.transport.answers import json_answer
 from peershare.transport.head import Head, HeadParser, Refusal
 from peershare.transport.http import MAX_BODY, HttpRules, HttpServer, Judged, read_head
 from peershare.transport.streams import ClientStream
+from peershare.transport.turns import FairTurns
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
 UPGRADE = b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n"
@@ -354,7 +355,7 @@ async def test_12_15_each_read_of_a_head_is_paid_for(autojump_clock):
     rules = ByteRules(address=RateRules(rate=1024, burst=1024))
     stream.account = ByteLimiter(rules).address_account("1.2.3.4")
     began = trio.current_time()
-    head = await read_head(stream, HeadParser(), trio.Semaphore(1))
+    head = await read_head(stream, HeadParser(), FairTurns(1).of("1.2.3.4"))
     assert head.path == "/x"
     assert trio.current_time() - began == pytest.approx((len(REQUEST) * 513 - 1024) / 1024)
 

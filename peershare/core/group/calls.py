@@ -53,7 +53,7 @@ MAX_CALLERS = 16
 
 
 def join(group: Group, user_id: UserId, message: JoinCall, now: float) -> Outcome:
-    """Once more for one who is in it: a page that was reloaded does so, and what it sends may be new."""
+    """Join, or join once more: a page that was reloaded does so, and its media may be new."""
     call = group.call or Call()
     is_in = user_id in call.participants
     if not is_in and len(call.participants) >= group.rules.max_participants:
@@ -171,7 +171,7 @@ def respond(group: Group, user_id: UserId, message: CallResponse, now: float) ->
 
 
 def expire(group: Group, user_id: UserId, command: ExpireRing, now: float) -> Outcome:
-    """Nobody answered it in time."""
+    """End a ring that nobody answered in time."""
     outcome = nothing()
     _end_all(group, [command.ring], "missed", now, outcome)
     return outcome
@@ -275,7 +275,7 @@ def _end_of(group: Group, standing: Ring, ending: RingOutcome, now: float) -> Ri
 
 
 def _refusal(call: Call, caller: Member, target: Member, now: float) -> Error | None:
-    """Why a participant may not ring this member, if so."""
+    """Return why a participant may not ring this member, if so."""
     if target.user_id in call.participants:
         return errors.ALREADY_IN_CALL
     if not target.has_session and target.peer_id is None:

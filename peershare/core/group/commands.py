@@ -31,14 +31,14 @@ class Join:
 
 @attrs.frozen
 class Depart:
-    """Its sender is in another group, or its connection is lost for good."""
+    """Leave: the sender is in another group, or its connection is lost for good."""
 
     reason: LeaveReason
 
 
 @attrs.frozen
 class GoAway:
-    """Its sender's connection is lost, and its session is not. `until`, in ms since 1970."""
+    """Be away: the sender's connection is lost, and its session is not. `until`, in ms since 1970."""
 
     until: int
 
@@ -55,7 +55,7 @@ class ExpireRing:
 
 @attrs.frozen
 class Abandon:
-    """Nobody came back to it in time."""
+    """Close the group: nobody came back to it in time."""
 
 
 GroupCommand = Open | Join | Depart | GoAway | ComeBack | ExpireRing | Abandon

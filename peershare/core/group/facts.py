@@ -38,7 +38,7 @@ class GroupOpened:
 
 @attrs.frozen
 class GroupEmptied:
-    """Its last member's connection was lost: it may only be reloading.
+    """The last member's connection was lost: it may only be reloading.
 
     `emptied_at` is a date, in ms since 1970; `since` the same moment by the core's clock.
     """

@@ -86,7 +86,7 @@ class Member:
 
     @property
     def user_for_sessions(self) -> User:
-        """As those see it who have sessions."""
+        """The member as those see it who have sessions."""
         return User(
             self.user_id,
             self.username,
@@ -191,7 +191,7 @@ class Group:
         self.emptied_at, self.empty_since = fact.emptied_at, fact.since
 
     def _closed(self, fact: GroupClosed) -> None:
-        """Nothing is left of it to change."""
+        """Change nothing: nobody asks a closed group any more."""
 
     def _joined(self, fact: MemberJoined) -> None:
         self._insert(Member(fact.user_id, fact.username, fact.peer_id, fact.principal))
