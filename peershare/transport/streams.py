@@ -18,8 +18,10 @@ from peershare.transport.turns import Turn
 READ_SIZE = 1 << 16
 # The cost of a read besides its bytes, in bytes: bytes that come one by one wake a task for each.
 READ_COST = 512
-# Of what still comes when the last word is said: a client that sends in small pieces costs a wake for each.
-_LINGERING_READS = 64
+# Of what still comes when the last word is said: a client that sends in small pieces costs a wake for each. So
+# many reads, and a pause in seconds behind each, in which there is more to read: 6 MB in a second.
+_LINGERING_READS = 96
+_LINGERING_PAUSE = 0.01
 
 
 class ClientStream(trio.abc.Stream):
@@ -199,6 +201,7 @@ class ClientStream(trio.abc.Stream):
             for _ in range(_LINGERING_READS):
                 if not await self.below.receive_some(READ_SIZE):
                     return
+                await trio.sleep(_LINGERING_PAUSE)
             self.reset_on_close()  # it goes on talking
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
             pass

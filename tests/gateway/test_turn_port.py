@@ -37,6 +37,7 @@ async def carry(nursery, port, address="192.0.2.1"):
         await ours.aclose()
 
     nursery.start_soon(serve)
+    await trio.testing.wait_all_tasks_blocked()  # tasks that begin together do so in any order
     return client
 
 
