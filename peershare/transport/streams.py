@@ -18,8 +18,8 @@ from peershare.transport.turns import Turn
 READ_SIZE = 1 << 16
 # The cost of a read besides its bytes, in bytes: bytes that come one by one wake a task for each.
 READ_COST = 512
-# Of what still comes when the last word is said: a client that sends in small pieces costs a wake for each. So
-# many reads, and a pause in seconds behind each, in which there is more to read: 6 MB in a second.
+# Reads of what still comes when the last word is said, since a client that sends in small pieces costs a wake
+# for each; and the pause behind each, in seconds, in which there is more to read: 6 MB in a second.
 _LINGERING_READS = 96
 _LINGERING_PAUSE = 0.01
 
