@@ -88,8 +88,9 @@ class Served:
             self.outcome = await self.server.serve(stream, self._got_one)
         except trio.BrokenResourceError:
             self.outcome = "broken"
-        self.done.set()
-        await trio.aclose_forcefully(stream)
+        finally:
+            self.done.set()
+            await trio.aclose_forcefully(stream)
 
     def _got_one(self):
         self.heads += 1
