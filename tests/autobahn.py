@@ -26,6 +26,7 @@ from peershare.transport.head import Head, HeadParser, Upgrade, judge_upgrade
 from peershare.transport.http import read_head
 from peershare.transport.poller import Poller, make_poller
 from peershare.transport.streams import ClientStream
+from peershare.transport.turns import FairTurns
 from peershare.transport.websocket import accept_websocket
 from peershare.wire.frames import FrameSplitter, text_frame, unmasked
 
@@ -94,7 +95,7 @@ async def serve(poller: Poller | None, transport: trio.SocketStream) -> None:
     """One connection, as the signaling endpoint serves it."""
     stream = ClientStream(transport)
     request = HeadParser()
-    head = await read_head(stream, request)
+    head = await read_head(stream, request, FairTurns(1).of(None))
     assert isinstance(head, Head)
     upgrade = judge_upgrade(head)
     assert isinstance(upgrade, Upgrade)
