@@ -64,7 +64,8 @@ def make_endpoints(
     turns = TurnsByOwner(BROADCASTS_AT_ONCE)
 
     def talk_signaling(accepted: AcceptedSocket) -> Signaling:
-        its_turns = turns.of(None if accepted.address is None else address_key(accepted.address))
+        address = accepted.address
+        its_turns = None if address is None else turns.of(address_key(address))
         return Signaling(accepted, core.actor, core.signaling.clients, its_turns, trace=trace)
 
     def talk_peerjs(accepted: AcceptedSocket) -> Peerjs:

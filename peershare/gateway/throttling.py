@@ -17,7 +17,7 @@ _PAUSE = 0.1
 _CAUTION = 1.0
 # Commands of one address that are told to a whole group, in the actor's queue and in its hands. Each may take
 # two milliseconds there, for which whatever is behind it in the queue waits.
-BROADCASTS_AT_ONCE = 2
+BROADCASTS_AT_ONCE = 4
 # In seconds. A lost connection is told of then, even without a turn.
 _LEAVE_PATIENCE = 1.0
 
@@ -40,7 +40,7 @@ class ThrottledConversation(ABC):
         self._actor = actor
         self._is_throttled = False
         self._quiet_until = 0.0
-        self._turns = turns or trio.Semaphore(BROADCASTS_AT_ONCE)
+        self._turns = turns  # None: not counted
 
     @abstractmethod
     def command(self, text: bytes) -> object:
@@ -54,7 +54,7 @@ class ThrottledConversation(ABC):
         if self._is_throttled:
             return False
         command = self.command(text)
-        if not self.is_broadcast(command):
+        if self._turns is None or not self.is_broadcast(command):
             return self._actor.send_now(command)
         try:
             self._turns.acquire_nowait()
@@ -74,7 +74,7 @@ class ThrottledConversation(ABC):
         await self._send(self.command(text))
 
     async def _send(self, command: object) -> None:
-        if not self.is_broadcast(command):
+        if self._turns is None or not self.is_broadcast(command):
             await self._actor.send(command)
             return
         await self._turns.acquire()
@@ -86,14 +86,17 @@ class ThrottledConversation(ABC):
 
     async def send_leave(self, command: object) -> None:
         """Send the command that a connection has ended, in its turn if that comes soon."""
-        with trio.move_on_after(_LEAVE_PATIENCE):
-            await self._turns.acquire()
-            command = InTurn(command, self._turns)
+        turns, has_turn = self._turns, False
+        if turns is not None:
+            with trio.move_on_after(_LEAVE_PATIENCE):
+                await turns.acquire()
+                has_turn = True
+                command = InTurn(command, turns)
         try:
             await self._actor.send(command)
         except BaseException:
-            if isinstance(command, InTurn):
-                self._turns.release()
+            if turns is not None and has_turn:
+                turns.release()
             raise
 
     def throttle(self) -> None:
