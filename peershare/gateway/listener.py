@@ -107,7 +107,6 @@ class Listener:
                         return
                     paid.turn = self._reads.of(account.owner)
                 await self._dispatch(stream, place)
-                await stream.wait_until_taken()
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client has gone in the middle of something
         except* Exception:
@@ -173,6 +172,7 @@ class Listener:
                 client = self.proxies.client(stream.address, secure=stream.secure)
                 self.refusals.note(refusal, client, nothing_said, "")
                 await _refuse(stream, refusal, secure=stream.secure)
+                await stream.wait_until_taken()
 
     async def _upgrade(self, stream: ClientStream, head: Head, place: HttpConnection) -> None:
         """A WebSocket, until it is closed, or why there is none."""
@@ -213,6 +213,7 @@ class Listener:
     ) -> None:
         self.refusals.note(refusal, client, head.said, head.path, websocket=True)
         await _refuse(stream, refusal, secure=client.secure)
+        await stream.wait_until_taken()
 
     async def _turn_away(self, stream: ClientStream, wait: float, *, secure: bool) -> None:
         """Refuse a connection from an address that has too many; with TLS, just close it."""

@@ -86,17 +86,15 @@ class ThrottledConversation(ABC):
 
     async def send_leave(self, command: object) -> None:
         """Send the command that a connection has ended, in its turn if that comes soon."""
-        turns, has_turn = self._turns, False
-        if turns is not None:
+        if self._turns is not None:
             with trio.move_on_after(_LEAVE_PATIENCE):
-                await turns.acquire()
-                has_turn = True
-                command = InTurn(command, turns)
+                await self._turns.acquire()
+                command = InTurn(command, self._turns)
         try:
             await self._actor.send(command)
         except BaseException:
-            if turns is not None and has_turn:
-                turns.release()
+            if isinstance(command, InTurn):
+                command.turn.release()
             raise
 
     def throttle(self) -> None:
