@@ -3,7 +3,8 @@
 
 import type { GroupSession } from "./group-session.js";
 import type { Devices } from "./media.js";
-import type { Mesh, Peer } from "./mesh.js";
+import type { Mesh } from "./mesh.js";
+import type { Peer } from "./peer.js";
 import type { PeerShare } from "./peershare.js";
 import type { Participant, Resume, Ring, RingEnded, ServerMessages, User } from "./protocol.js";
 
@@ -69,7 +70,7 @@ export type Target<M> = {
 	): void;
 } & EventTarget;
 
-// --- mesh.js ---
+// --- connection.js, peer.js, mesh.js ---
 
 export type Kind = "audio" | "video";
 export type Track = MediaStreamTrack | null;

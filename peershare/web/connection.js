@@ -1,0 +1,188 @@
+/**
+ * One RTCPeerConnection with another page, negotiated perfectly (W3C webrtc-pc, 10.7).
+ *
+ * It has a random name, its instance. Each signal carries it, and the instance of the receiver: so signals of a page
+ * before its reload are told from those after.
+ * @import {Kind, Signal, Track, Tracks} from "./types"
+ */
+
+/** @type {Kind[]} */
+const KINDS = ["audio", "video"];
+const CANDIDATES_DELAY = 50; // ms: candidates of this time share one signal
+// In bit/s. The upload is shared by all: each peer gets its own stream.
+const CAMERA = { perPeer: 1_500_000, total: 3_000_000 };
+const SCREEN = { perPeer: 2_500_000, total: 6_000_000 };
+
+/**
+ * In place of a missing track. Only transceivers made by addTrack() are matched with an incoming offer
+ * (RFC 8829, 5.10): with those of addTransceiver(), two offers at once would make two lines for each kind.
+ * @type {Partial<Record<Kind, MediaStreamTrack>>}
+ */
+const placeholders = {};
+
+/** @param {Kind} kind */
+const placeholder = (kind) => (placeholders[kind] ??= new RTCPeerConnection().addTransceiver(kind).receiver.track);
+
+/** @param {Track} track */
+const isScreen = (track) =>
+	track !== null && (["detail", "text"].includes(track.contentHint) || "displaySurface" in track.getSettings());
+
+/** Prefer a sharp picture of a screen to a fluent one. @param {Track} track */
+export const preferSharpness = (track) => {
+	if (track && isScreen(track)) track.contentHint ||= "detail";
+	return track;
+};
+
+/** One RTCPeerConnection. */
+export class Connection {
+	instance = crypto.getRandomValues(new Uint32Array(2)).join("-"); // randomUUID() is for secure pages alone
+	/** @type {string | null} the instance of the other side */
+	remote = null;
+	stream = new MediaStream();
+	pc;
+	channel;
+	/** @type {Map<Kind, RTCRtpSender>} */
+	#senders = new Map();
+	#limiting = Promise.resolve();
+	#isPolite;
+	#send;
+	#isOffering = false;
+	#isSettingAnswer = false;
+	/** @type {RTCIceCandidateInit[]} */
+	#candidates = [];
+
+	/**
+	 * @param {RTCConfiguration} configuration @param {Tracks} tracks
+	 * @param {boolean} isPolite whether to give way when both sides offer at once @param {(signal: Signal) => void} send
+	 */
+	constructor(configuration, tracks, isPolite, send) {
+		this.#isPolite = isPolite;
+		this.#send = send;
+		const pc = (this.pc = new RTCPeerConnection(configuration));
+		// A failed negotiation shows as a connection that is not made in time.
+		pc.onnegotiationneeded = () => this.#offer().catch(() => {});
+		pc.onicecandidate = ({ candidate }) => candidate && this.#queueCandidate(candidate.toJSON());
+		pc.ontrack = ({ track }) => this.stream.addTrack(track);
+		this.channel = pc.createDataChannel("peershare", { negotiated: true, id: 0 });
+		for (const kind of KINDS) this.#add(kind, tracks[kind]);
+	}
+
+	/** @param {Kind} kind @param {Track} track */
+	#add(kind, track) {
+		const sender = this.pc.addTrack(track ?? placeholder(kind));
+		this.#senders.set(kind, sender);
+		if (!track) sender.replaceTrack(null);
+	}
+
+	/** @param {Kind} kind @param {Track} track */
+	async setTrack(kind, track) {
+		try {
+			await this.#senders.get(kind)?.replaceTrack(track);
+		} catch (error) {
+			if (!this.isClosed) throw error; // else the peer has just left
+		}
+	}
+
+	get isNegotiated() {
+		return this.pc.currentRemoteDescription !== null;
+	}
+
+	/** Share the upload among this many; one change after the other, as setParameters() needs it. @param {number} peers */
+	limitBitrate(peers) {
+		this.#limiting = this.#limiting.then(() => this.#limit(peers)).catch(() => {}); // not every browser can
+	}
+
+	/** @param {number} peers */
+	async #limit(peers) {
+		const sender = /** @type {RTCRtpSender} */ (this.#senders.get("video"));
+		const parameters = sender.getParameters();
+		if (!parameters.encodings?.length) return;
+		const { perPeer, total } = isScreen(sender.track) ? SCREEN : CAMERA;
+		parameters.encodings[0].maxBitrate = Math.min(perPeer, total / peers);
+		await sender.setParameters(parameters);
+	}
+
+	// --- perfect negotiation ---
+
+	/** True if an offer of ours is unanswered. An offer from the other side collides then. */
+	get #collides() {
+		return this.#isOffering || (this.pc.signalingState !== "stable" && !this.#isSettingAnswer);
+	}
+
+	/**
+	 * True if a new connection has to answer an offer. This one could roll back its own offer, but Chromium sometimes
+	 * gathers no candidates after that: so a rollback is done only where media flow already.
+	 */
+	get mustYield() {
+		return this.#isPolite && !this.isNegotiated && this.#collides;
+	}
+
+	async #offer() {
+		this.#isOffering = true;
+		try {
+			await this.pc.setLocalDescription();
+			if (this.pc.signalingState === "have-local-offer") this.#sendDescription(); // else theirs has replaced it
+		} finally {
+			this.#isOffering = false;
+		}
+	}
+
+	#sendDescription() {
+		if (this.pc.localDescription) this.#signal({ description: this.pc.localDescription.toJSON() });
+	}
+
+	/** Not after `close`: the other side would take it for a new connection. @param {Partial<Signal>} content */
+	#signal(content) {
+		if (!this.isClosed) this.#send({ instance: this.instance, to: this.remote, ...content });
+	}
+
+	/** @param {RTCIceCandidateInit} candidate */
+	#queueCandidate(candidate) {
+		if (this.#candidates.push(candidate) > 1) return;
+		setTimeout(() => this.#signal({ candidates: this.#candidates.splice(0) }), CANDIDATES_DELAY);
+	}
+
+	/** @param {Signal} signal of the other side's connection to this one */
+	async handleSignal({ to, description, candidates = [] }) {
+		if (description?.type === "offer") await this.#handleOffer(description, !to);
+		if (description?.type === "answer") await this.#handleAnswer(description);
+		for (const candidate of candidates) this.#addCandidate(candidate);
+	}
+
+	/** @param {RTCSessionDescriptionInit} offer @param {boolean} isFirst whether it was made before ours was received */
+	async #handleOffer(offer, isFirst) {
+		const goesFirst = this.#collides && !this.#isPolite;
+		if (!goesFirst) {
+			await this.pc.setRemoteDescription(offer); // rolls back our own, where they collide
+			await this.pc.setLocalDescription();
+		}
+		// Our own, if that goes first, may have been sent before the other side listened: then it is sent again.
+		if (!goesFirst || isFirst) this.#sendDescription();
+	}
+
+	/** @param {RTCSessionDescriptionInit} answer */
+	async #handleAnswer(answer) {
+		if (this.pc.signalingState !== "have-local-offer") return; // to an offer that was sent twice
+		this.#isSettingAnswer = true;
+		try {
+			await this.pc.setRemoteDescription(answer);
+		} finally {
+			this.#isSettingAnswer = false;
+		}
+	}
+
+	/** @param {RTCIceCandidateInit} candidate */
+	#addCandidate(candidate) {
+		// Candidates of an offer that was ignored or rolled back are refused, as they should be.
+		this.pc.addIceCandidate(candidate).catch(() => {});
+	}
+
+	get isClosed() {
+		return this.pc.signalingState === "closed";
+	}
+
+	close() {
+		this.pc.onconnectionstatechange = this.channel.onmessage = this.channel.onopen = null;
+		this.pc.close();
+	}
+}
