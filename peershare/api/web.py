@@ -1,9 +1,11 @@
 """The web client: its page, its files, and robots.txt. docs/web-client.md.
 
-The files are read once, at the start, and made into answers then. They are sent before the app is asked: a
-page is two dozen requests at once.
+The files are read once, at the start, and made into answers then, plain and compressed. They are sent before
+the app is asked: a page is two dozen requests at once. They are the same for everybody and hold no secret, so
+their compressed size tells nobody anything.
 """
 
+import gzip
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -57,7 +59,7 @@ _NO_PAGES = (_FILES, "/api/", "/metrics/", "/ws/")
 
 
 @attrs.frozen
-class _File:
+class _Representation:
     """`answer`, and what is answered to whoever has it already (RFC 9110, section 13.1.2)."""
 
     tag: str
@@ -65,11 +67,37 @@ class _File:
     unchanged: Answer
 
 
-def _file(content: bytes, kind: str, tag: str, headers: Lines) -> _File:
-    # It may be kept, but is asked about each time: it may be a new version.
-    common = (("ETag", f'"{tag}"'), ("Cache-Control", "no-cache"), *headers)
-    answer = Answer(200, (("Content-Type", kind), *common), content)
-    return _File(tag, answer, Answer(304, common))
+@attrs.frozen
+class _File:
+    """`plain`, and `compressed` for whoever takes gzip, where that is smaller."""
+
+    plain: _Representation
+    compressed: _Representation | None
+
+    def answer(self, said: Headers) -> Answer:
+        shown = self.plain
+        if self.compressed is not None and _prefers_gzip(said("accept-encoding")):
+            shown = self.compressed
+        known = [
+            tag.strip().removeprefix("W/") for value in said("if-none-match") for tag in value.split(",")
+        ]
+        return shown.unchanged if f'"{shown.tag}"' in known or "*" in known else shown.answer
+
+
+def _file(content: bytes, kind: str, headers: Lines, *, vary: str = "Accept-Encoding") -> _File:
+    def representation(body: bytes, tag: str, *coding: tuple[str, str]) -> _Representation:
+        # It may be kept, but is asked about each time: it may be a new version.
+        common = (("ETag", f'"{tag}"'), ("Cache-Control", "no-cache"), ("Vary", vary), *headers)
+        answer = Answer(200, (("Content-Type", kind), *coding, *common), body)
+        return _Representation(tag, answer, Answer(304, common))
+
+    tag = hashlib.sha256(content).hexdigest()[:32]
+    # Without a time in it, so that every server has the same bytes under the same tag.
+    smaller = gzip.compress(content, mtime=0)
+    compressed = None
+    if len(smaller) < len(content):
+        compressed = representation(smaller, f"{tag}-gzip", ("Content-Encoding", "gzip"))
+    return _File(representation(content, tag), compressed)
 
 
 _NOT_FOUND = json_answer(404, {"error": "Not found", "code": "NOT_FOUND"})
@@ -90,13 +118,13 @@ class WebFiles:
         read = dict(_read(folder))
         headers = page_headers(_INLINE.findall(read[_PAGE][0]))
         self._files = {path: _file(*file, (*headers, ANY_PAGE_MAY_READ)) for path, file in read.items()}
-        content, kind, _ = read[_PAGE]
+        content, kind = read[_PAGE]
         # Links that are right for a path below so many folders, wherever a proxy shows us.
         pages = [content.replace(b'"/web/', b'"' + b"../" * depth + b"web/") for depth in range(_DEEPEST + 1)]
-        headers = (*headers, ("Vary", "Accept"))
-        self._pages = [_file(page, kind, _tag(page), headers) for page in pages]
+        vary = "Accept, Accept-Encoding"
+        self._pages = [_file(page, kind, headers, vary=vary) for page in pages]
         headers = (*headers, ("X-Robots-Tag", "noindex, nofollow"))
-        self._groups = [_file(page, kind, _tag(page), headers) for page in pages]
+        self._groups = [_file(page, kind, headers, vary=vary) for page in pages]
 
     def answer(self, path: str, depth: int, said: Headers) -> Answer | None:
         """Answer a GET or HEAD of this path, with these headers; None if it is not about the page.
@@ -111,10 +139,7 @@ class WebFiles:
             file = (self._groups if path.startswith("/group/") else self._pages)[depth]
         else:
             return None
-        known = [
-            tag.strip().removeprefix("W/") for value in said("if-none-match") for tag in value.split(",")
-        ]
-        return file.unchanged if f'"{file.tag}"' in known or "*" in known else file.answer
+        return file.answer(said)
 
     def _is_for_people(self, path: str, said: Headers) -> bool:
         """Decide whether the page is at this path.
@@ -166,19 +191,30 @@ def read_files(app: QuartTrio, broker_path: str, folder: Traversable = _OURS) ->
 
 def _accepts_html(values: Sequence[str]) -> bool:
     """Check that HTML is named: a browser names it for a page, while programs accept anything."""
-    return any(_names_html(item) for value in values for item in value.split(","))
+    return any(
+        quality > 0 and kind in ("text/html", "application/xhtml+xml") for kind, quality in _qualities(values)
+    )
 
 
-def _names_html(item: str) -> bool:
-    kind, _, parameters = item.partition(";")
-    if kind.strip().lower() not in ("text/html", "application/xhtml+xml"):
-        return False
-    quality = _QUALITY.search(parameters)
-    return quality is None or float(quality[1]) > 0
+def _prefers_gzip(values: Sequence[str]) -> bool:
+    """Check that gzip is taken, and not less gladly than no coding (RFC 9110, section 12.5.3)."""
+    qualities = dict(_qualities(values))
+    others = qualities.get("*", 0)
+    gzipped = qualities.get("gzip", qualities.get("x-gzip", others))
+    return gzipped > 0 and gzipped >= qualities.get("identity", others)
 
 
-def _read(folder: Traversable, path: str = "") -> Iterator[tuple[str, tuple[bytes, str, str]]]:
-    """The files of the folder and those below it, by their paths: content, kind and tag."""
+def _qualities(values: Sequence[str]) -> Iterator[tuple[str, float]]:
+    """Names of what a client accepts, in lower case, each with how much it likes that: 0 for not at all."""
+    for value in values:
+        for item in value.split(","):
+            name, _, parameters = item.partition(";")
+            quality = _QUALITY.search(parameters)
+            yield name.strip().lower(), 1 if quality is None else float(quality[1])
+
+
+def _read(folder: Traversable, path: str = "") -> Iterator[tuple[str, tuple[bytes, str]]]:
+    """The files of the folder and those below it, by their paths: content and kind."""
     for entry in folder.iterdir():
         extension = entry.name.rpartition(".")[2]
         kind = _KINDS.get(extension)
@@ -188,7 +224,7 @@ def _read(folder: Traversable, path: str = "") -> Iterator[tuple[str, tuple[byte
             content = entry.read_bytes()
             if extension in _STRIPPED:
                 content = _stripped(content, extension)
-            yield path + entry.name, (content, kind, _tag(content))
+            yield path + entry.name, (content, kind)
 
 
 def _stripped(content: bytes, extension: str) -> bytes:
@@ -201,7 +237,3 @@ def _stripped(content: bytes, extension: str) -> bytes:
     if extension != "js":
         return content
     return _UNQUOTED_LINES.sub(lambda line: _SPACES.sub(rb"\1", line[0]), content)
-
-
-def _tag(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:32]

@@ -1,5 +1,6 @@
 """The web client's page and files, and what it asks for, by Quart's own test client."""
 
+import gzip
 import re
 import threading
 
@@ -7,6 +8,7 @@ import attrs
 import pytest
 import trio
 import zxingcpp
+from werkzeug.datastructures import Headers
 
 from peershare.api import qr_code
 from peershare.api.peerjs import PeerjsRestRules
@@ -376,13 +378,114 @@ async def test_modified(make, known):
     assert (response.status_code, await response.get_data()) == (200, SCRIPT)
 
 
+@pytest.mark.parametrize("accepted", ["gzip", ""])
 @pytest.mark.parametrize("path", ["/group/x", "/web/app.js"])
-async def test_head(make, path):
+async def test_head(make, long_script, path, accepted):
     """As GET; the body is left out by who writes the answer."""
     world = make()
-    head, got = await world.get(path, method="HEAD"), await world.get(path)
+    head, got = [await world.get(path, method=name, Accept_Encoding=accepted) for name in ("HEAD", "GET")]
     assert head.status_code == 200
     assert dict(head.headers) == dict(got.headers)
+
+
+# --- compressed --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def long_script(folder):
+    """A file that gzip makes smaller, `app.js`."""
+    content = b"answer(42);\n" * 100
+    (folder / "app.js").write_bytes(content)
+    return content
+
+
+@pytest.mark.parametrize(
+    ("accepted", "expected"),
+    [
+        ("gzip, deflate, br, zstd", True),
+        ("gzip", True),
+        ("GZip", True),
+        ("x-gzip", True),
+        ("*", True),
+        ("br, *;q=0.1", True),
+        ("gzip;q=0.001", True),
+        ("identity;q=0, *", True),
+        ("identity;q=0.5, gzip;q=0.5", True),
+        (None, False),
+        ("", False),
+        ("br", False),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("gzip ; Q=0.000", False),
+        ("*;q=0", False),
+        ("gzip;q=0, *", False),
+        ("identity, gzip;q=0.5", False),
+        ("gzip;q=0.3, *;q=0.5", False),
+        ("identity;q=0", False),  # something is better than nothing
+        ("gzipped, ungzip", False),
+        (",;q=1,=;,", False),
+    ],
+)
+async def test_who_takes_gzip_gets_it(make, long_script, accepted, expected):
+    """And nobody else; a cache is told that it depends."""
+    headers = {} if accepted is None else {"Accept-Encoding": accepted}
+    response = await make().get("/web/app.js", **headers)
+    body = await response.get_data()
+    assert response.headers.get("Content-Encoding") == ("gzip" if expected else None)
+    assert (gzip.decompress(body) if expected else body) == long_script
+    assert int(response.headers["Content-Length"]) == len(body)
+    assert response.headers["Vary"] == "Accept-Encoding"
+
+
+async def test_accept_encoding_on_several_lines(make, long_script):
+    """They are one list (RFC 9110, section 5.3)."""
+    lines = [("Accept-Encoding", "br"), ("Accept-Encoding", "gzip;q=0.5")]
+    response = await make().client.get("/web/app.js", headers=Headers(lines))
+    assert response.headers["Content-Encoding"] == "gzip"
+
+
+async def test_the_page_compressed(make, folder):
+    """At each depth, with its links; it varies by what is accepted as well."""
+    page = b'<!doctype html><script src="/web/app.js"></script>' + b"<p>Hello.</p>" * 100
+    (folder / "index.html").write_bytes(page)
+    for path, link in (("/", b"web/app.js"), ("/group/x", b"../web/app.js")):
+        response = await make().get(path, HTML, Accept_Encoding="gzip")
+        assert links_of(gzip.decompress(await response.get_data())) == {link}
+        assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert response.headers["Vary"] == "Accept, Accept-Encoding"
+
+
+async def test_what_gzip_does_not_make_smaller_is_sent_plain(make):
+    """It is read without work."""
+    response = await make().get("/web/app.js", Accept_Encoding="gzip")
+    assert "Content-Encoding" not in response.headers
+    assert await response.get_data() == SCRIPT
+
+
+async def test_each_coding_has_its_tag(make, long_script):
+    """A copy of one is not taken for one of the other; the headers are the same but for what they name."""
+    world = make()
+    plain = await world.get("/web/app.js")
+    compressed = await world.get("/web/app.js", Accept_Encoding="gzip")
+    tags = [response.headers["ETag"] for response in (plain, compressed)]
+    assert len(set(tags)) == 2
+    for wanted, tag in zip((None, "gzip"), tags, strict=True):
+        for known in tags:
+            headers = {} if wanted is None else {"Accept-Encoding": wanted}
+            response = await world.get("/web/app.js", If_None_Match=known, **headers)
+            assert response.status_code == (304 if known == tag else 200)
+            assert (response.headers["ETag"], response.headers["Vary"]) == (tag, "Accept-Encoding")
+    names = {*compressed.headers.keys()} - {"Content-Encoding"}
+    own = {"ETag", "Content-Length"}
+    assert names == {*plain.headers.keys()}
+    assert all(plain.headers[name] == compressed.headers[name] for name in names - own)
+
+
+async def test_the_interface_is_not_compressed(make):
+    """Answers that hold what not everybody knows have the size of their content (BREACH)."""
+    for path in ("/api", "/api/ice", "/api/health", "/metrics"):
+        response = await make().get(path, Accept_Encoding="gzip")
+        assert "Content-Encoding" not in response.headers
 
 
 # --- what the page asks for --------------------------------------------------------------------
