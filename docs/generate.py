@@ -38,6 +38,7 @@ from peershare.messages import (
     Error,
     GroupId,
     Heartbeat,
+    LinkReason,
     NotAdmitted,
     PrincipalId,
     ProtocolVersion,
@@ -171,7 +172,8 @@ def _told(rule: Rule) -> tuple[str, str]:
     if isinstance(rule, Inner):
         return "an object: " + "; ".join(f"`{name}` {_told(inner)[0]}" for name, inner in rule.members), ""
     if isinstance(rule, Integer):
-        return "a whole number from 0 to 2^53 - 1", "as Zod words it"
+        highest = "2^53 - 1" if rule.maximum == 2**53 - 1 else f"{rule.maximum:,}"
+        return f"a whole number from 0 to {highest}", "as Zod words it"
     if isinstance(rule, OneOf | Exactly):
         return rule.expected.replace("'", '"').replace(" | ", " or "), "as Zod words it"
     return ("any JSON, `null` too, but it must be there" if rule.expected == "unknown" else rule.expected), ""
@@ -446,6 +448,7 @@ export declare const ErrorCode: {{
 {error_codes}}};
 export type ErrorCode = keyof typeof ErrorCode;
 
+export type LinkReason = {_ts_type(LinkReason)};
 {inner}
 /** The payloads of what a client sends, by type. */
 export type ClientMessages = {{
@@ -457,7 +460,7 @@ export type ServerMessages = {{
 """
 
 
-# The shapes that stand in messages have names there too.
+# The shapes that stand in messages have names there too, and the words that a page has a sentence for.
 _TS_NAMED = (*INNER_TYPES, Resume)
 
 

@@ -160,6 +160,11 @@ def _sessions(sources: Sources) -> Values:
     return [(("online",), stats.online), (("away",), stats.away)]
 
 
+def _link_reasons(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
+    for (state, reason), count in sources.signaling.links.reasons.items():
+        yield (state, reason or "none"), count
+
+
 def _calls(read: Callable[[CallStats], float]) -> Callable[[Sources], Values]:
     return _one(lambda sources: read(sources.hub.call_stats()))
 
@@ -267,6 +272,42 @@ METRICS = (
         "Rings that have ended: `accepted`, `declined`, `missed`, or `cancelled` by the caller. Those "
         "between two clients without sessions are not in it.",
         lambda sources: [((outcome,), count) for outcome, count in sources.hub.call_stats().ended.items()],
+    ),
+    Row(
+        "peershare_link_reports_total",
+        "counter",
+        ("state", "local", "remote"),
+        "Reports of clients on their connections with others in a call: `connected`, `reconnecting` or "
+        "`failed`, and over which types of ICE candidates. Each end reports by itself.",
+        lambda sources: sources.signaling.links.pairs.items(),
+    ),
+    Row(
+        "peershare_link_protocols_total",
+        "counter",
+        ("state", "protocol"),
+        "The same reports, by the protocol to the other or, with a relay, to the TURN server.",
+        lambda sources: sources.signaling.links.protocols.items(),
+    ),
+    Row(
+        "peershare_link_reasons_total",
+        "counter",
+        ("state", "reason"),
+        "The same reports, by what is in the way, as far as the client can tell.",
+        _link_reasons,
+    ),
+    Row(
+        "peershare_link_round_trip_seconds",
+        "histogram",
+        (),
+        "Round trips between two in a call, of the reports that tell them.",
+        _one(lambda sources: sources.signaling.links.round_trips),
+    ),
+    Row(
+        "peershare_link_loss_ratio",
+        "histogram",
+        (),
+        "The share of packets that were lost between two in a call, of the reports that tell it.",
+        _one(lambda sources: sources.signaling.links.losses),
     ),
     Row(
         "peershare_turn_credentials_total",

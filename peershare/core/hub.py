@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import attrs
 
 from peershare.core.directory import Connected, Directory
+from peershare.core.group.call import Call
 from peershare.core.group.commands import (
     Abandon,
     ComeBack,
@@ -200,9 +201,18 @@ class Hub:
         return any(holder is not None and holder.away_until is not None for holder in holders)
 
     def is_in_call(self, user_id: UserId) -> bool:
+        return self._call_of(user_id) is not None
+
+    def share_call(self, one: UserId, other: UserId) -> bool:
+        """Tell whether two users are in the same call."""
+        call = self._call_of(one)
+        return call is not None and one != other and other in call.participants
+
+    def _call_of(self, user_id: UserId) -> Call | None:
+        """The call that a user is in."""
         group_id = self.group_of(user_id)
         call = None if group_id is None else self._groups[group_id].call
-        return call is not None and user_id in call.participants
+        return call if call is not None and user_id in call.participants else None
 
     def share_group(self, one: PeerId, other: PeerId) -> bool:
         """Tell whether some group has members that told these peer IDs."""

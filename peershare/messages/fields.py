@@ -19,6 +19,9 @@ PrincipalId = NewType("PrincipalId", str)
 PrincipalToken = NewType("PrincipalToken", str)
 # Messages of a session, counted from its beginning.
 Count = NewType("Count", int)
+# In ms, and of packets that were lost.
+RoundTrip = NewType("RoundTrip", int)
+Percent = NewType("Percent", int)
 ProtocolVersion = Literal[2]
 Visibility = Literal["foreground", "background"]
 # A piece of JSON text that is passed on as it came, never looked into.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from peershare.messages import calls, connections, errors, ice, membership, peer_ids, sessions, signals
+from peershare.messages import calls, connections, errors, ice, links, membership, peer_ids, sessions, signals
 
 CallMessage = calls.ClientMessage
 GroupMessage = (
@@ -12,7 +12,7 @@ GroupMessage = (
     | connections.ClientMessage
     | CallMessage
 )
-SessionMessage = sessions.ClientMessage | ice.ClientMessage
+SessionMessage = sessions.ClientMessage | ice.ClientMessage | links.ClientMessage
 ClientMessage = GroupMessage | SessionMessage
 
 ServerMessage = (
@@ -47,6 +47,7 @@ SESSION_TYPES: dict[str, type[ClientMessage]] = {
     **sessions.SESSION_TYPES,
     **calls.SESSION_TYPES,
     **ice.SESSION_TYPES,
+    **links.SESSION_TYPES,
 }
 
 ALL_CLIENT_TYPES = CLIENT_TYPES | SESSION_TYPES

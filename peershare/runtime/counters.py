@@ -6,9 +6,12 @@ Their names in the metrics are not known here.
 from bisect import bisect_left
 from collections.abc import Iterator, Sized
 from contextlib import contextmanager
+from itertools import product
+from typing import get_args
 
 import attrs
 
+from peershare.messages import CandidateType, LinkProtocol, LinkReason, LinkReport, LinkState
 from peershare.messages.close_codes import Ending
 from peershare.runtime.connection import Connection
 
@@ -26,16 +29,40 @@ def _all_closes() -> dict[tuple[Ending, int], int]:
 
 
 class Histogram:
-    """A histogram of seconds. `counts` has one more than `bounds`: what was longer than all of them."""
+    """A histogram of seconds or shares. `counts` has one more than `bounds`: what was beyond them."""
 
     def __init__(self, *bounds: float) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(self.bounds, seconds)] += 1
-        self.total += seconds
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+class LinkCounts:
+    """Counts of the reports on connections of calls: by candidates, by protocol, and by reason."""
+
+    def __init__(self) -> None:
+        states, types, protocols = get_args(LinkState), get_args(CandidateType), get_args(LinkProtocol)
+        self.pairs: dict[tuple[LinkState, CandidateType, CandidateType], int]
+        self.pairs = dict.fromkeys(product(states, types, types), 0)
+        self.protocols: dict[tuple[LinkState, LinkProtocol], int]
+        self.protocols = dict.fromkeys(product(states, protocols), 0)
+        self.reasons: dict[tuple[LinkState, LinkReason | None], int]
+        self.reasons = dict.fromkeys(product(states, (None, *get_args(LinkReason))), 0)
+        self.round_trips = Histogram(0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5)
+        self.losses = Histogram(0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+
+    def note(self, report: LinkReport) -> None:
+        self.pairs[report.state, report.local_type, report.remote_type] += 1
+        self.protocols[report.state, report.protocol] += 1
+        self.reasons[report.state, report.reason] += 1
+        if report.rtt_ms is not None:
+            self.round_trips.observe(report.rtt_ms / 1000)
+        if report.loss_percent is not None:
+            self.losses.observe(report.loss_percent / 100)
 
 
 @attrs.define

@@ -43,6 +43,7 @@ from peershare.messages import (
     Hello,
     IceServers,
     LeaveReason,
+    LinkReport,
     PrincipalId,
     Resume,
     Resumed,
@@ -67,6 +68,7 @@ from peershare.runtime.commands import (
     MessageReceived,
     WarnSessions,
 )
+from peershare.runtime.counters import LinkCounts
 from peershare.runtime.dispatch import Dispatcher, Recorder
 from peershare.runtime.edge import ConnectionState, Limits
 from peershare.runtime.group_service import GroupService, refuse_for_now
@@ -156,6 +158,7 @@ class SignalingService:
         # A plain dict, with all keys from the start: adding to a Counter takes three times as long.
         self.heard: dict[type, int] = dict.fromkeys(ALL_CLIENT_TYPES.values(), 0)
         self.invalid = 0
+        self.links = LinkCounts()
         self.resumes = dict.fromkeys(("recovered", "not recovered", "not found", "throttled"), 0)
         self.handlers: Handlers = {
             ConnectionOpened: self._open_connection,
@@ -490,6 +493,13 @@ class SignalingService:
                 return nothing()
             case GetIceServers():
                 return self._get_ice_servers(state, now)
+            case LinkReport(other):
+                if not self._hub.is_in_call(state.user_id):
+                    return refuse(state.user_id, errors.NOT_IN_CALL)
+                if not self._hub.share_call(state.user_id, other):
+                    return refuse(state.user_id, errors.TARGET_USER_NOT_FOUND)
+                self.links.note(message)
+                return nothing()
             case _:
                 return self._hub.handle(state.user_id, message, now)  # type: ignore[arg-type]  # of calls
 

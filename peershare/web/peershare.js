@@ -4,7 +4,7 @@
  * `SessionWindow` counts the messages of both sides and keeps those that may have to be sent again; `RateLimiter` keeps
  * below the server's rates; `PeerShare` holds one connection after another, and the state of group and call. Nothing here
  * knows of WebRTC or of a page's looks. How to use it: docs/web-module.md. The protocol: docs/protocol.md, docs/sessions.md.
- * @import {Answers, Call, ClientMessages, Events, Group, IceServers, Media, Member, Participant, PendingRequest, Ring, RingEnded, RingPair, Saved, SentMessage, ServerMessages, State, Target, Timer} from "./types"
+ * @import {Answers, Call, ClientMessages, Events, Group, IceServers, LinkReport, Media, Member, Participant, PendingRequest, Ring, RingEnded, RingPair, Saved, SentMessage, ServerMessages, State, Target, Timer} from "./types"
  */
 
 import { CloseCode, ErrorCode, OWN_RECONNECT_CODES, PROTOCOL_VERSION, RECONNECT_CODES } from "./protocol.js";
@@ -356,6 +356,11 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	/** Send it to another member, now or when the connection is back. @param {string} to @param {any} data any JSON */
 	signal(to, data) {
 		this.#send("signal", { to, data });
+	}
+
+	/** Say how the connection with another participant has become. Not sent outside of the call. @param {LinkReport} report */
+	reportLink(report) {
+		if (this.#state !== "closed" && this.inCall) this.#send("link-report", report);
 	}
 
 	// --- sending ---

@@ -6,7 +6,7 @@ import type { Devices } from "./media.js";
 import type { Mesh } from "./mesh.js";
 import type { Peer } from "./peer.js";
 import type { PeerShare } from "./peershare.js";
-import type { Participant, Resume, Ring, RingEnded, ServerMessages, User } from "./protocol.js";
+import type { ClientMessages, Participant, Resume, Ring, RingEnded, ServerMessages, User } from "./protocol.js";
 
 export type Timer = ReturnType<typeof setTimeout>;
 export type { Devices, GroupSession, Mesh, Peer, PeerShare };
@@ -37,6 +37,9 @@ export type Answers = { "join-call": ServerMessages["call-joined"]; ring: Server
 
 /** Enough to make an RTCConfiguration of. */
 export type IceServers = ServerMessages["ice-servers"];
+
+/** What the server counts: how a connection with another participant has become. */
+export type LinkReport = ClientMessages["link-report"];
 
 /** A message of ours, as it was or will be written, and a request, which waits for its answer. */
 export type SentMessage = { text: string };

@@ -16,13 +16,19 @@ import attrs
 
 from peershare.invisible import VISIBLE
 from peershare.messages import (
+    CandidateType,
     Count,
     GroupId,
     GroupName,
+    LinkProtocol,
+    LinkReason,
+    LinkState,
     PeerId,
+    Percent,
     ProtocolVersion,
     RawJson,
     Resume,
+    RoundTrip,
     UserId,
     Username,
     Visibility,
@@ -186,7 +192,9 @@ class AnyJson:
 
 @attrs.frozen
 class Integer:
-    """A whole number, not negative, that a double holds exactly."""
+    """A whole number from 0 to `maximum`: without one, all that a double holds exactly."""
+
+    maximum: int = _MAX_SAFE
 
     expected = "number"
 
@@ -200,9 +208,9 @@ class Integer:
         if value < 0:
             negative = too_small("Number must be greater than or equal to 0")
             issues.append({**negative, "minimum": 0, "type": "number"})
-        if value > _MAX_SAFE:
-            message = f"Number must be less than or equal to {_MAX_SAFE}"
-            issues.append({**too_big(_MAX_SAFE, message), "type": "number"})
+        if value > self.maximum:
+            message = f"Number must be less than or equal to {self.maximum}"
+            issues.append({**too_big(self.maximum, message), "type": "number"})
         if issues:
             raise CheckFailedError(issues)
         return int(value)
@@ -302,6 +310,12 @@ RULES: dict[object, Rule] = {
     ),
     Count: Integer(),
     Visibility: OneOf(get_args(Visibility)),
+    LinkState: OneOf(get_args(LinkState)),
+    CandidateType: OneOf(get_args(CandidateType)),
+    LinkProtocol: OneOf(get_args(LinkProtocol)),
+    LinkReason: OneOf(get_args(LinkReason)),
+    RoundTrip: Integer(60_000),
+    Percent: Integer(100),
 }
 
 

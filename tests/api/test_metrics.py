@@ -19,10 +19,13 @@ from peershare.messages import (
     Hello,
     JoinCall,
     JoinGroup,
+    LinkReport,
     PeerId,
+    Percent,
     Ping,
     RawJson,
     RingUp,
+    RoundTrip,
     Signal,
     Transmission,
     UserId,
@@ -150,6 +153,27 @@ async def test_calls_and_rings(world):
     assert (world["rings_waiting"], world["rings_total declined"]) == (0, 1)
     assert world["messages_total signaling out ringing"] == 1
     assert world["errors_total USER_NOT_FOUND"] == 1
+
+
+async def test_14_connections_in_calls(world):
+    """What clients report of them, with a count of 0 for all that nobody has reported yet."""
+    for user in (ANN, BOB):
+        await world.actor.send(enter(world.actor, user, FakeSignalingClient()))
+        await world.actor.send(MessageReceived(user, Hello(2), None))
+    await world.actor.send(MessageReceived(ANN, CreateGroup(GroupName("Tea"), Username("ann")), None))
+    [group] = await look(world.actor, lambda: list(world.harness.hub._groups))
+    await world.actor.send(MessageReceived(BOB, JoinGroup(group, Username("bob")), None))
+    for user in (ANN, BOB):
+        await world.actor.send(MessageReceived(user, JoinCall(audio=True, video=True), None))
+    report = LinkReport(BOB, "connected", "relay", "host", "tls", RoundTrip(30), Percent(2), "udp-blocked")
+    await world.actor.send(MessageReceived(ANN, report, None))
+    await world.look()
+    assert world["link_reports_total connected relay host"] == 1
+    assert world["link_reports_total failed none none"] == 0
+    assert world["link_protocols_total connected tls"] == 1
+    assert world["link_reasons_total connected udp-blocked"] == 1
+    assert world["link_reasons_total failed none"] == 0
+    assert (world["link_round_trip_seconds_sum"], world["link_loss_ratio_sum"]) == (0.03, 0.02)
 
 
 async def test_groups_members_and_messages(world):

@@ -5,7 +5,7 @@ import re
 import tracemalloc
 import unicodedata
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import attrs
 import pytest
@@ -24,6 +24,7 @@ from peershare.messages import (
     CallRequest,
     CallResponse,
     CallState,
+    CandidateType,
     ClientState,
     ConnectionEstablished,
     Count,
@@ -48,6 +49,10 @@ from peershare.messages import (
     LeaveCall,
     LeaveGroup,
     LeaveReason,
+    LinkProtocol,
+    LinkReason,
+    LinkReport,
+    LinkState,
     MemberStatus,
     Participant,
     ParticipantJoined,
@@ -57,6 +62,7 @@ from peershare.messages import (
     PeerId,
     PeerIdUpdated,
     PeerJoined,
+    Percent,
     Ping,
     Pong,
     PrincipalToken,
@@ -70,6 +76,7 @@ from peershare.messages import (
     Ringing,
     RingOutcome,
     RingUp,
+    RoundTrip,
     ServerDraining,
     SessionId,
     Signal,
@@ -226,6 +233,12 @@ FIELDS = {
     Heartbeat: st.builds(Heartbeat, st.integers(1, 10**6), st.integers(1, 10**6)),
     Resume | None: st.none() | st.builds(Resume, st.uuids().map(str), texts(100), st.integers(0, 2**53 - 1)),
     GroupId | None: st.none() | st.uuids().map(str),
+    LinkState: st.sampled_from(get_args(LinkState)),
+    CandidateType: st.sampled_from(get_args(CandidateType)),
+    LinkProtocol: st.sampled_from(get_args(LinkProtocol)),
+    LinkReason | None: st.none() | st.sampled_from(get_args(LinkReason)),
+    RoundTrip | None: st.none() | st.integers(0, 60_000),
+    Percent | None: st.none() | st.integers(0, 100),
     int: st.integers(0, 2**53),
     int | None: st.none() | st.integers(0, 2**53),
     float: st.floats(0, 1000),
@@ -325,6 +338,31 @@ def client_text(message, request_id=None):
         ("ring", {}, RingUp()),
         ("ring", {"to": UUID.upper()}, RingUp(UUID)),
         ("decline-ring", {"from": UUID}, DeclineRing(UUID)),
+        (
+            "link-report",
+            {
+                "userId": UUID,
+                "state": "failed",
+                "localType": "none",
+                "remoteType": "none",
+                "protocol": "none",
+            },
+            LinkReport(UUID, "failed", "none", "none", "none"),
+        ),
+        (
+            "link-report",
+            {
+                "userId": UUID,
+                "state": "connected",
+                "localType": "relay",
+                "remoteType": "srflx",
+                "protocol": "tcp",
+                "rttMs": 38,
+                "lossPercent": 0,
+                "reason": "udp-blocked",
+            },
+            LinkReport(UUID, "connected", "relay", "srflx", "tcp", 38, 0, "udp-blocked"),
+        ),
     ],
     ids=readable,
 )
@@ -338,10 +376,10 @@ def test_a_clients_message(message_type, payload, message, spelled):
 
 
 def test_the_types_are_those_of_the_protocol():
-    """A client may say these eight things, and one with a session nine more."""
+    """A client may say these eight things, and one with a session ten more."""
     assert list(CLIENT_TYPES) == TYPES
     calls = ["join-call", "leave-call", "update-media", "ring", "decline-ring"]
-    assert list(SESSION_TYPES) == ["hello", "ack", "client-state", *calls, "get-ice-servers"]
+    assert list(SESSION_TYPES) == ["hello", "ack", "client-state", *calls, "get-ice-servers", "link-report"]
 
 
 @given(client_messages, request_ids)

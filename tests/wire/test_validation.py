@@ -12,9 +12,11 @@ from peershare.messages import (
     GroupId,
     GroupName,
     PeerId,
+    Percent,
     ProtocolVersion,
     RawJson,
     Resume,
+    RoundTrip,
     UserId,
     Username,
     Visibility,
@@ -437,6 +439,15 @@ def test_what_is_no_count(value, expected):
 def test_what_is_no_number(value, received):
     """True is no 1."""
     assert issues(Count, value) == [invalid_type("number", received)]
+
+
+@pytest.mark.parametrize(("kind", "highest"), [(RoundTrip, 60_000), (Percent, 100)])
+def test_14_a_number_with_a_bound_of_its_own(kind, highest):
+    """Of a link report: a round trip of a minute, or all packets lost, and no more."""
+    assert [RULES[kind].check(value) for value in (0, highest)] == [0, highest]
+    [issue] = issues(kind, highest + 1)
+    assert (issue["code"], issue["maximum"], issue["type"]) == ("too_big", highest, "number")
+    assert issue["message"] == f"Number must be less than or equal to {highest}"
 
 
 def test_the_version():
