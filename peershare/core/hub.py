@@ -129,14 +129,13 @@ class Hub:
             return nothing()
         kind = type(message)
         in_group = IN_GROUP.get(kind)
-        if in_group is None:
-            return self._HANDLERS[kind](self, sender, message, now)
-        if sender.group_id is None:
-            return refuse(user_id, OUTSIDE[kind])
-        outcome = in_group(self._groups[sender.group_id], user_id, message, now)
-        if outcome.facts:
-            self._note(outcome)
-        return outcome
+        if in_group is not None and sender.group_id is not None:
+            outcome = in_group(self._groups[sender.group_id], user_id, message, now)
+            return self._note(outcome) if outcome.facts else outcome
+        refusal = OUTSIDE.get(kind)
+        if refusal is not None:
+            return refuse(user_id, refusal)
+        return self._HANDLERS[kind](self, sender, message, now)
 
     # --- time ---
 
@@ -253,8 +252,7 @@ class Hub:
         return left
 
     def _update_peer_id(self, sender: Connected, message: UpdatePeerId, now: float) -> Outcome:
-        if sender.group_id is not None:
-            return self._ask_group(sender.group_id, sender.user_id, message, now)
+        """Keep the peer ID of one who is in no group, for the next that it joins."""
         sender.peer_id = message.peer_id
         return answer(sender.user_id, PeerIdUpdated(message.peer_id))
 
@@ -276,9 +274,7 @@ class Hub:
         group_id = self.group_of(user_id)
         return nothing() if group_id is None else self._ask_group(group_id, user_id, command, now)
 
-    def _ask_group(
-        self, group_id: GroupId, user_id: UserId, command: GroupCommand | UpdatePeerId, now: float
-    ) -> Outcome:
+    def _ask_group(self, group_id: GroupId, user_id: UserId, command: GroupCommand, now: float) -> Outcome:
         return self._note(handle(self._groups[group_id], user_id, command, now))
 
     def _note(self, outcome: Outcome) -> Outcome:

@@ -132,13 +132,13 @@ class Dispatcher:
         ):
             self.gathered += many
             return
-        waiting = self.presence.waiting
+        waiting, find, unflushed = self.presence.waiting, self.mailboxes.get, self.unflushed
         for user_id in delivery.recipients:
             if waiting and user_id in waiting:
                 self.release_gathered(user_id)
-            mailbox = self.mailboxes.get(user_id)
+            mailbox = find(user_id)
             if mailbox is not None and mailbox.put(frame):
-                self.unflushed.append(mailbox)
+                unflushed.append(mailbox)
         if began:
             self.broadcasts.observe(perf_counter() - began)
 
@@ -170,10 +170,7 @@ class Dispatcher:
 
 def _log_groups(facts: Sequence[Fact]) -> None:
     for fact in facts:
-        match fact:
-            case GroupOpened(group_id):
-                log.info("group opened", group=group_id)
-            case GroupClosed(group_id, lifetime, why):
-                log.info("group closed", group=group_id, why=why, seconds=round(lifetime, 3))
-            case _:
-                pass
+        if isinstance(fact, GroupOpened):
+            log.info("group opened", group=fact.group_id)
+        elif isinstance(fact, GroupClosed):
+            log.info("group closed", group=fact.group_id, why=fact.why, seconds=round(fact.lifetime, 3))

@@ -40,9 +40,10 @@ class GroupService:
         `user_id`: whose command led to it; `named`: the group that the command named, which may be another
         than the user's.
         """
-        if (outcome.facts or self.gate.held) and self._is_held(outcome, user_id, request_id, named):
-            return
-        self._dispatcher.release(outcome, now, request_id)
+        # Mostly nothing waits, and the store commits at once.
+        is_free = not self.gate.held and (not outcome.facts or self.journal.commit_now(outcome.facts))
+        if is_free or not self._is_held(outcome, user_id, request_id, named):
+            self._dispatcher.release(outcome, now, request_id)
 
     def refusal(self, user_id: UserId, message: ClientMessage) -> Outcome | None:
         """Refuse what would have to wait, where too much waits already."""
@@ -76,9 +77,7 @@ class GroupService:
     def _is_held(
         self, outcome: Outcome, user_id: UserId | None, request_id: str | None, named: GroupId | None
     ) -> bool:
-        # While something waits, nothing is committed at once: it would overtake that.
-        at_once = not self.gate.held
-        number = self.journal.append(outcome.facts, at_once=at_once) if outcome.facts else None
+        number = self.journal.append(outcome.facts) if outcome.facts else None
         waits = number is not None and any(fact.waits for fact in outcome.facts)
         if not waits and not self.gate.held:
             return False

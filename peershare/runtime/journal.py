@@ -54,19 +54,20 @@ class Journal:
             return "the store does not answer"
         return self._failed
 
-    def append(self, facts: Sequence[Fact], *, at_once: bool = True) -> int | None:
-        """Take facts. The number under which they will be `Committed`; None where they are already.
+    def commit_now(self, facts: Sequence[Fact]) -> bool:
+        """Commit facts without waiting, if no others wait. False, and nothing, where that is not possible."""
+        if self.committed != self.last:
+            return False
+        try:
+            return self._store.commit_now(facts)
+        except StoreUnavailableError:
+            return False
+        except Exception as bug:  # noqa: BLE001 - `run` raises it, and nothing of this is told
+            self._bug = bug
+            return False
 
-        `at_once`: whether they may be committed now, before the ones that others still wait for.
-        """
-        if at_once and self.committed == self.last:
-            try:
-                if self._store.commit_now(facts):
-                    return None
-            except StoreUnavailableError:
-                pass
-            except Exception as bug:  # noqa: BLE001 - `run` raises it, and nothing of this is told
-                self._bug = bug
+    def append(self, facts: Sequence[Fact]) -> int:
+        """Take facts to be committed. The number under which they will be `Committed`."""
         self.last += 1
         self._facts += facts
         if len(self._facts) > MAX_FACTS:

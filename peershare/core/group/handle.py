@@ -49,13 +49,13 @@ Handler = Callable[[Group, UserId, Any, float], Outcome]
 class Row:
     """A message for the sender's group, and its handler there.
 
-    `outside`: how it is refused to a sender in no group. `is_told`: all of the group hear of it, and its
-    sender pays for as many. `is_kept`: it may lead to facts for which others wait, so it is refused where too
-    much waits for the store.
+    `outside`: how it is refused to a sender in no group; None if the hub carries it out there. `is_told`: all
+    of the group hear of it, and its sender pays for as many. `is_kept`: it may lead to facts for which others
+    wait, so it is refused where too much waits for the store.
     """
 
     handler: Handler
-    outside: Error = errors.NOT_IN_GROUP
+    outside: Error | None = errors.NOT_IN_GROUP
     is_told: bool = False
     is_kept: bool = False
 
@@ -71,7 +71,7 @@ class OwnRow:
 MESSAGES: dict[type[GroupMessage], Row | OwnRow] = {
     CreateGroup: OwnRow(is_told=True, is_kept=True),
     JoinGroup: OwnRow(is_told=True, is_kept=True),
-    UpdatePeerId: OwnRow(is_told=True, is_kept=True),
+    UpdatePeerId: Row(membership.update_peer_id, outside=None, is_told=True, is_kept=True),
     Ping: OwnRow(),
     LeaveGroup: Row(membership.leave, errors.USER_ID_MISMATCH, is_told=True, is_kept=True),
     Signal: Row(membership.signal, errors.TARGET_USER_NOT_FOUND),
@@ -84,15 +84,14 @@ MESSAGES: dict[type[GroupMessage], Row | OwnRow] = {
     DeclineRing: Row(calls.decline, errors.RING_NOT_FOUND),
 }
 
-# What the server tells a group, and what the hub passes on of its own messages.
-COMMANDS: dict[type[GroupCommand | UpdatePeerId], Handler] = {
+# What the server tells a group.
+COMMANDS: dict[type[GroupCommand], Handler] = {
     Open: membership.open_group,
     Join: membership.join,
     Depart: membership.depart,
     GoAway: membership.go_away,
     ComeBack: membership.come_back,
     Abandon: membership.abandon,
-    UpdatePeerId: membership.update_peer_id,
     ExpireRing: calls.expire,
 }
 
@@ -103,6 +102,6 @@ TOLD_TO_ALL: frozenset[type] = frozenset(kind for kind, row in MESSAGES.items() 
 KEPT: frozenset[type] = frozenset(kind for kind, row in MESSAGES.items() if row.is_kept)
 
 
-def handle(group: Group, user_id: UserId, command: GroupCommand | UpdatePeerId, now: float) -> Outcome:
+def handle(group: Group, user_id: UserId, command: GroupCommand, now: float) -> Outcome:
     """Decide what follows, and apply it. A refused command has changed nothing."""
     return COMMANDS[type(command)](group, user_id, command, now)

@@ -127,11 +127,12 @@ def _is_taken(group: Group, peer_id: PeerId, user_id: UserId) -> bool:
 
 
 def update_peer_id(group: Group, user_id: UserId, message: UpdatePeerId, now: float) -> Outcome:
-    if _is_taken(group, message.peer_id, user_id):
+    peer_id, member = message.peer_id, group[user_id]
+    if _is_taken(group, peer_id, user_id):
         return refuse(user_id, errors.PEER_ID_TAKEN)
-    outcome, member = nothing(), group[user_id]
-    if member.peer_id != message.peer_id:
-        record(group, outcome, PeerIdChanged(group.id, user_id, member.peer_id, message.peer_id))
+    outcome = nothing()
+    if member.peer_id != peer_id:
+        record(group, outcome, PeerIdChanged(group.id, user_id, member.peer_id, peer_id))
     outcome.answer(user_id, ExistingPeers(group.peers(user_id)))
     _tell_of_peer_id(group, member, outcome)
     return outcome

@@ -298,8 +298,8 @@ class Group:
         """The others that can be rung."""
         return tuple(
             Peer(member.peer_id, member.username)
-            for member in self.others(user_id)
-            if member.peer_id is not None
+            for other, member in self._members.items()
+            if member.peer_id is not None and other != user_id
         )
 
     def call_state(self, user_id: UserId) -> CallState | None:
