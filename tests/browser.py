@@ -24,6 +24,8 @@ NODE_MODULES = Path(__file__).parent / "node_modules"
 FAKE_DEVICES = "--use-fake-device-for-media-stream=fps=10"
 ALWAYS_ALLOWED = "--use-fake-ui-for-media-stream"
 AUTOPLAY = "--autoplay-policy=no-user-gesture-required"
+# WebRTC on a machine that has no other network either.
+LOOPBACK = "--allow-loopback-in-peer-connection"
 
 FLAGS = [
     "--no-sandbox",  # the sandbox does not start for root
@@ -32,8 +34,7 @@ FLAGS = [
     ALWAYS_ALLOWED,
     "--auto-select-desktop-capture-source=Entire screen",
     AUTOPLAY,
-    # WebRTC on a machine that has no other network either.
-    "--allow-loopback-in-peer-connection",
+    LOOPBACK,
     # The browser itself has no business on the network.
     "--disable-background-networking",
     "--disable-component-update",
@@ -70,18 +71,25 @@ class Chromium:
             os.killpg(self.process_group, signal.SIGCONT)
 
 
+def chromium() -> str:
+    """The program."""
+    program = next(filter(None, map(shutil.which, ["chromium", "/usr/bin/chromium"])), None)
+    need(program, "Chromium: apt-get install chromium")
+    return str(program)
+
+
 @contextmanager
 def launcher() -> Iterator[Callable[..., Chromium]]:
     """Starts browsers, which are gone when the block is left. One block at a time.
 
-    A browser has all FLAGS but those `without`, and those that are given besides.
+    A browser has all FLAGS but those `without`, and those that are given besides. `program`: another one than
+    Chromium itself, which starts it.
     """
-    program = next(filter(None, map(shutil.which, ["chromium", "/usr/bin/chromium"])), None)
-    need(program, "Chromium: apt-get install chromium")
+    installed = chromium()
     with ExitStack() as stack:
         playwright = stack.enter_context(sync_playwright())
 
-        def launch(*more: str, without: tuple[str, ...] = ()) -> Chromium:
+        def launch(*more: str, without: tuple[str, ...] = (), program: str = installed) -> Chromium:
             flags = [flag for flag in FLAGS if flag not in without]
             return stack.enter_context(_launched(playwright, program, [*flags, *more]))
 

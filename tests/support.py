@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
@@ -81,15 +81,20 @@ def environment(**settings: object) -> dict[str, str]:
 
 
 @contextmanager
-def running(tmp_path: Path, stderr: int | None = None, **settings: object) -> Iterator[ServerProcess]:
-    """`peershare serve` with these settings, until the block is left. It logs to a file, or to `stderr`."""
+def running(
+    tmp_path: Path, stderr: int | None = None, under: Sequence[str] = (), **settings: object
+) -> Iterator[ServerProcess]:
+    """`peershare serve` with these settings, until the block is left. It logs to a file, or to `stderr`.
+
+    `under`: a command that runs it, such as one that enters a network namespace.
+    """
     ws_port = settings.setdefault("WS_PORT", free_port())
     # Requests of tests name whatever host they like.
     settings = {"HOST": "127.0.0.1", "PORT": 0, "ENVIRONMENT": "test", "ALLOWED_HOSTS": "*", **settings}
     log = tmp_path / "server.log"
     with log.open("w") as file:
         popen = subprocess.Popen(
-            [sys.executable, "-m", "peershare", "serve"],
+            [*under, sys.executable, "-m", "peershare", "serve"],
             env=environment(**settings),
             cwd=tmp_path,
             stdout=subprocess.PIPE,

@@ -18,12 +18,12 @@ from tests.support import HANDSHAKE, eventually, need, reset, running
 from tests.test_settings import run
 
 
-def certificate(directory, name: str) -> dict[str, str]:
-    """A self-signed certificate for 127.0.0.1, as `openssl` makes one; the settings that name it."""
+def certificate(directory, name: str, address: str = "127.0.0.1") -> dict[str, str]:
+    """A self-signed certificate for that address, as `openssl` makes one; the settings that name it."""
     need(shutil.which("openssl"), "openssl: apt-get install openssl")
     cert, key = directory / "cert.pem", directory / "key.pem"
     make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
-    names = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
+    names = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=IP:{address}"]
     command = [*make.split(), *names, "-keyout", str(key), "-out", str(cert)]
     subprocess.run(command, check=True, capture_output=True)
     return {"TLS_CERT": str(cert), "TLS_KEY": str(key)}

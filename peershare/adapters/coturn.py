@@ -58,6 +58,10 @@ _HEALTHY_AFTER = 60.0
 _END_TIMEOUT = 2.0
 # Its warnings, since anybody may bring some about; all else is for debugging.
 LINES = RateRules(rate=0.1, burst=20)
+_TROUBLE = ("ERROR", "WARNING", "annot ", "Fatal")
+# Errors that every call brings about: browsers ask for a way to each address of the other, the private ones
+# too; and they close connections while something is sent on them.
+_ORDINARY = ("denied in the range", "TLS/TCP socket error")
 _LONGEST_LINE = 500
 # `exec` gives up the pipe of the log, so that it ends when coturn does.
 _SHELL = f'{PROGRAM} -c "$0" </dev/null & exec >/dev/null 2>&1; cat; kill $!; wait'
@@ -222,7 +226,7 @@ class Coturn:
         text = line.partition(": : ")[2] or line  # without the seconds since its start
         if not text.strip(" =\r"):
             return
-        is_trouble = any(word in text for word in ("ERROR", "WARNING", "annot ", "Fatal"))
+        is_trouble = any(word in text for word in _TROUBLE) and not any(word in text for word in _ORDINARY)
         if is_trouble and self._lines.ask(trio.current_time()) is GRANTED:
             log.warning("coturn", said=text.strip())
         else:
