@@ -868,3 +868,93 @@ def test_14_ice_servers_reach_the_connections(open_page, site, tmp_path):
     assert [[one["urls"] for one in found] for found, _ in after] == [[["turn:127.0.0.1:9"]]] * 2
     assert servers["iceServers"][0]["username"] in [found[0]["username"] for found, _ in after]
     assert [offers for _, offers in after] == [offers for _, offers in before]
+
+
+# --- safety codes ------------------------------------------------------------------------------------
+
+
+def test_a_safety_code(page):
+    """Both sides of each pair have the same, each pair another; it is no message for the page."""
+    codes, messages = page.evaluate("""async () => {
+        const people = await group(["Ann", "Bob", "Carl"]);
+        for (const person of people) await person.call();
+        const [ann, bob, carl] = people;
+        const pairs = [[ann, bob], [bob, ann], [ann, carl], [carl, ann], [bob, carl], [carl, bob]];
+        const codes = [];
+        for (const [one, other] of pairs) codes.push(await one.safetyCode(other));
+        return [codes, people.flatMap((person) => person.all("message"))];
+    }""")
+    assert [code.count(",") for code in codes] == [3] * 6
+    assert codes[::2] == codes[1::2]
+    assert len(set(codes)) == 3
+    assert messages == []
+
+
+def test_somebody_sits_between(page):
+    """Ann and Bob see each other, by way of somebody who passes all on: their codes differ."""
+    codes = page.evaluate("""async () => {
+        const [ann, bob] = await group(["Ann", "Bob"]);
+        const ends = sitBetween(ann, bob);
+        await ann.call(await camera());
+        await bob.call(await camera());
+        ends[0].start([ann.id]); // as whoever comes later
+        await Promise.all([ann.connected(bob), bob.connected(ann)]);
+        await Promise.all([ann.sees(bob), bob.sees(ann)]);
+        ann.mesh.send("Hello");
+        const { data } = await bob.event("message");
+        const codes = [await ann.safetyCode(bob), await bob.safetyCode(ann), data];
+        for (const end of ends) end.close();
+        return codes;
+    }""")
+    assert codes[0].count(",") == codes[1].count(",") == 3
+    assert codes[0] != codes[1]
+    assert codes[2] == "Hello"
+
+
+def test_a_certificate_is_replaced(page):
+    """Where a description names another one, the code is gone at once."""
+    codes = page.evaluate("""async () => {
+        const [ann, bob] = await group(["Ann", "Bob"]);
+        for (const person of [ann, bob]) await person.call();
+        const codes = [await ann.safetyCode(bob)];
+        const { pc, instance, remote } = ann.peer(bob).connection;
+        const change = async (from, to) => {
+            const sdp = (await bob.peer(ann).connection.pc.createOffer()).sdp.replaceAll(from, to);
+            const data = { instance: remote, to: instance, description: { type: "offer", sdp } };
+            const before = pc.currentRemoteDescription;
+            ann.client.dispatchEvent(new CustomEvent("signal", { detail: { from: bob.id, data } }));
+            await until(() => pc.currentRemoteDescription !== before && pc.signalingState === "stable");
+            codes.push(await ann.safetyCode(bob));
+        };
+        await change("", "");
+        await change(/(?<=a=fingerprint:sha-256 )../g, (byte) => (byte === "AA" ? "BB" : "AA"));
+        await until(() => ann.peer(bob).safety.fault);
+        return [...codes, await ann.safetyCode(bob)];
+    }""")
+    assert codes[0] == codes[1]
+    assert codes[-1] == "changed"
+
+
+def test_a_certificate_for_the_call(page):
+    """With it, a connection that is made anew has another code, but the same pair of certificates."""
+    seen = page.evaluate("""async () => {
+        const [ann, bob] = await group(["Ann", "Bob"]);
+        for (const person of [ann, bob]) {
+            const algorithm = { name: "ECDSA", namedCurve: "P-256" };
+            person.certificates = [await RTCPeerConnection.generateCertificate(algorithm)];
+            await person.call();
+        }
+        const look = async () => [await ann.safetyCode(bob), ann.peer(bob).safety.pair];
+        const [before, pair] = await look();
+        const { client, mesh } = ann;
+        const iceServers = [{ urls: "stun:127.0.0.1:9" }];
+        const detail = { iceServers, iceTransportPolicy: "all" };
+        client.dispatchEvent(new CustomEvent("ice-servers", { detail }));
+        const renewed = ann.peer(bob).connection.pc.getConfiguration().iceServers.length;
+        const old = ann.peer(bob).safety;
+        mesh.restart(bob.id);
+        await until(() => ann.peer(bob).safety !== old);
+        const [after, same] = await look();
+        return [before !== after, pair === same && pair.length, renewed];
+    }""")
+    assert seen == [True, 129, 1]

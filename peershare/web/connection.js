@@ -6,6 +6,8 @@
  * @import {Kind, Signal, Track, Tracks} from "./types"
  */
 
+import { exchangeOver } from "./safety-code.js";
+
 /** @type {Kind[]} */
 const KINDS = ["audio", "video"];
 const CANDIDATES_DELAY = 50; // ms: candidates of this time share one signal
@@ -41,6 +43,7 @@ export class Connection {
 	stream = new MediaStream();
 	pc;
 	channel;
+	safety;
 	/** @type {Map<Kind, RTCRtpSender>} */
 	#senders = new Map();
 	#limiting = Promise.resolve();
@@ -54,8 +57,9 @@ export class Connection {
 	/**
 	 * @param {RTCConfiguration} configuration @param {Tracks} tracks
 	 * @param {boolean} isPolite whether to give way when both sides offer at once @param {(signal: Signal) => void} send
+	 * @param {() => void} safetyChanged
 	 */
-	constructor(configuration, tracks, isPolite, send) {
+	constructor(configuration, tracks, isPolite, send, safetyChanged) {
 		this.#isPolite = isPolite;
 		this.#send = send;
 		const pc = (this.pc = new RTCPeerConnection(configuration));
@@ -64,6 +68,7 @@ export class Connection {
 		pc.onicecandidate = ({ candidate }) => candidate && this.#queueCandidate(candidate.toJSON());
 		pc.ontrack = ({ track }) => this.stream.addTrack(track);
 		this.channel = pc.createDataChannel("peershare", { negotiated: true, id: 0 });
+		this.safety = exchangeOver(pc, this.channel, safetyChanged);
 		for (const kind of KINDS) this.#add(kind, tracks[kind]);
 	}
 

@@ -24,14 +24,17 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 
 	/**
 	 * Follow the client until `close()`.
-	 * @param {PeerShare} client @param {{iceServers?: RTCIceServer[], iceTransportPolicy?: RTCIceTransportPolicy, tracks?: Partial<Tracks>}} options
+	 * @param {PeerShare} client @param {{iceServers?: RTCIceServer[], iceTransportPolicy?: RTCIceTransportPolicy, certificates?: RTCCertificate[], tracks?: Partial<Tracks>}} options
 	 */
-	constructor(client, { iceServers = [], iceTransportPolicy = "all", tracks: { audio = null, video = null } = {} }) {
+	constructor(client, options) {
+		const { iceServers = [], iceTransportPolicy = "all", certificates = [] } = options;
+		const { audio = null, video = null } = options.tracks ?? {};
 		super();
 		this.#client = client;
 		this.#configuration = /** @type {RTCConfiguration} */ ({
 			iceServers,
 			iceTransportPolicy,
+			certificates,
 			bundlePolicy: "max-bundle",
 		});
 		this.#tracks = { audio, video: preferSharpness(video) };
@@ -122,15 +125,16 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 		const send = (/** @type {Signal} */ signal) => {
 			if (this.#client.state !== "closed") this.#client.signal(userId, signal);
 		};
-		const connection = new Connection(this.#configuration, this.#tracks, isPolite, send);
+		const safetyChanged = () => this.peers.get(userId)?.connection === connection && this.#emit("safety", { userId });
+		const connection = new Connection(this.#configuration, this.#tracks, isPolite, send, safetyChanged);
 		connection.channel.onopen = () => this.#emit("open", { userId });
-		connection.channel.onmessage = ({ data }) => this.#handleMessage(userId, data);
+		connection.channel.onmessage = ({ data }) => this.#handleMessage(userId, connection, data);
 		connection.limitBitrate(this.peers.size);
 		return connection;
 	}
 
-	/** @param {string} from @param {string} text of another page, which may send anything */
-	#handleMessage(from, text) {
+	/** @param {string} from @param {Connection} connection @param {string} text of another page, which may send anything */
+	#handleMessage(from, connection, text) {
 		let data;
 		try {
 			data = JSON.parse(text);
@@ -138,6 +142,7 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 			return; // not JSON
 		}
 		if (data?.goodbye === true) this.#removePeer(from);
+		else if (data?.safety !== undefined) connection.safety.handle(data.safety);
 		else this.#emit("message", { from, data });
 	}
 

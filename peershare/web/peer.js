@@ -86,6 +86,11 @@ export class Peer {
 		return this.#connection;
 	}
 
+	/** The safety code of the connection. */
+	get safety() {
+		return this.#connection?.safety ?? null;
+	}
+
 	/** Begin a new connection. */
 	connect() {
 		this.#connection?.close();

@@ -73,6 +73,20 @@ export type Target<M> = {
 	): void;
 } & EventTarget;
 
+// --- safety-code.js ---
+
+/** Of the certificates of one connection, in hex. */
+export type Fingerprints = { local: string; remote: string };
+export type SafetyMessage = { commitment: string } | { nonce: string } | { reveal: string };
+export type SafetyState = "waiting" | "ready" | "failed";
+/**
+ * `insecure`: a page without https has no cryptography; `often`: there were too many exchanges; `unclear`: which certificate
+ * the other side has; `silent`: it did not answer in time; `wrong`: it broke the protocol; `changed`: it has another
+ * certificate now.
+ */
+export type SafetyFault = "insecure" | "often" | "unclear" | "silent" | "wrong" | "changed";
+export type SafetyEmoji = { picture: string; name: string };
+
 // --- connection.js, peer.js, mesh.js ---
 
 export type Kind = "audio" | "video";
@@ -105,6 +119,8 @@ export type MeshEvents = {
 	open: { userId: string };
 	stats: {};
 	message: { from: string; data: any };
+	/** There is a safety code, or there is none any more. */
+	safety: { userId: string };
 };
 
 // --- the page ---
