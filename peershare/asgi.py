@@ -24,6 +24,7 @@ import trio
 from peershare.adapters.coturn import NoProgramError
 from peershare.logs import configure_logs
 from peershare.output import unblock
+from peershare.ports.store import StoreError
 from peershare.runtime.clock import UptimeClock
 from peershare.server import ListenError, Server, tune_gc
 from peershare.settings import Settings, read_settings
@@ -109,7 +110,7 @@ async def _live(receive: Receive, send: Send) -> None:
             tune_gc()
             await send({"type": "lifespan.startup.complete"})
             await receive()
-    except (ListenError, NoProgramError) as error:
+    except (ListenError, NoProgramError, StoreError) as error:
         await send({"type": "lifespan.startup.failed", "message": str(error)})
     else:
         await send({"type": "lifespan.shutdown.complete"})

@@ -13,7 +13,7 @@ import click
 from peershare import __version__
 from peershare.output import unblock
 
-_OF_THE_SERVER = ("check-turn", "serve", "settings")
+_OF_THE_SERVER = ("check-turn", "db", "serve", "settings")
 
 
 class _Commands(click.Group):
@@ -26,13 +26,14 @@ class _Commands(click.Group):
         if cmd_name not in _OF_THE_SERVER:
             return super().get_command(ctx, cmd_name)
         try:
-            from peershare import check_turn, serve  # noqa: PLC0415 - their packages may be missing, and cost time
+            from peershare import check_turn, db, serve  # noqa: PLC0415 - their packages may be missing, and cost time
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] == "peershare":
                 raise
             return _not_installed(cmd_name)
         commands = {
             "check-turn": check_turn.check_turn,
+            "db": db.db,
             "serve": serve.serve,
             "settings": serve.show_settings,
         }

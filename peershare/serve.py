@@ -16,6 +16,7 @@ from peershare import __version__
 from peershare.adapters.coturn import NoProgramError
 from peershare.logs import configure_logs
 from peershare.output import unblock
+from peershare.ports.store import StoreError
 from peershare.runtime.clock import UptimeClock
 from peershare.server import ListenError, Server, tune_gc
 from peershare.settings import Configured, Settings, about, options, settings_from
@@ -71,7 +72,7 @@ async def _serve(settings: Settings) -> str:
                 async with server.open(ports) as open_ports:
                     _say_where(settings, open_ports)
                     await stop.wait()
-            except (ListenError, NoProgramError) as error:
+            except (ListenError, NoProgramError, StoreError) as error:
                 failure = str(error)
             nursery.cancel_scope.cancel()
     return failure

@@ -25,6 +25,7 @@ from peershare.composition.rules import (
     core_rules,
     peerjs_endpoint_rules,
     signaling_endpoint_rules,
+    store_rules,
 )
 from peershare.composition.turn import managed_turn
 from peershare.core.addresses import AddressLimiter, ByteLimiter
@@ -48,8 +49,8 @@ _BACKLOG = 4096
 _EVERY = ("0.0.0.0", "::")  # noqa: S104 - where somebody asked for it
 # Of the shutdown, what is for the orderly part; the rest is for cancelling what is left.
 _ORDERLY_SHARE = 0.8
-# And behind that, what is for the store to take the last facts.
-_SAVING_SHARE = 0.1
+# And behind that, what is for the store to take the last facts, and to be closed.
+_SAVING_SHARE, _CLOSING_SHARE = 0.1, 0.05
 
 
 class ListenError(Exception):
@@ -65,7 +66,9 @@ class Server:
         managed = managed_turn(settings)
         self._coturn = None if managed is None else Coturn(managed.coturn)
         turn_port = None if managed is None else TurnPort(managed.coturn.port)
-        core = make_core(core_rules(settings, managed), make_adapters())
+        adapters = make_adapters(store_rules(settings))
+        self._store = adapters.store
+        core = make_core(core_rules(settings, managed), adapters)
         self._core = core
         self._registry = ConnectionRegistry(settings.max_connections)
         self._hosts = Hosts(settings.allowed_hosts, settings.host)
@@ -121,7 +124,7 @@ class Server:
         """Serve on these ports of HOST until the block is left, and then end in order.
 
         Gives the ports that are open, which tells the one that was taken for a 0. Leaving the block takes
-        SHUTDOWN_TIMEOUT at most, whatever the clients do. Raises ListenError, and
+        SHUTDOWN_TIMEOUT at most, whatever the clients do. Raises ListenError, StoreError, and
         NoProgramError where coturn is to be run and there is none.
         """
         if self._coturn is not None:
@@ -130,7 +133,7 @@ class Server:
         open_ports = list(dict.fromkeys(listener.socket.getsockname()[1] for listener in listeners))
         self._ports.update(open_ports)
         self._hosts.listen_on(listener.socket.getsockname()[0] for listener in listeners)
-        async with trio.open_nursery() as outer:
+        async with self._open_store(listeners), trio.open_nursery() as outer:
             outer.start_soon(self._core.actor.run)
             outer.start_soon(self._core.journal.run, self._core.actor.send)
             outer.start_soon(watch_lag, self._sources.lag.observe)
@@ -167,6 +170,21 @@ class Server:
                 await self._core.actor.ask(Settle())  # behind the goodbyes of all connections
                 await self._core.journal.flushed()
             outer.cancel_scope.cancel()
+
+    @asynccontextmanager
+    async def _open_store(self, listeners: Sequence[trio.SocketListener]) -> AsyncIterator[None]:
+        """Have the store open until the block is left. Who comes while it is opened waits in the backlog."""
+        try:
+            await self._store.open()
+        except BaseException:
+            for listener in listeners:
+                listener.socket.close()
+            raise
+        try:
+            yield
+        finally:
+            with trio.move_on_after(self._settings.shutdown_timeout * _CLOSING_SHARE, shield=True):
+                await self._store.close()
 
 
 async def _listen(hosts: Sequence[str], ports: Sequence[int]) -> list[trio.SocketListener]:

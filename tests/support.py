@@ -75,7 +75,7 @@ class ServerProcess:
 def environment(**settings: object) -> dict[str, str]:
     """This process's environment with just these settings in it."""
     ours = {"PORT", "WS_PORT", "HOST", "ENVIRONMENT", "NODE_ENV", "DEBUG", "LOG_LEVEL"}
-    ours |= {"ALLOWED_HOSTS", "ALLOWED_ORIGINS"}
+    ours |= {"ALLOWED_HOSTS", "ALLOWED_ORIGINS", "STORE", "DATABASE_URL", "DATA_DIR"}
     kept = {name: value for name, value in os.environ.items() if name not in ours}
     return {**kept, "PYTHONUNBUFFERED": "1", **{name: str(value) for name, value in settings.items()}}
 

@@ -40,7 +40,7 @@ FLOORS = [
     # 2: what runtime and gateway need of each other.
     {"peershare.ports": {"attrs"}},
     # What stands behind a port.
-    {"peershare.adapters": {"attrs", "structlog", "trio"}},
+    {"peershare.adapters": {"alembic", "attrs", "psycopg", "sqlalchemy", "structlog", "trio"}},
     # 3: what moves.
     {"peershare.runtime": {"attrs", "outcome", "structlog", "trio"}},
     # 4: bytes of clients (transport), and above them what is answered by HTTP (api) or WebSocket (gateway).
@@ -94,6 +94,7 @@ FLOORS = [
     # 6: the ways in.
     {
         "peershare.check_turn": {"click", "rich", "trio"},
+        "peershare.db": {"click"},
         "peershare.serve": {"attrs", "click", "rich", "structlog", "trio"},
         "peershare.asgi": {"click", "hypercorn", "structlog", "trio"},
     },
@@ -108,6 +109,7 @@ ONE_FILE_ONLY = {
     "h11": {"peershare.client.handshake", "peershare.transport.head", "peershare.transport.http"},
     "hypercorn": {"peershare.asgi"},
     "msgspec": {"peershare.wire.client_codec", "peershare.wire.codec", "peershare.wire.peerjs"},
+    "psycopg": {"peershare.adapters.store.postgres"},
     "prometheus_client": {"peershare.api.metrics_table"},
     "prompt_toolkit": {"peershare.console.terminal"},
     "trio_websocket": {"peershare.client.websocket", "peershare.transport.websocket"},

@@ -167,6 +167,10 @@ def test_defaults():
         ("PEERJS_CORS", "", "peerjs_cors", ()),
         ("PEERJS_SCOPE", "group", "peerjs_scope", "group"),
         ("PEERJS_RATE", "1", "peerjs_rate", 1),
+        ("STORE", "sqlite", "kept_in", "sqlite"),
+        ("STORE", "", "kept_in", "memory"),
+        ("DATABASE_URL", "postgres://ann@host/name", "kept_in", "postgres"),
+        ("DATA_DIR", "/var/lib/peershare", "data_dir", "/var/lib/peershare"),
     ],
 )
 def test_variables(monkeypatch, variable, value, field, expected):
@@ -310,6 +314,8 @@ BAD = [
     ("PEERJS_CORS", "*", "an origin such as https://example.com"),
     ("PEERJS_SCOPE", "room", "'open', 'group'"),
     ("PEERJS_RATE", "0", "a whole number from 1 "),
+    ("STORE", "disk", "'sqlite', 'postgres'"),
+    ("DATA_DIR", "/etc/passwd", "is a file"),
 ]
 
 
@@ -323,6 +329,26 @@ def test_a_bad_value(monkeypatch, variable, value, rule):
     assert variable in message
     assert value.split(",")[0] in message
     assert rule in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"DATABASE_URL": "mysql://ann:secret@host/name"},
+        {"DATABASE_URL": "postgresql://ann:secret@host/name", "STORE": "sqlite"},
+        {"STORE": "postgres"},
+    ],
+)
+def test_15_databases_that_are_none(monkeypatch, variables):
+    """The message names the variable, and no password."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(click.ClickException) as refused:
+        read_settings()
+    message = refused.value.format_message()
+    assert "DATABASE_URL" in message
+    assert "secret" not in message
     assert "\n" not in message
 
 

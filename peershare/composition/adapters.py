@@ -1,6 +1,8 @@
 """Adapters: all that the core takes from outside."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -9,6 +11,9 @@ from peershare.adapters.store.memory import MemoryStore
 from peershare.messages import GroupId, PrincipalId, ResumeToken, SessionId
 from peershare.ports.store import Store
 from peershare.runtime.clock import ActorClock
+
+if TYPE_CHECKING:
+    from peershare.adapters.store.sql import Database
 
 
 @attrs.frozen
@@ -29,7 +34,37 @@ class Adapters:
     signing_key: bytes = attrs.field(factory=ids.new_signing_key, repr=False)
 
 
-def make_adapters() -> Adapters:
-    """Make those of a server: it keeps its groups in memory."""
+@attrs.frozen
+class StoreRules:
+    """`kind`: memory, sqlite or postgres."""
+
+    kind: str = "memory"
+    database_url: str = attrs.field(default="", repr=False)
+    data_dir: str = ""
+
+
+def make_adapters(rules: StoreRules) -> Adapters:
+    """Make those of a server."""
     clock = ActorClock()
-    return Adapters(clock.now, clock.date)
+    database = make_database(rules)
+    if database is None:
+        return Adapters(clock.now, clock.date)
+    from peershare.adapters.store.sql import SqlStore  # noqa: PLC0415 - as below
+
+    return Adapters(clock.now, clock.date, SqlStore(database, clock.moment))
+
+
+def make_database(rules: StoreRules) -> "Database | None":
+    """Make the database in which groups are kept; None where they are kept in memory."""
+    # SQLAlchemy takes half a second to import, and 20 MiB.
+    match rules.kind:
+        case "sqlite":
+            from peershare.adapters.store.sqlite import Sqlite  # noqa: PLC0415
+
+            return Sqlite(Path(rules.data_dir) / "peershare.db")
+        case "postgres":
+            from peershare.adapters.store.postgres import Postgres  # noqa: PLC0415
+
+            return Postgres(rules.database_url)
+        case _:
+            return None

@@ -11,6 +11,7 @@ import attrs
 
 from peershare.api.app import AppRules
 from peershare.api.peerjs import PeerjsRestRules
+from peershare.composition.adapters import StoreRules
 from peershare.composition.core import CoreRules, HubRules
 from peershare.composition.edge import ApiRules, EndpointRules
 from peershare.composition.turn import ManagedTurn, with_managed
@@ -190,6 +191,10 @@ def core_rules(settings: Settings, managed: ManagedTurn | None = None) -> CoreRu
         broker_in_groups=settings.peerjs_scope == "group",
         trace=settings.level == "debug",
     )
+
+
+def store_rules(settings: Settings) -> StoreRules:
+    return StoreRules(settings.kept_in, settings.database_url, settings.data_dir)
 
 
 def signaling_endpoint_rules(settings: Settings, origins: Origins) -> EndpointRules:

@@ -1,4 +1,4 @@
-"""The store, as the journal sees it."""
+"""The store, as the journal and the server see it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -13,8 +13,12 @@ from peershare.messages import GroupId
 class StoreUnavailableError(Exception):
     """The store is away: nothing is known to be committed, and may be later.
 
-    The message says why, for operators.
+    The message says why, for operators. Anybody may read it (`/api/health/ready`), so it names no host.
     """
+
+
+class StoreError(Exception):
+    """A store can't be used at all. The message is one sentence or two, for operators."""
 
 
 @attrs.frozen
@@ -32,6 +36,14 @@ class Batch:
 
 class Store(Protocol):
     """Keeper of the facts."""
+
+    async def open(self) -> None:
+        """Begin a run: nothing is asked of it before. Raises StoreError."""
+        ...
+
+    async def close(self) -> None:
+        """End the run, behind the last commit: another server may have the store from now on."""
+        ...
 
     def commit_now(self, facts: Sequence[Fact]) -> bool:
         """Commit without waiting, while no batch is on its way.

@@ -80,3 +80,7 @@ class ActorClock:
     def date(self, moment: float) -> int:
         """A moment's date, in ms since 1970, by what the wall clock said when `now` was read last."""
         return int((moment + self._ahead) * 1000)
+
+    def moment(self, date: int) -> float:
+        """The moment that has a date, which may be before this run of the server."""
+        return date / 1000 - self._ahead

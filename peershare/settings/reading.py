@@ -64,6 +64,8 @@ def settings_from(values: dict[str, Any]) -> Settings:
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise click.UsageError("TLS_CERT and TLS_KEY go together: set both, or none.")
     _check_turn(settings)
+    if (settings.kept_in == "postgres") != bool(settings.database_url):
+        raise click.UsageError("DATABASE_URL and STORE=postgres go together: the first alone will do.")
     try:
         tls_context(settings)
     except OSError as error:

@@ -14,11 +14,12 @@ from peershare.settings.listening import Listening
 from peershare.settings.operation import Operation
 from peershare.settings.peerjs import Peerjs
 from peershare.settings.sessions import Sessions
+from peershare.settings.storage import Storage
 from peershare.settings.turn import Turn
 
 
 @attrs.frozen(slots=False)
-class Settings(Peerjs, Turn, Calls, Sessions, Groups, Limits, Operation, Access, Listening):
+class Settings(Peerjs, Turn, Calls, Sessions, Groups, Storage, Limits, Operation, Access, Listening):
     """The values of all sections. `None` stands for "it depends", and a property says on what.
 
     attrs takes the fields of the last base first: that is the order in which they are shown. No slots, since
@@ -30,6 +31,11 @@ class Settings(Peerjs, Turn, Calls, Sessions, Groups, Limits, Operation, Access,
         if self.allowed_origins is not None:
             return self.allowed_origins
         return DEVELOPMENT_ORIGINS if self.environment == "development" else ()
+
+    @property
+    def kept_in(self) -> str:
+        """The kind of store."""
+        return self.store or ("postgres" if self.database_url else "memory")
 
     @property
     def level(self) -> str:

@@ -213,6 +213,17 @@ class Secrets(_Listed):
         return secrets
 
 
+class DatabaseUrl(click.ParamType[str]):
+    """A URL with a password in it, which no message repeats."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value and not value.startswith(("postgresql://", "postgres://")):
+            self.fail("It must begin with postgresql://, as in postgresql://user@host/name.", param, ctx)
+        return str(value)
+
+
 class MountPath(click.ParamType[str]):
     name = "path"
 

@@ -9,6 +9,12 @@ from peershare.ports.store import Batch
 class MemoryStore:
     """A `Store` that has committed all it is told, at once."""
 
+    async def open(self) -> None:
+        """Do nothing, since there is nothing to open."""
+
+    async def close(self) -> None:
+        """Do nothing, as `open`."""
+
     def commit_now(self, facts: Sequence[Fact]) -> bool:
         return True
 

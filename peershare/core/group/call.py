@@ -60,7 +60,7 @@ class Call:
 
     @property
     def recent(self) -> tuple[tuple[UserId, tuple[RingEnded, ...]], ...]:
-        return tuple((user_id, tuple(ended)) for user_id, ended in self._recent.items())
+        return tuple((user_id, tuple(self._recent[user_id])) for user_id in sorted(self._recent))
 
     def remember(self, ended: RingEnded, user_ids: Iterable[UserId]) -> None:
         for user_id in user_ids:

@@ -1,0 +1,284 @@
+"""Facts and groups as rows: a table of what each kind of fact changes, and how a group is read back."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from math import inf
+from typing import Any
+
+from sqlalchemy import Connection, Executable, Select, Table, bindparam, delete, insert, select, update
+
+from peershare.adapters.store.schema import ended_rings, groups, members, participants, rings
+from peershare.core.group.call import MAX_RECENT
+from peershare.core.group.facts import (
+    Fact,
+    GroupClosed,
+    GroupEmptied,
+    GroupOpened,
+    MediaChanged,
+    MemberJoined,
+    MemberLeft,
+    ParticipantEntered,
+    ParticipantExited,
+    PeerIdChanged,
+    RingBegan,
+    RingFinished,
+    StatusChanged,
+)
+from peershare.core.group.state import GroupSnapshot, Member
+from peershare.core.principal import Principal
+from peershare.messages import GroupId, Participant, Ring, RingEnded, UserId
+from peershare.ports.store import Batch
+
+# A statement, and the values of its parameters.
+Step = tuple[Executable, Mapping[str, Any]]
+
+# --- statements: those that are made once, SQLAlchemy compiles once ------------------------------
+
+# `inline`: nobody asks for the numbers of new rows.
+_INSERT = {table: insert(table).inline() for table in (groups, members, participants, rings, ended_rings)}
+
+
+def _where(table: Table, *names: str) -> list[Any]:
+    return [table.c[name] == bindparam(f"its_{name}") for name in names]
+
+
+_DELETE_GROUP = delete(groups).where(*_where(groups, "id"))
+_DELETE_MEMBER = delete(members).where(*_where(members, "group_id", "user_id"))
+_DELETE_PARTICIPANT = delete(participants).where(*_where(participants, "group_id", "user_id"))
+_DELETE_RING = delete(rings).where(*_where(rings, "group_id", "caller", "rung"))
+_FORGET_RINGS = delete(ended_rings).where(*_where(ended_rings, "group_id", "user_id"))
+_SET_EMPTIED = update(groups).where(*_where(groups, "id")).values(emptied_at=bindparam("emptied_at"))
+_SET_PEER_ID = (
+    update(members).where(*_where(members, "group_id", "user_id")).values(peer_id=bindparam("peer_id"))
+)
+_SET_AWAY = (
+    update(members).where(*_where(members, "group_id", "user_id")).values(away_until=bindparam("away_until"))
+)
+_SET_MEDIA = (
+    update(participants)
+    .where(*_where(participants, "group_id", "user_id"))
+    .values({name: bindparam(name) for name in ("audio", "video", "screen")})
+)
+_SHED_RINGS = delete(ended_rings).where(
+    *_where(ended_rings, "group_id", "user_id"),
+    ended_rings.c.number
+    <= select(ended_rings.c.number)
+    .where(*_where(ended_rings, "group_id", "user_id"))
+    .order_by(ended_rings.c.number.desc())
+    .limit(1)
+    .offset(MAX_RECENT)
+    .scalar_subquery(),
+)
+
+# --- facts to rows -------------------------------------------------------------------------------
+
+
+def _opened(fact: GroupOpened) -> Iterator[Step]:
+    # A group is opened again under its old ID, where a server has lost it.
+    yield _DELETE_GROUP, {"its_id": fact.group_id}
+    yield (
+        _INSERT[groups],
+        {
+            "id": fact.group_id,
+            "name": fact.name,
+            "owner": fact.owner,
+            "created_at": fact.created_at,
+            "emptied_at": None,
+        },
+    )
+
+
+def _emptied(fact: GroupEmptied) -> Iterator[Step]:
+    yield _SET_EMPTIED, {"its_id": fact.group_id, "emptied_at": fact.emptied_at}
+
+
+def _closed(fact: GroupClosed) -> Iterator[Step]:
+    yield _DELETE_GROUP, {"its_id": fact.group_id}
+
+
+def _joined(fact: MemberJoined) -> Iterator[Step]:
+    member = Member(fact.user_id, fact.username, fact.peer_id, fact.principal)
+    yield _INSERT[members], _row_of_member(fact.group_id, member)
+    yield _SET_EMPTIED, {"its_id": fact.group_id, "emptied_at": None}
+
+
+def _left(fact: MemberLeft) -> Iterator[Step]:
+    yield _DELETE_MEMBER, _key(fact.group_id, fact.user_id)
+    yield _FORGET_RINGS, _key(fact.group_id, fact.user_id)
+
+
+def _peer_id_changed(fact: PeerIdChanged) -> Iterator[Step]:
+    yield _SET_PEER_ID, {**_key(fact.group_id, fact.user_id), "peer_id": fact.new}
+
+
+def _status_changed(fact: StatusChanged) -> Iterator[Step]:
+    yield _SET_AWAY, {**_key(fact.group_id, fact.user_id), "away_until": fact.away_until}
+
+
+def _entered(fact: ParticipantEntered) -> Iterator[Step]:
+    yield _INSERT[participants], _row_of_participant(fact.group_id, fact.participant)
+
+
+def _media_changed(fact: MediaChanged) -> Iterator[Step]:
+    said = fact.participant
+    media = {"audio": said.audio, "video": said.video, "screen": said.screen}
+    yield _SET_MEDIA, {**_key(fact.group_id, said.user_id), **media}
+
+
+def _exited(fact: ParticipantExited) -> Iterator[Step]:
+    yield _DELETE_PARTICIPANT, _key(fact.group_id, fact.user_id)
+
+
+def _rings(fact: RingBegan) -> Iterator[Step]:
+    yield _INSERT[rings], _row_of_ring(fact.group_id, fact.ring)
+
+
+def _rang(fact: RingFinished) -> Iterator[Step]:
+    ring = fact.ring
+    ends = {"its_caller": ring.sender, "its_rung": ring.to}
+    yield _DELETE_RING, {"its_group_id": fact.group_id, **ends}
+    for user_id in fact.remembered_by:
+        yield _INSERT[ended_rings], _row_of_ended_ring(fact.group_id, user_id, fact.ended)
+        yield _SHED_RINGS, _key(fact.group_id, user_id)
+
+
+# Any, because each takes just the fact that it stands beside.
+_STEPS: dict[type[Fact], Callable[[Any], Iterator[Step]]] = {
+    GroupOpened: _opened,
+    GroupEmptied: _emptied,
+    GroupClosed: _closed,
+    MemberJoined: _joined,
+    MemberLeft: _left,
+    PeerIdChanged: _peer_id_changed,
+    StatusChanged: _status_changed,
+    ParticipantEntered: _entered,
+    MediaChanged: _media_changed,
+    ParticipantExited: _exited,
+    RingBegan: _rings,
+    RingFinished: _rang,
+}
+
+
+def _replace(group_id: GroupId, state: GroupSnapshot | None) -> Iterator[Step]:
+    """Write a whole group."""
+    yield _DELETE_GROUP, {"its_id": group_id}
+    if state is None:
+        return
+    row = {"id": group_id, "name": state.name, "owner": state.owner}
+    yield _INSERT[groups], {**row, "created_at": state.created_at, "emptied_at": state.emptied_at}
+    for member in state.members:
+        yield _INSERT[members], _row_of_member(group_id, member)
+    for participant in state.participants:
+        yield _INSERT[participants], _row_of_participant(group_id, participant)
+    for ring, _expiry in state.rings:
+        yield _INSERT[rings], _row_of_ring(group_id, ring)
+    for user_id, ended_ones in state.recent_rings:
+        for ended in ended_ones:
+            yield _INSERT[ended_rings], _row_of_ended_ring(group_id, user_id, ended)
+
+
+def write(connection: Connection, batch: Batch) -> None:
+    """Write a batch, within the caller's transaction: equal statements that follow each other in one go."""
+    for _, steps in groupby(_steps_of(batch), key=lambda step: id(step[0])):
+        same = list(steps)
+        connection.execute(same[0][0], [values for _statement, values in same])
+
+
+def _steps_of(batch: Batch) -> Iterator[Step]:
+    for fact in batch.facts:
+        yield from _STEPS[type(fact)](fact)
+    for group_id, state in batch.states.items():
+        yield from _replace(group_id, state)
+
+
+def _key(group_id: GroupId, user_id: UserId) -> dict[str, Any]:
+    return {"its_group_id": group_id, "its_user_id": user_id}
+
+
+def _row_of_member(group_id: GroupId, member: Member) -> dict[str, Any]:
+    return {
+        "group_id": group_id,
+        "user_id": member.user_id,
+        "username": member.username,
+        "peer_id": member.peer_id,
+        "principal_id": member.principal.id,
+        "has_session": member.principal.has_session,
+        "away_until": member.away_until,
+    }
+
+
+def _row_of_participant(group_id: GroupId, said: Participant) -> dict[str, Any]:
+    media = {"audio": said.audio, "video": said.video, "screen": said.screen}
+    return {"group_id": group_id, "user_id": said.user_id, **media}
+
+
+def _row_of_ring(group_id: GroupId, ring: Ring) -> dict[str, Any]:
+    return {"group_id": group_id, "caller": ring.sender, "rung": ring.to, "until": ring.until}
+
+
+def _row_of_ended_ring(group_id: GroupId, user_id: UserId, ended: RingEnded) -> dict[str, Any]:
+    return {
+        "group_id": group_id,
+        "user_id": user_id,
+        "caller": ended.sender,
+        "rung": ended.to,
+        "outcome": ended.outcome,
+        "ended_at": ended.ended_at,
+    }
+
+
+# --- rows to groups ------------------------------------------------------------------------------
+
+_SELECT_GROUP = select(groups).where(*_where(groups, "id"))
+
+
+def _select_all(table: Table) -> Select[Any]:
+    """Select the rows of a group, in the order in which they came."""
+    return select(table).where(*_where(table, "group_id")).order_by(table.c.number)
+
+
+_SELECT_MEMBERS, _SELECT_PARTICIPANTS = _select_all(members), _select_all(participants)
+_SELECT_RINGS, _SELECT_ENDED_RINGS = _select_all(rings), _select_all(ended_rings)
+
+
+def read(connection: Connection, group_id: GroupId, moment: Callable[[int], float]) -> GroupSnapshot | None:
+    """Read a group; None where there is none. `moment` gives that of a date by the core's clock."""
+    group = connection.execute(_SELECT_GROUP, {"its_id": group_id}).one_or_none()
+    if group is None:
+        return None
+
+    def rows(statement: Select[Any]) -> Sequence[Any]:
+        return connection.execute(statement, {"its_group_id": group_id}).all()
+
+    return GroupSnapshot(
+        group_id,
+        group.name,
+        group.owner,
+        group.created_at,
+        moment(group.created_at),
+        group.emptied_at,
+        inf if group.emptied_at is None else moment(group.emptied_at),
+        tuple(
+            Member(
+                row.user_id,
+                row.username,
+                row.peer_id,
+                Principal(row.principal_id, row.has_session),
+                row.away_until,
+            )
+            for row in rows(_SELECT_MEMBERS)
+        ),
+        tuple(
+            Participant(row.user_id, row.audio, row.video, row.screen) for row in rows(_SELECT_PARTICIPANTS)
+        ),
+        tuple((Ring(row.caller, row.rung, row.until), moment(row.until)) for row in rows(_SELECT_RINGS)),
+        _by_user(rows(_SELECT_ENDED_RINGS)),
+    )
+
+
+def _by_user(rows: Iterable[Any]) -> tuple[tuple[UserId, tuple[RingEnded, ...]], ...]:
+    found: dict[UserId, list[RingEnded]] = {}
+    for row in rows:
+        ended = RingEnded(row.caller, row.rung, row.outcome, row.ended_at)
+        found.setdefault(row.user_id, []).append(ended)
+    return tuple((user_id, tuple(found[user_id])) for user_id in sorted(found))

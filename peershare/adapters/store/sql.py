@@ -1,0 +1,200 @@
+"""The store in a database: SQLite or PostgreSQL, which differ in `Database` alone.
+
+Commits and reads are made in threads, by SQLAlchemy Core, with limiters of their own: nothing else waits for
+a database's threads.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+import trio
+from sqlalchemy import Connection, Engine, delete, insert, inspect, select, text, update
+from sqlalchemy.exc import DBAPIError
+
+from peershare.adapters.store.rows import read, write
+from peershare.adapters.store.schema import HEAD, VERSION_TABLE, runs
+from peershare.core.group.facts import Fact
+from peershare.core.group.state import GroupSnapshot
+from peershare.messages import GroupId
+from peershare.ports.store import Batch, StoreError, StoreUnavailableError
+
+T = TypeVar("T")
+
+# Reads at once: what is beyond waits. As many connections as SQLAlchemy's pool holds, without the writer's.
+_READERS = 4
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+class Database(ABC):
+    """A database. `name`: as operators know it, without any secret."""
+
+    name: str
+    engine: Engine
+
+    @abstractmethod
+    def own(self) -> Connection:
+        """Connect to write, as the only one; it stays so until `release`. Raises StoreError."""
+
+    @abstractmethod
+    def connect(self) -> Connection:
+        """Connect to read, beside a server that owns it; a transaction sees one state. Raises StoreError."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Let others own it."""
+
+    @abstractmethod
+    def prepare(self, connection: Connection) -> None:
+        """Settle what a database keeps, once it is known to be ours."""
+
+    @abstractmethod
+    def check(self, connection: Connection) -> str:
+        """Look for damage. What was found, or nothing."""
+
+    @abstractmethod
+    def reason(self, error: DBAPIError) -> str | None:
+        """The reason why the database is away; None for an error that is none of those."""
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Raise what goes wrong within as StoreError."""
+        try:
+            yield
+        except DBAPIError as error:
+            why = str(error.orig).strip().partition("\n")[0]
+            raise StoreError(f"{self.name} can't be used: {why}.") from error
+
+
+class SqlStore:
+    """A `Store`. `moment` gives that of a date by the core's clock."""
+
+    def __init__(self, database: Database, moment: Callable[[int], float]) -> None:
+        self._database = database
+        self._moment = moment
+        self._run = str(uuid4())
+        self._writer: Connection | None = None
+        self._writing, self._reading = trio.CapacityLimiter(1), trio.CapacityLimiter(_READERS)
+
+    async def open(self) -> None:
+        await trio.to_thread.run_sync(self._open, limiter=self._writing)
+
+    async def close(self) -> None:
+        """End the run, unless the last commit hangs and time is up: then the process ends it."""
+        await trio.to_thread.run_sync(self._close, limiter=self._writing, abandon_on_cancel=True)
+
+    def commit_now(self, facts: Sequence[Fact]) -> bool:
+        return False
+
+    async def commit(self, batch: Batch) -> None:
+        await self._in_thread(self._writing, self._commit, batch)
+
+    async def load(self, group_id: GroupId) -> GroupSnapshot | None:
+        """Read a group; None where there is none. Raises StoreUnavailableError."""
+        return await self._in_thread(self._reading, self._load, group_id)
+
+    async def _in_thread(self, limiter: trio.CapacityLimiter, work: Callable[..., T], *args: object) -> T:
+        """Raises StoreUnavailableError in the place of an error for which the database has a reason."""
+        try:
+            return await trio.to_thread.run_sync(work, *args, limiter=limiter, abandon_on_cancel=True)
+        except DBAPIError as error:
+            reason = self._database.reason(error)
+            if reason is None:
+                raise
+            raise StoreUnavailableError(reason) from error
+
+    # --- in threads ---
+
+    def _open(self) -> None:
+        try:
+            with self._database.opening():
+                self._writer = upgrade(self._database)
+                with self._writer.begin():
+                    self._writer.execute(delete(runs))
+                    self._writer.execute(insert(runs).values(run=self._run, batch=0))
+        except BaseException:
+            self._close()
+            raise
+
+    def _close(self) -> None:
+        self._disconnect()
+        self._database.release()
+        self._database.engine.dispose()
+
+    def _disconnect(self) -> None:
+        """Give up a connection that may be broken: the next commit makes another."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            disconnect(writer)
+
+    def _commit(self, batch: Batch) -> None:
+        try:
+            if self._writer is None:
+                self._writer = self._database.own()
+            with self._writer.begin():
+                if self._begin_batch(self._writer, batch.number):
+                    write(self._writer, batch)
+        except StoreError as error:  # another server has it now
+            raise StoreUnavailableError(str(error)) from error
+        except BaseException:
+            self._disconnect()
+            raise
+
+    def _begin_batch(self, connection: Connection, number: int) -> bool:
+        """Note the number of a batch. False if the store has it already."""
+        ours = update(runs).where(runs.c.run == self._run)
+        if connection.execute(ours.where(runs.c.batch < number).values(batch=number)).rowcount:
+            return True
+        if connection.execute(select(runs.c.run)).scalar_one() != self._run:
+            raise StoreUnavailableError("another server has taken the database")
+        return False
+
+    def _load(self, group_id: GroupId) -> GroupSnapshot | None:
+        with self._database.engine.connect() as connection:
+            return read(connection, group_id, self._moment)
+
+
+def version_of(connection: Connection) -> str | None:
+    """The revision of a database's tables; None where there are none."""
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    return connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - ours
+
+
+def upgrade(database: Database) -> Connection:
+    """Own a database, and bring its tables up to date. Raises StoreError, and then has changed nothing."""
+    with database.opening():
+        connection = database.own()
+        try:
+            with connection.begin():
+                version = version_of(connection)
+                if version != HEAD:
+                    _migrate(database, connection, version)
+            database.prepare(connection)
+        except BaseException:
+            disconnect(connection)
+            raise
+    return connection
+
+
+def disconnect(connection: Connection) -> None:
+    """End a connection for good: the pool is not to have it, nor what is locked by it."""
+    connection.invalidate()
+    connection.close()
+
+
+def _migrate(database: Database, connection: Connection, version: str | None) -> None:
+    from alembic import command  # noqa: PLC0415 - a database that is up to date does without its half second
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if version is not None and version not in known:
+        raise StoreError(f"{database.name} is of a newer PeerShare ({version}): update this one.")
+    command.upgrade(config, HEAD)

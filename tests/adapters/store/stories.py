@@ -1,0 +1,86 @@
+"""Facts of groups as a hub makes them, whatever happens; and the groups that follow from them."""
+
+import random
+from itertools import count
+
+from peershare.core.group.facts import GroupClosed
+from peershare.core.group.state import Group, GroupRules
+from peershare.core.hub import Hub
+from peershare.core.principal import Principal
+from peershare.messages import (
+    CreateGroup,
+    DeclineRing,
+    JoinCall,
+    JoinGroup,
+    LeaveCall,
+    LeaveGroup,
+    RingUp,
+    UpdateMedia,
+    UpdatePeerId,
+)
+
+PEOPLE = [f"user-{number}" for number in range(8)]
+NAMES = ["Ann", "ann", "Bob", "Élodie 🦊", "漢字", "O'Neil \\ %s"]
+PEER_IDS = ["peer-a", "peer-\0b", "back\\slash\\", "\\0", "🦊"]
+
+
+def moment(date: int) -> float:
+    return date / 1000
+
+
+class Story:
+    """Something happens at random, and facts say what."""
+
+    def __init__(self, seed: int, prefix: str = "group") -> None:
+        self._random = random.Random(seed)
+        numbers = count(1)
+        self._hub = Hub(lambda: f"{prefix}-{next(numbers)}", 30)
+        self._now = 1_000_000  # whole seconds, so that dates lead back to the same moments
+        self._groups: dict[str, Group] = {}
+        self.ended: set[str] = set()
+
+    def facts(self, events: int) -> list:
+        found = []
+        for _ in range(events):
+            self._now += self._random.choice([0, 1, 20])
+            outcomes = [*self._hub.sweep(self._now), self._happen()]
+            found += [fact for outcome in outcomes for fact in outcome.facts]
+        for fact in found:
+            group = self._groups.setdefault(fact.group_id, Group(fact.group_id, GroupRules()))
+            group.apply(fact)
+            if isinstance(fact, GroupClosed):
+                del self._groups[fact.group_id]
+                self.ended.add(fact.group_id)
+        return found
+
+    def snapshots(self) -> dict:
+        living = {group_id: group.snapshot() for group_id, group in self._groups.items()}
+        return {**dict.fromkeys(self.ended), **living}
+
+    def _happen(self):
+        hub, pick, now = self._hub, self._random.choice, self._now
+        user_id = pick(PEOPLE)
+        if user_id not in list(hub._directory):
+            hub.connect(user_id, Principal(f"guest-{user_id}"))
+            if pick([True, False, True]):
+                hub.begin_session(user_id)
+        event = self._random.random()
+        if event < 0.05:
+            return hub.disconnect(user_id, pick(["left", "timeout"]), now)
+        if event < 0.15:
+            return hub.away(user_id, now + 30, now) if pick([True, False]) else hub.back(user_id, now)
+        group_ids = [*self._groups, "no-group"]
+        said = pick(
+            [
+                CreateGroup(pick(NAMES), pick(NAMES)),
+                *[JoinGroup(pick(group_ids), pick(NAMES), pick([None, *PEER_IDS]))] * 4,
+                LeaveGroup(user_id),
+                UpdatePeerId(pick(PEER_IDS)),
+                *[JoinCall(audio=True, video=pick([True, False]), screen=False)] * 3,
+                LeaveCall(),
+                UpdateMedia(audio=pick([True, False]), video=False, screen=True),
+                *[RingUp(pick([None, pick(PEOPLE)]))] * 4,
+                DeclineRing(pick(PEOPLE)),
+            ]
+        )
+        return hub.handle(user_id, said, now)

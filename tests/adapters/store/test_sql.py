@@ -1,0 +1,180 @@
+"""The store in a database, on SQLite and PostgreSQL: what is committed is what is read."""
+
+import random
+from collections import Counter
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from peershare.adapters.store.rows import _STEPS
+from peershare.adapters.store.schema import HEAD, VERSION_TABLE, metadata, runs
+from peershare.adapters.store.sql import MIGRATIONS, SqlStore, upgrade
+from peershare.core.group import facts
+from peershare.core.group.call import MAX_RECENT
+from peershare.core.principal import Principal
+from peershare.messages import Ring, RingEnded
+from peershare.ports.store import Batch, StoreError, StoreUnavailableError
+from tests.adapters.store.stories import Story, moment
+
+GUEST = Principal("guest-1", has_session=True)
+OPENED = facts.GroupOpened("g", "Tea", "guest-1", 1_000, 1.0)
+
+
+def joined(user_id, username="Ann"):
+    return facts.MemberJoined("g", user_id, username, None, GUEST)
+
+
+@pytest.fixture
+async def store(database):
+    store = SqlStore(database, moment)
+    await store.open()
+    yield store
+    await store.close()
+
+
+async def loaded(store, group_ids):
+    return {group_id: await store.load(group_id) for group_id in group_ids}
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_15_what_is_read_is_what_facts_lead_to(open_database, seed):
+    """Whatever happens: in batches of any size, with whole groups in place of facts, and over restarts."""
+    chance, story, number = random.Random(seed), Story(seed), 0
+    kinds = Counter()
+    store = SqlStore(open_database(), moment)
+    await store.open()
+    for _ in range(30):
+        said = story.facts(chance.choice([1, 5, 60]))
+        kinds.update(map(type, said))
+        number += 1
+        behind = {fact.group_id for fact in said if chance.random() < 0.05}
+        snapshots = story.snapshots()
+        batch = Batch(
+            number,
+            [fact for fact in said if fact.group_id not in behind],
+            {group_id: snapshots[group_id] for group_id in behind},
+        )
+        await store.commit(batch)
+        if chance.random() < 0.2:
+            await store.commit(batch)  # the answer was lost
+        if chance.random() < 0.1:
+            await store.close()
+            store, number = SqlStore(open_database(), moment), 0
+            await store.open()
+        assert await loaded(store, snapshots) == snapshots
+    await store.close()
+    assert kinds.keys() == _STEPS.keys(), "not all kinds of facts happened"
+
+
+async def test_15_each_kind_of_fact_has_its_rows():
+    """A fact without an entry in the table would be lost."""
+    assert set(_STEPS) == set(facts.Fact.__args__)
+
+
+async def test_15_the_same_batch_again_is_ignored(store):
+    """An answer may be lost: the store says by its number whether it has a batch."""
+    await store.commit(Batch(1, [OPENED, joined("ann")], {}))
+    before = await store.load("g")
+    await store.commit(Batch(1, [OPENED, joined("ann")], {}))
+    assert await store.load("g") == before
+    await store.commit(Batch(2, [joined("bob")], {}))
+    assert [member.user_id for member in (await store.load("g")).members] == ["ann", "bob"]
+
+
+async def test_15_a_batch_is_written_whole_or_not_at_all(store):
+    """A fault in the last fact leaves nothing of the first, and the next batch finds all in order."""
+    await store.commit(Batch(1, [OPENED], {}))
+    with pytest.raises(sa.exc.IntegrityError):
+        await store.commit(Batch(2, [joined("ann"), joined("ann")], {}))
+    assert (await store.load("g")).members == ()
+    await store.commit(Batch(2, [joined("ann")], {}))
+    assert len((await store.load("g")).members) == 1
+
+
+async def test_15_a_group_is_opened_again_under_its_old_id(store):
+    """Nothing is left of the one before."""
+    await store.commit(Batch(1, [OPENED, joined("ann")], {}))
+    await store.commit(Batch(2, [OPENED, joined("bob")], {}))
+    assert [member.user_id for member in (await store.load("g")).members] == ["bob"]
+
+
+async def test_15_as_many_ended_rings_are_kept_as_in_memory(store):
+    """The newest of each member, and what others remember stays."""
+    await store.commit(Batch(1, [OPENED, joined("ann"), joined("bob"), joined("cat")], {}))
+    ring = Ring("ann", "bob", 1)
+    ended = [RingEnded("ann", "bob", "missed", number) for number in range(MAX_RECENT + 5)]
+    said = [facts.RingFinished("g", ring, one, ("ann", "bob")) for one in ended]
+    await store.commit(Batch(2, [facts.RingFinished("g", ring, ended[0], ("cat",)), *said], {}))
+    assert (await store.load("g")).recent_rings == (
+        ("ann", tuple(ended[5:])),
+        ("bob", tuple(ended[5:])),
+        ("cat", (ended[0],)),
+    )
+
+
+async def test_15_two_servers_never_own_one_store(store, open_database):
+    """The second says so; when the first has ended, it has what that committed."""
+    await store.commit(Batch(1, [OPENED], {}))
+    second = SqlStore(open_database(), moment)
+    with pytest.raises(StoreError, match="Another PeerShare server uses"):
+        await second.open()
+    await store.commit(Batch(2, [joined("ann")], {}))
+    await store.close()
+    await second.open()
+    assert len((await second.load("g")).members) == 1
+    await second.close()
+
+
+async def test_15_who_has_lost_the_store_to_another_server_writes_nothing(store):
+    """However that came about: its batches name its run, and the store knows that of the newest."""
+    await store.commit(Batch(1, [OPENED], {}))
+    with store._writer.begin():
+        store._writer.execute(sa.update(runs).values(run="another"))
+    with pytest.raises(StoreUnavailableError, match="another server has taken the database"):
+        await store.commit(Batch(2, [joined("ann")], {}))
+    assert (await store.load("g")).members == ()
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def test_15_migrations_lead_to_the_tables(database):
+    """An empty database that is upgraded has just the tables of `schema`."""
+    with upgrade(database) as connection:
+        context = MigrationContext.configure(
+            connection, opts={"version_table": VERSION_TABLE, "compare_type": True}
+        )
+        assert compare_metadata(context, metadata) == []
+    database.release()
+    database.engine.dispose()
+
+
+def test_15_the_newest_revision_is_known():
+    """`HEAD` is what spares an up-to-date database the migrations."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+async def test_15_a_newer_database_is_left_as_it_is(open_database):
+    """One line says so, and what is in it stays."""
+    database = open_database()
+    with upgrade(database) as connection, connection.begin():
+        connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
+    database.release()
+    database.engine.dispose()
+    store = SqlStore(open_database(), moment)
+    with pytest.raises(StoreError, match=r"is of a newer PeerShare \(9999\): update this one\."):
+        await store.open()
+    assert not store._writer
+    other = open_database()
+    with other.own() as connection:
+        found = connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()
+        assert found == "9999"
+        assert connection.execute(sa.select(runs)).all() == []
+    other.release()
+    other.engine.dispose()
