@@ -12,7 +12,7 @@ from peershare.adapters.turn_check import Check, check_all
 from peershare.client import PeerShareError, open_session
 from peershare.composition.rules import turn_rules
 from peershare.composition.turn import managed_turn
-from peershare.core.turn import Turn
+from peershare.core.turn import ice_servers
 from peershare.messages import GetIceServers, IceServer, IceServers, PrincipalId
 from peershare.settings import Configured, Settings, options, settings_from
 
@@ -50,8 +50,8 @@ async def _check(url: str | None, settings: Settings) -> list[Check]:
 
 
 def _of_settings(settings: Settings) -> tuple[IceServer, ...]:
-    turn = Turn(turn_rules(settings, managed_turn(settings)))
-    return turn.servers(PrincipalId("check-turn"), int(time.time() * 1000)).ice_servers
+    rules = turn_rules(settings, managed_turn(settings))
+    return ice_servers(rules, PrincipalId("check-turn"), int(time.time() * 1000)).ice_servers
 
 
 async def _of_server(url: str) -> tuple[IceServer, ...]:
@@ -68,6 +68,6 @@ def _show(checks: list[Check]) -> None:
             check.url,
             "no" if check.fault else "yes",
             f"{check.seconds:.2f} s",
-            check.fault or "A packet was relayed.",
+            f"{check.fault} {check.advice}" if check.fault else "A packet was relayed.",
         )
     Console().print(table)

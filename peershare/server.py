@@ -5,6 +5,7 @@ actor ⊃ connections ⊃ listeners.
 """
 
 import gc
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from errno import EAFNOSUPPORT
@@ -14,6 +15,7 @@ import attrs
 import trio
 
 from peershare.adapters.coturn import Coturn, find_program
+from peershare.adapters.turn_watch import TurnWatch
 from peershare.api.health import Health
 from peershare.composition.adapters import make_adapters
 from peershare.composition.core import make_core
@@ -26,11 +28,14 @@ from peershare.composition.rules import (
     peerjs_endpoint_rules,
     signaling_endpoint_rules,
     store_rules,
+    turn_rules,
 )
 from peershare.composition.turn import managed_turn
 from peershare.core.addresses import AddressLimiter, ByteLimiter
+from peershare.core.turn import ice_servers
 from peershare.gateway.endpoint import EndpointOptions
 from peershare.gateway.turn_port import TurnPort
+from peershare.messages import PrincipalId
 from peershare.runtime.commands import Settle, WarnSessions
 from peershare.runtime.drain import ConnectionRegistry
 from peershare.runtime.garbage import collect_garbage
@@ -47,6 +52,8 @@ from peershare.transport.refusals import Refusals
 _BACKLOG = 4096
 # HOST=*. Trio has `::` take IPv6 alone, so that there can be both.
 _EVERY = ("0.0.0.0", "::")  # noqa: S104 - where somebody asked for it
+# For whom the server checks TURN. Its credentials are no client's, and count for none.
+_CHECK_TURN = PrincipalId("check-turn")
 # Of the shutdown, what is for the orderly part; the rest is for cancelling what is left.
 _ORDERLY_SHARE = 0.8
 # And behind that, what is for the store to take the last facts, and to be closed.
@@ -64,7 +71,11 @@ class Server:
         self._settings = settings
         self._ports = {settings.port, settings.ws_port}  # and what is taken for a 0
         managed = managed_turn(settings)
-        self._coturn = None if managed is None else Coturn(managed.coturn)
+        turn = turn_rules(settings, managed)
+        self._turn_watch = TurnWatch(
+            turn.turn_urls, lambda: ice_servers(turn, _CHECK_TURN, int(time.time() * 1000)).ice_servers
+        )
+        self._coturn = None if managed is None else Coturn(managed.coturn, self._turn_watch.check_soon)
         turn_port = None if managed is None else TurnPort(managed.coturn.port)
         adapters = make_adapters(store_rules(settings))
         self._store = adapters.store
@@ -92,11 +103,13 @@ class Server:
             trace=settings.level == "debug",
         )
         self._sources = make_sources(core, options, endpoints, checks, self._coturn)
+        self._sources = attrs.evolve(self._sources, turn_watch=self._turn_watch)
         if turn_port is not None:
             self._sources = attrs.evolve(self._sources, turn_counts=turn_port.counts)
-        health = Health(core.actor, lambda: self._registry.draining, lambda: core.journal.trouble)
+        self._health = Health(core.actor, lambda: self._registry.draining, lambda: core.journal.trouble)
+        self._show_turn()
         self.app, guard = make_app(
-            core, api_rules(settings), checks, origins=origins, sources=self._sources, health=health
+            core, api_rules(settings), checks, origins=origins, sources=self._sources, health=self._health
         )
         self.http = HttpServer(self.app, guard, HttpRules(first_head=patience, body=patience))
         self._listener = make_listener(
@@ -118,6 +131,9 @@ class Server:
         self._tls = tls_context(self._settings)
         if self._coturn is not None:
             self._coturn.renew_certificate()
+
+    def _show_turn(self) -> None:
+        self._health.show_turn(self._turn_watch.by_transport())
 
     @asynccontextmanager
     async def open(self, ports: Sequence[int]) -> AsyncIterator[list[int]]:
@@ -148,6 +164,7 @@ class Server:
                 outer.start_soon(self._coturn.run)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
+                    accepting.start_soon(self._turn_watch.run, self._show_turn)
                     accepting.start_soon(
                         partial(
                             trio.serve_listeners,

@@ -76,6 +76,7 @@ class Harness:
         self.registry = ConnectionRegistry(10)
         self.draining = False
         self.trouble = None
+        self.health = Health(self.actor, lambda: self.draining, lambda: self.trouble)
         self.refusals = Refusals()
         options = EndpointOptions(self.registry, 1000, 10, poller=None)
         endpoints = make_endpoints(core, options, EndpointRules(rules), EndpointRules(rules), trace=trace)
@@ -117,7 +118,7 @@ class Harness:
             checks,
             origins=Origins(list(origins), {3000}),
             sources=self.sources,
-            health=Health(self.actor, lambda: self.draining, lambda: self.trouble),
+            health=self.health,
             **web,
         )
         app.asgi_app = behind(guard, app.asgi_app)

@@ -9,7 +9,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -153,10 +153,14 @@ def _peers(rules: CoturnRules) -> Iterator[str]:
 
 
 class Coturn:
-    """Runs coturn. `starts` counts; `is_running` tells whether it runs now."""
+    """Runs coturn. `starts` counts; `is_running` tells whether it runs now.
 
-    def __init__(self, rules: CoturnRules) -> None:
+    `on_start` is called when it has been started, and when its certificate is another one.
+    """
+
+    def __init__(self, rules: CoturnRules, on_start: Callable[[], None] = lambda: None) -> None:
         self._rules = rules
+        self._on_start = on_start
         self.starts = 0
         self._group: int | None = None
         self._lines = Allowance(LINES)
@@ -185,6 +189,7 @@ class Coturn:
         """Have it read the certificate anew."""
         if self._group is not None:
             os.killpg(self._group, signal.SIGUSR2)
+            self._on_start()
 
     async def _run_once(self, file: Path) -> None:
         process = await trio.lowlevel.open_process(
@@ -197,6 +202,7 @@ class Coturn:
         )
         self._group = process.pid
         self.starts += 1
+        self._on_start()
         log.info("TURN server started", port=self._rules.port, tls_port=self._rules.tls_port or None)
         try:
             if process.stdout is not None:

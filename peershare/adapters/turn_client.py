@@ -47,7 +47,8 @@ class _Stream:
 
     is_reliable = True
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, server: Address) -> None:
+        self.server = server
         self._stream = stream
         self._data = b""
 
@@ -73,7 +74,8 @@ class _Stream:
 class _Datagrams:
     is_reliable = False
 
-    def __init__(self, socket: trio.socket.SocketType) -> None:
+    def __init__(self, socket: trio.socket.SocketType, server: Address) -> None:
+        self.server = server
         self._socket = socket
 
     async def send(self, data: bytes) -> None:
@@ -86,7 +88,7 @@ class _Datagrams:
 class Allocation:
     """An allocation at a server. One task at a time may use it.
 
-    `relayed`: the address at the server, by which others reach it.
+    `relayed`: the address at the server, by which others reach it. `server`: the one by which we reach it.
     """
 
     def __init__(self, transport: _Stream | _Datagrams, username: str, password: str) -> None:
@@ -94,6 +96,7 @@ class Allocation:
         self._username, self._password = username, password
         self._realm = self._nonce = b""
         self.relayed: Address = ("", 0)
+        self.server = transport.server
 
     async def allocate(self) -> None:
         """Raises TurnError."""
@@ -193,17 +196,32 @@ async def open_allocation(
 @asynccontextmanager
 async def _connect(url: TurnUrl, tls: ssl.SSLContext | None) -> AsyncIterator[_Stream | _Datagrams]:
     if url.transport == "udp":
-        found = await trio.socket.getaddrinfo(url.host, url.port, type=trio.socket.SOCK_DGRAM)
-        family, kind, protocol, _, address = found[0]
-        with trio.socket.socket(family, kind, protocol) as socket:
-            await socket.connect(address)
-            yield _Datagrams(socket)
+        with await _connected_udp(url) as socket:
+            yield _Datagrams(socket, socket.getpeername()[:2])
         return
-    stream: trio.abc.Stream = await trio.open_tcp_stream(url.host, url.port)
+    tcp = await trio.open_tcp_stream(url.host, url.port)
+    stream: trio.abc.Stream = tcp
     if url.transport == "tls":
         context = tls or ssl.create_default_context()
-        stream = trio.SSLStream(stream, context, server_hostname=url.host, https_compatible=True)
+        stream = trio.SSLStream(tcp, context, server_hostname=url.host, https_compatible=True)
     try:
-        yield _Stream(stream)
+        yield _Stream(stream, tcp.socket.getpeername()[:2])
     finally:
         await trio.aclose_forcefully(stream)
+
+
+async def _connected_udp(url: TurnUrl) -> trio.socket.SocketType:
+    """Return a socket to the first of the host's addresses to which there is a way, IPv6 or IPv4."""
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in await trio.socket.getaddrinfo(
+        url.host, url.port, type=trio.socket.SOCK_DGRAM
+    ):
+        socket = trio.socket.socket(family, kind, protocol)
+        try:
+            await socket.connect(address)
+        except OSError as error:
+            socket.close()
+            failure = error
+        else:
+            return socket
+    raise failure or OSError("it has no address")

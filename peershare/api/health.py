@@ -1,7 +1,7 @@
 """Health of the server: for load balancers, which ask often, and for people."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +15,6 @@ from peershare.runtime.commands import AskStats
 from peershare.transport.answers import Answer, json_answer
 
 _LIVE = json_answer(200, {"status": "alive"})
-_READY = json_answer(200, {"status": "ready"})
 _DRAINING = json_answer(503, {"status": "draining"})
 
 
@@ -29,11 +28,17 @@ class Health:
         self._store_trouble = store_trouble
         self._is_draining = is_draining
         self._began = time.monotonic()
+        self._ready = json_answer(200, {"status": "ready"})
 
     @property
     def uptime(self) -> float:
         """The time since the start, in seconds."""
         return round(time.monotonic() - self._began, 3)
+
+    def show_turn(self, states: Mapping[str, str]) -> None:
+        """Tell beside readiness, which does not depend on it, by which transports TURN works."""
+        if states:
+            self._ready = json_answer(200, {"status": "ready", "turn": states})
 
     async def answer(self, path: str) -> Answer | None:
         """Answer a request for one of the health paths; None for other paths."""
@@ -46,7 +51,7 @@ class Health:
                     return _DRAINING
                 if trouble is not None:
                     return json_answer(503, {"status": "store unavailable", "reason": trouble})
-                return _READY
+                return self._ready
             case "/api/health":
                 # The actor tells it, so that this one is silent where nothing works any more.
                 stats = shown(await self._actor.ask(AskStats()))

@@ -21,6 +21,7 @@ from prometheus_client.registry import Collector
 
 from peershare import __version__
 from peershare.adapters.coturn import Coturn
+from peershare.adapters.turn_watch import TurnWatch
 from peershare.core.addresses import AddressLimiter, ByteLimiter
 from peershare.core.broker import Broker, BrokerStats
 from peershare.core.group.index import CallStats
@@ -54,6 +55,7 @@ class Sources:
     bytes_read: ByteLimiter
     coturn: Coturn | None = None
     turn_counts: TurnCounts = attrs.field(factory=TurnCounts)
+    turn_watch: TurnWatch = attrs.field(factory=lambda: TurnWatch((), tuple))
     lag: Histogram = attrs.field(
         factory=lambda: Histogram(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
     )
@@ -315,6 +317,14 @@ METRICS = (
         (),
         "TURN credentials handed out: asked for by clients, and pushed to members in a call.",
         _one(lambda sources: sources.signaling.turn.handed_out),
+    ),
+    Row(
+        "peershare_turn_urls",
+        "gauge",
+        ("transport", "state"),
+        "URLs of TURN servers that clients get, by what the server's own check has found: `working`, "
+        "`failing`, or `unchecked` in the first seconds.",
+        lambda sources: sources.turn_watch.counts().items(),
     ),
     Row(
         "peershare_turn_server_running",

@@ -45,6 +45,20 @@ def credentials_of(secret: str, principal_id: str, expiry: int) -> tuple[str, st
     return username, b64encode(hmac.digest(secret.encode(), username.encode(), "sha1")).decode()
 
 
+def stun_servers(rules: TurnRules) -> tuple[IceServer, ...]:
+    """Return the servers that take no credentials."""
+    return (IceServer(rules.stun_urls),) if rules.stun_urls else ()
+
+
+def ice_servers(rules: TurnRules, principal_id: PrincipalId, date: int) -> IceServers:
+    """Return all servers, with credentials for a principal. `date`: now, in ms since 1970."""
+    expiry = date // 1000 + rules.ttl
+    servers = stun_servers(rules)
+    if rules.turn_urls and rules.secrets:
+        servers += (IceServer(rules.turn_urls, *credentials_of(rules.secrets[0], principal_id, expiry)),)
+    return IceServers(servers, rules.ttl, expiry * 1000, rules.policy)
+
+
 class Turn:
     """Makes credentials, counts them, and knows when they are to be renewed."""
 
@@ -66,8 +80,7 @@ class Turn:
 
     @property
     def stun_servers(self) -> tuple[IceServer, ...]:
-        """The servers that take no credentials."""
-        return (IceServer(self._rules.stun_urls),) if self._rules.stun_urls else ()
+        return stun_servers(self._rules)
 
     def wait(self, principal_id: PrincipalId, address: str | None, now: float) -> float:
         """Count credentials that are asked for. Return in how many seconds they may be, or 0."""
@@ -78,14 +91,9 @@ class Turn:
         return wait or self._by_principal.ask(principal_id, now)
 
     def servers(self, principal_id: PrincipalId, date: int) -> IceServers:
-        """Return all servers. `date`: now, in ms since 1970."""
-        rules = self._rules
-        expiry = date // 1000 + rules.ttl
-        servers = self.stun_servers
-        if self.has_turn:
-            self.handed_out += 1
-            servers += (IceServer(rules.turn_urls, *credentials_of(rules.secrets[0], principal_id, expiry)),)
-        return IceServers(servers, rules.ttl, expiry * 1000, rules.policy)
+        """Return all servers, and count what is handed out. `date` as in `ice_servers`."""
+        self.handed_out += self.has_turn
+        return ice_servers(self._rules, principal_id, date)
 
     # --- renewal ---
 

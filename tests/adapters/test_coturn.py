@@ -130,11 +130,11 @@ def test_14_its_warnings_are_bounded(autojump_clock):
 
 
 @asynccontextmanager
-async def running(**different):
+async def running(on_start=lambda: None, **different):
     """A coturn, and the rules that it runs by."""
     need(shutil.which(coturn.PROGRAM), "coturn")
     rules = attrs.evolve(RULES, port=free_port(), **different)
-    child = Coturn(rules)
+    child = Coturn(rules, on_start)
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(child.run)
@@ -199,15 +199,17 @@ async def test_14_nobody_relays_into_the_operators_network():
 
 
 async def test_14_it_is_started_again(monkeypatch):
-    """After a second, when it has died; there is a line about it."""
+    """After a second, when it has died; there is a line about it, and whoever watches it is told."""
     monkeypatch.setattr(coturn, "_FIRST_PAUSE", 0.05)
+    told = []
     with structlog.testing.capture_logs() as logs:
-        async with running() as (rules, child):
+        async with running(lambda: told.append(1)) as (rules, child):
             os.killpg(child._group, signal.SIGKILL)
             while child.starts < 2:  # noqa: ASYNC110 - it has no event for tests
                 await trio.sleep(0.01)
             await listens(rules)
             assert child.is_running
+            assert len(told) == 2
     assert "the TURN server has ended; it is started again" in [line["event"] for line in logs]
 
 

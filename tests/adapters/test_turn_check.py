@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from peershare.adapters import turn_check
-from peershare.adapters.turn_check import check_all
-from peershare.adapters.turn_client import TurnUrl
+from peershare.adapters.turn_check import check_all, is_hidden
+from peershare.adapters.turn_client import Allocation, TurnUrl
 from peershare.core.turn import credentials_of
 from peershare.messages import IceServer
 from tests.adapters.test_coturn import SECRET, running
@@ -49,17 +49,65 @@ async def test_14_by_udp_tcp_and_tls(tmp_path):
         assert [(check.url, check.fault) for check in checks] == [(url, "") for url in urls]
         [strange] = await check_all(servers(urls[2]))
         assert strange.fault == "No connection: self-signed certificate."
+        assert strange.advice.startswith("Give it a certificate for this name")
 
 
 async def test_14_what_is_wrong(monkeypatch):
-    """A sentence for a wrong secret, a port where nobody is, and one where nobody answers."""
+    """A sentence for a wrong secret, a port where nobody is, one where nobody answers, and strange names."""
     monkeypatch.setattr(turn_check, "PATIENCE", 0.5)
     async with running() as (rules, _):
         [wrong] = await check_all(servers(f"turn:127.0.0.1:{rules.port}", secret="another secret"))
         assert wrong.fault == "The server refuses: 401 Unauthorized."
+        assert wrong.advice.startswith("Give both servers the same TURN_SECRET")
     with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as silent:
         await silent.bind(("127.0.0.1", 0))
         closed = f"turn:127.0.0.1:{free_port()}?transport=tcp"
-        checks = await check_all(servers(closed, f"turn:127.0.0.1:{silent.getsockname()[1]}"))
-    assert [check.fault for check in checks] == ["No connection: Connection refused.", "No answer in 0.5 s."]
+        strange = [f"turn{secure}:{'a' * 64}.example?transport=tcp" for secure in ("", "s")]
+        checks = await check_all(servers(closed, f"turn:127.0.0.1:{silent.getsockname()[1]}", *strange))
+    told = [(check.fault, check.advice) for check in checks]
+    assert told[0] == (
+        "No connection: Connection refused.",
+        "Start the TURN server, or name the port that it listens on.",
+    )
+    assert told[1] == ("No answer in 0.5 s.", "Open its port in the firewalls.")
+    assert all(fault.startswith("No host can have this name: ") for fault, _ in told[2:])
     assert all(attrs.astuple(check)[1] < 5 for check in checks)
+
+
+async def test_14_relays_that_reach_nobody(monkeypatch):
+    """A firewall keeps the relays' ports closed, say: it allocates, and that is all."""
+    monkeypatch.setattr(turn_check, "PATIENCE", 0.7)
+
+    async def lose(*_):
+        await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(Allocation, "send", lose)
+    async with running() as (rules, _):
+        [found] = await check_all(servers(f"turn:127.0.0.1:{rules.port}?transport=tcp"))
+    assert found.fault == "It allocates, but relays no packet in 0.7 s."
+    assert "relays' UDP ports" in found.advice
+
+
+@pytest.mark.parametrize(
+    ("relayed", "server", "hidden"),
+    [
+        ("10.0.0.5", "8.8.8.8", True),
+        ("fd00::5", "2606:4700::1", True),
+        ("8.8.8.8", "8.8.8.8", False),
+        ("8.8.4.4", "10.0.0.5", False),
+        ("10.0.0.5", "10.0.0.5", False),
+        ("8.8.8.8", "2606:4700::1", False),
+    ],
+)
+def test_14_a_public_address_that_it_was_not_told(relayed, server, hidden):
+    """Behind a NAT relays need TURN_EXTERNAL_ADDRESS; within a private network they don't."""
+    assert is_hidden(relayed, server) is hidden
+
+
+async def test_14_what_is_said_of_hidden_relays(monkeypatch):
+    """What to set."""
+    monkeypatch.setattr(turn_check, "is_hidden", lambda *_: True)
+    async with running() as (rules, _):
+        [found] = await check_all(servers(f"turn:127.0.0.1:{rules.port}"))
+    assert found.fault == "Its relays are at 127.0.0.1, where nobody outside reaches them."
+    assert "TURN_EXTERNAL_ADDRESS" in found.advice

@@ -74,6 +74,15 @@ async def test_ready_tells_that_the_store_is_away(world):
     assert await get(world, "/api/health/ready") == {"status": "ready"}
 
 
+async def test_14_ready_tells_which_turn_works(world):
+    """Readiness does not depend on it, and who is told learns no addresses."""
+    states = {"udp": "failing", "tcp": "working"}
+    world.harness.health.show_turn(states)
+    assert await get(world, "/api/health/ready") == {"status": "ready", "turn": states}
+    world.harness.draining = True
+    assert await get(world, "/api/health/ready", 503) == {"status": "draining"}
+
+
 async def test_stats_count_members(world):
     """Not connections; and the average has two decimals."""
     create = CreateGroup(GroupName("Team"), Username("ann"))
