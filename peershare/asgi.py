@@ -54,7 +54,7 @@ _HYPERCORN.propagate = False  # Hypercorn has given it a handler of its own, for
 for _handler in _HYPERCORN.handlers:
     if isinstance(_handler, logging.StreamHandler) and _handler.stream is sys.__stderr__:
         _handler.setStream(sys.stderr)
-_SERVER = Server(_SETTINGS)
+_SERVER = Server(_SETTINGS, turn_page_port=_SETTINGS.ws_port)  # Hypercorn's own port takes no TURN
 # Hypercorn starts Trio once it has loaded this module. Time away counts against nobody here either.
 trio.run = partial(trio.run, clock=UptimeClock())  # type: ignore[assignment]
 

@@ -65,18 +65,21 @@ class ListenError(Exception):
 
 
 class Server:
-    """A whole PeerShare server, put together from its settings. `open` makes it run."""
+    """A whole PeerShare server, put together from its settings. `open` makes it run.
 
-    def __init__(self, settings: Settings) -> None:
+    `turn_page_port` as `page_port` of `managed_turn`.
+    """
+
+    def __init__(self, settings: Settings, turn_page_port: int | None = None) -> None:
         self._settings = settings
         self._ports = {settings.port, settings.ws_port}  # and what is taken for a 0
-        managed = managed_turn(settings)
+        managed = managed_turn(settings, turn_page_port)
         turn = turn_rules(settings, managed)
         self._turn_watch = TurnWatch(
             turn.turn_urls, lambda: ice_servers(turn, _CHECK_TURN, int(time.time() * 1000)).ice_servers
         )
         self._coturn = None if managed is None else Coturn(managed.coturn, self._turn_watch.check_soon)
-        turn_port = None if managed is None else TurnPort(managed.coturn.port)
+        turn_port = None if managed is None else TurnPort(managed.coturn.port, managed.coturn.loopback)
         adapters = make_adapters(store_rules(settings))
         self._store = adapters.store
         core = make_core(core_rules(settings, managed), adapters)

@@ -1,22 +1,31 @@
 """What is in `deploy/`, as far as it can be tried without a container or a systemd (issue 11.28)."""
 
 import json
+import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import time
 import tomllib
 from contextlib import contextmanager
+from ctypes.util import find_library
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import attrs
 import pytest
+import trio
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from peershare.settings import Settings, about
+from peershare.adapters.coturn import PROGRAM, CoturnRules, configuration
+from peershare.adapters.turn_check import check_all
+from peershare.composition.turn import own_address
+from peershare.core.turn import credentials_of
+from peershare.messages import IceServer
+from peershare.settings import Settings, about, read_settings
 from tests.api.test_web import link_in
 from tests.gateway.test_limits import ask, attempt, said, served, status, staying
 from tests.support import HANDSHAKE, RawClient, environment, eventually, free_port, need
@@ -70,7 +79,12 @@ def to_caddy(request, port):
 def test_11_28_caddy_serves_page_and_websocket(server, tmp_path):
     """Both come through it, and the page's own origin may connect."""
     with caddy_before(server, tmp_path) as port:
-        page = ask(port, to_caddy(b"GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\n\r\n", port))
+        page = ask(
+            port,
+            to_caddy(
+                b"GET / HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\nAccept-Encoding: identity\r\n\r\n", port
+            ),
+        )
         assert status(page) == 200
         own = said(to_caddy(HANDSHAKE, port), Origin=f"http://localhost:{port}")
         assert attempt(port, own) == 101
@@ -168,6 +182,48 @@ def test_11_28_the_unit_is_hardened():
     assert done.returncode == 0, done.stdout[-200:]
 
 
+@pytest.mark.parametrize("has_netlink", [True, False], ids=["as it is", "without AF_NETLINK"])
+def test_14_turn_works_under_the_units_restrictions(tmp_path, has_netlink):
+    """coturn has the system calls, the sockets and the rights that it needs, AF_NETLINK among them."""
+    need(shutil.which(PROGRAM), "coturn")
+    need(shutil.which("systemd-analyze"), "systemd-analyze: apt-get install systemd")
+    need(shutil.which("setpriv"), "setpriv: apt-get install util-linux")
+    need(find_library("seccomp"), "libseccomp: apt-get install libseccomp2")
+    address = own_address()
+    need(address != "127.0.0.1", "a network: on loopback alone coturn need not look for addresses")
+    text = (DEPLOY / "peershare.service").read_text("utf-8")
+    if not has_netlink:
+        text = text.replace(" AF_NETLINK\n", "\n")
+    (tmp_path / "unit").write_text(text)
+    rules = CoturnRules(("0123456789abcdef",), address, address, free_port(), (49_160, 50_000))
+    (tmp_path / "conf").write_text(configuration(rules, tmp_path))
+    powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.getuid() == 0 else []
+    restricted = [sys.executable, str(ROOT / "tests" / "unit_filter.py"), str(tmp_path / "unit")]
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        turn = subprocess.Popen(
+            [*powerless, *restricted, PROGRAM, "-c", str(tmp_path / "conf")], stdout=file, stderr=file
+        )
+
+    def settled() -> bool:
+        with socket.socket() as probe:
+            return turn.poll() is not None or probe.connect_ex((address, rules.port)) == 0
+
+    try:
+        eventually(settled, 30)
+        if has_netlink:
+            username, credential = credentials_of(rules.secrets[0], "guest", int(time.time()) + 60)
+            urls = tuple(f"turn:{address}:{rules.port}?transport={transport}" for transport in ("udp", "tcp"))
+            checks = trio.run(check_all, [IceServer(urls, username, credential)])
+            assert [check.fault for check in checks] == ["", ""], log.read_text()
+        else:
+            assert turn.wait(10) != 0
+            assert "Cannot configure any meaningful IP listener address" in log.read_text()
+    finally:
+        turn.kill()
+        turn.wait()
+
+
 # --- the image ---------------------------------------------------------------------------------
 
 
@@ -176,6 +232,30 @@ def test_11_28_the_image_has_no_root():
     [user] = re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE)
     assert user != "0"
     assert f"--uid {user} " in DOCKERFILE
+
+
+def test_14_the_image_has_coturn():
+    """For TURN=managed; as a package of Debian, whose fixes come with a new build."""
+    assert re.search(r"^RUN .*apt-get install -y --no-install-recommends coturn ", DOCKERFILE, re.MULTILINE)
+
+
+def test_14_the_composition_lets_turn_out():
+    """What it publishes is where coturn listens, and coturn may write where its configuration is."""
+    compose = (DEPLOY / "compose.yaml").read_text("utf-8").partition("  caddy:\n")[0]
+    said = dict(re.findall(r"^      ([A-Z_]+): (.*)$", compose, re.MULTILINE))
+    relays = f"{said['TURN_MIN_PORT']}-{said['TURN_MAX_PORT']}"
+    port = attrs.fields(Settings).turn_port.default
+    published = re.findall(r'^      - "(.*)"$', compose, re.MULTILINE)
+    assert published == [f"{port}:{port}/udp", f"{port}:{port}", f"{relays}:{relays}/udp"]
+    assert "read_only: true" in compose
+    assert 'tmpfs: ["/tmp' in compose
+
+
+def test_14_empty_variables_of_the_composition(monkeypatch):
+    """As .env without TURN leaves them: then there is none."""
+    for name in ("TURN", "TURN_EXTERNAL_ADDRESS"):
+        monkeypatch.setenv(name, "")
+    assert (read_settings().turn, read_settings().turn_external_address) == ("", "")
 
 
 def test_11_28_the_images_health_is_the_servers(server, tmp_path):

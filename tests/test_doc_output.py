@@ -225,10 +225,12 @@ def test_11_15_messages(message):
 def answers(tmp_path_factory) -> dict[frozenset[str], object]:
     """What a server answers by REST that it has just been asked, by the names of its members."""
     settings = {"REQUEST_RATE": 1, "TRUSTED_PROXIES": "none", "ICE_SERVERS": "stun:stun.l.google.com:19302"}
+    settings |= {"TURN_URLS": "turn:127.0.0.1:9", "TURN_SECRET": "0123456789abcdef"}
     with running(tmp_path_factory.mktemp("server"), **settings) as server, RawClient(server.port) as ann:
         ann.hear()
         group = ann.ask("create-group", groupName="Friends", username="Ann")["payload"]["groupId"]
         paths = [f"/api/group/{group}", "/api/group/no-id", "/api/ice", "/api/limits", "/api/stats"]
+        paths.append("/api/health/ready")
         found = {}
         for path in [*paths, *["/api"] * 100]:  # until it is too much
             try:

@@ -393,6 +393,8 @@ def test_14_a_bad_turn_secret(monkeypatch, secret):
         (["--turn-secret", "0123456789abcdef"], "TURN_URLS and TURN_SECRET go together"),
         (["--turn", "--turn-urls", "turn:a.example"], "TURN_URLS are of other servers"),
         (["--turn", "--turn-min-port", "60000"], "TURN_MIN_PORT=60000 is above TURN_MAX_PORT=59999"),
+        (["--turn", "--port", "3478"], "TURN_PORT=3478 is PORT as well"),
+        (["--turn", "--turn-port", "3001"], "TURN_PORT=3001 is WS_PORT as well"),
         (["--ice-transport-policy", "relay"], "ICE_TRANSPORT_POLICY=relay needs a TURN server"),
     ],
 )

@@ -38,7 +38,7 @@ DENIED = (
     "192.168.0.0/16",
     "198.18.0.0/15",
     "240.0.0.0/4",
-    "::/127",
+    "::/96",
     "::ffff:0:0/96",
     "64:ff9b::/96",
     "64:ff9b:1::/48",
@@ -51,6 +51,8 @@ DENIED = (
 # a network interface or two; and of all.
 USER_QUOTA = 100
 TOTAL_QUOTA = 4000
+# In bytes a second and direction: some cameras' worth, or a shared screen's. What is more is dropped.
+RELAY_RATE = 1 << 20
 # In seconds: from a start that failed to the next, doubled each time; and after how long it has not failed.
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 _HEALTHY_AFTER = 60.0
@@ -63,8 +65,9 @@ _TROUBLE = ("ERROR", "WARNING", "annot ", "Fatal")
 # too; and they close connections while something is sent on them.
 _ORDINARY = ("denied in the range", "TLS/TCP socket error")
 _LONGEST_LINE = 500
-# `exec` gives up the pipe of the log, so that it ends when coturn does.
-_SHELL = f'{PROGRAM} -c "$0" </dev/null & exec >/dev/null 2>&1; cat; kill $!; wait'
+# `exec` gives up the pipe of the log, so that it ends when coturn does. The configuration has the secret, and
+# nobody else removes it where our process was killed.
+_SHELL = f'{PROGRAM} -c "$0" </dev/null & exec >/dev/null 2>&1; cat; kill $!; wait; rm -f "$0"'
 
 
 class NoProgramError(Exception):
@@ -87,6 +90,11 @@ class CoturnRules:
     tls_port: int = 0
     certificate: tuple[str, str] | None = None
 
+    @property
+    def loopback(self) -> str:
+        """The address by which we reach it ourselves: it listens at each, but where it is local."""
+        return self.address if self.is_local else "127.0.0.1"
+
 
 def find_program() -> None:
     """Raise NoProgramError where there is no coturn."""
@@ -102,10 +110,13 @@ def configuration(rules: CoturnRules, folder: Path) -> str:
     return "\n".join(
         [
             "use-auth-secret",
-            *(f"static-auth-secret={secret}" for secret in rules.secrets),
+            # In quotes, which coturn takes off: without them it would take a secret's own, or a leading "=".
+            *(f'static-auth-secret="{secret}"' for secret in rules.secrets),
             "realm=peershare",
             f"listening-port={rules.port}",
             f"relay-ip={rules.address}",
+            # Clients ask for none, and a relay of the other family would be refused.
+            f"allocation-default-address-family=ipv{ip_address(rules.address).version}",
             *_addresses(rules),
             f"min-port={first}",
             f"max-port={last}",
@@ -114,6 +125,7 @@ def configuration(rules: CoturnRules, folder: Path) -> str:
             *("no-cli", "no-dtls", "no-tcp-relay", "no-rfc5780", "no-software-attribute"),
             f"user-quota={USER_QUOTA}",
             f"total-quota={TOTAL_QUOTA}",
+            f"max-bps={RELAY_RATE}",
             *("log-file=stdout", "simple-log"),
             f"pidfile={folder / 'pid'}",
             f"userdb={folder / 'users'}",
@@ -174,9 +186,9 @@ class Coturn:
         pause = _FIRST_PAUSE
         with tempfile.TemporaryDirectory(prefix="peershare-turn-") as folder:
             file = Path(folder) / "turnserver.conf"
-            file.touch(mode=0o600)
-            file.write_text(configuration(self._rules, Path(folder)), "utf-8")
             while True:
+                file.touch(mode=0o600)
+                file.write_text(configuration(self._rules, Path(folder)), "utf-8")
                 began = trio.current_time()
                 await self._run_once(file)
                 if trio.current_time() - began > _HEALTHY_AFTER:
@@ -195,6 +207,8 @@ class Coturn:
         process = await trio.lowlevel.open_process(
             # A session of its own: Ctrl-C is for us. SIGUSR2, which is for coturn, would end a shell.
             ["sh", "-c", f"trap '' USR2; {_SHELL}", str(file)],
+            # Others' secrets in our environment are none of its business.
+            env={"PATH": os.environ.get("PATH", os.defpath)},
             stdin=PIPE,
             stdout=PIPE,
             stderr=STDOUT,

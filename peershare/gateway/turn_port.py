@@ -35,9 +35,10 @@ _PATIENCE = 10.0
 
 @attrs.define
 class TurnPort:
-    """Carries connections to coturn at `port` of this machine."""
+    """Carries connections to coturn at `port` of this machine, where it listens at `host`."""
 
     port: int
+    host: str = "127.0.0.1"
     counts: TurnCounts = attrs.field(factory=TurnCounts)
     _open: dict[str | None, int] = attrs.field(factory=dict, init=False)
     _bytes: ByteLimiter = attrs.field(init=False)
@@ -58,7 +59,7 @@ class TurnPort:
         self.counts.carried += 1
         self.counts.open += 1
         try:
-            async with _connected(self.port) as server:
+            async with _connected(self.host, self.port) as server:
                 await self._carry(stream, server, self._bytes.account(address))
         finally:
             self.counts.open -= 1
@@ -93,11 +94,11 @@ class TurnPort:
 
 
 @asynccontextmanager
-async def _connected(port: int) -> AsyncIterator[trio.SocketStream | None]:
+async def _connected(host: str, port: int) -> AsyncIterator[trio.SocketStream | None]:
     """A connection to coturn; None while it does not run."""
     try:
         with trio.fail_after(_PATIENCE):
-            server = await trio.open_tcp_stream("127.0.0.1", port)
+            server = await trio.open_tcp_stream(host, port)
     except (OSError, trio.TooSlowError):
         log.warning("the TURN server does not answer", port=port)
         yield None

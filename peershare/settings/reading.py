@@ -82,12 +82,25 @@ def _check_turn(settings: Settings) -> None:
             raise click.UsageError(
                 f"TURN_MIN_PORT={settings.turn_min_port} is above TURN_MAX_PORT={settings.turn_max_port}."
             )
+        _check_turn_ports(settings)
     elif bool(settings.turn_urls) != bool(settings.turn_secret):
         raise click.UsageError("TURN_URLS and TURN_SECRET go together: set both, or none.")
     elif settings.ice_transport_policy == "relay" and not settings.turn_urls:
         raise click.UsageError(
             "ICE_TRANSPORT_POLICY=relay needs a TURN server: set TURN=managed, or TURN_URLS and TURN_SECRET."
         )
+
+
+def _check_turn_ports(settings: Settings) -> None:
+    """Refuse a TCP port that two would listen on: coturn would die of it, again and again."""
+    taken = {settings.port: "PORT", settings.ws_port: "WS_PORT"}
+    wanted = {"TURN_PORT": settings.turn_port}
+    if settings.tls_cert:
+        wanted["TURN_TLS_PORT"] = settings.turn_tls_port
+    for name, port in wanted.items():
+        if port and port in taken:
+            raise click.UsageError(f"{name}={port} is {taken[port]} as well: set another.")
+        taken[port] = name
 
 
 def tls_context(settings: Settings) -> ssl.SSLContext | None:

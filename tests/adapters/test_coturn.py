@@ -3,8 +3,10 @@
 import os
 import shutil
 import signal
+import socket
+import ssl
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from peershare.adapters.coturn import Coturn, CoturnRules, NoProgramError, confi
 from peershare.adapters.turn_client import TurnError, TurnUrl, open_allocation
 from peershare.core.turn import credentials_of
 from tests.support import free_port, need
+from tests.test_tls import certificate
 
 SECRET = "a secret of some length"
 RULES = CoturnRules((SECRET,), "127.0.0.1", "127.0.0.1", 3478, (49_160, 50_000), is_local=True)
@@ -86,7 +89,7 @@ def test_14_tls_with_our_certificate():
 
 def test_14_quotas():
     """Relays of one principal, and of all."""
-    assert {"user-quota=100", "total-quota=4000"} <= set(lines(RULES))
+    assert {"user-quota=100", "total-quota=4000", "max-bps=1048576"} <= set(lines(RULES))
 
 
 async def test_14_one_more_relay_than_a_principal_may_have(monkeypatch):
@@ -156,7 +159,7 @@ async def listens(rules):
 
 def allocation(rules, transport="udp", secret=SECRET, name="guest-1"):
     username, password = credentials_of(secret, name, int(time.time()) + 60)
-    return open_allocation(TurnUrl("127.0.0.1", rules.port, transport), username, password)
+    return open_allocation(TurnUrl(rules.loopback, rules.port, transport), username, password)
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
@@ -198,6 +201,74 @@ async def test_14_nobody_relays_into_the_operators_network():
             await ann.permit(("127.0.0.1", 53))
 
 
+# The same by IPv6, and the ways in which it writes an IPv4 address.
+INSIDE_6 = ["::2", "fe80::1", "fd00::1", "::ffff:10.0.0.1", "::7f00:1", "64:ff9b::a00:1", "2002:a00:1::"]
+
+
+async def test_14_ipv6():
+    """Clients that have nothing else get relays of it; into the operator's network they don't lead either."""
+    need(has_ipv6_loopback(), "IPv6")
+    async with (
+        running(address="::1", external="::1") as (rules, _),
+        allocation(rules) as ann,
+        allocation(rules, "tcp") as bob,
+    ):
+        assert ann.relayed[0] == "::1"
+        await ann.permit(bob.relayed)
+        await bob.permit(ann.relayed)
+        await ann.send(bob.relayed, b"hello")
+        assert await bob.receive() == (ann.relayed, b"hello")
+        for address in INSIDE_6:
+            with pytest.raises(TurnError, match="403"):
+                await ann.permit((address, 53))
+        await ann.permit(("2606:4700::1", 53))
+
+
+def has_ipv6_loopback():
+    with suppress(OSError), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
+
+
+@pytest.mark.parametrize("secret", ['"in quotes of its own"', "=begins-so-and-has-#", "'a'b\"c\\d;efghijkl"])
+async def test_14_any_secret_arrives(secret):
+    """As it is, whatever its characters mean in a configuration."""
+    async with running(secrets=(secret,)) as (rules, _), allocation(rules, secret=secret):
+        pass
+
+
+async def test_14_how_much_a_relay_passes_on(monkeypatch):
+    """What is more is dropped: one relay does not take all of the server's bandwidth."""
+    monkeypatch.setattr(coturn, "RELAY_RATE", 20_000)
+    async with running() as (rules, _), allocation(rules) as ann, allocation(rules) as bob:
+        await ann.permit(bob.relayed)
+        await bob.permit(ann.relayed)
+        received = 0
+        with trio.move_on_after(3):
+            for _ in range(100):
+                await ann.send(bob.relayed, bytes(1000))
+                with trio.move_on_after(0.01):
+                    received += len((await bob.receive())[1])
+        assert 0 < received <= 80_000  # of 100,000 in a second or two; three times a second's worth at most
+
+
+async def test_14_it_gets_no_secrets_of_others(monkeypatch):
+    """Our environment has some; a program that strangers talk to needs none of them."""
+    monkeypatch.setenv("METRICS_TOKEN", "nobody's business")
+    async with running() as (_, child):
+        environment, command = shown_of(child._group)
+    assert b"METRICS_TOKEN" not in environment
+    assert b"PATH=" in environment
+    assert SECRET.encode() not in command
+
+
+def shown_of(process):
+    """What the system shows of a process: its environment and its command line."""
+    folder = Path(f"/proc/{process}")
+    return (folder / "environ").read_bytes(), (folder / "cmdline").read_bytes()
+
+
 async def test_14_it_is_started_again(monkeypatch):
     """After a second, when it has died; there is a line about it, and whoever watches it is told."""
     monkeypatch.setattr(coturn, "_FIRST_PAUSE", 0.05)
@@ -223,10 +294,34 @@ async def test_14_it_ends_with_us():
         os.killpg(group, 0)
 
 
-async def test_14_a_new_certificate_does_not_end_it():
-    """The signal by which it reads it anew reaches it, and nothing dies of it."""
-    async with running() as (rules, child):
-        child.renew_certificate()
-        await trio.sleep(0.2)
-        async with allocation(rules):
-            assert child.starts == 1
+async def test_14_a_new_certificate_does_not_end_it(tmp_path):
+    """It reads it anew, and nothing dies of it: whose call is relayed notices nothing."""
+    pair, tls_port = certificate(tmp_path, "first"), free_port()
+    first = ssl.create_default_context(cafile=pair["TLS_CERT"])
+    told = []
+    async with running(
+        lambda: told.append(1), tls_port=tls_port, certificate=(pair["TLS_CERT"], pair["TLS_KEY"])
+    ) as (rules, child):
+        await shows_certificate(tls_port, first)
+        async with allocation(rules) as ann, allocation(rules) as bob:
+            certificate(tmp_path, "second")
+            child.renew_certificate()
+            await shows_certificate(tls_port, ssl.create_default_context(cafile=pair["TLS_CERT"]))
+            await ann.permit(bob.relayed)
+            await bob.permit(ann.relayed)
+            await ann.send(bob.relayed, b"still here")
+            assert await bob.receive() == (ann.relayed, b"still here")
+        assert (child.starts, len(told)) == (1, 2)
+
+
+async def shows_certificate(port, context):
+    """Wait until it shows one that this context trusts."""
+    while True:
+        with suppress(OSError, trio.BrokenResourceError):
+            tcp = await trio.open_tcp_stream("127.0.0.1", port)
+            async with trio.SSLStream(
+                tcp, context, server_hostname="127.0.0.1", https_compatible=True
+            ) as tls:
+                await tls.do_handshake()
+                return
+        await trio.sleep(0.05)
