@@ -7,6 +7,7 @@ import click
 import trio
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from peershare.adapters.turn_check import Check, check_all
 from peershare.client import PeerShareError, open_session
@@ -65,9 +66,9 @@ def _show(checks: list[Check]) -> None:
     table = Table("TURN server", "Works", "Time", "Says")
     for check in checks:
         table.add_row(
-            check.url,
+            Text(check.url),  # in which an IPv6 address is no markup
             "no" if check.fault else "yes",
             f"{check.seconds:.2f} s",
-            f"{check.fault} {check.advice}" if check.fault else "A packet was relayed.",
+            Text(f"{check.fault} {check.advice}" if check.fault else "A packet was relayed."),
         )
     Console().print(table)

@@ -16,7 +16,9 @@ import pytest
 import trio
 
 from peershare.adapters.coturn import PROGRAM
+from peershare.adapters.turn_check import Check
 from peershare.adapters.turn_client import TurnUrl, open_allocation
+from peershare.check_turn import _show
 from peershare.client import open_session
 from peershare.core.turn import credentials_of
 from peershare.messages import GetIceServers, IceServers
@@ -168,6 +170,16 @@ def test_14_check_turn_finds_none(tmp_path):
     assert (found.returncode, "There is no TURN server" in found.stderr) == (1, True)
     found = check_turn(tmp_path, f"ws://127.0.0.1:{port}")
     assert (found.returncode, f"There is no answer from ws://127.0.0.1:{port}" in found.stderr) == (1, True)
+
+
+def test_14_check_turn_shows_what_is_said(capsys, monkeypatch):
+    """An IPv6 address in a URL stands there, and so does what a server says, whatever it looks like."""
+    monkeypatch.setenv("COLUMNS", "200")
+    url = "turn:[fd00::1]:3478?transport=udp"
+    _show([Check(url, 0.1, "The server refuses: 400 [bold]you[/bold].", "Look at the log.")])
+    shown = capsys.readouterr().out
+    assert url in shown
+    assert "The server refuses: 400 [bold]you[/bold]. Look at the log." in shown
 
 
 @pytest.mark.parametrize("with_tls", [False, True], ids=["plain", "TLS"])

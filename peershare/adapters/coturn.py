@@ -8,6 +8,7 @@ so no coturn is left that holds the ports with a secret that nobody knows.
 import os
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -62,9 +63,11 @@ _END_TIMEOUT = 2.0
 LINES = RateRules(rate=0.1, burst=20)
 _TROUBLE = ("ERROR", "WARNING", "annot ", "Fatal")
 # Errors that every call brings about: browsers ask for a way to each address of the other, the private ones
-# too; and they close connections while something is sent on them.
-_ORDINARY = ("denied in the range", "TLS/TCP socket error")
+# too; and they close connections while something is sent on them. And what we ask for where it is local.
+_ORDINARY = ("denied in the range", "TLS/TCP socket error", "allow_loopback_peers")
 _LONGEST_LINE = 500
+# Of its log, what is looked at at all: who has credentials can bring about 20,000 lines a second.
+LOG_BYTES = RateRules(rate=1 << 14, burst=1 << 17)
 # `exec` gives up the pipe of the log, so that it ends when coturn does. The configuration has the secret, and
 # nobody else removes it where our process was killed.
 _SHELL = f'{PROGRAM} -c "$0" </dev/null & exec >/dev/null 2>&1; cat; kill $!; wait; rm -f "$0"'
@@ -164,6 +167,25 @@ def _peers(rules: CoturnRules) -> Iterator[str]:
         yield "allow-loopback-peers"  # without it, the line above counts for nothing
 
 
+def _try_ports(rules: CoturnRules) -> None:
+    """Raise OSError where it could not listen. It would share a port with another coturn of the same user."""
+    ports = (
+        (socket.SOCK_DGRAM, rules.port),
+        (socket.SOCK_STREAM, rules.port),
+        (socket.SOCK_STREAM, rules.tls_port),
+    )
+    for host in dict.fromkeys((rules.loopback, rules.address)):
+        for kind, port in ports:
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as probe:
+                if kind is socket.SOCK_STREAM:  # connections that have ended are no hindrance
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind((host, port))
+                except OSError as error:
+                    why = f"Cannot listen on {host} port {port}: {error.strerror}."
+                    raise OSError(f"{why} Free it, or set TURN_PORT or TURN_TLS_PORT.") from error
+
+
 class Coturn:
     """Runs coturn. `starts` counts; `is_running` tells whether it runs now.
 
@@ -176,6 +198,7 @@ class Coturn:
         self.starts = 0
         self._group: int | None = None
         self._lines = Allowance(LINES)
+        self._bytes = Allowance(LOG_BYTES)
 
     @property
     def is_running(self) -> bool:
@@ -184,18 +207,23 @@ class Coturn:
     async def run(self) -> None:
         """Have it run until cancelled; then it ends within some seconds."""
         pause = _FIRST_PAUSE
-        with tempfile.TemporaryDirectory(prefix="peershare-turn-") as folder:
-            file = Path(folder) / "turnserver.conf"
-            while True:
-                file.touch(mode=0o600)
-                file.write_text(configuration(self._rules, Path(folder)), "utf-8")
-                began = trio.current_time()
-                await self._run_once(file)
-                if trio.current_time() - began > _HEALTHY_AFTER:
-                    pause = _FIRST_PAUSE
-                log.error("the TURN server has ended; it is started again", seconds=pause)
-                await trio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+        while True:
+            began = trio.current_time()
+            event, reason = "the TURN server has ended; it is started again", None
+            try:
+                _try_ports(self._rules)
+                with tempfile.TemporaryDirectory(prefix="peershare-turn-") as folder:
+                    file = Path(folder) / "turnserver.conf"
+                    file.touch(mode=0o600)
+                    file.write_text(configuration(self._rules, Path(folder)), "utf-8")
+                    await self._run_once(file)
+            except OSError as error:
+                event, reason = "the TURN server can't be started; it is tried again", str(error)
+            if trio.current_time() - began > _HEALTHY_AFTER:
+                pause = _FIRST_PAUSE
+            log.error(event, seconds=pause, reason=reason)
+            await trio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def renew_certificate(self) -> None:
         """Have it read the certificate anew."""
@@ -237,6 +265,9 @@ class Coturn:
         """Log its lines, until it ends."""
         rest = b""
         async for data in output:
+            if self._bytes.ask(trio.current_time(), len(data)) is not GRANTED:
+                rest = b""
+                continue
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 self._log(line[:_LONGEST_LINE].decode(errors="replace"))

@@ -16,6 +16,8 @@ from peershare.wire.stun import Address, StunMessage
 _FIRST_RETRY = 0.5
 # In seconds: how long an allocation's end may take.
 _GOODBYE = 1.0
+# In characters, of what a server says of a refusal: RFC 8489, section 14.8, has it below 128.
+_LONGEST_REASON = 127
 
 
 class TurnError(Exception):
@@ -162,6 +164,7 @@ class Allocation:
                 break
             self._realm, self._nonce = answer.get(stun.REALM) or b"", answer.get(stun.NONCE) or b""
         text = (answer.get(stun.ERROR_CODE) or b"")[4:].decode(errors="replace")
+        text = "".join(filter(str.isprintable, text))[:_LONGEST_REASON]  # a stranger's, for a terminal
         raise TurnError(f"the server refuses: {answer.error_code} {text}".strip())
 
     async def _exchange(self, request: bytes, transaction: bytes) -> StunMessage:

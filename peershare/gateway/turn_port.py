@@ -13,7 +13,7 @@ import structlog
 import trio
 
 from peershare.core.addresses import ByteAccount, ByteLimiter, ByteRules, address_key
-from peershare.core.limits import RateRules
+from peershare.core.limits import GRANTED, Allowance, RateRules
 from peershare.runtime.counters import TurnCounts
 from peershare.transport.streams import READ_COST, READ_SIZE, ClientStream
 
@@ -27,6 +27,8 @@ IN_ALL = 1000
 # connection, and for one address.
 CONNECTION_RATE = RateRules(rate=1 << 20, burst=2 << 20)
 ADDRESS_RATE = RateRules(rate=8 << 20, burst=16 << 20)
+# Lines of the log about a TURN server that does not answer: each connection would be one.
+COMPLAINTS = RateRules(rate=0.1, burst=5)
 # In seconds: the longest silence of a connection on which something is allocated, which is refreshed within
 # ten minutes (RFC 8656, section 3.3); and what either side may take to be written to.
 SILENCE = 660.0
@@ -42,6 +44,7 @@ class TurnPort:
     counts: TurnCounts = attrs.field(factory=TurnCounts)
     _open: dict[str | None, int] = attrs.field(factory=dict, init=False)
     _bytes: ByteLimiter = attrs.field(init=False)
+    _complaints: Allowance = attrs.field(factory=lambda: Allowance(COMPLAINTS), init=False)
 
     def __attrs_post_init__(self) -> None:
         self._bytes = ByteLimiter(ByteRules(CONNECTION_RATE, ADDRESS_RATE))
@@ -59,13 +62,27 @@ class TurnPort:
         self.counts.carried += 1
         self.counts.open += 1
         try:
-            async with _connected(self.host, self.port) as server:
+            async with self._connected() as server:
                 await self._carry(stream, server, self._bytes.account(address))
         finally:
             self.counts.open -= 1
             self._open[key] -= 1
             if not self._open[key]:
                 del self._open[key]
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[trio.SocketStream | None]:
+        """A connection to coturn; None while it does not run."""
+        try:
+            with trio.fail_after(_PATIENCE):
+                server = await trio.open_tcp_stream(self.host, self.port)
+        except (OSError, trio.TooSlowError):
+            if self._complaints.ask(trio.current_time()) is GRANTED:
+                log.warning("the TURN server does not answer", port=self.port)
+            yield None
+            return
+        async with server:
+            yield server
 
     async def _carry(
         self, client: trio.abc.Stream, server: trio.abc.Stream | None, account: ByteAccount
@@ -91,17 +108,3 @@ class TurnPort:
             nursery.cancel_scope.deadline = trio.current_time() + SILENCE
             nursery.start_soon(pump, client, server)
             nursery.start_soon(pump, server, client)
-
-
-@asynccontextmanager
-async def _connected(host: str, port: int) -> AsyncIterator[trio.SocketStream | None]:
-    """A connection to coturn; None while it does not run."""
-    try:
-        with trio.fail_after(_PATIENCE):
-            server = await trio.open_tcp_stream(host, port)
-    except (OSError, trio.TooSlowError):
-        log.warning("the TURN server does not answer", port=port)
-        yield None
-        return
-    async with server:
-        yield server

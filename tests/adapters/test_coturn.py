@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import ssl
+import tempfile
 import time
 from contextlib import asynccontextmanager, suppress
 from ipaddress import ip_address
@@ -16,7 +17,14 @@ import structlog
 import trio
 
 from peershare.adapters import coturn
-from peershare.adapters.coturn import Coturn, CoturnRules, NoProgramError, configuration, find_program
+from peershare.adapters.coturn import (
+    LOG_BYTES,
+    Coturn,
+    CoturnRules,
+    NoProgramError,
+    configuration,
+    find_program,
+)
 from peershare.adapters.turn_client import TurnError, TurnUrl, open_allocation
 from peershare.core.turn import credentials_of
 from tests.support import free_port, need
@@ -130,6 +138,51 @@ def test_14_its_warnings_are_bounded(autojump_clock):
         assert logs[0]["said"] == "ERROR: check_stun_auth: Cannot find credentials of user <x>"
 
     trio.run(main, clock=autojump_clock)
+
+
+async def test_14_a_flood_of_its_lines(autojump_clock):
+    """Who has credentials may bring about 20,000 a second; what is too much is read, and that is all."""
+    child, seen = Coturn(RULES), []
+    child._log = seen.append
+    line = b"1: : ERROR: A peer IP 10.0.0.1 denied in the range: 10.0.0.0-10.255.255.255\n"
+    client, ours = trio.testing.memory_stream_one_way_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(child._pass_on, ours)
+        for _ in range(100):
+            await client.send_all(1000 * line)
+        await trio.sleep(60)
+        await client.send_all(b"61: : the last one\n")
+        await client.aclose()
+    assert len(seen) <= (LOG_BYTES.burst + 60 * LOG_BYTES.rate) / len(line) < 20_000
+    assert seen[-1] == "61: : the last one"
+
+
+async def test_14_where_it_cannot_be_started(monkeypatch, autojump_clock):
+    """The server goes on without it, says why, and tries again."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    child = Coturn(RULES)
+    with structlog.testing.capture_logs() as logs, trio.move_on_after(10):
+        await child.run()
+    assert [line["seconds"] for line in logs] == [1, 2, 4, 8]
+    assert all("/nowhere" in line["reason"] for line in logs)
+    assert not child.is_running
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM], ids=["TCP", "UDP"])
+async def test_14_a_port_that_is_taken(autojump_clock, kind):
+    """By Debian's own coturn, say: it is named, and tried again until it is free."""
+    with socket.socket(socket.AF_INET, kind) as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as coturn does
+        other.bind(("127.0.0.1", 0))
+        if kind is socket.SOCK_STREAM:
+            other.listen()
+        port = other.getsockname()[1]
+        child = Coturn(attrs.evolve(RULES, port=port))
+        with structlog.testing.capture_logs() as logs, trio.move_on_after(10):
+            await child.run()
+    [reason] = {line["reason"] for line in logs}
+    assert reason.startswith(f"Cannot listen on 127.0.0.1 port {port}: Address already in use. Free it")
+    assert ([line["seconds"] for line in logs], child.starts) == ([1, 2, 4, 8], 0)
 
 
 @asynccontextmanager
