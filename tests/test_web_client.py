@@ -1412,6 +1412,11 @@ def test_nothing_serious_keeps_anybody_out(invite, axe, scheme):
     found["call on a phone"] = faults(bob, axe)
     ann.press("Settings")
     found["settings"] = faults(ann, axe)
+    for person, screen in ((ann, "details"), (bob, "details on a phone")):
+        person.page.keyboard.press("Escape")
+        person.page.locator("figure.tile .quality:visible").click()
+        expect(person.page.get_by_role("dialog")).to_contain_text("Connected")
+        found[screen] = faults(person, axe)
     assert {screen: what for screen, what in found.items() if what} == {}
 
 

@@ -22,6 +22,8 @@ LinkReason = Literal[
     "no-relay",
     "relay-unreachable",
     "relay-refused",
+    "relay-silent",
+    "web-only",
     "no-candidates",
     "peer-silent",
     "signaling-lost",

@@ -36,8 +36,7 @@ Questions = Mapping[type, Callable[[Any, float], object]]
 _QUEUE_SIZE = 1024
 # Commands between two checkpoints: about a millisecond's work, where they are ordinary ones.
 _BATCH = 300
-# In seconds: where they are not. Looked at after so many commands, since to look costs as well, and after
-# each that may take long itself.
+# In seconds: where they are not. Looked at after so many commands, since to look costs as well.
 _TURN, _LOOK = 0.002, 16
 # How long a service is left in peace after a sweep that failed, in seconds: it may ask for another at once.
 _RESPITE = 1.0
@@ -152,8 +151,7 @@ class Actor:
                 while command is not None:
                     self._carry_out(command, now)
                     taken += 1
-                    is_look_due = taken % _LOOK == 0 or type(command) is InTurn
-                    if taken == _BATCH or (is_look_due and perf_counter() > until):
+                    if taken == _BATCH or (taken % _LOOK == 0 and perf_counter() > until):
                         break
                     command = self._waiting_command()
                 self._flush()

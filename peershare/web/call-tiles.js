@@ -1,5 +1,6 @@
 // The area of a call's tiles: which tiles there are, where each is, which is large, and which is in a small window.
 
+import { showDetails } from "./details.js";
 import { announce, h, hide, reconcile, setText } from "./dom.js";
 import { LevelMeter } from "./media.js";
 import { Tile, grid, pair, spotlight } from "./tiles.js";
@@ -106,6 +107,7 @@ export class CallTiles {
 		const tile = new Tile(view, {
 			pin: (id) => this.#pin(id),
 			retry: (id) => this.#session.mesh?.restart(id),
+			showDetails: (id) => showDetails(this.#session, id),
 			route: (video) => this.#session.devices.route(video),
 			onBlocked: () => (this.#playButton.hidden = false),
 		});
@@ -191,7 +193,8 @@ function tileViews(session, isSpeaking) {
 		state: "connected",
 		quality: null,
 	};
-	const peers = session.peers.map(({ userId, stream, speaking, state, quality }) => {
+	const peers = session.peers.map((peer) => {
+		const { userId, stream, speaking, state, quality } = peer;
 		const media = session.mediaOf(userId);
 		return {
 			id: userId,
@@ -202,6 +205,7 @@ function tileViews(session, isSpeaking) {
 			...media,
 			speaking: speaking && media.audio,
 			state,
+			status: state === "connected" ? "" : session.statusOf(peer),
 			quality,
 		};
 	});

@@ -3,7 +3,7 @@
  *
  * It has a random name, its instance. Each signal carries it, and the instance of the receiver: so signals of a page
  * before its reload are told from those after.
- * @import {Kind, Signal, Track, Tracks} from "./types"
+ * @import {CandidatePair, Gathered, Kind, Signal, Track, Tracks} from "./types"
  */
 
 import { exchangeOver } from "./safety-code.js";
@@ -35,12 +35,26 @@ export const preferSharpness = (track) => {
 	return track;
 };
 
+/** The candidates that carry the media. @param {RTCStatsReport} report @returns {CandidatePair | null} */
+export const selectedPair = (report) => {
+	const stats = [...report.values()];
+	const id = stats.find(({ selectedCandidatePairId }) => selectedCandidatePairId)?.selectedCandidatePairId;
+	const pair = report.get(id) ?? stats.find(({ type, selected }) => type === "candidate-pair" && selected); // Firefox
+	const [local, remote] = [report.get(pair?.localCandidateId), report.get(pair?.remoteCandidateId)];
+	if (!local || !remote) return null;
+	const kind = (/** @type {any} */ { candidateType: type, protocol, relayProtocol }) =>
+		relayProtocol ? { type, protocol, relayProtocol } : { type, protocol };
+	return { local: kind(local), remote: kind(remote) };
+};
+
 /** One RTCPeerConnection. */
 export class Connection {
 	instance = crypto.getRandomValues(new Uint32Array(2)).join("-"); // randomUUID() is for secure pages alone
 	/** @type {string | null} the instance of the other side */
 	remote = null;
 	stream = new MediaStream();
+	/** Told to the other side with each signal. @type {Gathered} */
+	gathered = {};
 	pc;
 	channel;
 	safety;
@@ -138,7 +152,8 @@ export class Connection {
 
 	/** Not after `close`: the other side would take it for a new connection. @param {Partial<Signal>} content */
 	#signal(content) {
-		if (!this.isClosed) this.#send({ instance: this.instance, to: this.remote, ...content });
+		const { instance, remote: to, gathered } = this;
+		if (!this.isClosed) this.#send({ instance, to, gathered, ...content });
 	}
 
 	/** @param {RTCIceCandidateInit} candidate */

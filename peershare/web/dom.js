@@ -159,6 +159,29 @@ export function toast(text, kind = "") {
 	setTimeout(() => note.remove(), TOAST_SECONDS * 1000);
 }
 
+/**
+ * Show a dialog with a title and a button that closes it, over all else.
+ * @param {string} name of its class @param {string} title @param {Child[]} content
+ */
+export function showDialog(name, title, ...content) {
+	const close = h("button", { class: "quiet round", title: "Close", "aria-label": "Close" }, icon("close"));
+	const dialog = h(
+		"dialog",
+		{ class: name, "aria-labelledby": "dialog-title" },
+		h("form", { method: "dialog", class: "bar" }, h("h2", { id: "dialog-title" }, title), close),
+		...content,
+	);
+	const announcer = byId("announcer");
+	dialog.addEventListener("close", () => {
+		document.body.append(announcer);
+		dialog.remove();
+	});
+	document.body.append(dialog);
+	dialog.append(announcer); // outside of a modal dialog, nothing is announced
+	dialog.showModal();
+	return dialog;
+}
+
 // Letters written from right to left, and marks that set a direction.
 const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\u{10800}-\u{10fff}\u{1e800}-\u{1efff}\p{Bidi_C}]/u;
 

@@ -1,7 +1,9 @@
 // One session in a group: the connection to the server, the call with its peers, and the way back after a loss.
 
 import { CallMigration } from "./call-migration.js";
+import { attempt, detour, diagnose, sentence } from "./diagnosis.js";
 import { BASE, isolate } from "./dom.js";
+import { LinkReports } from "./link-reports.js";
 import { NO_WEBRTC, canCall } from "./media.js";
 import { Mesh } from "./mesh.js";
 import { errorMessage } from "./notice.js";
@@ -9,10 +11,11 @@ import { PeerShare, RefusedError } from "./peershare.js";
 import { CloseCode, ErrorCode } from "./protocol.js";
 import { forgetSession, saveSession } from "./saved-session.js";
 
-/** @import {Devices, Group, GroupRef, GroupSessionEvents, IceServers, Media, Member, Note, PeerMessage, RingEnded, SavedSession, Target, Timer} from "./types" */
+/** @import {Devices, Facts, Group, GroupRef, GroupSessionEvents, IceServers, Media, Member, Note, Peer, PeerMessage, RingEnded, SavedSession, Target, Timer} from "./types" */
 
 // In ms.
 const REJOIN_INTERVAL = 10_000; // while the server refuses to open the group again
+const PATIENCE = 3_000; // ms: most connections are made sooner, and need no words
 const UNANSWERED_DELAY = 1_000; // rings that end within this time get one message
 
 /** Its events: `GroupSessionEvents` in types.d.ts. */
@@ -109,6 +112,24 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 	/** @param {string} userId @returns {Media} */
 	mediaOf(userId) {
 		return this.#media.get(userId) ?? { audio: true, video: true, screen: false };
+	}
+
+	/** What is known of a peer's connection. @param {Peer} peer @returns {Facts} */
+	factsOf({ userId, evidence: { seen, mine, theirs }, path: { selected } }) {
+		const isAway = this.group?.members.get(userId)?.status === "away";
+		const lost = this.client.state === "online" ? isAway && "them" : "you";
+		const isRelayed = [selected?.local.type, selected?.remote.type].includes("relay");
+		return { ...seen, isOnline: navigator.onLine, lost, isRelayed, mine, theirs };
+	}
+
+	/** Why a peer is not connected, what is being tried meanwhile, or why the path is slow. @param {Peer} peer */
+	statusOf(peer) {
+		const name = isolate(this.nameOf(peer.userId));
+		const facts = this.factsOf(peer);
+		if (peer.state === "failed") return sentence(diagnose(facts), name);
+		if (peer.state !== "connected") return performance.now() - peer.changedAt < PATIENCE ? "" : attempt(facts, name);
+		const found = detour(facts);
+		return found ? sentence(found, name) : "";
 	}
 
 	// --- actions ---
@@ -298,7 +319,11 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 				this.#changed();
 			});
 		mesh.addEventListener("open", ({ detail }) => mesh.send({ media: this.devices.state }, detail.userId));
-		mesh.addEventListener("stats", () => this.dispatchEvent(new Event("stats")));
+		const reports = new LinkReports(this.client);
+		mesh.addEventListener("stats", () => {
+			for (const peer of mesh.peers.values()) reports.update(peer, this.factsOf(peer));
+			this.dispatchEvent(new Event("stats"));
+		});
 		mesh.addEventListener("message", ({ detail }) => this.#handlePeerMessage(mesh, detail.from, detail.data));
 		return mesh;
 	}

@@ -1,8 +1,11 @@
 /**
  * Another participant of a call, over one `Connection` after another, and what a page shows of it.
- * @import {PeerState, Quality, Signal, Timer} from "./types"
+ * @import {CandidatePair, Path, PeerState, Quality, Signal, Timer} from "./types"
  * @import {Connection} from "./connection.js"
  */
+
+import { selectedPair } from "./connection.js";
+import { Evidence } from "./gathering.js";
 
 const DISCONNECTED_DELAY = 3_000; // ms, after which a disconnected connection is restarted
 const CONNECT_TIMEOUT = 10_000; // ms for a connection to be made, before it is made anew
@@ -61,11 +64,16 @@ export class Peer {
 	quality = UNKNOWN;
 	speaking = false;
 	audioLevel = 0;
+	/** The time of the last change of the state, by `performance.now()`. */
+	changedAt = performance.now();
+	evidence = new Evidence();
 
 	/** @type {Connection | null} */
 	#connection = null;
 	#callbacks;
 	#attempts = 0;
+	/** @type {CandidatePair | null} */
+	#selected = null;
 	#meter = new QualityMeter();
 	#audioTimestamp = 0; // of the last frame of audio
 	#spokeAt = -Infinity;
@@ -91,14 +99,21 @@ export class Peer {
 		return this.#connection?.safety ?? null;
 	}
 
+	/** What is known of the way to the peer: plain data, of this moment. @returns {Path} */
+	get path() {
+		return { selected: this.#selected, attempts: this.#attempts };
+	}
+
 	/** Begin a new connection. */
 	connect() {
 		this.#connection?.close();
 		const connection = (this.#connection = this.#callbacks.newConnection());
 		connection.pc.onconnectionstatechange = () => this.#handleConnectionState(connection.pc.connectionState);
+		this.evidence.follow(connection, this.#callbacks.changed);
 		this.stream = connection.stream;
 		this.#meter = new QualityMeter();
 		this.quality = UNKNOWN;
+		this.#selected = null;
 		this.#setTimer(CONNECT_TIMEOUT, () => this.#reconnect());
 		this.#setState(this.state === "connected" ? "reconnecting" : this.state);
 		return connection;
@@ -114,6 +129,7 @@ export class Peer {
 		if (isNew && !description) return; // candidates of a connection that is closed, or whose description is lost
 		const connection = !mine || (isOffer && ((isNew && mine.remote) || mine.mustYield)) ? this.connect() : mine;
 		connection.remote = instance;
+		this.evidence.hear(signal);
 		connection.handleSignal(signal).catch(() => {}); // as a failed negotiation
 	}
 
@@ -126,7 +142,8 @@ export class Peer {
 	/** Connect again at once, as a user asks for. */
 	restart() {
 		this.#attempts = 0;
-		this.state = "reconnecting";
+		this.evidence.forget();
+		this.#setState("reconnecting");
 		this.connect();
 	}
 
@@ -151,6 +168,7 @@ export class Peer {
 		clearTimeout(this.#timer);
 		this.#timer = undefined;
 		this.#attempts = 0;
+		this.evidence.forget();
 		this.#setState("connected");
 	}
 
@@ -181,6 +199,7 @@ export class Peer {
 
 	/** @param {Peer["state"]} state */
 	#setState(state) {
+		if (state !== this.state) this.changedAt = performance.now();
 		this.state = state;
 		if (state !== "connected") this.quality = UNKNOWN;
 		this.#callbacks.changed();
@@ -192,7 +211,9 @@ export class Peer {
 		const connection = this.#connection;
 		const report = await connection?.pc.getStats();
 		const isCurrent = connection === this.#connection && this.state === "connected";
-		if (report && isCurrent) this.quality = this.#meter.read(report);
+		if (!report || !isCurrent) return;
+		this.quality = this.#meter.read(report);
+		this.#selected = selectedPair(report);
 	}
 
 	/** Read the audio level. True if the peer has begun or ceased to speak. */

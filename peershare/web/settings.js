@@ -1,6 +1,6 @@
 // The choice of camera, microphone and speaker, with the level of the microphone; and the settings' dialog.
 
-import { byId, fill, h, icon, iconButton } from "./dom.js";
+import { fill, h, iconButton, showDialog } from "./dom.js";
 import { KEYS, keysAreOn, turnKeys } from "./keys.js";
 import { LevelMeter, canChooseSpeaker } from "./media.js";
 import { asyncHandler } from "./notice.js";
@@ -80,26 +80,16 @@ export const settingsButton = (devices) => iconButton("settings", "Settings", { 
 /** @param {Devices} devices */
 function showSettings(devices) {
 	const pickers = devicePickers(devices);
-	const close = h("button", { class: "quiet round", title: "Close", "aria-label": "Close" }, icon("close"));
-	const dialog = h(
-		"dialog",
-		{ class: "settings", "aria-labelledby": "settings-title" },
-		h("form", { method: "dialog", class: "bar" }, h("h2", { id: "settings-title" }, "Settings"), close),
+	const dialog = showDialog(
+		"settings",
+		"Settings",
 		pickers.element,
 		canNotify() && notificationCheckbox(),
 		h("h3", {}, "Keys"),
 		keyHelp(),
 		keyCheckbox(),
 	);
-	const announcer = byId("announcer");
-	dialog.addEventListener("close", () => {
-		document.body.append(announcer);
-		pickers.close();
-		dialog.remove();
-	});
-	document.body.append(dialog);
-	dialog.append(announcer); // outside of a modal dialog, nothing is announced
-	dialog.showModal();
+	dialog.addEventListener("close", pickers.close);
 }
 
 function notificationCheckbox() {

@@ -1,6 +1,6 @@
 // The tiles of a call: their content, and their layouts.
 
-import { avatar, h, icon, setIcon, isolate, setProperties, setText, toast } from "./dom.js";
+import { announce, avatar, h, hide, icon, setIcon, isolate, setProperties, setText } from "./dom.js";
 
 /** @import {Quality, Rect, TileActions, TileView} from "./types" */
 
@@ -90,32 +90,32 @@ const NO_PICTURE = "Waiting for the picture…";
 const BARS = { good: "bars-3", fair: "bars-2", poor: "bars-1", unknown: "bars-3" };
 const LEVELS = { good: "Good connection", fair: "Fair connection", poor: "Poor connection", unknown: "Connection" };
 
-/** One participant. `pin` is called to make the tile large, `retry` to connect again. */
+/** One participant. `pin` is called to make the tile large, `retry` to connect again, `showDetails` to tell about the connection. */
 export class Tile {
 	video = h("video", { autoplay: true, playsInline: true });
 	#name = h("span", { class: "name", dir: "auto" });
 	#mute = h("span", { class: "muted" }, icon("mic-off"), h("span", { class: "visually-hidden" }, "muted"));
 	#state = h("p", { class: "state" });
-	#retry;
+	#why = h("p", { class: "why" });
+	#choices;
 	#bars = icon("bars-3");
 	#words = h("span", { class: "words" });
-	#quality = h(
-		"button",
-		{
-			type: "button",
-			class: "quality",
-			onclick: () => toast(`${isolate(this.#name.textContent ?? "")}: ${this.#words.textContent}`),
-		},
-		this.#bars,
-		this.#words,
-	);
+	#quality;
 	#pin;
 	#onBlocked;
 	#view;
 
 	/** @param {TileView} view @param {TileActions} actions */
-	constructor(view, { pin, retry, route, onBlocked }) {
-		this.#retry = h("button", { type: "button", class: "secondary small", onclick: () => retry(view.id) }, "Try again");
+	constructor(view, { pin, retry, showDetails, route, onBlocked }) {
+		const button = (/** @type {string} */ label, /** @type {(id: string) => void} */ act) =>
+			h("button", { type: "button", class: "secondary small", onclick: () => act(view.id) }, label);
+		this.#choices = h("div", { class: "choices" }, button("Try again", retry), button("Details", showDetails));
+		this.#quality = h(
+			"button",
+			{ type: "button", class: "quality", "aria-haspopup": "dialog", onclick: () => showDetails(view.id) },
+			this.#bars,
+			this.#words,
+		);
 		this.#pin = h(
 			"button",
 			{ type: "button", class: "pin", "aria-pressed": "false", onclick: () => pin(view.id) },
@@ -132,7 +132,7 @@ export class Tile {
 			{ class: "tile", "aria-label": view.name },
 			this.video,
 			h("div", { class: "face" }, avatar(view.avatarName ?? view.name)),
-			h("div", { class: "middle" }, this.#state, this.#retry),
+			h("div", { class: "middle" }, this.#state, this.#why, this.#choices),
 			h("figcaption", {}, this.#mute, this.#name),
 			this.#quality,
 			this.#pin,
@@ -152,15 +152,18 @@ export class Tile {
 		const isWaiting = view.video && this.video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA;
 		for (const [name, isOn] of Object.entries({ screen, speaking, dark: !view.video || isWaiting, me: isMe }))
 			element.classList.toggle(name, isOn);
+		const hasFailed = view.state === "failed" && element.dataset.state !== "failed";
 		element.dataset.state = view.state;
 		const whose = screen ? (isMe ? "Your screen" : `${isolate(view.name)}'s screen`) : view.name;
 		setText(this.#name, whose);
 		const state = STATES[view.state] || (isWaiting ? NO_PICTURE : "");
-		const words = [whose, !audio && "muted", speaking && "speaking", state];
-		element.setAttribute("aria-label", words.filter(Boolean).join(", "));
+		const words = [whose, !audio && "muted", speaking && "speaking", state].filter(Boolean).join(", ");
+		element.setAttribute("aria-label", words);
 		this.#mute.hidden = view.audio || view.state === "ringing";
 		setText(this.#state, state);
-		this.#retry.hidden = view.state !== "failed";
+		setText(this.#why, view.status ?? "");
+		if (hasFailed) announce(`${words}. ${view.status}`);
+		this.#choices.hidden = view.state !== "failed";
 		this.#showQuality(view);
 	}
 
@@ -189,9 +192,9 @@ export class Tile {
 
 	/** @param {TileView} view */
 	#showQuality({ quality, state, isMe }) {
-		this.#quality.hidden = isMe || state !== "connected" || !quality;
-		if (this.#quality.hidden || !quality) return;
-		setIcon(this.#bars, BARS[quality.level]);
+		hide(this.#quality, isMe || !quality || state === "failed", this.#choices.querySelector("button"));
+		if (!quality) return;
+		setIcon(this.#bars, state === "connected" ? BARS[quality.level] : "bars-1");
 		this.element.dataset.quality = quality.level;
 		const words = describe(quality);
 		setText(this.#words, words);
@@ -201,13 +204,19 @@ export class Tile {
 	}
 }
 
+/** The figures with their units. @param {Quality} quality */
+export const figures = ({ roundTrip, loss, bitrate }) => ({
+	time: roundTrip < 1 ? `${round(roundTrip * 1000)} ms` : `${round(roundTrip)} s`,
+	loss: `${round(loss * 100)} %`,
+	rate: bitrate < 1e6 ? `${round(bitrate / 1000)} kbit/s` : `${round(bitrate / 1e6)} Mbit/s`,
+});
+
 /** @param {Quality} quality */
-function describe({ level, roundTrip, loss, bitrate, resolution }) {
-	if (level === "unknown") return LEVELS[level];
-	const time = roundTrip < 1 ? `${round(roundTrip * 1000)} ms` : `${round(roundTrip)} s`;
-	const rate = bitrate < 1e6 ? `${round(bitrate / 1000)} kbit/s` : `${round(bitrate / 1e6)} Mbit/s`;
-	const figures = [`${time} round trip`, `${round(loss * 100)} % lost`, rate, resolution];
-	return `${LEVELS[level]}: ${figures.filter(Boolean).join(", ")}`;
+function describe(quality) {
+	if (quality.level === "unknown") return LEVELS.unknown;
+	const { time, loss, rate } = figures(quality);
+	const texts = [`${time} round trip`, `${loss} lost`, rate, quality.resolution];
+	return `${LEVELS[quality.level]}: ${texts.filter(Boolean).join(", ")}`;
 }
 
 /** Two digits: it changes each second. @param {number} figure */

@@ -6,7 +6,7 @@ import type { Devices } from "./media.js";
 import type { Mesh } from "./mesh.js";
 import type { Peer } from "./peer.js";
 import type { PeerShare } from "./peershare.js";
-import type { ClientMessages, Participant, Resume, Ring, RingEnded, ServerMessages, User } from "./protocol.js";
+import type { ClientMessages, LinkReason, Participant, Resume, Ring, RingEnded, ServerMessages, User } from "./protocol.js";
 
 export type Timer = ReturnType<typeof setTimeout>;
 export type { Devices, GroupSession, Mesh, Peer, PeerShare };
@@ -100,6 +100,8 @@ export type Signal = {
 	to: string | null;
 	description?: RTCSessionDescriptionInit;
 	candidates?: RTCIceCandidateInit[];
+	/** By the sender's browser. */
+	gathered?: Gathered;
 };
 
 /** `roundTrip` in s, `loss` from 0 to 1, `bitrate` received, in bit/s. */
@@ -112,6 +114,32 @@ export type Quality = {
 	resolution: string;
 };
 
+type RelayProtocol = "udp" | "tcp" | "tls";
+
+// What TypeScript does not know, and not every browser has.
+declare global {
+	interface RTCIceCandidate {
+		readonly relayProtocol?: RelayProtocol | null;
+		readonly url?: string | null;
+	}
+}
+
+/** A kind of candidates (RFC 8445, section 4). `relayProtocol`: of one's own, from the browser to its TURN server. */
+export type CandidateKind = {
+	type: RTCIceCandidateType;
+	protocol: RTCIceProtocol;
+	relayProtocol?: RelayProtocol;
+};
+export type CandidatePair = { local: CandidateKind; remote: CandidateKind };
+
+/** What is known of the way to a peer. */
+export type Path = {
+	/** The one that carries the media, as soon as it is connected. */
+	selected: CandidatePair | null;
+	/** In vain, since it was connected. */
+	attempts: number;
+};
+
 export type MeshEvents = {
 	peer: { peer: Peer };
 	"peer-left": { userId: string };
@@ -122,6 +150,37 @@ export type MeshEvents = {
 	/** There is a safety code, or there is none any more. */
 	safety: { userId: string };
 };
+
+// --- diagnosis.js, gathering.js ---
+
+/** By which a browser is reached: its own address, one that STUN tells, or a relay, which it reaches by UDP, TCP, or TCP on a port of the web. */
+export type Way = "host" | "stun" | "turn/udp" | "turn/tcp" | "turn/web";
+
+/** What became of each: "waiting", "found", or the code of the last error (W3C webrtc-pc, 4.8.3; RFC 8656, 19). */
+export type Gathered = Partial<Record<Way, string>>;
+
+/** What is known of a pair: since it was connected, or tried again. */
+export type Facts = {
+	/** False where the browser says that it is offline. */
+	isOnline: boolean;
+	/** Who has no connection to the server. */
+	lost: Side | false;
+	/** True if a signal has come from the other side. */
+	isAnswered: boolean;
+	/** True if a description of the other side was taken. */
+	isNegotiated: boolean;
+	/** True if a path was found, but nothing more came of it. */
+	hasPath: boolean;
+	/** True if it is connected by a relay. */
+	isRelayed: boolean;
+	mine: Gathered;
+	/** None of a page that does not tell. */
+	theirs: Gathered | null;
+};
+
+/** Who has the trouble. */
+export type Side = "you" | "them" | "both";
+export type Diagnosis = { reason: LinkReason; side: Side };
 
 // --- the page ---
 
@@ -191,6 +250,8 @@ export type TileView = Media & {
 	stream: MediaStream | null;
 	speaking: boolean;
 	state: PeerState | "ringing";
+	/** What is being tried, or why there is no connection. */
+	status?: string;
 	quality: Quality | null;
 };
 export type Rect = { x: number; y: number; width: number; height: number };
@@ -198,6 +259,7 @@ export type Rect = { x: number; y: number; width: number; height: number };
 export type TileActions = {
 	pin: (id: string) => void;
 	retry: (id: string) => void;
+	showDetails: (id: string) => void;
 	/** Send the sound to the chosen speaker. */
 	route: (element: HTMLMediaElement) => void;
 	/** The browser does not play by itself. */

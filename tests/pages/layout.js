@@ -48,7 +48,7 @@ function wrongWithTiles() {
 		if (Math.min(width, height) < 56) tell(`only ${width} x ${height}`, tile);
 		if (bottom > where(tile.parentElement).bottom + 1 || right > innerWidth + 1) tell("outside", tile);
 		if (tiles.some((other) => other !== tile && meet(where(tile), where(other)))) tell("on another", tile);
-		const parts = [...tile.querySelectorAll("figcaption, .quality, .state, .middle button, .avatar, .pin")].filter(
+		const parts = [...tile.querySelectorAll("figcaption, .quality, .state, .why, .middle button, .avatar, .pin")].filter(
 			(part) => part.checkVisibility({ visibilityProperty: true, opacityProperty: true }) && where(part).width,
 		);
 		for (const part of parts) {
@@ -102,7 +102,7 @@ async function showTile(more) {
 	const { Tile } = await import("/web/tiles.js");
 	const media = { audio: true, video: false, screen: false, speaking: false, stream: new MediaStream() };
 	const view = { id: "x", name: "Bea", isMe: false, state: "connected", quality: null, ...media, ...more };
-	const tile = new Tile(view, { route() {} });
+	const tile = new Tile(view, { route() {}, showDetails: (id) => (window.detailsOf = id) });
 	document.querySelector("#app").replaceChildren(tile.element);
 	tile.place({ x: 0, y: 0, width: 110, height: 62 }, false);
 	tile.update(view);
