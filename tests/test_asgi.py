@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from peershare.adapters.coturn import PROGRAM
 from tests.api.test_guard import SECURITY
 from tests.gateway.test_listener import RUDE, exchange, read_answer, read_until
 from tests.support import HANDSHAKE, VECTORS, RawClient, environment, eventually, free_port, need, pair
@@ -212,3 +214,26 @@ def test_12_13_a_server_that_was_stopped(tmp_path):
             time.sleep(4 if number == signal.SIGSTOP else 0)
         for client in (ann, bob):
             assert client.ask("ping")["type"] == "pong"
+
+
+def test_14_turn(tmp_path):
+    """coturn runs beside it, and is checked. Of the two ports, WS_PORT takes TURN, as clients are told."""
+
+    def fetch(path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}") as answer:
+            return answer.read().decode()
+
+    need(shutil.which(PROGRAM), "coturn")
+    port = free_port()
+    with hypercorn(tmp_path, TURN="managed", TURN_PORT=port) as server:
+        eventually(lambda: is_up(server.port) and is_up(server.ws_port), 30)
+        with RawClient(server.ws_port) as ann:
+            ann.hear()
+            ann.ask("hello", protocol=2)
+            _, turn = ann.ask("get-ice-servers")["payload"]["iceServers"]
+        at = f"turn:127.0.0.1:{port}?transport="
+        assert turn["urls"] == [f"{at}udp", f"{at}tcp", f"turn:127.0.0.1:{server.ws_port}?transport=tcp"]
+        expected = {"status": "ready", "turn": {"udp": "working", "tcp": "working"}}
+        eventually(lambda: json.loads(fetch("/api/health/ready")) == expected, 30)
+        working = 'peershare_turn_urls{state="working",transport="tcp"} 2.0'
+        assert working in fetch("/metrics")

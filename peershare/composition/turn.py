@@ -93,9 +93,10 @@ def _has_proxy(settings: Settings) -> bool:
 
 
 def _public_name(settings: Settings) -> str:
-    names = [name for name in settings.allowed_hosts or () if "*" not in name]
+    names = [name.strip("[]") for name in settings.allowed_hosts or () if "*" not in name]
     if names:
-        return names[0].strip("[]")
+        # Those of loopback are there for checks by the machine itself.
+        return next((name for name in names if name not in _LOOPBACK), names[0])
     return "127.0.0.1" if set(settings.host) <= _LOOPBACK else own_address()
 
 

@@ -61,7 +61,8 @@ class Turn:
         TurnHost(),
         "TURN_HOST",
         meaning="TURN=managed: the name or IP address by which clients reach it. The default is the first "
-        "name of ALLOWED_HOSTS; without one, this machine's address, or 127.0.0.1 where HOST is loopback.",
+        "name of ALLOWED_HOSTS that is not of loopback; without one, this machine's address, or 127.0.0.1 "
+        "where HOST is loopback.",
     )
     turn_external_address: str = setting(
         "",

@@ -26,6 +26,7 @@ from peershare.adapters.coturn import (
     find_program,
 )
 from peershare.adapters.turn_client import TurnError, TurnUrl, open_allocation
+from peershare.composition.turn import own_address
 from peershare.core.turn import credentials_of
 from tests.support import free_port, need
 from tests.test_tls import certificate
@@ -101,12 +102,13 @@ def test_14_quotas():
 
 
 async def test_14_one_more_relay_than_a_principal_may_have(monkeypatch):
-    """It is refused, and another principal has its own."""
+    """It is refused, also with new credentials; and another principal has its own."""
     monkeypatch.setattr(coturn, "USER_QUOTA", 2)
     async with running() as (rules, _), allocation(rules), allocation(rules):
-        with pytest.raises(TurnError, match="486"):
-            async with allocation(rules):
-                pass
+        for seconds in (60, 90):
+            with pytest.raises(TurnError, match="486"):
+                async with allocation(rules, seconds=seconds):
+                    pass
         async with allocation(rules, name="guest-2"):
             pass
 
@@ -210,9 +212,9 @@ async def listens(rules):
                 await trio.sleep(0.05)
 
 
-def allocation(rules, transport="udp", secret=SECRET, name="guest-1"):
-    username, password = credentials_of(secret, name, int(time.time()) + 60)
-    return open_allocation(TurnUrl(rules.loopback, rules.port, transport), username, password)
+def allocation(rules, transport="udp", secret=SECRET, name="guest-1", *, seconds=60, host=None):
+    username, password = credentials_of(secret, name, int(time.time()) + seconds)
+    return open_allocation(TurnUrl(host or rules.loopback, rules.port, transport), username, password)
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
@@ -275,6 +277,22 @@ async def test_14_ipv6():
             with pytest.raises(TurnError, match="403"):
                 await ann.permit((address, 53))
         await ann.permit(("2606:4700::1", 53))
+
+
+async def test_14_who_comes_by_ipv6_meets_who_comes_by_ipv4():
+    """By relays that both have of IPv4, where the server has it."""
+    need(has_ipv6_loopback() and own_address() != "127.0.0.1", "IPv6, and a network")
+    address = own_address()
+    async with (
+        running(address=address, external=address, is_local=False) as (rules, _),
+        allocation(rules, host="::1") as ann,
+        allocation(rules, "tcp", host="127.0.0.1") as bob,
+    ):
+        assert ann.relayed[0] == bob.relayed[0] == address
+        await ann.permit(bob.relayed)
+        await bob.permit(ann.relayed)
+        await ann.send(bob.relayed, b"hello")
+        assert await bob.receive() == (ann.relayed, b"hello")
 
 
 def has_ipv6_loopback():

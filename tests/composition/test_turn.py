@@ -45,6 +45,13 @@ def test_14_behind_a_proxy():
     assert turn_rules(settings, found).stun_urls == ("stun:a.example",)
 
 
+def test_14_names_for_the_machine_itself():
+    """They may be listed too, before the public one; nobody else is told of them."""
+    found = managed("--host", "*", "--allowed-hosts", "localhost,[::1],meet.example.com")
+    assert found.urls[0] == "turn:meet.example.com:3478?transport=udp"
+    assert managed("--host", "*", "--allowed-hosts", "localhost").coturn.is_local
+
+
 def test_14_the_pages_port_is_a_turn_server_too():
     """Where clients reach it themselves; after all others, which are faster where they work."""
     found = managed("--host", "*", "--allowed-hosts", "meet.example.com", "--port", "443")
