@@ -127,6 +127,24 @@ def test_11_19_no_name_breaks_a_layout(visit, kind):
     assert "\n".join(found) == ""
 
 
+def test_14_the_check_has_room(visit):
+    """The page that checks a device, before it begins, while it runs, and with all that it says."""
+    ann = visit("Ann")
+    ann.page.goto(f"{ann.site}/check")
+    expect(ann.button("Start the check")).to_be_visible()
+    found = wrong(ann, "check")
+    ann.press("Start the check")
+    expect(ann.page.get_by_label("Your camera's picture")).to_be_visible()
+    found += wrong(ann, "check, running")
+    expect(ann.button("Try again")).to_be_visible(timeout=30_000)
+    # As over http, where only the result can be selected to be copied.
+    ann.page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error()); }")
+    ann.press("Copy the result")
+    expect(ann.page.get_by_label("The result, as text")).to_be_visible()
+    found += wrong(ann, "check, with its result")
+    assert "\n".join(found) == ""
+
+
 # --- what is in the way of what (issue 11.25) ----------------------------------------------------
 
 

@@ -36,6 +36,7 @@ _KINDS = {
 _OURS = files("peershare") / "web"
 _FILES = "/web/"
 _PAGE = "index.html"
+_CHECK = "check.html"  # of a visitor's device and network
 _DEEPEST = 8  # folders; a path that leads nowhere and is deeper is nobody's slip of the pen
 # All that have a group's link may join, so X-Robots-Tag tells a crawler not to list it. One that might not
 # ask would not see that, and could list a link that it found elsewhere.
@@ -100,6 +101,12 @@ def _file(content: bytes, kind: str, headers: Lines, *, vary: str = "Accept-Enco
     return _File(representation(content, tag), compressed)
 
 
+def _at_each_depth(content: bytes, kind: str, headers: Lines) -> list[_File]:
+    """A document with links that are right for a path below so many folders, wherever a proxy shows us."""
+    pages = [content.replace(b'"/web/', b'"' + b"../" * depth + b"web/") for depth in range(_DEEPEST + 1)]
+    return [_file(page, kind, headers, vary="Accept, Accept-Encoding") for page in pages]
+
+
 _NOT_FOUND = json_answer(404, {"error": "Not found", "code": "NOT_FOUND"})
 
 
@@ -118,13 +125,9 @@ class WebFiles:
         read = dict(_read(folder))
         headers = page_headers(_INLINE.findall(read[_PAGE][0]))
         self._files = {path: _file(*file, (*headers, ANY_PAGE_MAY_READ)) for path, file in read.items()}
-        content, kind = read[_PAGE]
-        # Links that are right for a path below so many folders, wherever a proxy shows us.
-        pages = [content.replace(b'"/web/', b'"' + b"../" * depth + b"web/") for depth in range(_DEEPEST + 1)]
-        vary = "Accept, Accept-Encoding"
-        self._pages = [_file(page, kind, headers, vary=vary) for page in pages]
-        headers = (*headers, ("X-Robots-Tag", "noindex, nofollow"))
-        self._groups = [_file(page, kind, headers, vary=vary) for page in pages]
+        self._pages = _at_each_depth(*read[_PAGE], headers)
+        self._checks = _at_each_depth(*read[_CHECK], headers)
+        self._groups = _at_each_depth(*read[_PAGE], (*headers, ("X-Robots-Tag", "noindex, nofollow")))
 
     def answer(self, path: str, depth: int, said: Headers) -> Answer | None:
         """Answer a GET or HEAD of this path, with these headers; None if it is not about the page.
@@ -135,6 +138,8 @@ class WebFiles:
             file = self._files.get(path.removeprefix(_FILES))
             if file is None:
                 return _NOT_FOUND
+        elif depth <= _DEEPEST and path == "/check":
+            file = self._checks[depth]
         elif depth <= _DEEPEST and self._is_for_people(path, said):
             file = (self._groups if path.startswith("/group/") else self._pages)[depth]
         else:

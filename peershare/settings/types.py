@@ -228,7 +228,7 @@ class MountPath(click.ParamType[str]):
     name = "path"
 
     # Taken: the paths that the server has at its root.
-    _RESERVED = ("api", "group", "metrics", "web", "ws")
+    _RESERVED = ("api", "check", "group", "metrics", "web", "ws")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the path with a slash at both ends."""
@@ -237,7 +237,7 @@ class MountPath(click.ParamType[str]):
             self.fail(f"{value!r} is not a path such as /myapp.", param, ctx)
         if {".", ".."} & set(segments) or segments[:1] in [[name] for name in self._RESERVED]:
             self.fail(
-                f"{value!r} is not free: it must not begin with /api, /group, /metrics, /web or /ws.",
+                f"{value!r} is not free: it must not begin with /api, /check, /group, /metrics, /web or /ws.",
                 param,
                 ctx,
             )

@@ -15,6 +15,10 @@ export const groupIdIn = (text) => GROUP_ID.exec(text)?.[0].toLowerCase() ?? nul
 export const logo = (tag = "a") =>
 	h(tag, { class: "logo", ...(tag === "a" && { href: BASE }) }, icon("logo"), "PeerShare");
 
+/** A link to the page that tests this device. It has a tab of its own: there may be a call in this one. */
+export const checkLink = () =>
+	h("a", { class: "link", href: `${BASE}check`, target: "_blank" }, "Check this device (in a new tab)");
+
 /**
  * A field with its label, and a place for an error.
  * @param {string} label @param {Properties & {id: string}} properties
@@ -106,7 +110,13 @@ export function landingScreen({ name, group = "", create, join, message = "" }) 
 		h(
 			"div",
 			{ class: "hero" },
-			h("div", { class: "introduction" }, h("h1", { tabindex: "-1" }, "See your people."), h("p", {}, INTRODUCTION)),
+			h(
+				"div",
+				{ class: "introduction" },
+				h("h1", { tabindex: "-1" }, "See your people."),
+				h("p", {}, INTRODUCTION),
+				h("p", {}, checkLink()),
+			),
 			h("div", { class: "card" }, notice, createForm, or, joinForm),
 		),
 	);

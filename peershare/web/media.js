@@ -25,7 +25,7 @@ const START_TIMEOUT = 2_000; // ms, in which an allowed context starts
 const MAX_REMEMBERED = 8; // earlier choices of each kind: people have a few places with devices of their own
 
 /** @param {string} fault @param {string} device */
-const faultMessage = (fault, device) => FAULTS[fault]?.(device) ?? `The ${device} does not start (${fault}).`;
+export const faultMessage = (fault, device) => FAULTS[fault]?.(device) ?? `The ${device} does not start (${fault}).`;
 
 /** True if this browser has WebRTC. */
 export const canCall = () => typeof RTCPeerConnection === "function";

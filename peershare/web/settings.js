@@ -2,6 +2,7 @@
 
 import { fill, h, iconButton, showDialog } from "./dom.js";
 import { KEYS, keysAreOn, turnKeys } from "./keys.js";
+import { checkLink } from "./landing.js";
 import { LevelMeter, canChooseSpeaker } from "./media.js";
 import { asyncHandler } from "./notice.js";
 import { canNotify, notifies, notifyOfRings } from "./rings.js";
@@ -25,6 +26,7 @@ export function devicePickers(devices, hint) {
 		bar.setAttribute("aria-valuenow", String(Math.round(level * 100)));
 	});
 	const faults = h("div", { class: "faults", role: "status" });
+	const check = h("p", {}, checkLink());
 	const pickers = DEVICES.filter(([name]) => name !== "speaker" || canChooseSpeaker()).map(([name, kind, label]) => {
 		const select = h("select", { id: `pick-${name}`, onchange: () => devices.use(name, select.value) });
 		const row = h(
@@ -38,10 +40,11 @@ export function devicePickers(devices, hint) {
 	});
 
 	function update() {
+		const messages = devices.faultMessages.map((message) => (hint ? `${message} ${hint}` : message));
 		for (const picker of pickers) picker.update();
+		check.hidden = messages.length === 0;
 		bar.hidden = !devices.audio; // without a track it would look broken
 		meter.setTrack(devices.choice.muted ? null : devices.audio);
-		const messages = devices.faultMessages.map((message) => (hint ? `${message} ${hint}` : message));
 		if (messages.join() === faults.dataset.messages) return;
 		faults.dataset.messages = messages.join();
 		fill(faults, ...messages.map((message) => h("p", { class: "notice bad" }, message)));
@@ -50,7 +53,7 @@ export function devicePickers(devices, hint) {
 	devices.addEventListener("change", update);
 	update();
 	return {
-		element: h("div", { class: "pickers" }, faults, ...pickers.map(({ row }) => row)),
+		element: h("div", { class: "pickers" }, faults, check, ...pickers.map(({ row }) => row)),
 		close() {
 			devices.removeEventListener("change", update);
 			meter.stop();

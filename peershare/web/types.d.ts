@@ -226,6 +226,34 @@ export type TabMessage = {
 /** `countdown`: the part that changes each second. */
 export type Notice = { text: string; countdown?: string; label?: string; act?: () => void };
 
+// --- the check ---
+
+export type CheckState = "good" | "unsure" | "bad" | "running";
+export type CheckRow = { name: string; state: CheckState; text: string };
+/**
+ * `outcome`: "" until it is known. A TURN server has `allocated` where it gave a relay, and nothing passed. `code`: of the
+ * browser's last error, or 0. `roundTrip` in ms.
+ */
+export type CheckedServer = {
+	url: string;
+	outcome: "" | "works" | "allocated" | "fails";
+	code: number;
+	roundTrip?: number;
+};
+/**
+ * `camera` and `microphone`: "works", "silent" if it gives nothing, "unanswered" if no permission was given or refused, or
+ * the name of a fault. `serversError`: why `servers` are not known.
+ */
+export type CheckResults = {
+	browser: "works" | "NoWebRTC" | "Insecure";
+	camera: string;
+	microphone: string;
+	session: "works" | "refused" | "blocked" | "away" | "ended";
+	servers: CheckedServer[];
+	serversError?: string;
+	isRelayOnly: boolean;
+};
+
 // --- dom.js ---
 
 export type Child = Node | string | null | undefined | false;

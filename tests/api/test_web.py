@@ -22,6 +22,7 @@ from tests.runtime.fakes import FakeSignalingClient, enter
 GROUP = GroupId("550e8400-e29b-41d4-a716-446655440000")
 INLINE = b"document.title = 'A page'"
 PAGE = b"<!doctype html><script>" + INLINE + b"</script><script type=module src=app.js></script>"
+CHECK = b'<!doctype html><title>The check</title><script type=module src="/web/check.js"></script>'
 SCRIPT = b"export const answer=42;"
 # As browsers ask for a page, for a picture, and for what a script fetches.
 HTML = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
@@ -49,6 +50,7 @@ def folder(tmp_path):
     (tmp_path / "icons").mkdir()
     files = {
         "index.html": PAGE,
+        "check.html": CHECK,
         "app.js": SCRIPT,
         "style.css": b"body {}",
         "icons/logo.svg": b"<svg/>",
@@ -165,6 +167,19 @@ async def test_what_was_there_is_there(make):
 async def test_no_other_method(make, path, method):
     """There is nothing to change here."""
     assert await is_not_found(await make().get(path, HTML, method=method))
+
+
+@pytest.mark.parametrize("accept", [HTML, ANYTHING, None])
+@pytest.mark.parametrize(
+    ("path", "link"), [("/check", b"web/check.js"), ("/check/", b"../web/check.js"), ("/meet/check", None)]
+)
+async def test_14_the_check(make, path, link, accept):
+    """A page of its own, which is there for whoever asks; wherever a proxy shows it."""
+    response = await make(base_path="/meet/").get(path, accept)
+    body = await response.get_data()
+    assert links_of(body) == {link or b"web/check.js"}
+    assert b"<title>The check" in body
+    assert "Content-Security-Policy" in response.headers
 
 
 def links_of(page: bytes) -> set[bytes]:
