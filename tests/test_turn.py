@@ -22,7 +22,7 @@ from peershare.check_turn import _show
 from peershare.client import open_session
 from peershare.core.turn import credentials_of
 from peershare.messages import GetIceServers, IceServers
-from tests.support import environment, free_port, need, running
+from tests.support import environment, eventually, free_port, need, running
 from tests.test_output import fetch
 from tests.test_tls import certificate
 
@@ -30,7 +30,8 @@ from tests.test_tls import certificate
 @pytest.fixture
 def server(tmp_path):
     need(shutil.which(PROGRAM), "coturn")
-    with running(tmp_path, TURN="managed", TURN_PORT=free_port(), ALLOWED_HOSTS="127.0.0.1") as server:
+    turn = {"TURN": "managed", "TURN_PORT": free_port()}
+    with running(tmp_path, **turn, ALLOWED_HOSTS="127.0.0.1", TMPDIR=tmp_path) as server:
         yield server
 
 
@@ -79,12 +80,14 @@ def test_14_it_ends_with_the_server(server):
     assert refuses(port)
 
 
-def test_14_it_ends_with_a_server_that_is_killed(server):
-    """No coturn is left that holds the port with a secret that nobody knows."""
+def test_14_it_ends_with_a_server_that_is_killed(server, tmp_path):
+    """No coturn is left that holds the port with a secret that nobody knows, and no file with the secret."""
     port = turn_port(server)
+    assert list(tmp_path.glob("peershare-turn-*/turnserver.conf"))
     server.popen.send_signal(signal.SIGKILL)
     server.popen.wait(10)
     assert refuses(port)
+    eventually(lambda: not list(tmp_path.glob("peershare-turn-*/turnserver.conf")))
 
 
 def test_14_without_the_program(tmp_path):
