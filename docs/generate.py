@@ -30,6 +30,7 @@ from peershare.core.principal import Guests, Principal
 from peershare.core.sessions import SessionRules, Sessions
 from peershare.messages import (
     ALL_CLIENT_TYPES,
+    CLIENT_INNER_TYPES,
     CLIENT_TYPES,
     INNER_TYPES,
     SERVER_TYPES,
@@ -42,7 +43,6 @@ from peershare.messages import (
     NotAdmitted,
     PrincipalId,
     ProtocolVersion,
-    Resume,
     ResumeToken,
     SessionId,
     UserId,
@@ -55,7 +55,7 @@ from peershare.runtime.journal import Journal
 from peershare.runtime.signaling_service import SignalingRules, SignalingService
 from peershare.settings import Settings, about
 from peershare.wire.codec import MAX_REQUEST_ID, InvalidMessageError, decode, encode, wire_name
-from peershare.wire.validation import RULES, Exactly, Inner, Integer, OneOf, Rule, Text, Uuid
+from peershare.wire.validation import RULES, Exactly, Inner, Integer, OneOf, Rule, Several, Text, Uuid
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = (
@@ -142,9 +142,7 @@ def _member(field: "attrs.Attribute[Any]") -> str:
     name = wire_name(field.name) + ("" if field.default is attrs.NOTHING else "?")
     if get_origin(field.type) is tuple and attrs.has(get_args(field.type)[0]):
         return f"{name}: [{_shape(get_args(field.type)[0])}, …]"
-    inner = next(
-        (kind for kind in (field.type, *get_args(field.type)) if kind in (*INNER_TYPES, Resume)), None
-    )
+    inner = next((kind for kind in (field.type, *get_args(field.type)) if kind in _TS_NAMED), None)
     return name if inner is None else f"{name}: {_shape(inner)}"
 
 
@@ -171,6 +169,9 @@ def _told(rule: Rule) -> tuple[str, str]:
         return "a UUID in 8-4-4-4-12 form, any letter case", rule.message
     if isinstance(rule, Inner):
         return "an object: " + "; ".join(f"`{name}` {_told(inner)[0]}" for name, inner in rule.members), ""
+    if isinstance(rule, Several):
+        text = _told(rule.each)[0].replace("an object", "objects", 1)
+        return f"an array of at most {rule.maximum} {text}", "as Zod words it"
     if isinstance(rule, Integer):
         highest = "2^53 - 1" if rule.maximum == 2**53 - 1 else f"{rule.maximum:,}"
         return f"a whole number from 0 to {highest}", "as Zod words it"
@@ -461,7 +462,7 @@ export type ServerMessages = {{
 
 
 # The shapes that stand in messages have names there too, and the words that a page has a sentence for.
-_TS_NAMED = (*INNER_TYPES, Resume)
+_TS_NAMED = (*INNER_TYPES, *CLIENT_INNER_TYPES)
 
 
 def _ts_messages(types: Mapping[str, type[Any]]) -> str:

@@ -28,7 +28,7 @@ from peershare.core.group.commands import (
     Open,
 )
 from peershare.core.group.facts import GroupClosed
-from peershare.core.group.handle import IN_GROUP, OUTSIDE, TOLD_TO_ALL, handle
+from peershare.core.group.handle import IN_GROUP, OUTSIDE, PLANNED, TOLD_TO_ALL, handle
 from peershare.core.group.index import CallStats, GroupIndex, Stats
 from peershare.core.group.state import Group, GroupRules, GroupSnapshot, in_ms
 from peershare.core.outcome import Outcome, Reason, answer, nothing, refuse
@@ -182,11 +182,15 @@ class Hub:
         """Count the members that a message is about or told to, those of a group that is left for it too.
 
         0 where it is between two. A ring for everybody counts three times: each ends with a word to both.
+        Those in the call, who may be told another plan, count for that as well.
         """
-        sender = self._directory.find(user_id)
-        if sender is None or type(message) not in TOLD_TO_ALL:
+        sender, kind = self._directory.find(user_id), type(message)
+        if sender is None or (kind not in TOLD_TO_ALL and kind not in PLANNED):
             return 0
-        here = 0 if sender.group_id is None else len(self._groups[sender.group_id])
+        mine = None if sender.group_id is None else self._groups[sender.group_id]
+        here = 0 if mine is None or kind not in TOLD_TO_ALL else len(mine)
+        if mine is not None and mine.call is not None and kind in PLANNED:
+            here += len(mine.call.participants)
         if isinstance(message, RingUp):
             return 3 * here if message.to is None else 0
         if not isinstance(message, JoinGroup | CreateGroup) or message.group_id is None:

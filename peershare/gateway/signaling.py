@@ -6,7 +6,7 @@ from contextlib import suppress
 import structlog
 import trio
 
-from peershare.core.group.handle import TOLD_TO_ALL
+from peershare.core.group.handle import PLANNED, TOLD_TO_ALL
 from peershare.gateway.endpoint import AcceptedSocket
 from peershare.gateway.throttling import ThrottledConversation
 from peershare.messages import ConnectionId, Hello
@@ -25,7 +25,7 @@ log = structlog.get_logger("peershare.signaling")
 
 PATHS = ("/", "/ws")
 # A resume tells the others that one is back.
-_TOLD_TO_ALL = TOLD_TO_ALL | {Hello}
+_TOLD_TO_ALL = TOLD_TO_ALL | PLANNED | {Hello}
 
 
 def session_of(query: str) -> str:

@@ -27,6 +27,7 @@ from peershare.messages.calls import (
 from peershare.messages.connections import ConnectionEstablished, Ping, Pong, ServerDraining
 from peershare.messages.errors import Error
 from peershare.messages.fields import (
+    Bitrate,
     ConnectionId,
     Count,
     GroupId,
@@ -44,6 +45,7 @@ from peershare.messages.fields import (
     SessionId,
     UserId,
     Username,
+    VideoHeight,
     Visibility,
 )
 from peershare.messages.ice import GetIceServers, IceServer, IceServers, IceTransportPolicy
@@ -59,6 +61,7 @@ from peershare.messages.membership import (
     UserJoined,
     UserLeft,
 )
+from peershare.messages.mesh import MeshPlan, PeerPlan, UpdateLayout, View
 from peershare.messages.peer_ids import (
     CallRequest,
     CallResponse,
@@ -91,6 +94,7 @@ from peershare.messages.sessions import (
 from peershare.messages.signals import Signal, SignalFrom
 from peershare.messages.tables import (
     ALL_CLIENT_TYPES,
+    CLIENT_INNER_TYPES,
     CLIENT_TYPES,
     INNER_TYPES,
     SERVER_TYPES,
@@ -104,11 +108,13 @@ from peershare.messages.tables import (
 
 __all__ = [
     "ALL_CLIENT_TYPES",
+    "CLIENT_INNER_TYPES",
     "CLIENT_TYPES",
     "INNER_TYPES",
     "SERVER_TYPES",
     "SESSION_TYPES",
     "Ack",
+    "Bitrate",
     "BrokerMessage",
     "CallJoined",
     "CallLeft",
@@ -152,6 +158,7 @@ __all__ = [
     "LinkReport",
     "LinkState",
     "MemberStatus",
+    "MeshPlan",
     "NotAdmitted",
     "Participant",
     "ParticipantJoined",
@@ -161,6 +168,7 @@ __all__ = [
     "PeerId",
     "PeerIdUpdated",
     "PeerJoined",
+    "PeerPlan",
     "Percent",
     "Ping",
     "Pong",
@@ -186,6 +194,7 @@ __all__ = [
     "Signal",
     "SignalFrom",
     "Transmission",
+    "UpdateLayout",
     "UpdateMedia",
     "UpdatePeerId",
     "User",
@@ -193,6 +202,8 @@ __all__ = [
     "UserJoined",
     "UserLeft",
     "Username",
+    "VideoHeight",
+    "View",
     "Visibility",
     "Welcome",
 ]

@@ -19,6 +19,9 @@ PrincipalId = NewType("PrincipalId", str)
 PrincipalToken = NewType("PrincipalToken", str)
 # Messages of a session, counted from its beginning.
 Count = NewType("Count", int)
+# Of a picture, in pixels; and in bit/s.
+VideoHeight = NewType("VideoHeight", int)
+Bitrate = NewType("Bitrate", int)
 # In ms, and of packets that were lost.
 RoundTrip = NewType("RoundTrip", int)
 Percent = NewType("Percent", int)

@@ -53,6 +53,9 @@ SESSION_TYPES: dict[str, type[ClientMessage]] = {
     "client-state": ClientState,
 }
 
+# Types within messages of clients.
+CLIENT_INNER_TYPES = (Resume,)
+
 
 # --- from the server ---
 

@@ -2,9 +2,20 @@
 
 from typing import Any
 
-from peershare.messages import calls, connections, errors, ice, links, membership, peer_ids, sessions, signals
+from peershare.messages import (
+    calls,
+    connections,
+    errors,
+    ice,
+    links,
+    membership,
+    mesh,
+    peer_ids,
+    sessions,
+    signals,
+)
 
-CallMessage = calls.ClientMessage
+CallMessage = calls.ClientMessage | mesh.ClientMessage
 GroupMessage = (
     membership.ClientMessage
     | peer_ids.ClientMessage
@@ -22,6 +33,7 @@ ServerMessage = (
     | signals.ServerMessage
     | sessions.ServerMessage
     | calls.ServerMessage
+    | mesh.ServerMessage
     | ice.ServerMessage
     | errors.ServerMessage
 )
@@ -32,8 +44,12 @@ INNER_TYPES: tuple[type[Any], ...] = (
     *peer_ids.INNER_TYPES,
     *sessions.INNER_TYPES,
     *calls.INNER_TYPES,
+    *mesh.INNER_TYPES,
     *ice.INNER_TYPES,
 )
+
+# The same in messages of clients.
+CLIENT_INNER_TYPES: tuple[type[Any], ...] = (*sessions.CLIENT_INNER_TYPES, *mesh.CLIENT_INNER_TYPES)
 
 CLIENT_TYPES: dict[str, type[ClientMessage]] = {
     **membership.CLIENT_TYPES,
@@ -46,6 +62,7 @@ CLIENT_TYPES: dict[str, type[ClientMessage]] = {
 SESSION_TYPES: dict[str, type[ClientMessage]] = {
     **sessions.SESSION_TYPES,
     **calls.SESSION_TYPES,
+    **mesh.SESSION_TYPES,
     **ice.SESSION_TYPES,
     **links.SESSION_TYPES,
 }
@@ -59,6 +76,7 @@ SERVER_TYPES: dict[str, type[ServerMessage]] = {
     **signals.SERVER_TYPES,
     **sessions.SERVER_TYPES,
     **calls.SERVER_TYPES,
+    **mesh.SERVER_TYPES,
     **ice.SERVER_TYPES,
     **errors.SERVER_TYPES,
 }

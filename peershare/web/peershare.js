@@ -4,7 +4,7 @@
  * `SessionWindow` counts the messages of both sides and keeps those that may have to be sent again; `RateLimiter` keeps
  * below the server's rates; `PeerShare` holds one connection after another, and the state of group and call. Nothing here
  * knows of WebRTC or of a page's looks. How to use it: docs/web-module.md. The protocol: docs/protocol.md, docs/sessions.md.
- * @import {Answers, Call, ClientMessages, Events, Group, IceServers, LinkReport, Media, Member, Participant, PendingRequest, Ring, RingEnded, RingPair, Saved, SentMessage, ServerMessages, State, Target, Timer} from "./types"
+ * @import {Answers, Call, ClientMessages, Events, Group, IceServers, LinkReport, Media, Member, Participant, PendingRequest, Ring, RingEnded, RingPair, Saved, SentMessage, ServerMessages, State, Target, Timer, View} from "./types"
  */
 
 import { CloseCode, ErrorCode, OWN_RECONNECT_CODES, PROTOCOL_VERSION, RECONNECT_CODES } from "./protocol.js";
@@ -203,6 +203,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	#isReloaded = false; // the session was another page's, and this one has none of its state yet
 	#isResuming = false; // this connection's hello asked for that
 	#isSessionLost = false; // the page is told when there is another session
+	#epoch = 0; // of the last mesh plan
 	#connectionId = ""; // the user ID, if no session is resumed on this connection
 	#isCallStale = false; // the call has ended unless `call-state` follows
 	#attempt = 0;
@@ -356,6 +357,14 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	/** Send it to another member, now or when the connection is back. @param {string} to @param {any} data any JSON */
 	signal(to, data) {
 		this.#send("signal", { to, data });
+	}
+
+	/**
+	 * Say how large the others are shown, in pixels of the screen, and how much our line takes, if it is little; in bit/s.
+	 * Not sent outside of the call. @param {View[]} views @param {number} [maxUpload]
+	 */
+	updateLayout(views, maxUpload) {
+		if (this.#state !== "closed" && this.inCall) this.#send("update-layout", { views, maxUpload });
 	}
 
 	/** Say how the connection with another participant has become. Not sent outside of the call. @param {LinkReport} report */
@@ -653,8 +662,10 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		},
 
 		"call-state": (state) => this.#setCall(state),
-		"call-joined": ({ participants }) =>
-			this.#setParticipants([...participants, { userId: this.userId ?? "", ...this.#media }]),
+		"call-joined": ({ participants }) => {
+			this.#epoch = 0;
+			this.#setParticipants([...participants, { userId: this.userId ?? "", ...this.#media }]);
+		},
 		"call-left": () => void this.call.participants.delete(this.userId ?? ""),
 		"participant-joined": ({ participant }) => {
 			this.call.participants.set(participant.userId, participant);
@@ -673,6 +684,11 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		"incoming-ring": (ring) => this.#addIncomingRing(ring),
 		"ring-ended": (ended) => this.#endRing(ended),
 		signal: (signal) => this.#emit("signal", signal),
+		"mesh-plan": (plan) => {
+			if (plan.epoch < this.#epoch) return; // it was on its way when we came back
+			this.#epoch = plan.epoch;
+			this.#emit("mesh-plan", plan);
+		},
 		"ice-servers": (servers) => this.#emit("ice-servers", servers),
 	};
 

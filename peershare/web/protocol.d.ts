@@ -52,8 +52,10 @@ export type Heartbeat = { intervalMs: number; timeoutMs: number };
 export type Participant = { userId: string; audio: boolean; video: boolean; screen: boolean };
 export type Ring = { from: string; to: string; until: number };
 export type RingEnded = { from: string; to: string; outcome: "accepted" | "declined" | "missed" | "cancelled"; endedAt: number };
+export type PeerPlan = { userId: string; offerer: boolean; polite: boolean; maxVideoHeight: number; maxBitrate: number; video: boolean };
 export type IceServer = { urls: string[]; username?: string; credential?: string };
 export type Resume = { sessionId: string; resumeToken: string; received: number };
+export type View = { userId: string; height: number };
 
 /** The payloads of what a client sends, by type. */
 export type ClientMessages = {
@@ -73,6 +75,7 @@ export type ClientMessages = {
 	"update-media": { audio: boolean; video: boolean; screen: boolean };
 	"ring": { to?: string };
 	"decline-ring": { from: string };
+	"update-layout": { views: View[]; maxUpload?: number };
 	"get-ice-servers": {};
 	"link-report": { userId: string; state: "connected" | "reconnecting" | "failed"; localType: "host" | "srflx" | "prflx" | "relay" | "none"; remoteType: "host" | "srflx" | "prflx" | "relay" | "none"; protocol: "udp" | "tcp" | "tls" | "none"; rttMs?: number; lossPercent?: number; reason?: "udp-blocked" | "udp-blocked-no-relay" | "peer-udp-blocked-no-relay" | "no-relay" | "relay-unreachable" | "relay-refused" | "relay-silent" | "web-only" | "no-candidates" | "peer-silent" | "signaling-lost" | "dtls-failed" | "network-changed" | "browser-refused" | "unknown" };
 };
@@ -105,6 +108,7 @@ export type ServerMessages = {
 	"ringing": { rings: Ring[] };
 	"ring-ended": RingEnded;
 	"call-state": { participants: Participant[]; rings: Ring[]; recentRings: RingEnded[] };
+	"mesh-plan": { epoch: number; peers: PeerPlan[] };
 	"ice-servers": { iceServers: IceServer[]; ttl: number; expiresAt: number; iceTransportPolicy?: "all" | "relay" };
 	"error": { code: string; message: string; details?: Record<string, any> };
 };

@@ -61,6 +61,7 @@ export type Events = {
 	ring: ServerMessages["incoming-ring"];
 	"ring-ended": RingEnded;
 	signal: ServerMessages["signal"];
+	"mesh-plan": ServerMessages["mesh-plan"];
 	"ice-servers": IceServers;
 };
 

@@ -17,11 +17,11 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
 from peershare.messages import (
     ALL_CLIENT_TYPES,
+    CLIENT_INNER_TYPES,
     INNER_TYPES,
     SERVER_TYPES,
     ClientMessage,
     RawJson,
-    Resume,
     ServerMessage,
 )
 from peershare.wire.codec import loads, wire_members
@@ -106,7 +106,7 @@ def _load(text: str | bytes) -> Any:
 def _writing() -> cattrs.Converter:
     converter = cattrs.Converter()
     converter.register_unstructure_hook(RawJson, lambda value: value)
-    for message in (Resume, *ALL_CLIENT_TYPES.values()):
+    for message in (*CLIENT_INNER_TYPES, *ALL_CLIENT_TYPES.values()):
         unstructure: Any = make_dict_unstructure_fn(message, converter, **wire_members(message))
         converter.register_unstructure_hook(message, unstructure)
     return converter

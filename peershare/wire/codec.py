@@ -8,6 +8,7 @@ nobody asks for: on both ways it is skipped, so a message costs by its bytes and
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypedDict, get_args
 
 import attrs
@@ -38,6 +39,7 @@ from peershare.wire.validation import (
     Integer,
     Issue,
     Rule,
+    Several,
 )
 
 MAX_REQUEST_ID = 64
@@ -172,6 +174,15 @@ def _read_scalar(text: bytes) -> Any:
         return value
 
 
+def _read_several(read: Callable[[Raw], Any], maximum: int, raw: Raw) -> Any:
+    """Read the elements of an array; of more than there may be, only how many they are."""
+    text = bytes(raw).lstrip()
+    if not text.startswith(b"["):
+        return _NOTHING.read(raw)
+    elements = _array.decode(text)
+    return list(map(read, elements)) if len(elements) <= maximum else [None] * len(elements)
+
+
 def loads(text: str | bytes) -> Any:
     """Decode JSON as json.loads does, but numbers beyond a double are infinite, whatever their length."""
     return json.loads(text, parse_int=_number, parse_constant=_no_constant)
@@ -281,6 +292,8 @@ def _json_type(rule: Rule) -> Any:
             return bool
         case Integer() | Exactly():
             return int | float
+        case Several(each):
+            return list[_json_type(each)]  # type: ignore[misc]  # made for the decoder, not for mypy
         case Inner(members):
             return _typed_dict("Inner", {name: _json_type(inner) for name, inner in members}, total=False)
     return str
@@ -293,6 +306,8 @@ def _reader(rule: Rule) -> Callable[[Raw], Any]:
             return lambda raw: raw
         case Inner(members):
             return _Shape({name: _reader(inner) for name, inner in members}).read
+        case Several(each, maximum):
+            return partial(_read_several, _reader(each), maximum)
     return _NOTHING.read
 
 
@@ -328,6 +343,7 @@ def _unstructuring_converter() -> cattrs.Converter:
 _envelope = msgspec.json.Decoder(_Envelope)
 _encoder = msgspec.json.Encoder()
 _raw = msgspec.json.Decoder(Raw)
+_array = msgspec.json.Decoder(list[Raw])
 _NOTHING = _Shape({})
 
 # The names of a message's fields on the wire, and their rules.

@@ -9,13 +9,14 @@ ECMAScript's `trim` trims, so that a client in a browser comes to the same resul
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 import attrs
 
 from peershare.invisible import VISIBLE
 from peershare.messages import (
+    Bitrate,
     CandidateType,
     Count,
     GroupId,
@@ -31,6 +32,7 @@ from peershare.messages import (
     RoundTrip,
     UserId,
     Username,
+    View,
     Visibility,
 )
 
@@ -281,8 +283,34 @@ class Inner:
         return self.make(*(rule.check(value[name]) for name, rule in self.members))
 
 
-Rule = Text | Uuid | Boolean | AnyJson | Integer | OneOf | Exactly | Inner
+@attrs.frozen
+class Several:
+    """An array of at most `maximum` objects. Of a longer one, none is looked at."""
 
+    each: Inner
+    maximum: int
+
+    expected = "array"
+
+    def check(self, value: object) -> tuple[object, ...]:
+        if not isinstance(value, list):
+            raise CheckFailedError([wrong_type("array", value)])
+        if len(value) > self.maximum:
+            message = f"Array must contain at most {self.maximum} element(s)"
+            raise CheckFailedError([{**too_big(self.maximum, message), "type": "array"}])
+        issues = [issue for at, one in enumerate(value) for issue in issues_of(self.each.check, one, [at])]
+        if issues:
+            raise CheckFailedError(issues)
+        return tuple(map(self.each.check, value))
+
+
+Rule = Text | Uuid | Boolean | AnyJson | Integer | OneOf | Exactly | Inner | Several
+
+# In one layout: as many as MAX_CALL_SIZE may be.
+MAX_VIEWS = 100
+
+_USER_ID = Uuid("Invalid user ID format")
+_HEIGHT = Integer(10_000)
 _SESSION_ID = Uuid("Invalid session ID format")
 _RESUME_TOKEN = Text(100, "Resume token cannot be empty", "Resume token too long")
 
@@ -300,7 +328,7 @@ RULES: dict[object, Rule] = {
         "Username cannot contain control characters",
     ),
     GroupId: Uuid("Invalid group ID format"),
-    UserId: Uuid("Invalid user ID format"),
+    UserId: _USER_ID,
     PeerId: Text(100, "Peer ID cannot be empty", "Peer ID too long"),
     bool: Boolean(),
     RawJson: AnyJson(),
@@ -314,6 +342,8 @@ RULES: dict[object, Rule] = {
     CandidateType: OneOf(get_args(CandidateType)),
     LinkProtocol: OneOf(get_args(LinkProtocol)),
     LinkReason: OneOf(get_args(LinkReason)),
+    tuple[View, ...]: Several(Inner((("userId", _USER_ID), ("height", _HEIGHT)), View), MAX_VIEWS),
+    Bitrate: Integer(10**9),
     RoundTrip: Integer(60_000),
     Percent: Integer(100),
 }
@@ -324,7 +354,7 @@ def missing(rule: Rule) -> Issue:
     return rule.issue if isinstance(rule, Exactly) else required(rule.expected)
 
 
-def issues_of(check: Callable[[object], object], value: object, path: list[str]) -> list[Issue]:
+def issues_of(check: Callable[[object], object], value: object, path: Sequence[str | int]) -> list[Issue]:
     """Return the issues of one value that stands at `path`; none when it is valid."""
     try:
         check(value)

@@ -22,7 +22,7 @@ from peershare.core.group.state import Group, GroupRules
 from peershare.core.hub import Hub
 from peershare.core.outcome import Delivery, nothing
 from peershare.core.principal import Principal
-from peershare.messages import Error
+from peershare.messages import Error, MeshPlan
 
 TTL = 30  # seconds that an empty group lives on
 START = 1_000_000  # when every script begins, in seconds since 1970
@@ -97,6 +97,10 @@ def effects_of(outcome):
     ]
 
 
+def is_plan(effect):
+    return isinstance(effect, Delivery) and isinstance(effect.message, MeshPlan)
+
+
 class Replica:
     """The groups of a hub, rebuilt from its facts alone."""
 
@@ -131,8 +135,11 @@ class Replica:
 
 
 class Script(Dialogue):
-    def __init__(self):
+    """A conversation with a hub. `plans`: whether mesh plans are effects, too."""
+
+    def __init__(self, *, plans=False):
         super().__init__()
+        self._plans = plans
         numbers = count(1)
         self.hub = Hub(lambda: f"group-{next(numbers)}", TTL)
 
@@ -156,7 +163,8 @@ class Script(Dialogue):
         return self._replica.follow(self.hub.handle(user_id, message, self.now))
 
     def _happen(self, event):
-        return effects_of(self.outcome_of(event))
+        effects = effects_of(self.outcome_of(event))
+        return effects if self._plans else [effect for effect in effects if not is_plan(effect)]
 
     def __lshift__(self, expected):
         """The next one of its kind: facts and deliveries are in order each, and not with one another."""

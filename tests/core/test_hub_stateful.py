@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from peershare.core.group.call import MAX_RECENT
 from peershare.core.group.facts import GroupClosed
 from peershare.core.group.index import CallStats, Stats
+from peershare.core.group.mesh_plan import Layout, plan
 from peershare.core.group.state import MAX_USERNAME
 from peershare.core.hub import Hub
 from peershare.core.outcome import Delivery
@@ -38,6 +39,7 @@ from peershare.messages import (
     JoinGroup,
     LeaveCall,
     LeaveGroup,
+    MeshPlan,
     Participant,
     ParticipantJoined,
     ParticipantLeft,
@@ -48,14 +50,16 @@ from peershare.messages import (
     Ringing,
     RingUp,
     Signal,
+    UpdateLayout,
     UpdateMedia,
     UpdatePeerId,
     User,
     UserJoined,
     UserLeft,
 )
+from peershare.messages import View as ShownView
 from peershare.names import looks_of
-from tests.core.script import Replica, effects_of, guest, merged, opened, state_of
+from tests.core.script import Replica, effects_of, guest, is_plan, merged, opened, state_of
 
 # A few hundred dialogues take their time where the machine has other things to do as well.
 pytestmark = pytest.mark.timeout(300)
@@ -77,6 +81,7 @@ FIRST_VERSION = {
 user_ids = st.sampled_from(["user-1", "user-2", "user-3", "user-4", "user-5"])
 peer_ids = st.sampled_from(["peer-1", "peer-2", "peer-3", "peer-4"])
 group_ids = st.sampled_from(["group-1", "group-2", "group-3", "group-4", "group-99"])
+uploads = st.none() | st.integers(0, 3_000_000)
 usernames = st.sampled_from(["Ann", "ann", "ANN1", "Аnnl", "Straße", "STRASSE", "x" * 50, "X" * 49 + "1"])
 
 
@@ -115,6 +120,7 @@ class GroupModel:
     created_at: float
     members: set[str] = attrs.field(factory=set)
     participants: dict[str, Participant] = attrs.field(factory=dict)
+    layouts: dict[str, Layout] = attrs.field(factory=dict)
     empty_since: float | None = None
 
 
@@ -170,6 +176,8 @@ class Model:
         match message:
             case JoinCall() | UpdateMedia():
                 return self.send_media(user_id, message)
+            case UpdateLayout(views, max_upload):
+                return self.update_layout(user_id, views, max_upload)
             case LeaveCall():
                 return self.leave_call(user_id)
             case RingUp(target):
@@ -286,6 +294,8 @@ class Model:
         if user_id not in participants and len(participants) >= MAX_PARTICIPANTS:
             return [answer(user_id, "CALL_FULL")]
         before = participants.get(user_id)
+        if joins:
+            self.groups[self.group_of(user_id)].layouts.pop(user_id, None)
         now = Participant(user_id, message.audio, message.video, message.screen)
         participants[user_id] = now
         what = "ParticipantMedia" if before else "ParticipantJoined"
@@ -297,6 +307,19 @@ class Model:
             *(effect for ring in accepted for effect in self.end(ring, "accepted")),
         ]
 
+    def update_layout(self, user_id, views, max_upload):
+        participants = self.participants_with(user_id)
+        if user_id not in participants:
+            return [answer(user_id, "NOT_IN_CALL")]
+        heights = {view.user_id: view.height for view in views if view.user_id in participants}
+        self.groups[self.group_of(user_id)].layouts[user_id] = Layout(heights, max_upload)
+        return []
+
+    def plan(self, user_id):
+        """What a participant may send now."""
+        group = self.groups[self.group_of(user_id)]
+        return plan(tuple(group.participants.values()), group.layouts)[user_id]
+
     def leave_call(self, user_id):
         if user_id not in self.participants_with(user_id):
             return [answer(user_id, "NOT_IN_CALL")]
@@ -304,6 +327,7 @@ class Model:
 
     def out_of_call(self, user_id, besides=None):
         del self.participants_with(user_id)[user_id]
+        self.groups[self.group_of(user_id)].layouts.pop(user_id, None)
         return [*to(self.hearers(user_id), "ParticipantLeft"), *self.cancel(user_id, besides)]
 
     def cancel(self, user_id, besides):
@@ -451,9 +475,12 @@ class CallView:
     participants: dict[str, Participant] = attrs.field(factory=dict)
     rings: dict[tuple[str, str], int] = attrs.field(factory=dict)
     recent: list[RingEnded] = attrs.field(factory=list)
+    epoch: int = 0
+    plan: tuple = ()
 
     def reset(self):
         self.participants, self.rings, self.recent = {}, {}, []
+        self.epoch, self.plan = 0, ()
 
     def hear(self, message):
         match message:
@@ -463,7 +490,11 @@ class CallView:
                 self.participants = {one.user_id: one for one in participants}
                 self.rings = {(ring.sender, ring.to): ring.until for ring in rings}
                 self.recent = list(recent)
+            case MeshPlan(epoch, peers):
+                assert epoch > self.epoch, "told an old plan"
+                self.epoch, self.plan = epoch, peers
             case CallJoined(participants):
+                self.epoch, self.plan = 0, ()
                 said = self.said
                 me = Participant(self.user_id, said.audio, said.video, said.screen)
                 self.participants = {one.user_id: one for one in (*participants, me)}
@@ -529,7 +560,11 @@ class RudeClients(RuleBasedStateMachine):
 
     def check(self, effects, expected):
         """The effects are the expected ones, and everyone addressed is told."""
-        found = [Told.by(effect) if isinstance(effect, Delivery) else effect for effect in effects]
+        found = [
+            Told.by(effect) if isinstance(effect, Delivery) else effect
+            for effect in effects
+            if not is_plan(effect)
+        ]
         # Facts and deliveries are in order each, and not with one another.
         for kind in (True, False):
             assert [one for one in found if isinstance(one, Told) is kind] == [
@@ -676,6 +711,11 @@ class RudeClients(RuleBasedStateMachine):
     def decline(self, user_id, named):
         self.say_in_session(user_id, DeclineRing(named))
 
+    @rule(user_id=user_ids, shown=st.dictionaries(user_ids, st.integers(0, 1080)), upload=uploads)
+    def update_layout(self, user_id, shown, upload):
+        views = tuple(ShownView(named, height) for named, height in shown.items())
+        self.say_in_session(user_id, UpdateLayout(views, upload))
+
     # --- what rings lead to ---
 
     @precondition(lambda self: self.model.rings)
@@ -743,6 +783,12 @@ class RudeClients(RuleBasedStateMachine):
             assert view.rings.items() <= rings.items()
             assert all(ring in view.rings for ring in rings if ring[1] == user_id)
             assert view.recent == self.model.recent.get(user_id, [])[-MAX_RECENT:]
+
+    @invariant()
+    def everyone_in_a_call_has_its_plan(self):
+        for group in self.model.groups.values():
+            for user_id in group.participants:
+                assert self.call_views[user_id].plan == self.model.plan(user_id)
 
     @invariant()
     def a_call_is_of_members_with_sessions(self):

@@ -414,7 +414,7 @@ def test_a_participant_is_given_up(world):
     world.forget()
     world.harness.after(GRACE)
 
-    assert [kind for kind, _ in world.ann.listen()] == ["participant-left", "user-left"]
+    assert [kind for kind, _ in world.ann.listen()] == ["participant-left", "mesh-plan", "user-left"]
     assert [kind for kind, _ in world.cat.listen()] == ["user-left"]
 
 

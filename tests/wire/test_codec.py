@@ -19,6 +19,7 @@ from peershare.messages import (
     SERVER_TYPES,
     SESSION_TYPES,
     Ack,
+    Bitrate,
     CallJoined,
     CallLeft,
     CallRequest,
@@ -54,6 +55,7 @@ from peershare.messages import (
     LinkReport,
     LinkState,
     MemberStatus,
+    MeshPlan,
     Participant,
     ParticipantJoined,
     ParticipantLeft,
@@ -62,6 +64,7 @@ from peershare.messages import (
     PeerId,
     PeerIdUpdated,
     PeerJoined,
+    PeerPlan,
     Percent,
     Ping,
     Pong,
@@ -81,6 +84,7 @@ from peershare.messages import (
     SessionId,
     Signal,
     SignalFrom,
+    UpdateLayout,
     UpdateMedia,
     UpdatePeerId,
     User,
@@ -88,6 +92,7 @@ from peershare.messages import (
     UserJoined,
     UserLeft,
     Username,
+    View,
     Visibility,
     Welcome,
     errors,
@@ -233,6 +238,16 @@ FIELDS = {
     Heartbeat: st.builds(Heartbeat, st.integers(1, 10**6), st.integers(1, 10**6)),
     Resume | None: st.none() | st.builds(Resume, st.uuids().map(str), texts(100), st.integers(0, 2**53 - 1)),
     GroupId | None: st.none() | st.uuids().map(str),
+    tuple[View, ...]: st.lists(st.builds(View, st.uuids().map(str), st.integers(0, 10_000)), max_size=3).map(
+        tuple
+    ),
+    tuple[PeerPlan, ...]: st.lists(
+        st.builds(
+            PeerPlan, st.uuids().map(str), *[st.booleans()] * 2, *[st.integers(0, 10**7)] * 2, st.booleans()
+        ),
+        max_size=3,
+    ).map(tuple),
+    Bitrate | None: st.none() | st.integers(0, 10**9),
     LinkState: st.sampled_from(get_args(LinkState)),
     CandidateType: st.sampled_from(get_args(CandidateType)),
     LinkProtocol: st.sampled_from(get_args(LinkProtocol)),
@@ -271,7 +286,11 @@ def members(message):
     """What is there of it, under the names that it has on the wire."""
     found = {camel(field.name): getattr(message, field.name) for field in attrs.fields(type(message))}
     return {
-        name: members(value) if isinstance(value, Resume) else value
+        name: members(value)
+        if isinstance(value, Resume)
+        else [members(one) for one in value]
+        if isinstance(value, tuple)
+        else value
         for name, value in found.items()
         if value is not None
     }
@@ -338,6 +357,12 @@ def client_text(message, request_id=None):
         ("ring", {}, RingUp()),
         ("ring", {"to": UUID.upper()}, RingUp(UUID)),
         ("decline-ring", {"from": UUID}, DeclineRing(UUID)),
+        ("update-layout", {"views": []}, UpdateLayout(())),
+        (
+            "update-layout",
+            {"views": [{"userId": UUID.upper(), "height": 90, "width": 160}], "maxUpload": 500_000},
+            UpdateLayout((View(UUID, 90),), 500_000),
+        ),
         (
             "link-report",
             {
@@ -376,9 +401,9 @@ def test_a_clients_message(message_type, payload, message, spelled):
 
 
 def test_the_types_are_those_of_the_protocol():
-    """A client may say these eight things, and one with a session ten more."""
+    """A client may say these eight things, and one with a session eleven more."""
     assert list(CLIENT_TYPES) == TYPES
-    calls = ["join-call", "leave-call", "update-media", "ring", "decline-ring"]
+    calls = ["join-call", "leave-call", "update-media", "ring", "decline-ring", "update-layout"]
     assert list(SESSION_TYPES) == ["hello", "ack", "client-state", *calls, "get-ice-servers", "link-report"]
 
 
@@ -1207,6 +1232,23 @@ ENDED = {"from": UUID, "to": OTHER, "outcome": "missed", "endedAt": 6}
                 "iceTransportPolicy": "all",
             },
         ),
+        (
+            MeshPlan(3, (PeerPlan(UUID, True, False, 180, 200_000, True),)),  # noqa: FBT003 - as in the table
+            "mesh-plan",
+            {
+                "epoch": 3,
+                "peers": [
+                    {
+                        "userId": UUID,
+                        "offerer": True,
+                        "polite": False,
+                        "maxVideoHeight": 180,
+                        "maxBitrate": 200_000,
+                        "video": True,
+                    }
+                ],
+            },
+        ),
         (ServerDraining(3120), "server-draining", {"reconnectInMs": 3120}),
         (Error("SOME_CODE", "Some message"), "error", {"code": "SOME_CODE", "message": "Some message"}),
         (
@@ -1247,7 +1289,7 @@ def test_every_servers_message_has_a_name():
         # To sessions alone:
         *("welcome", "resumed", "member-status", "server-draining"),
         *("call-joined", "call-left", "participant-joined", "participant-left", "participant-media"),
-        *("incoming-ring", "ringing", "ring-ended", "call-state"),
+        *("incoming-ring", "ringing", "ring-ended", "call-state", "mesh-plan"),
     }
 
 

@@ -19,6 +19,7 @@ from peershare.messages import (
     RoundTrip,
     UserId,
     Username,
+    View,
     Visibility,
 )
 from peershare.wire import validation
@@ -550,6 +551,63 @@ def test_what_is_no_session_to_resume():
         assert issues(Resume, value) == [invalid_type("object", received)]
 
 
+# --- the pictures that a page shows -----------------------------------------------------------
+
+VIEWS = tuple[View, ...]
+
+
+def view(**different):
+    return {"userId": UUID, "height": 90, **different}
+
+
+def test_14_views():
+    """Each by its rules, in their order; other members are ignored."""
+    values = [view(userId=UUID.upper()), view(height=0, width=160)]
+
+    assert RULES[VIEWS].check(values) == (View(UUID, 90), View(UUID, 0))
+    assert RULES[VIEWS].check([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("value", "path", "message"),
+    [
+        (view(userId="x"), ["userId"], "Invalid user ID format"),
+        (view(height=-1), ["height"], "Number must be greater than or equal to 0"),
+        (view(height=10_001), ["height"], "Number must be less than or equal to 10000"),
+        (view(height="90"), ["height"], "Expected number, received string"),
+        ({"userId": UUID}, ["height"], "Required"),
+        (5, [], "Expected object, received number"),
+    ],
+)
+def test_14_a_wrong_view(value, path, message):
+    """The issue stands where the view stands, by its number from 0."""
+    found = issues_of(RULES[VIEWS].check, [view(), value], ["here"])
+
+    assert [(issue["path"], issue["message"]) for issue in found] == [(["here", 1, *path], message)]
+
+
+def test_14_as_many_views_as_a_call_may_have():
+    """Of more, no one is looked at."""
+    assert len(RULES[VIEWS].check([view()] * validation.MAX_VIEWS)) == validation.MAX_VIEWS
+    assert issues(VIEWS, [None] * (validation.MAX_VIEWS + 1)) == [
+        {
+            "code": "too_big",
+            "maximum": 100,
+            "type": "array",
+            "inclusive": True,
+            "exact": False,
+            "message": "Array must contain at most 100 element(s)",
+            "path": ["here"],
+        }
+    ]
+
+
+def test_14_what_are_no_views():
+    """They are an array."""
+    for value, received in ((None, "null"), ({}, "object"), ("x", "string")):
+        assert issues(VIEWS, value) == [invalid_type("array", received)]
+
+
 # --- the shapes of issues that stand nowhere else ----------------------------------------------
 
 
@@ -602,7 +660,7 @@ def test_a_rule_returns_or_raises_check_failed(kind, value):
         assert found == []
 
 
-@given(st.sampled_from([kind for kind in RULES if kind is not Resume]), values)
+@given(st.sampled_from([kind for kind in RULES if kind not in (Resume, VIEWS)]), values)
 @example(PeerId, "\u2000e\u0301 ")
 def test_a_rule_agrees_with_its_own_result(kind, value):
     """What a rule has returned it returns again, so that a name that came from us may come back."""

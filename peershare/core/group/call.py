@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import attrs
 
+from peershare.core.group.mesh_plan import Layout, Plan
 from peershare.messages import CallState, Participant, Ring, RingEnded, UserId
 
 # Rings that have ended, for each member: what a page can show of them.
@@ -19,10 +20,16 @@ class Call:
     """`participants` in the order in which they joined. There may be rings without any.
 
     `expiries`: when each ring is missed, by the core's clock, the oldest first.
+
+    In no fact are `layouts`, how participants show each other, `plans`, as they were told to them, and the
+    `epoch` of the last one: all this is of the moment.
     """
 
     participants: dict[UserId, Participant] = attrs.field(factory=dict)
     expiries: dict[Ring, float] = attrs.field(factory=dict)
+    layouts: dict[UserId, Layout] = attrs.field(factory=dict, eq=False)
+    plans: dict[UserId, Plan] = attrs.field(factory=dict, eq=False)
+    epoch: int = attrs.field(default=0, eq=False)
     # Each has in it the other end of its rings, the oldest first.
     _by_caller: dict[UserId, dict[UserId, Ring]] = attrs.field(factory=dict)
     _by_rung: dict[UserId, dict[UserId, Ring]] = attrs.field(factory=dict)
@@ -32,6 +39,11 @@ class Call:
     def is_blank(self) -> bool:
         """True if there is nothing to keep."""
         return not (self.participants or self._by_rung or self._recent)
+
+    def remove(self, user_id: UserId) -> None:
+        del self.participants[user_id]
+        self.layouts.pop(user_id, None)
+        self.plans.pop(user_id, None)
 
     def others(self, user_id: UserId) -> tuple[Participant, ...]:
         return tuple(one for one in self.participants.values() if one.user_id != user_id)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import attrs
 
+from peershare.core.group import mesh
 from peershare.core.group.call import Call
 from peershare.core.group.commands import ExpireRing
 from peershare.core.group.facts import (
@@ -62,11 +63,13 @@ def join(group: Group, user_id: UserId, message: JoinCall, now: float) -> Outcom
     outcome.answer(user_id, CallJoined(call.others(user_id)))
     me = Participant(user_id, message.audio, message.video, message.screen)
     if is_in:
+        call.layouts.pop(user_id, None)
         _change(group, call, me, outcome)
     else:
         record(group, outcome, ParticipantEntered(group.id, me))
         outcome.tell(group.hearers(user_id), ParticipantJoined(me), group.id)
     _end_all(group, call.rings_to(user_id), "accepted", now, outcome)
+    mesh.tell_again(group, user_id, outcome)
     return outcome
 
 
@@ -78,6 +81,7 @@ def leave(group: Group, user_id: UserId, message: LeaveCall, now: float) -> Outc
     outcome.answer(user_id, CallLeft())
     _exit(group, user_id, outcome)
     _end_all(group, call.rings_from(user_id), "cancelled", now, outcome)
+    mesh.tell_plans(group, outcome)
     return outcome
 
 
@@ -88,6 +92,7 @@ def update(group: Group, user_id: UserId, message: UpdateMedia, now: float) -> O
     me, outcome = Participant(user_id, message.audio, message.video, message.screen), nothing()
     outcome.answer(user_id, _media(me))
     _change(group, call, me, outcome)
+    mesh.tell_plans(group, outcome)
     return outcome
 
 
@@ -186,6 +191,7 @@ def depart(group: Group, user_id: UserId, now: float, outcome: Outcome) -> None:
         _exit(group, user_id, outcome)
     _end_all(group, call.rings_from(user_id), "cancelled", now, outcome, besides=user_id)
     _end_all(group, call.rings_to(user_id), "missed", now, outcome, besides=user_id)
+    mesh.tell_plans(group, outcome)
 
 
 # --- participants ------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from peershare.core.group import calls, membership
+from peershare.core.group import calls, membership, mesh
 from peershare.core.group.commands import (
     Abandon,
     ComeBack,
@@ -35,6 +35,7 @@ from peershare.messages import (
     Ping,
     RingUp,
     Signal,
+    UpdateLayout,
     UpdateMedia,
     UpdatePeerId,
     UserId,
@@ -50,13 +51,15 @@ class Row:
     """A message for the sender's group, and its handler there.
 
     `outside`: how it is refused to a sender in no group; None if the hub carries it out there. `is_told`: all
-    of the group hear of it, and its sender pays for as many. `is_kept`: it may lead to facts for which others
-    wait, so it is refused where too much waits for the store.
+    of the group hear of it, and its sender pays for as many. `is_planned`: the same of those in the call, who
+    may be told another plan. `is_kept`: it may lead to facts for which others wait, so it is refused where
+    too much waits for the store.
     """
 
     handler: Handler
     outside: Error | None = errors.NOT_IN_GROUP
     is_told: bool = False
+    is_planned: bool = False
     is_kept: bool = False
 
 
@@ -65,21 +68,23 @@ class OwnRow:
     """A message that the hub carries out itself, in or out of a group: it has the method for it."""
 
     is_told: bool = False
+    is_planned: bool = False
     is_kept: bool = False
 
 
 MESSAGES: dict[type[GroupMessage], Row | OwnRow] = {
-    CreateGroup: OwnRow(is_told=True, is_kept=True),
-    JoinGroup: OwnRow(is_told=True, is_kept=True),
+    CreateGroup: OwnRow(is_told=True, is_planned=True, is_kept=True),
+    JoinGroup: OwnRow(is_told=True, is_planned=True, is_kept=True),
     UpdatePeerId: Row(membership.update_peer_id, outside=None, is_told=True, is_kept=True),
     Ping: OwnRow(),
-    LeaveGroup: Row(membership.leave, errors.USER_ID_MISMATCH, is_told=True, is_kept=True),
+    LeaveGroup: Row(membership.leave, errors.USER_ID_MISMATCH, is_told=True, is_planned=True, is_kept=True),
     Signal: Row(membership.signal, errors.TARGET_USER_NOT_FOUND),
     CallRequest: Row(calls.request, errors.TARGET_PEER_NOT_FOUND),
     CallResponse: Row(calls.respond, errors.CALLER_PEER_NOT_FOUND),
-    JoinCall: Row(calls.join, is_told=True),
-    LeaveCall: Row(calls.leave, errors.NOT_IN_CALL, is_told=True),
-    UpdateMedia: Row(calls.update, errors.NOT_IN_CALL, is_told=True),
+    JoinCall: Row(calls.join, is_told=True, is_planned=True),
+    LeaveCall: Row(calls.leave, errors.NOT_IN_CALL, is_told=True, is_planned=True),
+    UpdateMedia: Row(calls.update, errors.NOT_IN_CALL, is_told=True, is_planned=True),
+    UpdateLayout: Row(mesh.update_layout, errors.NOT_IN_CALL, is_planned=True),
     RingUp: Row(calls.ring, errors.NOT_IN_CALL, is_told=True),
     DeclineRing: Row(calls.decline, errors.RING_NOT_FOUND),
 }
@@ -99,6 +104,7 @@ COMMANDS: dict[type[GroupCommand], Handler] = {
 IN_GROUP = {kind: row.handler for kind, row in MESSAGES.items() if isinstance(row, Row)}
 OUTSIDE = {kind: row.outside for kind, row in MESSAGES.items() if isinstance(row, Row)}
 TOLD_TO_ALL: frozenset[type] = frozenset(kind for kind, row in MESSAGES.items() if row.is_told)
+PLANNED: frozenset[type] = frozenset(kind for kind, row in MESSAGES.items() if row.is_planned)
 KEPT: frozenset[type] = frozenset(kind for kind, row in MESSAGES.items() if row.is_kept)
 
 

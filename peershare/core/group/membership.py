@@ -5,7 +5,7 @@ House rules: as in `core.hub`. A handler judges, records facts, and then says wh
 
 from typing import Literal
 
-from peershare.core.group import calls
+from peershare.core.group import calls, mesh
 from peershare.core.group.commands import Abandon, ComeBack, Depart, GoAway, Join, Open
 from peershare.core.group.facts import (
     GroupClosed,
@@ -103,6 +103,7 @@ def _welcome(group: Group, member: Member, outcome: Outcome, *, answers: bool = 
     call = group.call_state(user_id) if member.has_session else None
     if call is not None:
         outcome.tell((user_id,), call)
+        mesh.tell_again(group, user_id, outcome)
 
 
 def _tell_of_newcomer(group: Group, member: Member, outcome: Outcome) -> None:

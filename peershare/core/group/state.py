@@ -222,7 +222,7 @@ class Group:
 
     def _exited(self, fact: ParticipantExited) -> None:
         if self.call is not None:
-            del self.call.participants[fact.user_id]
+            self.call.remove(fact.user_id)
             self._tidy_call()
 
     def _rings(self, fact: RingBegan) -> None:
