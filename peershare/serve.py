@@ -11,6 +11,7 @@ import structlog
 import trio
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from peershare import __version__
 from peershare.adapters.coturn import NoProgramError
@@ -49,7 +50,8 @@ def show_settings(**values: Any) -> None:
         value = getattr(settings, field.name)
         if field.name == "allowed_origins":
             value = settings.origins
-        table.add_row(said.variables[0], shown(value, secret=said.secret), said.unit, said.meaning)
+        # As text: an IPv6 address in brackets is no markup.
+        table.add_row(said.variables[0], Text(shown(value, secret=said.secret)), said.unit, said.meaning)
     Console().print(table)
 
 

@@ -462,6 +462,13 @@ def test_an_unknown_option(tmp_path):
     assert "--nope" in result.stderr
 
 
+def test_14_an_ipv6_address_is_shown(tmp_path):
+    """It stands in brackets, which are no markup."""
+    url = "turn:[fd00::1]:3478"
+    result = run(tmp_path, "settings", "--turn-urls", url, "--turn-secret", 16 * "x", COLUMNS=200)
+    assert url in result.stdout
+
+
 @pytest.mark.smoke
 def test_settings_are_shown(tmp_path):
     """Each with its value, its unit and its meaning."""
