@@ -124,6 +124,16 @@ def screenshots(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[:1])
+def connectivity(session: nox.Session) -> None:
+    """Which networks a call connects: the tables of docs/connectivity.md. `-- DIRECTORY` gets pictures.
+
+    `-- DIRECTORY cone+symmetric` only prints what comes of that pair. It needs root.
+    """
+    install(session, "test")
+    session.run("python", "-m", "tests.connectivity", *(session.posargs or [session.create_tmp()]))
+
+
+@nox.session(python=PYTHONS[:1])
 def floors(session: nox.Session) -> None:
     """Imports: docs/design.md."""
     install(session, "test")

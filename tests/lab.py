@@ -28,7 +28,7 @@ PAIRS = tuple(combinations_with_replacement(KINDS, 2))
 # Two of these find each other by STUN: one has an address of its own, or both keep their ports.
 BY_STUN = {("open", "open"), ("open", "cone"), ("open", "symmetric"), ("cone", "cone")}
 
-PROGRAMS = {"ip": "iproute2", "ss": "iproute2", "nft": "nftables", COTURN: "coturn"}
+PROGRAMS = {"ip": "iproute2", "ss": "iproute2", "nft": "nftables", "sysctl": "procps", COTURN: "coturn"}
 
 SERVER = "198.51.100.10"
 SITE = f"https://{SERVER}"
@@ -108,8 +108,8 @@ class Caller(Person):
 
     @property
     def said(self) -> str:
-        """The words on it."""
-        return " ".join(self.other.locator(".middle p").all_inner_texts()).strip()
+        """The sentence on it."""
+        return self.other.locator(".why").inner_text().strip()
 
     @property
     def way(self) -> Way | None:
@@ -153,8 +153,10 @@ class Networks:
             (self.folder / "stun.log").open("w") as log,
             subprocess.Popen([*self.inside("srv"), COTURN, *options], stdout=log, stderr=log) as coturn,
         ):
-            yield
-            coturn.terminate()
+            try:
+                yield
+            finally:
+                coturn.terminate()
 
     def wait_for_coturn(self) -> None:
         look = [*self.inside("srv"), "ss", "-Hltn", "sport = :3478"]
