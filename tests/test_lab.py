@@ -52,8 +52,8 @@ def test_14_web_traffic_alone():
 
 
 def test_14_without_turn():
-    """STUN alone is not enough for a symmetric router: both tiles say that there is no connection."""
+    """STUN alone is not enough for a symmetric router: both tiles say why, and what to do."""
     with joined("cone", "symmetric", TURN="") as (_, ann, bob):
         for caller in (ann, bob):
             expect(caller.other).to_have_attribute("data-state", "failed", timeout=90_000)
-            assert "No connection" in caller.said
+            assert caller.said.endswith("and this server has no TURN. Ask the host to turn it on.")
