@@ -203,6 +203,7 @@ function tileViews(session, isSpeaking) {
 			isOtherTab: session.otherTabs.has(userId),
 			stream,
 			...media,
+			verified: session.comparedWith(peer) === true,
 			speaking: speaking && media.audio,
 			state,
 			status: state === "connected" ? "" : session.statusOf(peer),

@@ -3,6 +3,7 @@
 import { announce, fill, h, hide, isolate, setText, showDialog } from "./dom.js";
 import { NO_ANSWER, WAYS } from "./gathering.js";
 import { asyncHandler } from "./notice.js";
+import { safetySection } from "./safety-section.js";
 import { figures } from "./tiles.js";
 
 /** @import {CandidatePair, Facts, Gathered, GroupSession, Peer} from "./types" */
@@ -34,10 +35,13 @@ export function showDetails(session, userId) {
 		{ type: "button", class: "primary", onclick: () => session.mesh?.restart(userId) },
 		"Try again",
 	);
+	const find = () => session.peers.find((peer) => peer.userId === userId);
+	const safety = safetySection(session, find);
 	const dialog = showDialog(
 		"details",
 		`Connection to ${name}`,
 		sentence,
+		safety.element,
 		list,
 		h("div", { class: "choices" }, retry, copy),
 	);
@@ -45,8 +49,9 @@ export function showDetails(session, userId) {
 	/** @type {string[][]} */
 	let rows = [];
 	function update() {
-		const peer = session.peers.find((peer) => peer.userId === userId);
+		const peer = find();
 		if (!peer) return dialog.close(); // who has left
+		safety.update();
 		setText(sentence, session.statusOf(peer));
 		rows = detailRows(peer, session.factsOf(peer), name);
 		if (list.textContent !== rows.flat().join(""))

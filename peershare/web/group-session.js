@@ -16,6 +16,7 @@ import { forgetSession, saveSession } from "./saved-session.js";
 // In ms.
 const REJOIN_INTERVAL = 10_000; // while the server refuses to open the group again
 const PATIENCE = 3_000; // ms: most connections are made sooner, and need no words
+const CERTIFICATE = { name: "ECDSA", namedCurve: "P-256" }; // as browsers make by themselves
 const UNANSWERED_DELAY = 1_000; // rings that end within this time get one message
 
 /** Its events: `GroupSessionEvents` in types.d.ts. */
@@ -45,6 +46,10 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 	#mediaAtServer = ""; // our media as the server was told
 	#mediaAtPeers = ""; // and the peers, directly
 	#shownFaults = ""; // of our devices
+	/** Our certificate in this call: so a peer that was compared with is known again over a new connection. @type {RTCCertificate[]} */
+	#certificates = [];
+	/** Whether the safety codes matched, by pairs of certificates. @type {Map<string, boolean>} */
+	#compared = new Map();
 	/** Whom we rang in vain, until the user is told. @type {string[]} */
 	#unanswered = [];
 	#wasInCall; // before a reload
@@ -132,7 +137,18 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 		return found ? sentence(found, name) : "";
 	}
 
+	/** Whether the user found the safety code right, or wrong, or has not compared it. @param {Peer} peer */
+	comparedWith({ safety }) {
+		return !safety || safety.fault === "changed" ? undefined : this.#compared.get(safety.pair);
+	}
+
 	// --- actions ---
+
+	/** @param {Peer} peer @param {boolean} matches */
+	setCompared({ safety }, matches) {
+		if (safety?.state === "ready") this.#compared.set(safety.pair, matches);
+		this.#changed();
+	}
 
 	/** @param {string} name @param {string} username @param {string} [id] of a group that has ended */
 	async createGroup(name, username, id) {
@@ -165,6 +181,8 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 		if (!canCall()) throw new Error(NO_WEBRTC);
 		if (this.mesh && this.client.inCall) return void (await this.client.joinCall(this.devices.state)); // to accept a late ring
 		this.#iceServers = await this.client.getIceServers().catch(() => this.#iceServers);
+		if (!this.#certificates.length)
+			this.#certificates = await RTCPeerConnection.generateCertificate(CERTIFICATE).then(Array.of, () => []);
 		if (this.client.state === "closed") return;
 		this.devices.open(); // meanwhile: tracks are sent as soon as they are there
 		this.mesh?.close();
@@ -195,6 +213,8 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 		this.mesh?.close();
 		this.mesh = null;
 		this.#migration.end();
+		this.#certificates = [];
+		this.#compared.clear();
 		this.devices.close();
 		this.callEndedAt = this.client.serverNow();
 		this.#changed();
@@ -312,12 +332,17 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 
 	#makeMesh() {
 		const { audio, video } = this.devices;
-		const mesh = new Mesh(this.client, { ...this.#iceServers, tracks: { audio, video } });
+		const mesh = new Mesh(this.client, {
+			...this.#iceServers,
+			certificates: this.#certificates,
+			tracks: { audio, video },
+		});
 		for (const type of /** @type {const} */ (["peer", "peer-left"]))
 			mesh.addEventListener(type, () => {
 				this.#migration.endIfReplaced(this.mesh);
 				this.#changed();
 			});
+		mesh.addEventListener("safety", ({ detail }) => this.#handleSafety(mesh, detail.userId));
 		mesh.addEventListener("open", ({ detail }) => mesh.send({ media: this.devices.state }, detail.userId));
 		const reports = new LinkReports(this.client);
 		mesh.addEventListener("stats", () => {
@@ -326,6 +351,17 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 		});
 		mesh.addEventListener("message", ({ detail }) => this.#handlePeerMessage(mesh, detail.from, detail.data));
 		return mesh;
+	}
+
+	/** @param {Mesh} mesh @param {string} userId */
+	#handleSafety(mesh, userId) {
+		const name = isolate(this.nameOf(userId));
+		if (mesh.peers.get(userId)?.safety?.fault === "changed")
+			this.#note(
+				`${name} has another certificate now: somebody may have come between you. Leave the call, and join it again.`,
+				"bad",
+			);
+		this.#changed();
 	}
 
 	/** @param {Mesh} mesh @param {string} from @param {PeerMessage} message of a peer, who may send anything */

@@ -95,6 +95,7 @@ export class Tile {
 	video = h("video", { autoplay: true, playsInline: true });
 	#name = h("span", { class: "name", dir: "auto" });
 	#mute = h("span", { class: "muted" }, icon("mic-off"), h("span", { class: "visually-hidden" }, "muted"));
+	#verified = h("span", { class: "verified" }, icon("verified"), h("span", { class: "visually-hidden" }, "verified"));
 	#state = h("p", { class: "state" });
 	#why = h("p", { class: "why" });
 	#choices;
@@ -133,7 +134,7 @@ export class Tile {
 			this.video,
 			h("div", { class: "face" }, avatar(view.avatarName ?? view.name)),
 			h("div", { class: "middle" }, this.#state, this.#why, this.#choices),
-			h("figcaption", {}, this.#mute, this.#name),
+			h("figcaption", {}, this.#mute, this.#name, this.#verified),
 			this.#quality,
 			this.#pin,
 		);
@@ -148,7 +149,7 @@ export class Tile {
 		this.video.muted = view.isMe || view.isOtherTab === true; // an echo otherwise
 		if (this.video.srcObject !== view.stream) this.#show(view.stream);
 		this.video.classList.toggle("mirrored", view.isMe && !view.screen);
-		const { screen, speaking, isMe, audio } = view;
+		const { screen, speaking, isMe, audio, verified } = view;
 		const isWaiting = view.video && this.video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA;
 		for (const [name, isOn] of Object.entries({ screen, speaking, dark: !view.video || isWaiting, me: isMe }))
 			element.classList.toggle(name, isOn);
@@ -157,9 +158,12 @@ export class Tile {
 		const whose = screen ? (isMe ? "Your screen" : `${isolate(view.name)}'s screen`) : view.name;
 		setText(this.#name, whose);
 		const state = STATES[view.state] || (isWaiting ? NO_PICTURE : "");
-		const words = [whose, !audio && "muted", speaking && "speaking", state].filter(Boolean).join(", ");
+		const words = [whose, verified && "verified", !audio && "muted", speaking && "speaking", state]
+			.filter(Boolean)
+			.join(", ");
 		element.setAttribute("aria-label", words);
 		this.#mute.hidden = view.audio || view.state === "ringing";
+		this.#verified.hidden = !view.verified;
 		setText(this.#state, state);
 		setText(this.#why, view.status ?? "");
 		if (hasFailed) announce(`${words}. ${view.status}`);

@@ -279,6 +279,8 @@ export type TileView = Media & {
 	stream: MediaStream | null;
 	speaking: boolean;
 	state: PeerState | "ringing";
+	/** True if the user has compared the safety code. */
+	verified?: boolean;
 	/** What is being tried, or why there is no connection. */
 	status?: string;
 	quality: Quality | null;
