@@ -90,6 +90,9 @@ def _through(studio: Studio, ann: Person, others: list[Person]) -> None:
     ann.press("Settings")
     studio.take(ann, "9-settings")
     ann.press("Close")
+    ann.page.locator("figure.tile button.quality:visible").first.click()
+    studio.take(ann, "10-details")
+    ann.press("Close")
 
 
 def main(directory: Path) -> None:
@@ -103,7 +106,7 @@ def main(directory: Path) -> None:
         _through(Studio(directory), ann, others)
         server.popen.kill()
         expect(ann.page.get_by_text("Reconnecting")).to_be_visible()
-        Studio(directory).take(ann, "10-reconnecting")
+        Studio(directory).take(ann, "11-reconnecting")
     print(f"The pictures are in {directory}.")
 
 

@@ -153,3 +153,46 @@ def test_14_the_details_of_who_is_connected(meet):
     expect(dialog).to_be_hidden()
     expect(ann.tile("Bob").locator("button.quality")).to_be_focused()
     bob.press("Leave the call")
+
+
+REPORTS = """async () => {
+  const { LinkReports } = await import("/web/link-reports.js");
+  const sent = [];
+  const client = { state: "online", reportLink: ({ userId, ...report }) => sent.push(report) };
+  const reports = new LinkReports(client);
+  const found = { host: "found" };
+  const facts = { isOnline: true, isAnswered: true, isNegotiated: true, mine: found, theirs: found };
+  const peer = { userId: "bob", state: "connecting", changedAt: 0, path: { selected: null } };
+  const unknown = { level: "unknown" };
+  const is = (state, more = {}) => {
+    Object.assign(peer, { state, changedAt: performance.now() - 5000, quality: unknown }, more);
+    reports.update(peer, facts);
+    reports.update(peer, facts);
+  };
+  const local = { type: "relay", protocol: "udp", relayProtocol: "tls" };
+  const path = { selected: { local, remote: { type: "srflx", protocol: "udp" } } };
+  is("connecting");
+  is("connected", { path, changedAt: performance.now() });
+  is("connected", { path, quality: { level: "good", roundTrip: 0.0384, loss: 0.021 } });
+  is("reconnecting");
+  is("connected", { path, quality: { level: "poor", roundTrip: 99, loss: 1 } });
+  client.state = "reconnecting";
+  is("failed");
+  client.state = "online";
+  is("failed");
+  is("reconnecting");
+  return sent;
+}"""
+
+
+def test_14_a_report_for_each_outcome(meet):
+    """Each state that lasts is reported once: by which path, how good it is, and why there is none."""
+    ann, _, _ = meet()
+    nothing = {"localType": "none", "remoteType": "none", "protocol": "none"}
+    relayed = {"localType": "relay", "remoteType": "srflx", "protocol": "tls"}
+    assert ann.page.evaluate(REPORTS) == [
+        {"state": "connected", **relayed, "rttMs": 38, "lossPercent": 2},
+        {"state": "reconnecting", **nothing},
+        {"state": "connected", **relayed, "rttMs": 60_000, "lossPercent": 100},
+        {"state": "failed", **nothing, "reason": "no-relay"},
+    ]

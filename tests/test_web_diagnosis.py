@@ -250,6 +250,7 @@ def test_a_later_attempt_knows_more():
     """What an earlier attempt has found stays until another one hears otherwise."""
     assert gather(before=dict(ALL)) == ALL
     assert gather(failure("stun:stun.example.com"), before=dict(ALL))["stun"] == SILENT
+    assert gather(before={"host": OK, "stun": WAITING}) == {**WAITS, "host": OK, "stun": SILENT}
 
 
 def test_what_another_page_tells_may_be_anything():

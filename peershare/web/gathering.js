@@ -39,7 +39,10 @@ export function watchGathering(pc, gathered, changed) {
 	/** @type {Way[]} */
 	const ways = iceServers.flatMap(({ urls }) => [urls].flat().map(wayOf));
 	if (iceTransportPolicy !== "relay") ways.push("host");
-	for (const way of ways) gathered[way] ??= "waiting";
+	for (const way of ways) {
+		const before = gathered[way] ?? "";
+		gathered[way] = before === "waiting" ? NO_ANSWER : before || "waiting"; // not in the time of a whole attempt
+	}
 	/** @type {Set<Way>} */
 	const found = new Set();
 	/** @param {Way} way @param {string} value */
