@@ -155,6 +155,8 @@ class Server:
         async with self._open_store(listeners), trio.open_nursery() as outer:
             outer.start_soon(self._core.actor.run)
             outer.start_soon(self._core.journal.run, self._core.actor.send)
+            if self._core.loader is not None:
+                outer.start_soon(self._core.loader.run, lambda: self._core.actor.ask(Settle()))
             outer.start_soon(watch_lag, self._sources.lag.observe)
             outer.start_soon(
                 collect_garbage,

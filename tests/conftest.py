@@ -1,8 +1,11 @@
 """Fixtures for all."""
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 
+from tests.postgres import Cluster, run_cluster
 from tests.support import RawClient, ServerProcess, running
 
 # How fast something is, no test tells.
@@ -25,6 +28,13 @@ def server(tmp_path_factory) -> ServerProcess:
     """A server with default settings, for tests that leave no trace in it."""
     with running(tmp_path_factory.mktemp("server")) as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL, in which each test makes a database of its own."""
+    with run_cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(autouse=True)

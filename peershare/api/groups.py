@@ -8,9 +8,11 @@ from peershare.api.guard import Refused, client_of, too_many
 from peershare.api.health import iso
 from peershare.api.qr_code import QrCodes
 from peershare.core.hub import GroupInfo
-from peershare.messages import GroupId
+from peershare.messages import GroupId, errors
+from peershare.ports.store import StoreUnavailableError
 from peershare.runtime.actor import Actor
 from peershare.runtime.commands import AskGroup
+from peershare.runtime.loader import GroupLoader
 from peershare.transport.origins import is_linkable
 from peershare.transport.proxies import Proxies
 from peershare.wire.validation import RULES, issues_of
@@ -18,7 +20,7 @@ from peershare.wire.validation import RULES, issues_of
 Answer = tuple[dict[str, Any], int]
 
 
-def make_groups(actor: Actor, proxies: Proxies, base_path: str) -> Blueprint:
+def make_groups(actor: Actor, loader: GroupLoader | None, proxies: Proxies, base_path: str) -> Blueprint:
     blueprint = Blueprint("groups", __name__)
     rule, qr_codes = RULES[GroupId], QrCodes()
 
@@ -29,6 +31,11 @@ def make_groups(actor: Actor, proxies: Proxies, base_path: str) -> Blueprint:
             return refusal, 400
         wanted = GroupId(str(rule.check(group_id)))
         info = await actor.ask(AskGroup(wanted))
+        if info is None and loader is not None:
+            try:
+                info = await loader.find(wanted)
+            except StoreUnavailableError:
+                return {"error": errors.TRY_AGAIN.message, "code": errors.TRY_AGAIN.code}, 503
         return info or ({"error": "Group not found", "code": "GROUP_NOT_FOUND"}, 404)
 
     @blueprint.get("/api/group/<group_id>")

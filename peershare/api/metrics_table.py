@@ -34,6 +34,7 @@ from peershare.runtime.broker_service import BrokerService
 from peershare.runtime.commands import Question
 from peershare.runtime.counters import EndpointCounts, Histogram, TurnCounts
 from peershare.runtime.drain import ConnectionRegistry
+from peershare.runtime.loader import GroupLoader
 from peershare.runtime.signaling_service import SignalingService
 from peershare.transport.head import REFUSAL_LABELS
 from peershare.transport.refusals import Refusals
@@ -54,6 +55,7 @@ class Sources:
     refusals: Refusals
     bytes_read: ByteLimiter
     coturn: Coturn | None = None
+    loader: GroupLoader | None = None
     turn_counts: TurnCounts = attrs.field(factory=TurnCounts)
     turn_watch: TurnWatch = attrs.field(factory=lambda: TurnWatch((), tuple))
     lag: Histogram = attrs.field(
@@ -496,6 +498,20 @@ METRICS = (
         "Answers, messages and resumes that wait for such a commit. At 1,000, what would wait is refused "
         "with `TRY_AGAIN`.",
         _one(lambda sources: len(sources.signaling.service.gate)),
+    ),
+    Row(
+        "peershare_groups_loaded_total",
+        "counter",
+        (),
+        "Idle groups that were read from the store, since somebody came.",
+        _one(lambda sources: 0 if sources.loader is None else sources.loader.loaded),
+    ),
+    Row(
+        "peershare_groups_unvisited_total",
+        "counter",
+        (),
+        "Idle groups that ended after `GROUP_TTL`, or because there were more than `MAX_IDLE_GROUPS`.",
+        _one(lambda sources: 0 if sources.loader is None else sources.loader.ended),
     ),
     Row(
         "peershare_log_lines_dropped_total",

@@ -10,18 +10,20 @@ from peershare.core.sessions import SessionRules, Sessions
 from peershare.runtime.actor import Actor
 from peershare.runtime.broker_service import BrokerService
 from peershare.runtime.journal import Journal
+from peershare.runtime.loader import GroupLoader, IdleRules
 from peershare.runtime.signaling_service import SignalingRules, SignalingService
 
 
 @attrs.frozen
 class HubRules:
-    """Rules of the `Hub`. `empty_ttl` and `ring_timeout` in seconds."""
+    """Rules of the `Hub`. `empty_ttl` and `ring_timeout` in seconds. `idle`: of groups that last."""
 
     empty_ttl: float
     max_members: int = 500
     max_groups: int = 100_000
     ring_timeout: float = 45.0
     max_participants: int = 8
+    idle: IdleRules = attrs.field(factory=IdleRules)
 
 
 @attrs.frozen
@@ -38,7 +40,10 @@ class CoreRules:
 
 @attrs.frozen
 class Core:
-    """All but the journal's and the actor's own methods are for the actor's task alone."""
+    """All but the own methods of journal, loader and actor are for the actor's task alone.
+
+    `loader`: None where no group lasts.
+    """
 
     journal: Journal
     hub: Hub
@@ -47,6 +52,7 @@ class Core:
     signaling: SignalingService
     broker_service: BrokerService
     actor: Actor
+    loader: GroupLoader | None
 
 
 def make_sessions(rules: SessionRules, adapters: Adapters) -> Sessions:
@@ -76,6 +82,7 @@ def make_core(rules: CoreRules, adapters: Adapters) -> Core:
         ring_timeout=groups.ring_timeout,
         max_participants=groups.max_participants,
         date=adapters.date,
+        groups_last=adapters.store.lasts,
     )
     sessions = make_sessions(rules.sessions, adapters)
     broker = Broker(rules.broker, hub.share_group if rules.broker_in_groups else None, hub.is_away)
@@ -83,4 +90,7 @@ def make_core(rules: CoreRules, adapters: Adapters) -> Core:
     signaling = make_signaling(hub, sessions, journal, rules.signaling, adapters, trace=rules.trace)
     broker_service = BrokerService(broker, trace=rules.trace)
     actor = Actor(adapters.now, signaling, broker_service)
-    return Core(journal, hub, sessions, broker, signaling, broker_service, actor)
+    loader = None
+    if adapters.store.lasts:
+        loader = GroupLoader(adapters.store, journal, groups.idle, hub, lambda: adapters.date(adapters.now()))
+    return Core(journal, hub, sessions, broker, signaling, broker_service, actor, loader)

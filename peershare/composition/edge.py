@@ -66,7 +66,7 @@ def make_endpoints(
     def talk_signaling(accepted: AcceptedSocket) -> Signaling:
         address = accepted.address
         its_turns = None if address is None else turns.of(address_key(address))
-        return Signaling(accepted, core.actor, core.signaling.clients, its_turns, trace=trace)
+        return Signaling(accepted, core.actor, core.signaling.clients, its_turns, core.loader, trace=trace)
 
     def talk_peerjs(accepted: AcceptedSocket) -> Peerjs:
         claim = claim_of(accepted.upgrade.query)
@@ -116,6 +116,7 @@ def make_sources(
         checks.refusals,
         options.bytes_read,
         coturn,
+        core.loader,
     )
 
 
@@ -175,7 +176,7 @@ def make_app(
     turn = core.signaling.turn
     for blueprint in (
         make_health(health, core.actor),
-        make_groups(core.actor, checks.proxies, rules.app.base_path),
+        make_groups(core.actor, core.loader, checks.proxies, rules.app.base_path),
         make_ice(core.actor, checks.proxies, IceRules(turn.stun_servers, turn.policy)),
         make_limits(rules.limits),
         make_admission(origins),

@@ -23,6 +23,7 @@ from peershare.core.turn import TurnRules
 from peershare.messages import Heartbeat
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.heartbeat import HeartbeatRules
+from peershare.runtime.loader import IdleRules
 from peershare.runtime.outbox import OutboxRules
 from peershare.runtime.signaling_service import SignalingRules
 from peershare.settings import Settings
@@ -176,6 +177,7 @@ def core_rules(settings: Settings, managed: ManagedTurn | None = None) -> CoreRu
         settings.max_groups,
         settings.ring_timeout,
         settings.max_call_size,
+        IdleRules(settings.group_ttl * 86_400, settings.max_idle_groups),
     )
     sessions = SessionRules(
         settings.session_grace,

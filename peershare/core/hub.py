@@ -66,7 +66,8 @@ class Hub:
 
     `new_group_id` is asked for an ID for each group; `empty_group_ttl`, in seconds, is how long a
     group outlives its last member's lost connection; `ring_timeout`, in seconds, how long a ring waits;
-    `date` gives the ms since 1970 that a moment of the core's clock has.
+    `date` gives the ms since 1970 that a moment of the core's clock has. `groups_last`: those made by
+    clients with sessions outlive their members, since there is a store that keeps them.
     """
 
     def __init__(
@@ -79,10 +80,12 @@ class Hub:
         ring_timeout: float = 45,
         max_participants: int = 8,
         date: Callable[[float], int] = in_ms,
+        groups_last: bool = False,
     ) -> None:
         self._new_group_id = new_group_id
         self._max_groups = max_groups
         self._date = date
+        self._groups_last = groups_last
         self._rules = GroupRules(max_members, max_participants, ring_timeout, date)
         self._directory = Directory()
         self._groups: dict[GroupId, Group] = {}
@@ -142,12 +145,19 @@ class Hub:
     def next_expiry(self) -> float | None:
         """Return when `sweep` will have something to do, or None while nothing waits."""
         closing, ring = self._index.next_to_close(), self._index.next_ring()
-        if closing is None:
-            return None if ring is None else ring[2]
-        return closing[1] if ring is None else min(closing[1], ring[2])
+        expiry = None if ring is None else ring[2]
+        for other in (closing, self._index.next_to_drop() if self._groups_last else None):
+            if other is not None:
+                expiry = other[1] if expiry is None else min(expiry, other[1])
+        return expiry
 
-    def sweep(self, now: float) -> Collection[Outcome]:
+    def sweep(
+        self, now: float, is_waiting: Callable[[GroupId], bool] = lambda _: False
+    ) -> Collection[Outcome]:
         """End the rings that nobody answered, and close the groups to which nobody came back.
+
+        Those that last become idle, and are dropped from memory a little later. `is_waiting` tells whether
+        the store has not all of a group yet.
 
         One outcome for each group: nothing that waits for one of them keeps back another.
         """
@@ -155,8 +165,38 @@ class Hub:
         while (ring := self._index.next_ring()) is not None and ring[2] <= now:
             outcomes[ring[1]].add(self._ask_group(ring[1], ring[0].sender, ExpireRing(ring[0]), now))
         while (closing := self._index.next_to_close()) is not None and closing[1] <= now:
-            outcomes[closing[0]].add(self._ask_group(closing[0], UserId(""), Abandon(), now))
+            if self._groups[closing[0]].lasts:
+                self._index.set_idle(closing[0], now)
+            else:
+                outcomes[closing[0]].add(self._ask_group(closing[0], UserId(""), Abandon(), now))
+        while (idle := self._index.next_to_drop()) is not None and idle[1] <= now:
+            self._index.drop(idle[0])
+            if is_waiting(idle[0]):
+                self._index.load(idle[0], now, is_new=True)
+            else:
+                del self._groups[idle[0]]
         return outcomes.values()
+
+    # --- groups that last ---
+
+    def is_ready(self, group_id: GroupId) -> bool:
+        """Tell whether a command for a group that lasts will find it in memory, if there is such a group."""
+        return group_id in self._groups and not self._index.is_idle(group_id)
+
+    def __contains__(self, group_id: GroupId) -> bool:
+        """Tell whether a group is in memory."""
+        return group_id in self._groups
+
+    def load(self, snapshot: GroupSnapshot, now: float) -> None:
+        """Take a group without members into memory, if it is not there, and keep it for a while."""
+        group = self._groups.get(snapshot.id)
+        if group is not None and len(group):
+            return
+        if group is None:
+            if len(self._groups) >= self._max_groups:
+                return
+            self._groups[snapshot.id] = Group.restore(snapshot, self._rules)
+        self._index.load(snapshot.id, now, is_new=group is None)
 
     # --- questions ---
 
@@ -230,12 +270,15 @@ class Hub:
         if len(self._groups) >= self._max_groups:
             return refuse(sender.user_id, errors.TOO_MANY_GROUPS, Reason.MAX_GROUPS)
         group = Group(group_id or self._new_group_id(), self._rules)
-        command = Open(message.group_name, message.username, sender.peer_id, sender.principal)
+        lasts = self._groups_last and sender.principal.has_session
+        command = Open(message.group_name, message.username, sender.peer_id, sender.principal, lasts)
         return self._move(sender, group, command, now)
 
     def _join_group(self, sender: Connected, message: JoinGroup, now: float) -> Outcome:
         group = self._groups.get(message.group_id)
         if group is None:
+            if self._groups_last and len(self._groups) >= self._max_groups:  # it may have found no room
+                return refuse(sender.user_id, errors.TOO_MANY_GROUPS, Reason.MAX_GROUPS)
             return refuse(sender.user_id, errors.GROUP_NOT_FOUND)
         peer_id = message.peer_id or sender.peer_id
         command = Join(message.username, peer_id, sender.principal, message.peer_id)

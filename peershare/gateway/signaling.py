@@ -9,7 +9,7 @@ import trio
 from peershare.core.group.handle import PLANNED, TOLD_TO_ALL
 from peershare.gateway.endpoint import AcceptedSocket
 from peershare.gateway.throttling import ThrottledConversation
-from peershare.messages import ConnectionId, Hello
+from peershare.messages import ConnectionId, CreateGroup, GroupId, Hello, JoinGroup
 from peershare.messages.close_codes import Ending
 from peershare.ports.connection import SignalingClient
 from peershare.runtime.actor import Actor
@@ -17,8 +17,10 @@ from peershare.runtime.commands import (
     ConnectionClosed,
     ConnectionOpened,
     InvalidMessageReceived,
+    LoadFailed,
     MessageReceived,
 )
+from peershare.runtime.loader import GroupLoader
 from peershare.wire.codec import InvalidMessageError, decode
 
 log = structlog.get_logger("peershare.signaling")
@@ -43,11 +45,13 @@ class Signaling(ThrottledConversation):
         actor: Actor,
         clients: MutableMapping[ConnectionId, SignalingClient],
         turns: trio.Semaphore | None = None,
+        loader: GroupLoader | None = None,
         *,
         trace: bool = False,
     ) -> None:
         super().__init__(accepted, actor, turns)
         self._clients = clients
+        self._loader = loader  # None: no group lasts
         self._trace = trace  # log each message, but not what is in it
 
     # --- a Conversation ---
@@ -72,6 +76,22 @@ class Signaling(ThrottledConversation):
     def is_broadcast(self, command: object) -> bool:
         return type(command) is MessageReceived and type(command.message) in _TOLD_TO_ALL
 
+    def must_wait(self, command: object) -> bool:
+        group_id = _destination(command)
+        return group_id is not None and self._loader is not None and self._loader.must_load(group_id)
+
+    async def prepare(self, command: object) -> object:
+        """Have the group in memory that a message names."""
+        group_id = _destination(command)
+        if (
+            group_id is None
+            or self._loader is None
+            or not isinstance(command, MessageReceived)
+            or await self._loader.load(group_id, self._actor.send)
+        ):
+            return command
+        return LoadFailed(command.connection, command.request_id)
+
     async def leave(self, ending: Ending, code: int) -> None:
         is_final = ending is Ending.CLOSED and code == Ending.CLOSED.value.code
         with suppress(trio.BrokenResourceError):  # the actor has ended, and the groups with it
@@ -84,3 +104,9 @@ class Signaling(ThrottledConversation):
 
     def expect_restart(self) -> None:
         self._accepted.connection.expects_restart = True
+
+
+def _destination(command: object) -> GroupId | None:
+    """The group to which a message leads its sender, if it names one."""
+    message = command.message if isinstance(command, MessageReceived) else None
+    return message.group_id if isinstance(message, JoinGroup | CreateGroup) else None

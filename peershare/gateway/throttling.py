@@ -50,11 +50,23 @@ class ThrottledConversation(ABC):
         """Tell whether a command is told to a whole group."""
         return False
 
+    def must_wait(self, command: object) -> bool:
+        """Tell whether a command that is told to a whole group has to be prepared."""
+        return False
+
+    async def prepare(self, command: object) -> object:
+        """Prepare such a command, in its turn. What to send in its place, or the same."""
+        return command
+
     def handle_nowait(self, text: bytes) -> bool:
         if self._is_throttled:
             return False
         command = self.command(text)
-        if self._turns is None or not self.is_broadcast(command):
+        if not self.is_broadcast(command):
+            return self._actor.send_now(command)
+        if self.must_wait(command):
+            return False
+        if self._turns is None:
             return self._actor.send_now(command)
         try:
             self._turns.acquire_nowait()
@@ -74,12 +86,15 @@ class ThrottledConversation(ABC):
         await self._send(self.command(text))
 
     async def _send(self, command: object) -> None:
-        if self._turns is None or not self.is_broadcast(command):
+        if not self.is_broadcast(command):
             await self._actor.send(command)
+            return
+        if self._turns is None:
+            await self._actor.send(await self.prepare(command))
             return
         await self._turns.acquire()
         try:
-            await self._actor.send(InTurn(command, self._turns))
+            await self._actor.send(InTurn(await self.prepare(command), self._turns))
         except BaseException:
             self._turns.release()
             raise

@@ -37,8 +37,16 @@ class Batch:
 class Store(Protocol):
     """Keeper of the facts."""
 
+    @property
+    def lasts(self) -> bool:
+        """True where it keeps groups beyond the run."""
+        ...
+
     async def open(self) -> None:
-        """Begin a run: nothing is asked of it before. Raises StoreError."""
+        """Begin a run: nothing is asked of it before. Raises StoreError.
+
+        Nobody is in a group then. Those that last are idle from now on, and the others have ended.
+        """
         ...
 
     async def close(self) -> None:
@@ -57,5 +65,17 @@ class Store(Protocol):
 
         A batch whose number the store has from this run is ignored: it is the same one again. So the number
         of the last one is committed with it.
+        """
+        ...
+
+    async def load(self, group_id: GroupId) -> GroupSnapshot | None:
+        """Read a group as it was committed last; None where there is none. Raises StoreUnavailableError."""
+        ...
+
+    async def to_end(self, before: int, most: int, limit: int) -> Sequence[GroupId]:
+        """Find idle groups to be ended, at most `limit`, those first that nobody visited for longest.
+
+        Those last visited `before` a date, in ms since 1970, and as many as there are above `most`.
+        Raises StoreUnavailableError.
         """
         ...

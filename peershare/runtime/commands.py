@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import attrs
 
 from peershare.core.group.index import Stats
+from peershare.core.group.state import GroupSnapshot
 from peershare.core.hub import GroupInfo
 from peershare.messages import ClientMessage, ConnectionId, Error, GroupId, IceServers, LeaveReason
 
@@ -60,6 +61,21 @@ class Committed:
     """The store has all facts up to this number."""
 
     number: int
+
+
+@attrs.frozen
+class Loaded:
+    """A group that lasts has been read from the store."""
+
+    group: GroupSnapshot
+
+
+@attrs.frozen
+class LoadFailed:
+    """The store does not say whether there is the group that a message names: refuse the message for now."""
+
+    connection: ConnectionId
+    request_id: str | None
 
 
 # --- questions -----------------------------------------------------------------------------------

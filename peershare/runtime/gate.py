@@ -40,9 +40,9 @@ class Gate:
         # Looked at for each message, and mostly empty.
         self.held: deque[Held] = deque()
         self.commands = 0
-        # Whose facts or outcomes wait, and for which number.
+        # Of whom and of which groups facts or outcomes wait, and for which number.
         self.users: dict[UserId, int] = {}
-        self._groups: dict[GroupId, int] = {}
+        self.groups: dict[GroupId, int] = {}
 
     def __len__(self) -> int:
         return len(self.held) + self.commands
@@ -53,7 +53,7 @@ class Gate:
 
     def waits_for(self, user_id: UserId | None, group_id: GroupId | None) -> bool:
         """Tell whether something of this user, or of this group, waits."""
-        return user_id in self.users or group_id in self._groups
+        return user_id in self.users or group_id in self.groups
 
     def must_hold(
         self, outcome: Outcome, user_id: UserId | None, group_ids: Collection[GroupId | None]
@@ -66,7 +66,7 @@ class Gate:
             return True
         for output in outcome.deliveries:
             if not isinstance(output, Delivery) or not isinstance(output.message, _OF_THE_SENDER):
-                return not self._groups.keys().isdisjoint(group_ids)
+                return not self.groups.keys().isdisjoint(group_ids)
             if not self.users.keys().isdisjoint(output.recipients):
                 return True
         return False
@@ -75,7 +75,7 @@ class Gate:
         """Keep an outcome. `group_id`: the group of the user whose command led to it."""
         self.held.append(held)
         for fact in held.outcome.facts:
-            self._groups[fact.group_id] = held.number
+            self.groups[fact.group_id] = held.number
             about = getattr(fact, "user_id", None)
             if about is not None:
                 self.users[about] = held.number
@@ -83,14 +83,14 @@ class Gate:
             isinstance(output, Delivery) and not isinstance(output.message, _OF_THE_SENDER)
             for output in held.outcome.deliveries
         ):  # what the group is told next comes behind it
-            self._groups[group_id] = held.number
+            self.groups[group_id] = held.number
         if held.user_id is not None:
             self.users[held.user_id] = held.number
 
     def release(self, number: int) -> Sequence[Held]:
         """Give what waited for facts up to this number, in order."""
         self.users = {user_id: needed for user_id, needed in self.users.items() if needed > number}
-        self._groups = {group_id: needed for group_id, needed in self._groups.items() if needed > number}
+        self.groups = {group_id: needed for group_id, needed in self.groups.items() if needed > number}
         released = []
         while self.held and self.held[0].number <= number:
             released.append(self.held.popleft())

@@ -88,8 +88,9 @@ class Journal:
             self._changed.unpark_all()
 
     async def flushed(self) -> None:
-        """Wait until all facts are committed."""
-        while self.committed < self.last:
+        """Wait until all facts that there are by now are committed."""
+        number = self.last
+        while self.committed < number:
             await self._changed.park()
 
     async def _commit(self) -> int:

@@ -65,6 +65,8 @@ from peershare.runtime.commands import (
     ConnectionClosed,
     ConnectionOpened,
     InvalidMessageReceived,
+    Loaded,
+    LoadFailed,
     MessageReceived,
     WarnSessions,
 )
@@ -105,7 +107,7 @@ class SignalingRules:
     turn: TurnRules = attrs.field(factory=TurnRules)
 
 
-Received = MessageReceived | InvalidMessageReceived
+Received = MessageReceived | InvalidMessageReceived | LoadFailed
 
 
 @attrs.define(eq=False)
@@ -166,6 +168,8 @@ class SignalingService:
             InvalidMessageReceived: self._refuse_message,
             ConnectionClosed: self._close_connection,
             Committed: self._committed,
+            Loaded: self._load,
+            LoadFailed: self._refuse_for_now,
         }
         self.questions: Questions = {
             AskStats: self._stats,
@@ -195,7 +199,7 @@ class SignalingService:
     def sweep(self, now: float) -> None:
         self.dispatcher.sweep(now)
         self._give_up(now)
-        for outcome in self._hub.sweep(now):
+        for outcome in self._hub.sweep(now, self.service.gate.groups.__contains__):
             self.service.submit(outcome, now)
         for user_id in self.turn.due(now):
             if self._hub.is_in_call(user_id):
@@ -304,6 +308,19 @@ class SignalingService:
             self._release(refuse_for_now(state.user_id), now, refused.request_id)
         else:
             self.service.submit(outcome, now, state.user_id, refused.request_id)
+
+    def _load(self, command: Loaded, now: float) -> None:
+        self._hub.load(command.group, now)
+
+    def _refuse_for_now(self, failed: LoadFailed, now: float) -> None:
+        """Refuse a message as too much is refused that waits for the store, and as it would be limited."""
+        state = self._states.get(failed.connection)
+        if state is None:
+            self._wait_behind(failed, now)
+            return
+        self._count(state, None)
+        refusal = self._limits.refusal(state, None, now) or refuse_for_now(state.user_id)
+        self._release(refusal, now, failed.request_id)
 
     def _close_connection(self, command: ConnectionClosed, now: float) -> None:
         self.clients.pop(command.connection, None)

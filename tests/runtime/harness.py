@@ -62,7 +62,7 @@ class Harness:
         return [
             *(groups._states, groups._connections, groups.clients, groups.unflushed, groups._resuming),
             *(groups.dispatcher.mailboxes, groups.dispatcher.connections, groups.dispatcher.presence.waiting),
-            *(groups.service.gate.held, groups.service.gate.users, groups.service.gate._groups),
+            *(groups.service.gate.held, groups.service.gate.users, groups.service.gate.groups),
             *(sessions._by_address, sessions._by_network),
             *(
                 [*self.hub._directory],

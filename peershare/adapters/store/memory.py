@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 
 from peershare.core.group.facts import Fact
+from peershare.core.group.state import GroupSnapshot
+from peershare.messages import GroupId
 from peershare.ports.store import Batch
 
 
 class MemoryStore:
     """A `Store` that has committed all it is told, at once."""
+
+    lasts = False
 
     async def open(self) -> None:
         """Do nothing, since there is nothing to open."""
@@ -20,3 +24,9 @@ class MemoryStore:
 
     async def commit(self, batch: Batch) -> None:
         """Do nothing, since `commit_now` takes everything."""
+
+    async def load(self, group_id: GroupId) -> GroupSnapshot | None:
+        return None
+
+    async def to_end(self, before: int, most: int, limit: int) -> Sequence[GroupId]:
+        return ()

@@ -5,7 +5,19 @@ from itertools import groupby
 from math import inf
 from typing import Any
 
-from sqlalchemy import Connection, Executable, Select, Table, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Executable,
+    Select,
+    Table,
+    bindparam,
+    delete,
+    false,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from peershare.adapters.store.schema import ended_rings, groups, members, participants, rings
 from peershare.core.group.call import MAX_RECENT
@@ -84,6 +96,7 @@ def _opened(fact: GroupOpened) -> Iterator[Step]:
             "owner": fact.owner,
             "created_at": fact.created_at,
             "emptied_at": None,
+            "lasts": fact.lasts,
         },
     )
 
@@ -164,7 +177,7 @@ def _replace(group_id: GroupId, state: GroupSnapshot | None) -> Iterator[Step]:
     yield _DELETE_GROUP, {"its_id": group_id}
     if state is None:
         return
-    row = {"id": group_id, "name": state.name, "owner": state.owner}
+    row = {"id": group_id, "name": state.name, "owner": state.owner, "lasts": state.lasts}
     yield _INSERT[groups], {**row, "created_at": state.created_at, "emptied_at": state.emptied_at}
     for member in state.members:
         yield _INSERT[members], _row_of_member(group_id, member)
@@ -227,6 +240,29 @@ def _row_of_ended_ring(group_id: GroupId, user_id: UserId, ended: RingEnded) -> 
     }
 
 
+# --- between two runs, and in the course of years ------------------------------------------------
+
+
+def leave_all(connection: Connection, now: int) -> None:
+    """Have nobody in any group, from a date on."""
+    connection.execute(delete(groups).where(groups.c.lasts == false()))
+    for table in (members, participants, rings, ended_rings):
+        connection.execute(delete(table))
+    connection.execute(update(groups).where(groups.c.emptied_at.is_(None)).values(emptied_at=now))
+
+
+def select_to_end(connection: Connection, before: int, most: int, limit: int) -> Sequence[GroupId]:
+    """Find the idle groups to be ended, as `Store.to_end` says."""
+    is_idle = groups.c.emptied_at.is_not(None)
+    beyond = connection.execute(select(func.count()).where(is_idle)).scalar_one() - most
+    oldest = select(groups.c.id, groups.c.emptied_at).where(is_idle).order_by(groups.c.emptied_at)
+    return [
+        GroupId(row.id)
+        for place, row in enumerate(connection.execute(oldest.limit(limit)))
+        if place < beyond or row.emptied_at < before
+    ]
+
+
 # --- rows to groups ------------------------------------------------------------------------------
 
 _SELECT_GROUP = select(groups).where(*_where(groups, "id"))
@@ -248,6 +284,8 @@ def read(connection: Connection, group_id: GroupId, moment: Callable[[int], floa
         return None
 
     def rows(statement: Select[Any]) -> Sequence[Any]:
+        if group.emptied_at is not None:
+            return ()  # what else there is hangs on members
         return connection.execute(statement, {"its_group_id": group_id}).all()
 
     return GroupSnapshot(
@@ -273,6 +311,7 @@ def read(connection: Connection, group_id: GroupId, moment: Callable[[int], floa
         ),
         tuple((Ring(row.caller, row.rung, row.until), moment(row.until)) for row in rows(_SELECT_RINGS)),
         _by_user(rows(_SELECT_ENDED_RINGS)),
+        group.lasts,
     )
 
 

@@ -66,7 +66,10 @@ groups = Table(
     Column("name", Text, nullable=False),
     Column("owner", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    # The last visit of a group that is idle.
     Column("emptied_at", BigInteger),
+    Column("lasts", Boolean, nullable=False),
+    Index("groups_by_visit", "emptied_at"),
 )
 
 members = Table(

@@ -4,6 +4,7 @@ Commits and reads are made in threads, by SQLAlchemy Core, with limiters of thei
 a database's threads.
 """
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ import trio
 from sqlalchemy import Connection, Engine, delete, insert, inspect, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from peershare.adapters.store.rows import read, write
+from peershare.adapters.store.rows import leave_all, read, select_to_end, write
 from peershare.adapters.store.schema import HEAD, VERSION_TABLE, runs
 from peershare.core.group.facts import Fact
 from peershare.core.group.state import GroupSnapshot
@@ -73,19 +74,26 @@ class Database(ABC):
 class SqlStore:
     """A `Store`. `moment` gives that of a date by the core's clock."""
 
+    lasts = True
+
     def __init__(self, database: Database, moment: Callable[[int], float]) -> None:
         self._database = database
         self._moment = moment
         self._run = str(uuid4())
         self._writer: Connection | None = None
         self._writing, self._reading = trio.CapacityLimiter(1), trio.CapacityLimiter(_READERS)
+        self._places = [object() for _ in range(_READERS)]
 
     async def open(self) -> None:
         await trio.to_thread.run_sync(self._open, limiter=self._writing)
 
     async def close(self) -> None:
-        """End the run, unless the last commit hangs and time is up: then the process ends it."""
+        """End the run, unless a commit or a read hangs and time is up: then the process ends it."""
+        for place in self._places:
+            await self._reading.acquire_on_behalf_of(place)
         await trio.to_thread.run_sync(self._close, limiter=self._writing, abandon_on_cancel=True)
+        for place in self._places:
+            self._reading.release_on_behalf_of(place)
 
     def commit_now(self, facts: Sequence[Fact]) -> bool:
         return False
@@ -94,8 +102,10 @@ class SqlStore:
         await self._in_thread(self._writing, self._commit, batch)
 
     async def load(self, group_id: GroupId) -> GroupSnapshot | None:
-        """Read a group; None where there is none. Raises StoreUnavailableError."""
-        return await self._in_thread(self._reading, self._load, group_id)
+        return await self._in_thread(self._reading, self._read, read, group_id, self._moment)
+
+    async def to_end(self, before: int, most: int, limit: int) -> Sequence[GroupId]:
+        return await self._in_thread(self._reading, self._read, select_to_end, before, most, limit)
 
     async def _in_thread(self, limiter: trio.CapacityLimiter, work: Callable[..., T], *args: object) -> T:
         """Raises StoreUnavailableError in the place of an error for which the database has a reason."""
@@ -116,6 +126,7 @@ class SqlStore:
                 with self._writer.begin():
                     self._writer.execute(delete(runs))
                     self._writer.execute(insert(runs).values(run=self._run, batch=0))
+                    leave_all(self._writer, int(time.time() * 1000))
         except BaseException:
             self._close()
             raise
@@ -153,9 +164,9 @@ class SqlStore:
             raise StoreUnavailableError("another server has taken the database")
         return False
 
-    def _load(self, group_id: GroupId) -> GroupSnapshot | None:
+    def _read(self, work: Callable[..., T], *args: object) -> T:
         with self._database.engine.connect() as connection:
-            return read(connection, group_id, self._moment)
+            return work(connection, *args)
 
 
 def version_of(connection: Connection) -> str | None:

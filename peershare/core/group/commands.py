@@ -11,12 +11,13 @@ from peershare.messages import GroupName, LeaveReason, PeerId, Ring, Username
 
 @attrs.frozen
 class Open:
-    """Begin, with whoever sends this as the owner and first member."""
+    """Begin, with whoever sends this as the owner and first member. `lasts`: as in `Group`."""
 
     name: GroupName
     username: Username
     peer_id: PeerId | None
     principal: Principal
+    lasts: bool = False
 
 
 @attrs.frozen

@@ -26,7 +26,10 @@ from peershare.messages import (
 
 @attrs.frozen
 class GroupOpened:
-    """`created_at` is a date, in ms since 1970; `opened_at` the same moment by the core's clock."""
+    """`created_at` is a date, in ms since 1970; `opened_at` the same moment by the core's clock.
+
+    `lasts`: it does not end with its last member.
+    """
 
     waits: ClassVar[bool] = True
     group_id: GroupId
@@ -34,11 +37,12 @@ class GroupOpened:
     owner: PrincipalId
     created_at: int
     opened_at: float
+    lasts: bool = False
 
 
 @attrs.frozen
 class GroupEmptied:
-    """The last member's connection was lost: it may only be reloading.
+    """The last member has gone, and may come back: it may only be reloading, or the group lasts.
 
     `emptied_at` is a date, in ms since 1970; `since` the same moment by the core's clock.
     """
@@ -51,12 +55,12 @@ class GroupEmptied:
 
 @attrs.frozen
 class GroupClosed:
-    """`why`: its last member left, or nobody came back to it in time."""
+    """`why`: its last member left, nobody came back to it in time, or it was idle for too long."""
 
     waits: ClassVar[bool] = True
     group_id: GroupId
     lifetime: float  # seconds
-    why: Literal["left", "abandoned"]
+    why: Literal["left", "abandoned", "unvisited"]
 
 
 @attrs.frozen

@@ -23,10 +23,14 @@ from peershare.core.group.facts import (
 )
 from peershare.messages import GroupId, PeerId, Ring, RingOutcome
 
+# In seconds: how long an idle group is still in memory. What is on its way to it by then arrives; whoever
+# comes later has it loaded first.
+IDLE_TTL = 10.0
+
 
 @attrs.frozen
 class Stats:
-    """`users` counts members of groups, not connections."""
+    """Groups in memory; `users` counts members of groups, not connections."""
 
     groups: int
     users: int
@@ -52,6 +56,7 @@ class GroupIndex:
         self._ended: dict[RingOutcome, int] = dict.fromkeys(get_args(RingOutcome), 0)
         # All wait for equally long: the order of insertion is the order of expiry.
         self._empty: dict[GroupId, float] = {}
+        self._idle: dict[GroupId, float] = {}
         self._rings: dict[Ring, tuple[GroupId, float]] = {}
         self._groups_by_peer_id: dict[PeerId, set[GroupId]] = {}
 
@@ -75,6 +80,16 @@ class GroupIndex:
             return group_id, since + self._empty_group_ttl
         return None
 
+    def next_to_drop(self) -> tuple[GroupId, float] | None:
+        """The group that is idle for longest, and when memory need not have it any more."""
+        for group_id, since in self._idle.items():
+            return group_id, since + IDLE_TTL
+        return None
+
+    def is_idle(self, group_id: GroupId) -> bool:
+        """Tell whether a group is about to be dropped from memory."""
+        return group_id in self._idle
+
     def next_ring(self) -> tuple[Ring, GroupId, float] | None:
         """The ring that is missed next, its group, and when."""
         for ring, (group_id, expiry) in self._rings.items():
@@ -84,6 +99,27 @@ class GroupIndex:
     def groups_of(self, peer_id: PeerId) -> frozenset[GroupId] | set[GroupId]:
         """Return the groups in which members have told a peer ID."""
         return self._groups_by_peer_id.get(peer_id, _NONE)
+
+    # --- groups that last ---
+
+    def set_idle(self, group_id: GroupId, now: float) -> None:
+        """Note that nobody came back to a group in time. It may be loaded anew from now on."""
+        del self._empty[group_id]
+        self._idle[group_id] = now
+
+    def load(self, group_id: GroupId, now: float, *, is_new: bool) -> None:
+        """Note that a group without members was loaded. `is_new`: memory had dropped it."""
+        self._groups += is_new
+        self._forget_emptiness(group_id)
+        self._empty[group_id] = now
+
+    def drop(self, group_id: GroupId) -> None:
+        self._groups -= 1
+        self._forget_emptiness(group_id)
+
+    def _forget_emptiness(self, group_id: GroupId) -> None:
+        self._empty.pop(group_id, None)
+        self._idle.pop(group_id, None)
 
     # --- facts ---
 
@@ -95,11 +131,11 @@ class GroupIndex:
 
     def _closed(self, fact: GroupClosed) -> None:
         self._groups -= 1
-        self._empty.pop(fact.group_id, None)
+        self._forget_emptiness(fact.group_id)
 
     def _joined(self, fact: MemberJoined) -> None:
         self._members += 1
-        self._empty.pop(fact.group_id, None)
+        self._forget_emptiness(fact.group_id)
         self._index_peer_id(fact.peer_id, fact.group_id)
 
     def _left(self, fact: MemberLeft) -> None:

@@ -51,7 +51,7 @@ def signal(group: Group, user_id: UserId, message: Signal, now: float) -> Outcom
 
 def open_group(group: Group, user_id: UserId, command: Open, now: float) -> Outcome:
     outcome, principal = nothing(), command.principal
-    opened = GroupOpened(group.id, command.name, principal.id, group.rules.date(now), now)
+    opened = GroupOpened(group.id, command.name, principal.id, group.rules.date(now), now, command.lasts)
     record(group, outcome, opened)
     joined = MemberJoined(group.id, user_id, group.free_name(command.username), command.peer_id, principal)
     record(group, outcome, joined)
@@ -163,7 +163,7 @@ def _take_out(group: Group, user_id: UserId, reason: LeaveReason, now: float, ou
     record(group, outcome, MemberLeft(group.id, user_id, member.peer_id, reason))
     if len(group):
         outcome.tell(group.other_ids(user_id), UserLeft(user_id, member.username, reason), group.id)
-    elif reason == "left":
+    elif reason == "left" and not group.lasts:
         record(group, outcome, GroupClosed(group.id, now - group.opened_at, "left"))
     else:
         record(group, outcome, GroupEmptied(group.id, group.rules.date(now), now))

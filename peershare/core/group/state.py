@@ -112,6 +112,7 @@ class GroupSnapshot:
     participants: tuple[Participant, ...] = ()
     rings: tuple[tuple[Ring, float], ...] = ()
     recent_rings: tuple[tuple[UserId, tuple[RingEnded, ...]], ...] = ()
+    lasts: bool = False
 
 
 # Before the fact that it was opened.
@@ -122,7 +123,7 @@ _UNNAMED, _NOBODY = GroupName(""), PrincipalId("")
 class Group:
     """`created_at` and `emptied_at` are dates, in ms since 1970; `opened_at` and `empty_since` are the same
     moments by the core's clock, which begins anew with the server. While somebody is in it, it is empty since
-    infinity.
+    infinity. `lasts`: it does not end with its last member, but is idle until somebody joins again.
 
     `call` is None where there is nothing to know, so a group that only signals costs nothing more.
     Its length is the number of its members: test for None, not for truth.
@@ -136,6 +137,7 @@ class Group:
     opened_at: float = 0.0
     emptied_at: int | None = None
     empty_since: float = math.inf
+    lasts: bool = False
     call: Call | None = None
     _members: dict[UserId, Member] = attrs.field(factory=dict, init=False)
     # The indexes exist so that a join and a ring cost the same in a group of 5 and of 500.
@@ -164,6 +166,7 @@ class Group:
             tuple(call.participants.values()),
             tuple(call.expiries.items()),
             call.recent,
+            self.lasts,
         )
 
     @classmethod
@@ -172,6 +175,7 @@ class Group:
         said = snapshot
         group = cls(said.id, rules, said.name, said.owner, said.created_at, said.opened_at)
         group.emptied_at, group.empty_since = said.emptied_at, said.empty_since
+        group.lasts = said.lasts
         for member in said.members:
             group._insert(attrs.evolve(member))
         call = Call({one.user_id: one for one in said.participants})
@@ -185,7 +189,7 @@ class Group:
 
     def _opened(self, fact: GroupOpened) -> None:
         self.name, self.owner = fact.name, fact.owner
-        self.created_at, self.opened_at = fact.created_at, fact.opened_at
+        self.created_at, self.opened_at, self.lasts = fact.created_at, fact.opened_at, fact.lasts
 
     def _emptied(self, fact: GroupEmptied) -> None:
         self.emptied_at, self.empty_since = fact.emptied_at, fact.since

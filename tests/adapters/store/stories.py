@@ -34,7 +34,7 @@ class Story:
     def __init__(self, seed: int, prefix: str = "group") -> None:
         self._random = random.Random(seed)
         numbers = count(1)
-        self._hub = Hub(lambda: f"{prefix}-{next(numbers)}", 30)
+        self._hub = Hub(lambda: f"{prefix}-{next(numbers)}", 30, groups_last=True)
         self._now = 1_000_000  # whole seconds, so that dates lead back to the same moments
         self._groups: dict[str, Group] = {}
         self.ended: set[str] = set()
@@ -44,14 +44,17 @@ class Story:
         for _ in range(events):
             self._now += self._random.choice([0, 1, 20])
             outcomes = [*self._hub.sweep(self._now), self._happen()]
-            found += [fact for outcome in outcomes for fact in outcome.facts]
-        for fact in found:
-            group = self._groups.setdefault(fact.group_id, Group(fact.group_id, GroupRules()))
-            group.apply(fact)
-            if isinstance(fact, GroupClosed):
-                del self._groups[fact.group_id]
-                self.ended.add(fact.group_id)
+            for fact in [fact for outcome in outcomes for fact in outcome.facts]:
+                self._apply(fact)
+                found.append(fact)
         return found
+
+    def _apply(self, fact) -> None:
+        group = self._groups.setdefault(fact.group_id, Group(fact.group_id, GroupRules()))
+        group.apply(fact)
+        if isinstance(fact, GroupClosed):
+            del self._groups[fact.group_id]
+            self.ended.add(fact.group_id)
 
     def snapshots(self) -> dict:
         living = {group_id: group.snapshot() for group_id, group in self._groups.items()}
@@ -83,4 +86,7 @@ class Story:
                 DeclineRing(pick(PEOPLE)),
             ]
         )
+        wanted = self._groups.get(said.group_id) if isinstance(said, JoinGroup) else None
+        if wanted is not None and not hub.is_ready(wanted.id):
+            hub.load(wanted.snapshot(), now)
         return hub.handle(user_id, said, now)

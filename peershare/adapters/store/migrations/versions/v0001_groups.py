@@ -22,7 +22,9 @@ def upgrade() -> None:
         sa.Column("owner", sa.Text, nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("emptied_at", sa.BigInteger),
+        sa.Column("lasts", sa.Boolean, nullable=False),
     )
+    op.create_index("groups_by_visit", "groups", ["emptied_at"])
     op.create_table(
         "members",
         _number(),
