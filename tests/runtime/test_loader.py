@@ -220,6 +220,21 @@ async def test_15_who_comes_while_a_group_is_ended(autojump_clock, world, nurser
     assert joined == (OLD.group_id in world.store.groups) == (OLD.group_id in world.hub)
 
 
+async def test_15_a_group_that_was_loaded_is_not_ended_before_the_actor_knows(autojump_clock, nursery):
+    """What waits in the actor's queue is waited for."""
+    world = World()
+    world.loader._rules = IdleRules(ttl=10**9, most=0)
+    world.store.delay = 0.0
+    assert await world.loader.load(OLD.group_id, world.actor.send)
+    nursery.start_soon(world.loader.run, lambda: world.actor.ask(Settle()))
+    nursery.start_soon(world.journal.run, world.actor.send)
+    await trio.sleep(1)
+    nursery.start_soon(world.actor.run)
+    await trio.sleep(1)
+    assert world.store.groups.keys() == {OLD.group_id}
+    nursery.cancel_scope.cancel()
+
+
 async def test_15_a_store_that_is_away_ends_nothing(autojump_clock, world, nursery):
     """It is asked again later."""
     world.store.away = True

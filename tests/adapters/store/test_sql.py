@@ -74,10 +74,9 @@ async def test_15_each_kind_of_fact_has_its_rows():
 async def test_15_the_same_batch_again_is_ignored(store):
     """An answer may be lost: the store says by its number whether it has a batch."""
     await store.commit(Batch(1, [OPENED, joined("ann")], {}))
-    before = await store.load("g")
+    for _ in range(2):
+        await store.commit(Batch(2, [joined("bob")], {}))
     await store.commit(Batch(1, [OPENED, joined("ann")], {}))
-    assert await store.load("g") == before
-    await store.commit(Batch(2, [joined("bob")], {}))
     assert [member.user_id for member in (await store.load("g")).members] == ["ann", "bob"]
 
 
