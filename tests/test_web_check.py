@@ -102,6 +102,7 @@ def at(url: str, outcome: str = "works", code: int = 0) -> dict[str, object]:
 STUN, NO_STUN = at("stun:a.example"), at("stun:a.example", "fails")
 UDP, NO_UDP = at("turn:a.example"), at("turn:a.example?transport=udp", "fails", 701)
 TCP, NO_TCP = at("turn:a.example:443?transport=tcp"), at("turn:a.example?transport=tcp", "fails")
+TLS_443 = at("turns:a.example:443?transport=tcp")
 TLS, NO_TLS = at("turns:a.example?transport=tcp"), at("turns:a.example", "fails")
 SUMMARIES = [
     # What was found beside WORKS; the state; what is said.
@@ -114,10 +115,16 @@ SUMMARIES = [
         "Your network blocks UDP. Calls go by TCP: they work, with more delay.",
     ),
     (
-        {"servers": [NO_STUN, NO_UDP, NO_TCP, TLS]},
+        {"servers": [NO_STUN, NO_UDP, NO_TCP, TLS_443]},
         "unsure",
         "Your network lets only web traffic through. Calls go by TLS: they work, with more delay.",
     ),
+    (
+        {"servers": [NO_UDP, NO_TLS, TCP]},
+        "unsure",
+        "Your network lets only web traffic through. Calls go by TCP",
+    ),
+    ({"servers": [NO_UDP, NO_TCP, TLS]}, "unsure", "Your network blocks UDP. Calls go by TLS"),
     ({"servers": [TCP], "isRelayOnly": True}, "unsure", "Your network blocks UDP. Calls go by TCP"),
     ({"servers": [STUN, NO_UDP], "isRelayOnly": True}, "bad", "Calls on this server go by TURN alone"),
     ({"servers": [STUN]}, "unsure", "Elsewhere they fail: this server has no TURN."),

@@ -83,7 +83,7 @@ function serverRows(browser, session, servers, error) {
 	if (session && session !== "works")
 		return [row("STUN and TURN", { state: "unsure", text: "They were not checked: the server tells where they are." })];
 	if (!servers) return [row("STUN and TURN")];
-	const rows = servers.map((server) => row(nameOf(server.url), server.outcome ? serverLine(server) : undefined));
+	const rows = servers.map((server) => row(nameOf(server), server.outcome ? serverLine(server) : undefined));
 	if (!servers.some(isTurn)) rows.push(row("TURN", { state: "unsure", text: NONE }));
 	// Several of a kind get numbers: names and addresses of servers are not for a report.
 	return rows.map((each, at) => {
@@ -117,13 +117,17 @@ function transportOf({ url }) {
 	return isSecure ? "TLS" : "TCP";
 }
 
-/** @param {string} url */
-function nameOf(url) {
-	if (!isTurn({ url })) return "STUN";
-	const isSecure = /^turns:/i.test(url);
-	const port = /:(\d+)(?:\?|$)/.exec(url)?.[1] ?? (isSecure ? "5349" : "3478");
-	return `TURN by ${transportOf({ url })}, port ${port}`;
-}
+/** @param {{url: string}} server */
+const isByTcp = (server) => ["TCP", "TLS"].includes(transportOf(server));
+
+/** @param {{url: string}} server */
+const portOf = ({ url }) => /:(\d+)(?:\?|$)/.exec(url)?.[1] ?? (/^turns:/i.test(url) ? "5349" : "3478");
+
+/** @param {{url: string}} server */
+const isOn443 = (server) => portOf(server) === "443";
+
+/** @param {{url: string}} server */
+const nameOf = (server) => (isTurn(server) ? `TURN by ${transportOf(server)}, port ${portOf(server)}` : "STUN");
 
 /** What is so, and what to do, in a sentence or two, once all is known. @param {CheckResults} results @returns {Omit<CheckRow, "name">} */
 export function summaryOf(results) {
@@ -144,12 +148,13 @@ function networkLine({ servers, serversError, isRelayOnly }) {
 	if (serversError) return { state: "bad", text: `The network was not checked: ${serversError}` };
 	const working = servers.filter(({ outcome }) => outcome === "works");
 	const relays = new Set(working.filter(isTurn).map(transportOf));
+	const isWebOnly = working.every(isOn443) && servers.some((server) => server.outcome === "fails" && isByTcp(server));
 	const hasUdp = working.some((server) => transportOf(server) === "UDP") || relays.has("DTLS");
 	const hasTurn = servers.some(isTurn);
 	if (hasUdp && relays.size > 0) return { state: "good", text: "Calls work from here." };
 	if (relays.size > 0) {
 		const way = relays.has("TCP") ? "TCP" : "TLS";
-		const blocked = way === "TCP" ? "Your network blocks UDP." : "Your network lets only web traffic through.";
+		const blocked = isWebOnly ? "Your network lets only web traffic through." : "Your network blocks UDP.";
 		return { state: "unsure", text: `${blocked} Calls go by ${way}: they work, with more delay.` };
 	}
 	if (isRelayOnly)
