@@ -74,11 +74,11 @@ def test_the_keys_are_in_the_document():
 
 
 def test_it_is_light(server):
-    """What the first screen and a call need stays within 70 kB, compressed."""
+    """What the first screen and a call need stays within 60 kB, compressed by Brotli."""
     named = files_of("/", ask(server.port, "/", Accept=HTML))
-    files = [ask(server.port, path, Accept=HTML, Accept_Encoding="gzip") for path in ("/", *named)]
-    assert all(file.headers["Content-Encoding"] == "gzip" for file in files)
-    assert sum(len(file.body) for file in files) <= 70_000
+    files = [ask(server.port, path, Accept=HTML, Accept_Encoding="gzip, br") for path in ("/", *named)]
+    assert all(file.headers["Content-Encoding"] == "br" for file in files)
+    assert sum(len(file.body) for file in files) <= 60_000
 
 
 def test_what_is_read_is_what_runs(server, tmp_path):

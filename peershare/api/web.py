@@ -8,11 +8,13 @@ their compressed size tells nobody anything.
 import gzip
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
 import attrs
+import brotli  # type: ignore[import-untyped]  # it has no types
 from quart import Blueprint, Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, NotFound
@@ -35,6 +37,10 @@ _KINDS = {
 }
 _OURS = files("peershare") / "web"
 _FILES = "/web/"
+# Of Brotli: 64 KiB are more than any file has. The highest quality, 11, makes files a twelfth smaller than 9,
+# and takes 10 ms for each. A document is made for each depth, so that has the other.
+_BROTLI_WINDOW = 16
+_DOCUMENT_QUALITY = 9
 _PAGE = "index.html"
 _CHECK = "check.html"  # of a visitor's device and network
 _DEEPEST = 8  # folders; a path that leads nowhere and is deeper is nobody's slip of the pen
@@ -70,41 +76,49 @@ class _Representation:
 
 @attrs.frozen
 class _File:
-    """`plain`, and `compressed` for whoever takes gzip, where that is smaller."""
+    """`by_coding`: how it is sent, by its content coding: the smallest first, "identity" last."""
 
-    plain: _Representation
-    compressed: _Representation | None
+    by_coding: dict[str, _Representation]
 
     def answer(self, said: Headers) -> Answer:
-        shown = self.plain
-        if self.compressed is not None and _prefers_gzip(said("accept-encoding")):
-            shown = self.compressed
+        shown = self.by_coding[_preferred(said("accept-encoding"), self.by_coding)]
         known = [
             tag.strip().removeprefix("W/") for value in said("if-none-match") for tag in value.split(",")
         ]
         return shown.unchanged if f'"{shown.tag}"' in known or "*" in known else shown.answer
 
 
-def _file(content: bytes, kind: str, headers: Lines, *, vary: str = "Accept-Encoding") -> _File:
-    def representation(body: bytes, tag: str, *coding: tuple[str, str]) -> _Representation:
+def _file(
+    content: bytes, kind: str, headers: Lines, *, vary: str = "Accept-Encoding", brotli_quality: int = 11
+) -> _File:
+    def representation(coding: str, body: bytes) -> _Representation:
+        encoded = coding != "identity"
+        own_tag = f"{tag}-{coding}" if encoded else tag
         # It may be kept, but is asked about each time: it may be a new version.
-        common = (("ETag", f'"{tag}"'), ("Cache-Control", "no-cache"), ("Vary", vary), *headers)
-        answer = Answer(200, (("Content-Type", kind), *coding, *common), body)
-        return _Representation(tag, answer, Answer(304, common))
+        common = (("ETag", f'"{own_tag}"'), ("Cache-Control", "no-cache"), ("Vary", vary), *headers)
+        lines = (("Content-Type", kind), *((("Content-Encoding", coding),) if encoded else ()), *common)
+        return _Representation(own_tag, Answer(200, lines, body), Answer(304, common))
 
     tag = hashlib.sha256(content).hexdigest()[:32]
-    # Without a time in it, so that every server has the same bytes under the same tag.
-    smaller = gzip.compress(content, mtime=0)
-    compressed = None
-    if len(smaller) < len(content):
-        compressed = representation(smaller, f"{tag}-gzip", ("Content-Encoding", "gzip"))
-    return _File(representation(content, tag), compressed)
+    bodies = {**_compressed(content, brotli_quality), "identity": content}
+    return _File({coding: representation(coding, body) for coding, body in bodies.items()})
+
+
+@lru_cache(64)  # the document is the same for a group as for the first screen
+def _compressed(content: bytes, brotli_quality: int) -> dict[str, bytes]:
+    """The content in each coding that makes it smaller."""
+    bodies = {
+        "br": brotli.compress(content, quality=brotli_quality, lgwin=_BROTLI_WINDOW),
+        "gzip": gzip.compress(content, mtime=0),  # no time in it: the same bytes under the same tag
+    }
+    return {coding: body for coding, body in bodies.items() if len(body) < len(content)}
 
 
 def _at_each_depth(content: bytes, kind: str, headers: Lines) -> list[_File]:
     """A document with links that are right for a path below so many folders, wherever a proxy shows us."""
     pages = [content.replace(b'"/web/', b'"' + b"../" * depth + b"web/") for depth in range(_DEEPEST + 1)]
-    return [_file(page, kind, headers, vary="Accept, Accept-Encoding") for page in pages]
+    vary = "Accept, Accept-Encoding"
+    return [_file(page, kind, headers, vary=vary, brotli_quality=_DOCUMENT_QUALITY) for page in pages]
 
 
 _NOT_FOUND = json_answer(404, {"error": "Not found", "code": "NOT_FOUND"})
@@ -201,12 +215,13 @@ def _accepts_html(values: Sequence[str]) -> bool:
     )
 
 
-def _prefers_gzip(values: Sequence[str]) -> bool:
-    """Check that gzip is taken, and not less gladly than no coding (RFC 9110, section 12.5.3)."""
+def _preferred(values: Sequence[str], codings: Iterable[str]) -> str:
+    """The coding that is liked best; the first of several (RFC 9110, section 12.5.3). Or none: "identity"."""
     qualities = dict(_qualities(values))
     others = qualities.get("*", 0)
-    gzipped = qualities.get("gzip", qualities.get("x-gzip", others))
-    return gzipped > 0 and gzipped >= qualities.get("identity", others)
+    liked = {coding: qualities.get(coding, others) for coding in codings}
+    best = max(liked, key=liked.__getitem__)
+    return best if liked[best] > 0 else "identity"
 
 
 def _qualities(values: Sequence[str]) -> Iterator[tuple[str, float]]:
