@@ -79,7 +79,7 @@ export class Connection {
 		const pc = (this.pc = new RTCPeerConnection(configuration));
 		// A failed negotiation shows as a connection that is not made in time.
 		pc.onnegotiationneeded = () => this.#offer().catch(() => {});
-		pc.onicecandidate = ({ candidate }) => candidate && this.#queueCandidate(candidate.toJSON());
+		pc.onicecandidate = ({ candidate }) => this.#queueCandidate(candidate?.toJSON() ?? this.#endOfCandidates);
 		pc.ontrack = ({ track }) => this.stream.addTrack(track);
 		this.channel = pc.createDataChannel("peershare", { negotiated: true, id: 0 });
 		this.safety = exchangeOver(pc, this.channel, safetyChanged);
@@ -100,6 +100,21 @@ export class Connection {
 		} catch (error) {
 			if (!this.isClosed) throw error; // else the peer has just left
 		}
+	}
+
+	/** Take other servers, from the next gathering on. @param {RTCConfiguration} configuration */
+	configure(configuration) {
+		const { iceTransportPolicy } = this.isRelayOnly ? this.pc.getConfiguration() : configuration;
+		this.pc.setConfiguration({ ...configuration, iceTransportPolicy });
+	}
+
+	get isRelayOnly() {
+		return this.pc.getConfiguration().iceTransportPolicy === "relay";
+	}
+
+	get hasTurn() {
+		const urls = (this.pc.getConfiguration().iceServers ?? []).flatMap(({ urls }) => urls);
+		return urls.some((url) => /^turns?:/.test(url));
 	}
 
 	get isNegotiated() {
@@ -154,6 +169,12 @@ export class Connection {
 	#signal(content) {
 		const { instance, remote: to, gathered } = this;
 		if (!this.isClosed) this.#send({ instance, to, gathered, ...content });
+	}
+
+	/** An empty candidate, of the credentials in use (W3C webrtc-pc, 4.8.1; RFC 8838, section 13). */
+	get #endOfCandidates() {
+		const [, usernameFragment] = this.pc.localDescription?.sdp.match(/^a=ice-ufrag:(\S+)/m) ?? [];
+		return { candidate: "", usernameFragment };
 	}
 
 	/** @param {RTCIceCandidateInit} candidate */

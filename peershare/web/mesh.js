@@ -10,6 +10,7 @@ import { Peer } from "./peer.js";
 
 const STATS_INTERVAL = 1_000; // ms
 const LEVELS_INTERVAL = 200; // ms
+const RESTART_INTERVAL = 2_000; // ms, at least, from one change of the network that is followed to the next
 
 /** Connections to all others in the call. */
 export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarget) {
@@ -21,6 +22,9 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 	#lifetime = new AbortController();
 	/** @type {Timer[]} */
 	#intervals;
+	/** @type {Timer | undefined} */
+	#networkTimer;
+	#networkChangedAt = -Infinity;
 
 	/**
 	 * Follow the client until `close()`.
@@ -46,6 +50,7 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 		client.addEventListener("signal", ({ detail }) => this.#handleSignal(detail.from, detail.data), { signal });
 		client.addEventListener("state", () => this.#handleReachable(), { signal });
 		client.addEventListener("member-status", ({ detail }) => this.#handleReachable(detail.member.id), { signal });
+		client.addEventListener("network-change", () => this.#handleNetworkChange(), { signal });
 		client.addEventListener("ice-servers", ({ detail }) => this.#renew(detail), { signal });
 		this.#intervals = [
 			setInterval(() => this.#measure(), STATS_INTERVAL),
@@ -56,7 +61,7 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 	/** Take new credentials, for what is connected as well. @param {IceServers} servers */
 	#renew({ iceServers, iceTransportPolicy }) {
 		Object.assign(this.#configuration, { iceServers, iceTransportPolicy });
-		for (const { pc } of this.#connections) pc.setConfiguration(this.#configuration);
+		for (const connection of this.#connections) connection.configure(this.#configuration);
 	}
 
 	/** Connect to those who are in the call already; later ones connect to us. @param {Iterable<string>} userIds */
@@ -89,6 +94,7 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 	/** Stop following the client: it is in another group. Connections stay until `close()`. */
 	detach() {
 		this.#lifetime.abort();
+		clearTimeout(this.#networkTimer);
 	}
 
 	close() {
@@ -108,9 +114,11 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 	#add(userId) {
 		const known = this.peers.get(userId);
 		if (known) return known;
-		const peer = new Peer(userId, {
-			newConnection: () => this.#connectionTo(userId),
+		const isPolite = (this.#client.userId ?? "") < userId;
+		const peer = new Peer(userId, isPolite, {
+			newConnection: (isRelayOnly) => this.#connectionTo(userId, isPolite, isRelayOnly),
 			isReachable: () => this.#isReachable(userId),
+			lost: () => this.#client.checkConnection(),
 			changed: () => this.#emit("peer", { peer }),
 		});
 		this.peers.set(userId, peer);
@@ -119,14 +127,15 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 		return peer;
 	}
 
-	/** @param {string} userId */
-	#connectionTo(userId) {
-		const isPolite = (this.#client.userId ?? "") < userId;
+	/** @param {string} userId @param {boolean} isPolite @param {boolean} isRelayOnly */
+	#connectionTo(userId, isPolite, isRelayOnly) {
 		const send = (/** @type {Signal} */ signal) => {
 			if (this.#client.state !== "closed") this.#client.signal(userId, signal);
 		};
 		const safetyChanged = () => this.peers.get(userId)?.connection === connection && this.#emit("safety", { userId });
-		const connection = new Connection(this.#configuration, this.#tracks, isPolite, send, safetyChanged);
+		/** @type {RTCConfiguration} */
+		const configuration = isRelayOnly ? { ...this.#configuration, iceTransportPolicy: "relay" } : this.#configuration;
+		const connection = new Connection(configuration, this.#tracks, isPolite, send, safetyChanged);
 		connection.channel.onopen = () => this.#emit("open", { userId });
 		connection.channel.onmessage = ({ data }) => this.#handleMessage(userId, connection, data);
 		connection.limitBitrate(this.peers.size);
@@ -176,6 +185,16 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 	#handleReachable(userId) {
 		for (const peer of this.peers.values())
 			if ((!userId || userId === peer.userId) && this.#isReachable(peer.userId)) peer.handleReachable();
+	}
+
+	/** Restart ICE with all, now, or later if that was just done: some networks come and go. */
+	#handleNetworkChange() {
+		clearTimeout(this.#networkTimer);
+		const wait = this.#networkChangedAt + RESTART_INTERVAL - performance.now();
+		this.#networkTimer = setTimeout(() => {
+			this.#networkChangedAt = performance.now();
+			for (const peer of this.peers.values()) peer.handleNetworkChange();
+		}, wait);
 	}
 
 	#limitBitrates() {

@@ -6,11 +6,9 @@
 
 import { selectedPair } from "./connection.js";
 import { Evidence } from "./gathering.js";
+import { CONNECT_TIMEOUT, LOST_DELAY, RENEW, STEPS, nextStep } from "./recovery.js";
 
-const DISCONNECTED_DELAY = 3_000; // ms, after which a disconnected connection is restarted
-const CONNECT_TIMEOUT = 10_000; // ms for a connection to be made, before it is made anew
-const QUICK_ATTEMPTS = 3; // after these in vain, the connection has failed; it is tried on at SLOW_INTERVAL
-const SLOW_INTERVAL = 30_000; // ms
+const POLITENESS = 1.25; // times as long, who gives way in negotiation waits: mostly, one side acts, and the other answers
 const SPEAKING_LEVEL = 0.02; // a level of audio, from 0 to 1
 const SPEAKING_TIME = 600; // ms: bridges the gap between two words
 const GOODBYE = JSON.stringify({ goodbye: true }); // over the data channel, before a connection is closed for good
@@ -71,7 +69,10 @@ export class Peer {
 	/** @type {Connection | null} */
 	#connection = null;
 	#callbacks;
+	#patience;
+	#step = -1; // of STEPS, the last that was taken since it was connected
 	#attempts = 0;
+	#hasMoved = false; // our network has changed, and nothing was done about it yet
 	/** @type {CandidatePair | null} */
 	#selected = null;
 	#meter = new QualityMeter();
@@ -81,13 +82,14 @@ export class Peer {
 	#timer;
 
 	/**
-	 * @param {string} userId
-	 * @param {{newConnection: () => Connection, isReachable: () => boolean, changed: () => void}} callbacks
+	 * @param {string} userId @param {boolean} isPolite
+	 * @param {{newConnection: (isRelayOnly: boolean) => Connection, isReachable: () => boolean, lost: () => void, changed: () => void}} callbacks
 	 */
-	constructor(userId, callbacks) {
+	constructor(userId, isPolite, callbacks) {
 		this.userId = userId;
+		this.#patience = isPolite ? POLITENESS : 1;
 		this.#callbacks = callbacks;
-		this.#setTimer(CONNECT_TIMEOUT, () => this.#reconnect()); // in case it does not connect to us, as a newly joined peer should
+		this.#setTimer(CONNECT_TIMEOUT); // in case it does not connect to us, as a newly joined peer should
 	}
 
 	get connection() {
@@ -101,20 +103,22 @@ export class Peer {
 
 	/** What is known of the way to the peer: plain data, of this moment. @returns {Path} */
 	get path() {
-		return { selected: this.#selected, attempts: this.#attempts };
+		const isRelayOnly = this.#connection?.isRelayOnly ?? false;
+		const action = STEPS[this.#step]?.action ?? null;
+		return { selected: this.#selected, isRelayOnly, action, attempts: this.#attempts };
 	}
 
 	/** Begin a new connection. */
-	connect() {
+	connect(isRelayOnly = false) {
 		this.#connection?.close();
-		const connection = (this.#connection = this.#callbacks.newConnection());
+		const connection = (this.#connection = this.#callbacks.newConnection(isRelayOnly));
 		connection.pc.onconnectionstatechange = () => this.#handleConnectionState(connection.pc.connectionState);
 		this.evidence.follow(connection, this.#callbacks.changed);
 		this.stream = connection.stream;
 		this.#meter = new QualityMeter();
 		this.quality = UNKNOWN;
 		this.#selected = null;
-		this.#setTimer(CONNECT_TIMEOUT, () => this.#reconnect());
+		this.#setTimer(STEPS[this.#step]?.wait ?? CONNECT_TIMEOUT);
 		this.#setState(this.state === "connected" ? "reconnecting" : this.state);
 		return connection;
 	}
@@ -127,6 +131,7 @@ export class Peer {
 		const isOffer = description?.type === "offer";
 		if (to && to !== mine?.instance) return; // for a connection that is closed
 		if (isNew && !description) return; // candidates of a connection that is closed, or whose description is lost
+		if (isOffer && mine?.isNegotiated && this.state !== "connected") this.#count(); // it takes the step for both
 		const connection = !mine || (isOffer && ((isNew && mine.remote) || mine.mustYield)) ? this.connect() : mine;
 		connection.remote = instance;
 		this.evidence.hear(signal);
@@ -136,7 +141,16 @@ export class Peer {
 	/** Repair what broke while no signal could reach the peer. */
 	handleReachable() {
 		const isWaiting = this.#timer && this.state !== "failed"; // an attempt is running
-		if (this.state !== "connected" && !isWaiting) this.#repair();
+		if (!this.#hasMoved && (this.state === "connected" || isWaiting)) return;
+		this.#step = -1;
+		this.#attempts = 0;
+		this.#recover();
+	}
+
+	/** Look for a way from where we are now, at once or when the peer is reachable. */
+	handleNetworkChange() {
+		this.#hasMoved = true;
+		if (this.#callbacks.isReachable()) this.handleReachable();
 	}
 
 	/** Connect again at once, as a user asks for. */
@@ -144,7 +158,7 @@ export class Peer {
 		this.#attempts = 0;
 		this.evidence.forget();
 		this.#setState("reconnecting");
-		this.connect();
+		this.#take(RENEW);
 	}
 
 	/** Close, and tell the other side directly: the server may be away. */
@@ -154,47 +168,68 @@ export class Peer {
 		this.#connection?.close();
 	}
 
-	// --- repair ---
+	// --- recovery ---
 
 	/** @param {RTCPeerConnectionState} state */
 	#handleConnectionState(state) {
-		if (state === "connected") this.#handleConnected();
-		if (state === "disconnected") this.#setTimer(DISCONNECTED_DELAY, () => this.#repair());
-		if (state === "failed") this.#repair();
-		if ((state === "disconnected" || state === "failed") && this.state === "connected") this.#setState("reconnecting");
+		if (state === "connected") return this.#handleConnected();
+		if (state !== "disconnected" && state !== "failed") return;
+		if (this.state === "connected") {
+			this.#setState("reconnecting");
+			this.#callbacks.lost();
+		}
+		if (this.#step >= 0) return; // what is being done for it has its time
+		if (state === "failed") this.#recover();
+		else this.#setTimer(LOST_DELAY);
 	}
 
 	#handleConnected() {
 		clearTimeout(this.#timer);
 		this.#timer = undefined;
+		this.#step = -1;
 		this.#attempts = 0;
 		this.evidence.forget();
 		this.#setState("connected");
 	}
 
-	#repair() {
+	/** Take the next step. */
+	#recover() {
 		if (!this.#callbacks.isReachable()) return; // `handleReachable` is called when it is
-		if (!this.#connection?.isNegotiated) return this.#reconnect();
-		this.#connection.pc.restartIce();
-		this.#setTimer(CONNECT_TIMEOUT, () => this.#reconnect());
+		this.#take(this.#nextStep);
 	}
 
-	#reconnect() {
-		if (!this.#callbacks.isReachable()) return;
+	get #nextStep() {
+		const { isNegotiated = false, hasTurn = false, isRelayOnly = false } = this.#connection ?? {};
+		return nextStep(this.#step, { isNegotiated, mayRelay: hasTurn && !isRelayOnly });
+	}
+
+	/** @param {number} step */
+	#take(step) {
+		this.#hasMoved = false;
+		this.#count(step);
+		const { action } = STEPS[step];
+		if (action === "restart") this.#connection?.pc.restartIce();
+		else this.connect(action === "relay");
+	}
+
+	/** Give this step its time. */
+	#count(step = this.#nextStep) {
+		const { wait, hasFailed } = STEPS[step];
+		this.#step = step;
 		this.#attempts++;
-		this.connect();
-		if (this.#attempts < QUICK_ATTEMPTS) return;
-		this.#setTimer(SLOW_INTERVAL, () => this.#reconnect());
-		this.#setState("failed");
+		this.#setTimer(wait);
+		if (hasFailed) this.#setState("failed");
+		else if (this.state === "failed") this.#setState("reconnecting");
 	}
 
-	/** @param {number} ms @param {() => void} then */
-	#setTimer(ms, then) {
+	/** Take the next step after this time, if it is not connected then. @param {number} ms */
+	#setTimer(ms) {
 		clearTimeout(this.#timer);
 		this.#timer = setTimeout(() => {
 			this.#timer = undefined;
-			then();
-		}, ms);
+			if (this.#connection?.pc.connectionState === "connected") this.#handleConnected();
+			else this.#recover();
+		}, ms * this.#patience);
 	}
 
 	/** @param {Peer["state"]} state */

@@ -18,7 +18,7 @@ const MIN_TIMEOUT = 2_000; // the same while the session can be resumed: a packe
 const MAX_GROWN_TIMEOUT = 4_000; // MIN_TIMEOUT grows with each attempt in vain, to this
 const SHORT_TIMEOUT = 3_000; // the same where there is a reason to doubt the connection, or to try again
 const PROBE_INTERVAL = 2_000; // ms, on average, while the server is away and the page is visible
-const TOUCH_INTERVAL = 1_000; // ms: not each of many touches is an attempt
+const TOUCH_INTERVAL = 1_000; // ms: not each of many touches, or changes of the network, is an attempt
 const FIRST_DELAY = 500; // ms, a bound that doubles
 const DEFAULT_GRACE = 30_000; // ms for which the server keeps a session, until it has said so
 const RECENT_RINGS = 500; // of a whole group; the server keeps fewer
@@ -251,7 +251,12 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	open() {
 		if (this.#socket || this.#state !== "connecting") return;
 		const { signal } = this.#lifetime;
-		for (const news of ["online", "offline"]) addEventListener(news, () => this.#checkConnection(), { signal });
+		addEventListener("online", () => this.#handleNetworkChange(), { signal });
+		addEventListener("offline", () => this.checkConnection(), { signal });
+		const { connection } = navigator; // not every browser has it, and fewer its type
+		let type = connection?.type;
+		const followType = () => type !== (type = connection?.type) && this.#handleNetworkChange();
+		connection?.addEventListener("change", followType, { signal });
 		for (const touch of ["pointerdown", "keydown"])
 			addEventListener(touch, () => this.#handleTouch(), { signal, capture: true, passive: true });
 		for (const way of ["pagehide", "pageshow"])
@@ -272,7 +277,10 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 
 	/** Connect at once, instead of waiting for the time of the next attempt, or for an answer to the last. */
 	retryNow() {
-		if (this.#state !== "reconnecting" || this.#isConnecting) return;
+		if (this.#state === "reconnecting" && !this.#isConnecting) this.#reconnect();
+	}
+
+	#reconnect() {
 		const socket = this.#socket;
 		this.#detachSocket();
 		socket?.close(AWAY);
@@ -570,18 +578,29 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		this.#setTimer("activity", timeout, () => this.#abandon());
 	}
 
-	/** Look whether the connection is still there: the network was away, or the machine asleep. */
-	#checkConnection() {
+	/** An attempt that runs was by the network before; what this one has is known soon. */
+	#handleNetworkChange() {
+		const isOld = performance.now() - this.#attemptedAt > TOUCH_INTERVAL;
+		if (this.#state === "reconnecting" && isOld && performance.now() >= this.#notBefore) this.#reconnect();
+		this.checkConnection(MIN_TIMEOUT);
+		this.#emit("network-change", {});
+	}
+
+	/**
+	 * Look whether the connection is still there: the network was away, or the machine asleep.
+	 * @param {number} [timeout] in ms
+	 */
+	checkConnection(timeout = SHORT_TIMEOUT) {
 		this.#retryEarly();
 		if (this.#state !== "online") return;
 		this.#ping();
-		this.#expectActivity(SHORT_TIMEOUT);
+		this.#expectActivity(timeout);
 	}
 
 	#showVisibility() {
 		const visibility = document.hidden ? "background" : "foreground";
 		if (this.#state !== "connecting") this.#send("client-state", { visibility });
-		if (!document.hidden) this.#checkConnection();
+		if (!document.hidden) this.checkConnection();
 	}
 
 	/** @param {string} name @param {number} ms @param {() => void} then */

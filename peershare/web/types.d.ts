@@ -63,6 +63,8 @@ export type Events = {
 	signal: ServerMessages["signal"];
 	"mesh-plan": ServerMessages["mesh-plan"];
 	"ice-servers": IceServers;
+	/** This machine has another network, or one again. */
+	"network-change": {};
 };
 
 /** An EventTarget with types for the `detail` of its events. */
@@ -123,6 +125,9 @@ declare global {
 		readonly relayProtocol?: RelayProtocol | null;
 		readonly url?: string | null;
 	}
+	interface Navigator {
+		readonly connection?: EventTarget & { readonly type?: string };
+	}
 }
 
 /** A kind of candidates (RFC 8445, section 4). `relayProtocol`: of one's own, from the browser to its TURN server. */
@@ -137,9 +142,14 @@ export type CandidatePair = { local: CandidateKind; remote: CandidateKind };
 export type Path = {
 	/** The one that carries the media, as soon as it is connected. */
 	selected: CandidatePair | null;
-	/** In vain, since it was connected. */
+	isRelayOnly: boolean;
+	/** The last step of the recovery, and how many there were since it was connected. */
+	action: RecoveryStep["action"] | null;
 	attempts: number;
 };
+
+/** recovery.js */
+export type RecoveryStep = { action: "restart" | "renew" | "relay"; wait: number; hasFailed?: boolean };
 
 export type MeshEvents = {
 	peer: { peer: Peer };
