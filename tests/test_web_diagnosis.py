@@ -218,9 +218,13 @@ def failure(url: str, code: int = 701) -> list[object]:
 
 
 def gather(
-    *events: list[object], policy: str = "all", before: dict | None = None, reports: bool = True
+    *events: list[object],
+    servers: list[dict] = SERVERS,
+    policy: str = "all",
+    before: dict | None = None,
+    reports: bool = True,
 ) -> dict:
-    given = {"iceServers": SERVERS, "iceTransportPolicy": policy, "before": before or {}, "events": events}
+    given = {"iceServers": servers, "iceTransportPolicy": policy, "before": before or {}, "events": events}
     return run(GATHER, {**given, "reports": reports})["gathered"]
 
 
@@ -241,9 +245,12 @@ def test_what_a_browser_gathers():
 
 def test_what_no_server_answered():
     """At the end, what still waits has no answer; but STUN tells nothing where there is no NAT."""
-    ended = gather(candidate("host"), DONE)
-    assert ended == {"host": OK, "stun": OK, "turn/udp": SILENT, "turn/tcp": SILENT, "turn/web": SILENT}
-    assert gather(candidate("host"), DONE, reports=False)["stun"] == SILENT  # this browser never tells
+    assert gather(candidate("host"), DONE) == {**NOTHING, "host": OK}
+    relayed = gather(candidate("host"), candidate("relay", url=SERVERS[1]["urls"][0]), DONE)
+    assert (relayed["stun"], relayed["turn/udp"], relayed["turn/tcp"]) == (OK, OK, SILENT)
+    stun = SERVERS[:1]
+    assert gather(candidate("host"), DONE, servers=stun) == CONE
+    assert gather(candidate("host"), DONE, servers=stun, reports=False) == BLOCKED  # it never tells of errors
 
 
 def test_a_later_attempt_knows_more():

@@ -56,9 +56,13 @@ export function watchGathering(pc, gathered, changed) {
 	pc.addEventListener("icecandidateerror", ({ url, errorCode }) => url && note(wayOf(url), String(errorCode)));
 	pc.addEventListener("icegatheringstatechange", () => {
 		if (pc.iceGatheringState !== "complete") return;
-		// STUN that told nothing new has no candidate. Firefox has no errors.
+		// STUN that told nothing new has no candidate, and at the address of a TURN server no error either. Firefox has no errors.
 		const reports = "onicecandidateerror" in pc;
-		for (const way of ways) if (gathered[way] === "waiting") note(way, reports && way === "stun" ? "found" : NO_ANSWER);
+		for (const way of ways) {
+			if (gathered[way] !== "waiting") continue;
+			const isKnown = reports && way === "stun" && [undefined, "found"].includes(gathered["turn/udp"]);
+			note(way, isKnown ? "found" : NO_ANSWER);
+		}
 	});
 }
 
