@@ -631,7 +631,7 @@ def test_four_in_a_call(page):
         await Promise.all(people.slice(0, 3).map((person) => person.event("peer-left")));
         return [before, Math.max(...bitrates), connections().length, people[0].mesh.peers.size];
     }""")
-    assert left == [12, 1_000_000, 6, 2]
+    assert left == [12, 500_000, 6, 2]
 
 
 def test_both_begin_at_the_same_time(page):

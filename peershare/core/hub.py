@@ -51,6 +51,8 @@ from peershare.messages import (
     errors,
 )
 
+_USUAL_CALL = 8  # participants, for whom a plan costs no more than any other message to them
+
 
 @attrs.frozen
 class GroupInfo:
@@ -222,7 +224,8 @@ class Hub:
         """Count the members that a message is about or told to, those of a group that is left for it too.
 
         0 where it is between two. A ring for everybody counts three times: each ends with a word to both.
-        Those in the call, who may be told another plan, count for that as well.
+        Those in the call, who may be told another plan, count for that as well, in a large one several times:
+        each plan is as long as there are others.
         """
         sender, kind = self._directory.find(user_id), type(message)
         if sender is None or (kind not in TOLD_TO_ALL and kind not in PLANNED):
@@ -230,7 +233,8 @@ class Hub:
         mine = None if sender.group_id is None else self._groups[sender.group_id]
         here = 0 if mine is None or kind not in TOLD_TO_ALL else len(mine)
         if mine is not None and mine.call is not None and kind in PLANNED:
-            here += len(mine.call.participants)
+            participants = len(mine.call.participants)
+            here += participants * max(1, participants // _USUAL_CALL)
         if isinstance(message, RingUp):
             return 3 * here if message.to is None else 0
         if not isinstance(message, JoinGroup | CreateGroup) or message.group_id is None:

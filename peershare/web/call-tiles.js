@@ -5,11 +5,12 @@ import { announce, h, hide, reconcile, setText } from "./dom.js";
 import { LevelMeter } from "./media.js";
 import { Tile, grid, pair, spotlight } from "./tiles.js";
 
-/** @import {GroupSession, TileView, Track} from "./types" */
+/** @import {GroupSession, Rect, TileView, Track} from "./types" */
 
 const SPEAKING_LEVEL = 0.45; // of 1
 const SPEAKING_TIME = 800; // ms for which it is shown
 const MAX_RINGING = 8; // tiles: a ring to a whole group needs no more
+const PICTURE_HEIGHT = 360; // px of a picture in picture, whose size pages are not told
 const TOUCHES = ["click", "pointerup", "touchend", "keydown"];
 
 /** The tiles of a call. */
@@ -44,6 +45,7 @@ export class CallTiles {
 		for (const touch of TOUCHES)
 			addEventListener(touch, () => this.#unblock(), { signal, capture: true, passive: true });
 		session.addEventListener("stats", () => this.#draw(), { signal });
+		document.addEventListener("visibilitychange", () => this.#arrange(), { signal });
 	}
 
 	update() {
@@ -141,6 +143,14 @@ export class CallTiles {
 		this.element.inert = this.#isCovered();
 		this.#tiles.classList.toggle("pair", isPair);
 		ids.forEach((id, at) => this.#tileById.get(id)?.place(rects[at], id === this.#pinned));
+		this.#session.mesh?.show(ids.map((id, at) => ({ userId: id, height: this.#heightOf(id, rects[at]) })));
+	}
+
+	/** The height of a picture in pixels of the screen; 0 if nobody sees it. @param {string} id @param {Rect} rect */
+	#heightOf(id, { height }) {
+		const isInPicture = document.pictureInPictureElement === this.#tileById.get(id)?.video;
+		if (document.hidden && !isInPicture) return 0;
+		return Math.round((isInPicture ? Math.max(height, PICTURE_HEIGHT) : height) * devicePixelRatio);
 	}
 
 	/** Move the picture in picture where its tile has no picture any more, or end it: no last frame is left. @param {TileView[]} views */
@@ -194,7 +204,7 @@ function tileViews(session, isSpeaking) {
 		quality: null,
 	};
 	const peers = session.peers.map((peer) => {
-		const { userId, stream, speaking, state, quality } = peer;
+		const { userId, stream, speaking, isPaused, state, quality } = peer;
 		const media = session.mediaOf(userId);
 		return {
 			id: userId,
@@ -205,6 +215,7 @@ function tileViews(session, isSpeaking) {
 			...media,
 			verified: session.comparedWith(peer) === true,
 			speaking: speaking && media.audio,
+			isPaused,
 			state,
 			status: state === "connected" ? "" : session.statusOf(peer),
 			quality,

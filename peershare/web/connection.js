@@ -11,9 +11,6 @@ import { exchangeOver } from "./safety-code.js";
 /** @type {Kind[]} */
 const KINDS = ["audio", "video"];
 const CANDIDATES_DELAY = 50; // ms: candidates of this time share one signal
-// In bit/s. The upload is shared by all: each peer gets its own stream.
-const CAMERA = { perPeer: 1_500_000, total: 3_000_000 };
-const SCREEN = { perPeer: 2_500_000, total: 6_000_000 };
 
 /**
  * In place of a missing track. Only transceivers made by addTrack() are matched with an incoming offer
@@ -26,7 +23,7 @@ const placeholders = {};
 const placeholder = (kind) => (placeholders[kind] ??= new RTCPeerConnection().addTransceiver(kind).receiver.track);
 
 /** @param {Track} track */
-const isScreen = (track) =>
+export const isScreen = (track) =>
 	track !== null && (["detail", "text"].includes(track.contentHint) || "displaySurface" in track.getSettings());
 
 /** Prefer a sharp picture of a screen to a fluent one. @param {Track} track */
@@ -59,8 +56,7 @@ export class Connection {
 	channel;
 	safety;
 	/** @type {Map<Kind, RTCRtpSender>} */
-	#senders = new Map();
-	#limiting = Promise.resolve();
+	senders = new Map();
 	#isPolite;
 	#send;
 	#isOffering = false;
@@ -89,14 +85,14 @@ export class Connection {
 	/** @param {Kind} kind @param {Track} track */
 	#add(kind, track) {
 		const sender = this.pc.addTrack(track ?? placeholder(kind));
-		this.#senders.set(kind, sender);
+		this.senders.set(kind, sender);
 		if (!track) sender.replaceTrack(null);
 	}
 
 	/** @param {Kind} kind @param {Track} track */
 	async setTrack(kind, track) {
 		try {
-			await this.#senders.get(kind)?.replaceTrack(track);
+			await this.senders.get(kind)?.replaceTrack(track);
 		} catch (error) {
 			if (!this.isClosed) throw error; // else the peer has just left
 		}
@@ -119,21 +115,6 @@ export class Connection {
 
 	get isNegotiated() {
 		return this.pc.currentRemoteDescription !== null;
-	}
-
-	/** Share the upload among this many; one change after the other, as setParameters() needs it. @param {number} peers */
-	limitBitrate(peers) {
-		this.#limiting = this.#limiting.then(() => this.#limit(peers)).catch(() => {}); // not every browser can
-	}
-
-	/** @param {number} peers */
-	async #limit(peers) {
-		const sender = /** @type {RTCRtpSender} */ (this.#senders.get("video"));
-		const parameters = sender.getParameters();
-		if (!parameters.encodings?.length) return;
-		const { perPeer, total } = isScreen(sender.track) ? SCREEN : CAMERA;
-		parameters.encodings[0].maxBitrate = Math.min(perPeer, total / peers);
-		await sender.setParameters(parameters);
 	}
 
 	// --- perfect negotiation ---

@@ -40,6 +40,7 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 	#media = new Map();
 	/** Streams of peers who tell their media directly: the server's word may be older. @type {WeakSet<MediaStream>} */
 	#direct = new WeakSet();
+	#wasWeak = false; // our own connection
 	#username;
 	/** @type {Partial<IceServers>} */
 	#iceServers = {};
@@ -346,6 +347,7 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 		mesh.addEventListener("open", ({ detail }) => mesh.send({ media: this.devices.state }, detail.userId));
 		const reports = new LinkReports(this.client);
 		mesh.addEventListener("stats", () => {
+			this.#announceWeakness(mesh);
 			for (const peer of mesh.peers.values()) reports.update(peer, this.factsOf(peer));
 			this.dispatchEvent(new Event("stats"));
 		});
@@ -451,6 +453,13 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 			setTimeout(() => this.#announceUnanswered(), UNANSWERED_DELAY);
 		if (to === userId && (outcome === "missed" || outcome === "cancelled"))
 			this.#note(`You missed a call from ${isolate(this.nameOf(from))}.`);
+	}
+
+	/** @param {Mesh} mesh */
+	#announceWeakness({ isWeak }) {
+		if (isWeak && !this.#wasWeak) this.#note("Your video is paused, the connection is weak.", "bad");
+		if (!isWeak && this.#wasWeak && this.devices.video) this.#note("Your video is on again.");
+		this.#wasWeak = isWeak;
 	}
 
 	/** A ring to everyone gets one message. */

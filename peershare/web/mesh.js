@@ -2,11 +2,12 @@
  * A call among browsers: one RTCPeerConnection with each other participant.
  *
  * `Mesh` holds the peers, and the tracks that all get.
- * @import {IceServers, Kind, MeshEvents, PeerShare, Signal, Target, Timer, Track, Tracks} from "./types"
+ * @import {IceServers, Kind, MeshEvents, PeerShare, Signal, Target, Timer, Track, Tracks, View} from "./types"
  */
 
 import { Connection, preferSharpness } from "./connection.js";
 import { Peer } from "./peer.js";
+import { Sending } from "./sending.js";
 
 const STATS_INTERVAL = 1_000; // ms
 const LEVELS_INTERVAL = 200; // ms
@@ -20,6 +21,7 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 	#configuration;
 	#tracks;
 	#lifetime = new AbortController();
+	#sending;
 	/** @type {Timer[]} */
 	#intervals;
 	/** @type {Timer | undefined} */
@@ -52,6 +54,8 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 		client.addEventListener("member-status", ({ detail }) => this.#handleReachable(detail.member.id), { signal });
 		client.addEventListener("network-change", () => this.#handleNetworkChange(), { signal });
 		client.addEventListener("ice-servers", ({ detail }) => this.#renew(detail), { signal });
+		const tellPause = (/** @type {string} */ userId, /** @type {boolean} */ paused) => this.send({ paused }, userId);
+		this.#sending = new Sending(client, this.peers, tellPause, signal);
 		this.#intervals = [
 			setInterval(() => this.#measure(), STATS_INTERVAL),
 			setInterval(() => this.#measureAudio(), LEVELS_INTERVAL),
@@ -74,7 +78,17 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 	async setTrack(kind, track) {
 		this.#tracks[kind] = preferSharpness(track);
 		await Promise.all(this.#connections.map((connection) => connection.setTrack(kind, track)));
-		if (kind === "video") this.#limitBitrates();
+		if (kind === "video") this.#sending.apply();
+	}
+
+	/** Say how large the others are shown, in pixels of the screen; 0 where they are not. @param {View[]} views */
+	show(views) {
+		this.#sending.show(views);
+	}
+
+	/** True if the connection is too weak for video to anybody. */
+	get isWeak() {
+		return this.#sending.isWeak;
 	}
 
 	/** @param {string} userId */
@@ -123,7 +137,6 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 		});
 		this.peers.set(userId, peer);
 		this.#emit("peer", { peer });
-		this.#limitBitrates();
 		return peer;
 	}
 
@@ -138,7 +151,7 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 		const connection = new Connection(configuration, this.#tracks, isPolite, send, safetyChanged);
 		connection.channel.onopen = () => this.#emit("open", { userId });
 		connection.channel.onmessage = ({ data }) => this.#handleMessage(userId, connection, data);
-		connection.limitBitrate(this.peers.size);
+		queueMicrotask(() => this.#sending.apply()); // when it is the peer's
 		return connection;
 	}
 
@@ -151,6 +164,7 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 			return; // not JSON
 		}
 		if (data?.goodbye === true) this.#removePeer(from);
+		else if (typeof data?.paused === "boolean") this.peers.get(from)?.setPaused(data.paused);
 		else if (data?.safety !== undefined) connection.safety.handle(data.safety);
 		else this.#emit("message", { from, data });
 	}
@@ -171,7 +185,6 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 		this.peers.get(userId)?.close();
 		if (!this.peers.delete(userId)) return;
 		this.#emit("peer-left", { userId });
-		this.#limitBitrates();
 	}
 
 	/** @param {string} from @param {any} data */
@@ -197,14 +210,17 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 		}, wait);
 	}
 
-	#limitBitrates() {
-		for (const connection of this.#connections) connection.limitBitrate(this.peers.size);
-	}
-
 	// --- events ---
 
 	async #measure() {
-		await Promise.all([...this.peers.values()].map((peer) => peer.measure()));
+		/** @type {Map<string, RTCStatsReport>} */
+		const reports = new Map();
+		const read = async (/** @type {Peer} */ peer) => {
+			const report = await peer.measure();
+			if (report) reports.set(peer.userId, report);
+		};
+		await Promise.all([...this.peers.values()].map(read));
+		this.#sending.follow(reports);
 		this.#emit("stats", {});
 	}
 

@@ -61,6 +61,8 @@ export class Peer {
 	stream = new MediaStream();
 	quality = UNKNOWN;
 	speaking = false;
+	/** True if it sends us no video, since its line does not take it. */
+	isPaused = false;
 	audioLevel = 0;
 	/** The time of the last change of the state, by `performance.now()`. */
 	changedAt = performance.now();
@@ -118,6 +120,7 @@ export class Peer {
 		this.#meter = new QualityMeter();
 		this.quality = UNKNOWN;
 		this.#selected = null;
+		this.isPaused = false;
 		this.#setTimer(STEPS[this.#step]?.wait ?? CONNECT_TIMEOUT);
 		this.#setState(this.state === "connected" ? "reconnecting" : this.state);
 		return connection;
@@ -136,6 +139,12 @@ export class Peer {
 		connection.remote = instance;
 		this.evidence.hear(signal);
 		connection.handleSignal(signal).catch(() => {}); // as a failed negotiation
+	}
+
+	/** @param {boolean} isPaused */
+	setPaused(isPaused) {
+		this.isPaused = isPaused;
+		this.#callbacks.changed();
 	}
 
 	/** Repair what broke while no signal could reach the peer. */
@@ -246,9 +255,10 @@ export class Peer {
 		const connection = this.#connection;
 		const report = await connection?.pc.getStats();
 		const isCurrent = connection === this.#connection && this.state === "connected";
-		if (!report || !isCurrent) return;
+		if (!report || !isCurrent) return undefined;
 		this.quality = this.#meter.read(report);
 		this.#selected = selectedPair(report);
+		return report;
 	}
 
 	/** Read the audio level. True if the peer has begun or ceased to speak. */

@@ -177,6 +177,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	group = null;
 	/** @type {Call} */
 	call = emptyCall();
+	/** What to send to whom in the call. @type {ServerMessages["mesh-plan"] | null} */
+	meshPlan = null;
 	/** @type {number | null} ms since 1970: the time of the next attempt */
 	retryAt = null;
 	/** True if the server refuses the address of this page, as far as it tells. */
@@ -203,7 +205,6 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	#isReloaded = false; // the session was another page's, and this one has none of its state yet
 	#isResuming = false; // this connection's hello asked for that
 	#isSessionLost = false; // the page is told when there is another session
-	#epoch = 0; // of the last mesh plan
 	#connectionId = ""; // the user ID, if no session is resumed on this connection
 	#isCallStale = false; // the call has ended unless `call-state` follows
 	#attempt = 0;
@@ -682,7 +683,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 
 		"call-state": (state) => this.#setCall(state),
 		"call-joined": ({ participants }) => {
-			this.#epoch = 0;
+			this.meshPlan = null;
 			this.#setParticipants([...participants, { userId: this.userId ?? "", ...this.#media }]);
 		},
 		"call-left": () => void this.call.participants.delete(this.userId ?? ""),
@@ -704,8 +705,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		"ring-ended": (ended) => this.#endRing(ended),
 		signal: (signal) => this.#emit("signal", signal),
 		"mesh-plan": (plan) => {
-			if (plan.epoch < this.#epoch) return; // it was on its way when we came back
-			this.#epoch = plan.epoch;
+			if (plan.epoch < (this.meshPlan?.epoch ?? 0)) return; // it was on its way when we came back
+			this.meshPlan = plan;
 			this.#emit("mesh-plan", plan);
 		},
 		"ice-servers": (servers) => this.#emit("ice-servers", servers),

@@ -86,6 +86,7 @@ const STATES = {
 	failed: "No connection",
 	ringing: "Ringing…",
 };
+const PAUSED = "Video paused, the connection is weak";
 const NO_PICTURE = "Waiting for the picture…";
 const BARS = { good: "bars-3", fair: "bars-2", poor: "bars-1", unknown: "bars-3" };
 const LEVELS = { good: "Good connection", fair: "Fair connection", poor: "Poor connection", unknown: "Connection" };
@@ -150,14 +151,20 @@ export class Tile {
 		if (this.video.srcObject !== view.stream) this.#show(view.stream);
 		this.video.classList.toggle("mirrored", view.isMe && !view.screen);
 		const { screen, speaking, isMe, audio, verified } = view;
+		const isPaused = view.video && view.isPaused === true;
 		const isWaiting = view.video && this.video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA;
-		for (const [name, isOn] of Object.entries({ screen, speaking, dark: !view.video || isWaiting, me: isMe }))
+		for (const [name, isOn] of Object.entries({
+			screen,
+			speaking,
+			dark: !view.video || isWaiting || isPaused,
+			me: isMe,
+		}))
 			element.classList.toggle(name, isOn);
 		const hasFailed = view.state === "failed" && element.dataset.state !== "failed";
 		element.dataset.state = view.state;
 		const whose = screen ? (isMe ? "Your screen" : `${isolate(view.name)}'s screen`) : view.name;
 		setText(this.#name, whose);
-		const state = STATES[view.state] || (isWaiting ? NO_PICTURE : "");
+		const state = STATES[view.state] || (isPaused ? PAUSED : isWaiting ? NO_PICTURE : "");
 		const words = [whose, verified && "verified", !audio && "muted", speaking && "speaking", state]
 			.filter(Boolean)
 			.join(", ");

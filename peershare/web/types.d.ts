@@ -6,7 +6,7 @@ import type { Devices } from "./media.js";
 import type { Mesh } from "./mesh.js";
 import type { Peer } from "./peer.js";
 import type { PeerShare } from "./peershare.js";
-import type { ClientMessages, LinkReason, Participant, Resume, Ring, RingEnded, ServerMessages, User } from "./protocol.js";
+import type { ClientMessages, LinkReason, Participant, PeerPlan, Resume, Ring, RingEnded, ServerMessages, User } from "./protocol.js";
 
 export type Timer = ReturnType<typeof setTimeout>;
 export type { Devices, GroupSession, Mesh, Peer, PeerShare };
@@ -151,6 +151,17 @@ export type Path = {
 /** recovery.js */
 export type RecoveryStep = { action: "restart" | "renew" | "relay"; wait: number; hasFailed?: boolean };
 
+// --- sending.js ---
+
+/** What is planned for one peer. */
+export type Part = Pick<PeerPlan, "video" | "maxVideoHeight" | "maxBitrate">;
+/** What a connection takes and what it should, in bit/s, and the share of audio packets that were lost. */
+export type LinkMeasure = { available: number; wanted: number; loss: number };
+/** Video to one peer. `weak` and `good`: seconds without a break; `wait`: seconds of these, until it is tried again. */
+export type Link = { isPaused: boolean; weak: number; good: number; wait: number };
+/** What our line takes for all, in bit/s. */
+export type Line = { upload: number | undefined; weak: number; good: number; wait: number };
+
 export type MeshEvents = {
 	peer: { peer: Peer };
 	"peer-left": { userId: string };
@@ -288,6 +299,8 @@ export type TileView = Media & {
 	isOtherTab?: boolean;
 	stream: MediaStream | null;
 	speaking: boolean;
+	/** True if its video is paused, since its connection is weak. */
+	isPaused?: boolean;
 	state: PeerState | "ringing";
 	/** True if the user has compared the safety code. */
 	verified?: boolean;

@@ -294,8 +294,6 @@ class Model:
         if user_id not in participants and len(participants) >= MAX_PARTICIPANTS:
             return [answer(user_id, "CALL_FULL")]
         before = participants.get(user_id)
-        if joins:
-            self.groups[self.group_of(user_id)].layouts.pop(user_id, None)
         now = Participant(user_id, message.audio, message.video, message.screen)
         participants[user_id] = now
         what = "ParticipantMedia" if before else "ParticipantJoined"

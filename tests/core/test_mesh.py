@@ -155,13 +155,12 @@ def test_14_leaving(call):
 
 
 def test_14_joining_once_more(call):
-    """A page that was reloaded hears its plan again, and what the page before showed counts for nothing."""
+    """A page that was reloaded hears its plan again; its layout is as before, until it tells another."""
     call.given((bob, layout(ann=90)))
     assert (
         call
         >> (bob, CAMERA)
         << answer(bob, CallJoined((media(ann),)))
-        << to(ann, MeshPlan(3, (peer(bob),)))
         << to(bob, MeshPlan(3, (peer(ann, offerer=True, polite=False),)))
     )
 
@@ -211,11 +210,17 @@ def test_14_a_group_that_is_rebuilt_plans_anew(call):
 
 
 def test_14_a_layout_costs_as_many_as_hear_of_it(call):
-    """Those in the call, however many are in the group; joining and leaving cost both."""
+    """Those in the call, in a large one several times; joining and leaving cost that and the group."""
     hub = call.hub
     assert hub.audience(ann, layout(bob=90)) == 2
     assert hub.audience(ann, LeaveCall()) == 4 + 2
     assert hub.audience(ann, UpdateMedia(audio=True, video=True, screen=True)) == 4 + 2
+    crowd = [f"id-{number}" for number in range(16)]
+    large = Script()
+    large.hub = Hub(lambda: FIRST, TTL, max_participants=16)
+    large.given(*map(connect, crowd), *map(begin_session, crowd), (crowd[0], CreateGroup("Tea", "Ann")))
+    large.given(*((one, JoinGroup(FIRST, one)) for one in crowd[1:]), *((one, CAMERA) for one in crowd))
+    assert large.hub.audience(crowd[0], UpdateLayout(())) == 16 * 2
     alone = Hub(lambda: "group-1", TTL)
     alone.connect(ann, attrs.evolve(hub.principal_of(ann)))
     assert alone.audience(ann, layout(bob=90)) == 0

@@ -63,7 +63,6 @@ def join(group: Group, user_id: UserId, message: JoinCall, now: float) -> Outcom
     outcome.answer(user_id, CallJoined(call.others(user_id)))
     me = Participant(user_id, message.audio, message.video, message.screen)
     if is_in:
-        call.layouts.pop(user_id, None)
         _change(group, call, me, outcome)
     else:
         record(group, outcome, ParticipantEntered(group.id, me))
