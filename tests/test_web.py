@@ -190,6 +190,7 @@ def test_a_call():
         assert joined == [{"userId": ann.user_id, "audio": True, "video": False, "screen": False}]
         assert bob.hear()["payload"]["outcome"] == "accepted"
         assert [ann.hear()["type"] for _ in range(2)] == ["participant-joined", "ring-ended"]
+        assert [client.hear()["type"] for client in (ann, bob)] == ["mesh-plan"] * 2
 
         assert ann.ask("update-peer-id", peerId="ann-1")["type"] == "existing-peers"
         assert bob.hear()["type"] == cat.hear()["type"] == "peer-joined"
