@@ -42,6 +42,8 @@ def test_15_one_server_for_one_store(tmp_path):
         assert second.stderr == line
         client = RawClient(server.port)
         client.hear()
+        client.say("hello", protocol=2)
+        assert client.hear()["type"] == "welcome"
         client.ask("create-group", groupName="Tea", username="ann")
         assert server.stop() == 0
     with running(tmp_path, STORE="sqlite", WS_PORT=0):
