@@ -153,6 +153,11 @@ SUMMARIES = [
         "bad",
         "Others would neither see nor hear you",
     ),
+    (
+        {"servers": [STUN, UDP], "microphone": "NotFoundError", "camera": "NotFoundError"},
+        "unsure",
+        "Others would neither see nor hear you",
+    ),
     ({"servers": [NO_STUN], "microphone": "silent"}, "bad", "Your network blocks UDP"),
 ]
 LINES = [

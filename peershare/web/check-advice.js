@@ -195,9 +195,10 @@ function devicesLine({ camera, microphone }) {
 	const [seen, heard] = [deviceLine("camera", camera), deviceLine("microphone", microphone)];
 	const state = worst(seen.state, heard.state);
 	if (state === "good") return null;
-	if (seen.state !== "good" && heard.state === "bad")
+	const isUnheard = microphone !== "works" && microphone !== "silent";
+	if (seen.state !== "good" && isUnheard)
 		return { state, text: "Others would neither see nor hear you: see the lines “Camera” and “Microphone”." };
-	if (heard.state === "bad") return { state, text: "Others would not hear you: see the line “Microphone”." };
+	if (isUnheard) return { state, text: "Others would not hear you: see the line “Microphone”." };
 	if (seen.state !== "good") return { state, text: "Others would not see you: see the line “Camera”." };
 	return { state, text: "Nothing was heard from your microphone: see the line “Microphone”." };
 }
