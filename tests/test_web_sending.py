@@ -43,7 +43,7 @@ def run(tmp_path_factory) -> Callable[[str, object], object]:
 # --- video to one peer ---------------------------------------------------------------------------
 
 FOLLOW_LINK = """(() => {
-  let link = sending.NEW_LINK;
+  let link = { ...sending.NEW_LINK, trial: 0 };
   return given.map(([available, loss]) => {
     link = sending.followLink(link, { available: 1000 * (available ?? Infinity), loss, wanted: 500_000 });
     return link.isPaused;
@@ -78,11 +78,19 @@ def test_14_video_is_paused_before_audio_breaks(run, seconds, paused):
     assert run(FOLLOW_LINK, seconds) == paused
 
 
+def test_14_a_trial(run):
+    """New video, or video again, has ten seconds in which only lost audio counts: its rate has to grow."""
+    seconds = [WEAK] * 3 + [GOOD] * WAIT
+    assert run(FOLLOW_LINK, [*seconds, *[WEAK] * 13])[-13:] == [False] * 12 + [True]
+    assert run(FOLLOW_LINK, [*seconds, *[WEAK] * 10, *[GOOD] * 5])[-15:] == [False] * 15
+    assert run(FOLLOW_LINK, [*seconds, *[LOSSY] * 3])[-3:] == [False, False, True]
+
+
 def test_14_what_was_in_vain_is_tried_less_often(run):
     """The time until it is tried again doubles, up to 80 seconds. After 30 seconds with video it is ten."""
     tried = []
     for wait in (10, 20, 40, 80, 80):
-        seconds = [WEAK] * 3 + [GOOD] * wait
+        seconds = [LOSSY] * 3 + [GOOD] * wait
         tried += seconds
         paused = run(FOLLOW_LINK, tried)[-wait - 1 :]
         assert paused == [True] * wait + [False]

@@ -22,14 +22,14 @@ const MARGIN = 0.9; // of what is measured, since it varies
 const GROWTH = 1.5; // tried after a while
 const WIDE = 6_000_000; // bit/s that need no word to the server
 const FRESH = 10_000; // ms: while nothing is said, nobody reports
-const WARM_UP = 10; // seconds of a connection, in which a browser finds out what it takes
+const TRIAL = 10; // seconds of video, new or again, in which a browser finds out what the link takes
 const LAYOUT_DELAY = 500; // ms: changes of this time share one message
 // In bit/s, shared by all: for a server that makes no plans.
 const CAMERA = { perPeer: 1_500_000, total: 3_000_000 };
 const SCREEN = { perPeer: 2_500_000, total: 6_000_000 };
 
 /** @type {Link} */
-export const NEW_LINK = { isPaused: false, weak: 0, good: 0, wait: FIRST_WAIT };
+export const NEW_LINK = { isPaused: false, weak: 0, good: 0, wait: FIRST_WAIT, trial: TRIAL };
 /** @type {Line} */
 export const NEW_LINE = { upload: undefined, weak: 0, good: 0, wait: FIRST_WAIT };
 
@@ -38,12 +38,13 @@ export const NEW_LINE = { upload: undefined, weak: 0, good: 0, wait: FIRST_WAIT 
  * is tried after a time without loss, which doubles each time that it was in vain.
  * @param {Link} link @param {LinkMeasure} measure @returns {Link}
  */
-export function followLink({ isPaused, weak, good, wait }, { available, loss }) {
-	const isWeak = loss > MAX_LOSS || (!isPaused && available < AUDIO + LEAST_VIDEO);
-	[weak, good] = isWeak ? [weak + 1, 0] : [0, good + 1];
-	if (isPaused && good >= wait) return { isPaused: false, weak: 0, good: 0, wait: Math.min(LONGEST_WAIT, 2 * wait) };
-	if (!isPaused && weak >= WEAK_SECONDS) return { isPaused: true, weak: 0, good: 0, wait };
-	return { isPaused, weak, good, wait: !isPaused && good >= STABLE_SECONDS ? FIRST_WAIT : wait };
+export function followLink({ isPaused, weak, good, wait, trial }, { available, loss }) {
+	const isNarrow = !isPaused && trial === 0 && available < AUDIO + LEAST_VIDEO;
+	[weak, good] = loss > MAX_LOSS || isNarrow ? [weak + 1, 0] : [0, good + 1];
+	if (isPaused && good >= wait) return { ...NEW_LINK, wait: Math.min(LONGEST_WAIT, 2 * wait) };
+	if (!isPaused && weak >= WEAK_SECONDS) return { isPaused: true, weak: 0, good: 0, wait, trial: 0 };
+	const isStable = !isPaused && good >= STABLE_SECONDS;
+	return { isPaused, weak, good, wait: isStable ? FIRST_WAIT : wait, trial: Math.max(0, trial - 1) };
 }
 
 /**
@@ -93,7 +94,6 @@ class Outgoing {
 	link = NEW_LINK;
 	/** True if the peer knows that it is paused. */
 	isTold = false;
-	#seconds = 0;
 	#set = "";
 	#turn = Promise.resolve();
 	#connection;
@@ -105,13 +105,6 @@ class Outgoing {
 
 	get track() {
 		return this.#connection.senders.get("video")?.track ?? null;
-	}
-
-	/** @param {LinkMeasure} found @returns {boolean} whether it counts: at first, a browser only finds out what a link takes */
-	follow(found) {
-		const isWarm = this.#seconds++ >= WARM_UP;
-		if (isWarm) this.link = followLink(this.link, found);
-		return isWarm;
 	}
 
 	/** One change after the other, as setParameters() needs it. @param {Part} part of the plan */
@@ -188,7 +181,8 @@ export class Sending {
 			const report = reports.get(userId);
 			if (!report || !outgoing.track || !(plan.video || isPaused)) return []; // nobody looks
 			const found = measure(report, plan.maxBitrate);
-			return outgoing.follow(found) && !outgoing.link.isPaused ? [found] : [];
+			outgoing.link = followLink(outgoing.link, found);
+			return outgoing.link.trial || outgoing.link.isPaused ? [] : [found];
 		});
 		this.#line = followLine(this.#line, measures);
 		this.#tellLayout();

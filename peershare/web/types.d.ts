@@ -157,8 +157,11 @@ export type RecoveryStep = { action: "restart" | "renew" | "relay"; wait: number
 export type Part = Pick<PeerPlan, "video" | "maxVideoHeight" | "maxBitrate">;
 /** What a connection takes and what it should, in bit/s, and the share of audio packets that were lost. */
 export type LinkMeasure = { available: number; wanted: number; loss: number };
-/** Video to one peer. `weak` and `good`: seconds without a break; `wait`: seconds of these, until it is tried again. */
-export type Link = { isPaused: boolean; weak: number; good: number; wait: number };
+/**
+ * Video to one peer. `weak` and `good`: seconds without a break; `wait`: of these, until it is tried again; `trial`: seconds in
+ * which what the link takes is not known yet.
+ */
+export type Link = { isPaused: boolean; weak: number; good: number; wait: number; trial: number };
 /** What our line takes for all, in bit/s. */
 export type Line = { upload: number | undefined; weak: number; good: number; wait: number };
 
