@@ -1,5 +1,8 @@
 """PostgreSQL: a database of which one server holds an advisory lock."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import psycopg
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
@@ -76,6 +79,16 @@ class Postgres(Database):
 
     def prepare(self, connection: Connection) -> None:
         """Do nothing: there is nothing to settle."""
+
+    @contextmanager
+    def together(self, connection: Connection) -> Iterator[None]:
+        """Use libpq's pipeline mode: a batch of some hundred facts has as many answers to wait for."""
+        raw = connection.connection.driver_connection
+        try:
+            with raw.pipeline():  # type: ignore[union-attr]
+                yield
+        except psycopg.Error as error:  # past SQLAlchemy
+            raise DBAPIError.instance(None, None, error, psycopg.Error, dialect=connection.dialect) from error
 
     def check(self, connection: Connection) -> str:
         """Find nothing: PostgreSQL looks after its files by itself."""

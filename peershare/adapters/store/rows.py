@@ -1,7 +1,7 @@
 """Facts and groups as rows: a table of what each kind of fact changes, and how a group is read back."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from math import inf
 from typing import Any
 
@@ -198,8 +198,13 @@ def write(connection: Connection, batch: Batch) -> None:
 
 
 def _steps_of(batch: Batch) -> Iterator[Step]:
-    for fact in batch.facts:
-        yield from _STEPS[type(fact)](fact)
+    for kind, same in groupby(batch.facts, key=type):
+        # Of facts of one kind that follow each other, each statement is made for all, and then the next.
+        steps: dict[int, list[Step]] = {}
+        for fact in same:
+            for step in _STEPS[kind](fact):
+                steps.setdefault(id(step[0]), []).append(step)
+        yield from chain.from_iterable(steps.values())
     for group_id, state in batch.states.items():
         yield from _replace(group_id, state)
 

@@ -7,7 +7,7 @@ a database's threads.
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
@@ -52,6 +52,10 @@ class Database(ABC):
     @abstractmethod
     def prepare(self, connection: Connection) -> None:
         """Settle what a database keeps, once it is known to be ours."""
+
+    def together(self, connection: Connection) -> AbstractContextManager[object]:
+        """Have statements sent without waiting for each one's answer: what fails may be raised at the end."""
+        return nullcontext()
 
     @abstractmethod
     def check(self, connection: Connection) -> str:
@@ -148,7 +152,8 @@ class SqlStore:
                 self._writer = self._database.own()
             with self._writer.begin():
                 if self._begin_batch(self._writer, batch.number):
-                    write(self._writer, batch)
+                    with self._database.together(self._writer):
+                        write(self._writer, batch)
         except StoreError as error:  # another server has it now
             raise StoreUnavailableError(str(error)) from error
         except BaseException:
