@@ -7,7 +7,7 @@ is possible. With pairs such as `cone+symmetric` behind that, it measures these 
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -34,19 +34,19 @@ class Measured:
     firsts: list[float] = attrs.field(factory=list)
     recoveries: list[float] = attrs.field(factory=list)
     ways: list[tuple[Way, Way]] = attrs.field(factory=list)
-    failures: list[str] = attrs.field(factory=list)
 
     @property
     def row(self) -> list[str]:
         wanted = BY_STUN_WITHIN if self.kinds in BY_STUN else BY_RELAY_WITHIN
         ways = [" or ".join(dict.fromkeys(_way(pair[side]) for pair in self.ways)) for side in (0, 1)]
-        return [
-            *self.kinds,
-            *ways,
-            _seconds(median(self.firsts), wanted) if self.firsts else "**none**",
-            _seconds(max(self.recoveries), BACK_WITHIN) if self.recoveries else "**none**",
-            *([f"**{'; '.join(self.failures)}**"] if self.failures else []),
-        ]
+        first = _times(self.firsts, median, wanted, ROUNDS)
+        return [*self.kinds, *ways, first, _times(self.recoveries, max, BACK_WITHIN, len(self.firsts))]
+
+
+def _times(found: list[float], which: Callable[[list[float]], float], wanted: float, tried: int) -> str:
+    """One of these times, and how many are missing."""
+    missing = f"**{tried - len(found)} of {tried} not within {PATIENCE:.0f} s**" if len(found) < tried else ""
+    return ", ".join(filter(None, [_seconds(which(found), wanted) if found else "", missing]))
 
 
 def _way(way: Way) -> str:
@@ -66,7 +66,7 @@ def measure(kinds: tuple[str, str]) -> Measured:
                 try:
                     _measure_call(built, callers, found)
                 except AssertionError as failure:
-                    found.failures.append(str(failure))
+                    print(failure, file=sys.stderr)
     return found
 
 
