@@ -81,8 +81,8 @@ def calls(session: nox.Session) -> None:
     install(session, "test")
     install_node_modules(session)
     # Once more, where one fails: pictures can stand still on a machine that has other things to do.
-    twice = ["--reruns", "1"]
-    session.run("pytest", *session.posargs, "-n", "2", "--dist", "loadgroup", "-m", "calls", *twice)
+    twice, most = ["--reruns", "1"], ["-m", "calls and not long"]
+    session.run("pytest", *session.posargs, "-n", "2", "--dist", "loadgroup", *most, *twice)
 
 
 @nox.session(python=PYTHONS[:1])
@@ -125,11 +125,16 @@ def screenshots(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[:1])
 def connectivity(session: nox.Session) -> None:
-    """Which networks a call connects: the tables of docs/connectivity.md. `-- DIRECTORY` gets pictures.
+    """Which networks a call connects: the tests of it, then the tables of docs/connectivity.md.
 
-    `-- DIRECTORY cone+symmetric` only prints what comes of that pair. It needs root.
+    `-- DIRECTORY` gets pictures, `-- DIRECTORY cone+symmetric` only prints what comes of that pair. It needs
+    root.
     """
     install(session, "test")
+    if not session.posargs:
+        session.run(
+            "pytest", "-m", "calls", "tests/test_lab.py", "tests/test_lab_check.py", "tests/test_web_check.py"
+        )
     session.run("python", "-m", "tests.connectivity", *(session.posargs or [session.create_tmp()]))
 
 

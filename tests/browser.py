@@ -59,6 +59,9 @@ class Chromium:
         try:
             yield context
         finally:
+            # What a test's routes still have in their hands would fail the next one.
+            for page in context.pages:
+                page.unroute_all(behavior="ignoreErrors")
             context.close()
 
     @contextmanager

@@ -43,6 +43,7 @@ def test_14_two_symmetric_routers():
         assert "relay" in (ann.way.own, bob.way.own)
 
 
+@pytest.mark.long
 def test_14_web_traffic_alone():
     """One network has no UDP; the other lets only port 443 through, where the page is: TURN by TLS, too."""
     with joined("udp-blocked", "tcp-443") as (_, ann, bob):
@@ -51,6 +52,7 @@ def test_14_web_traffic_alone():
         assert (ann.way.own, ann.way.protocol in {"tcp", "tls"}) == ("relay", True)
 
 
+@pytest.mark.long
 def test_14_without_turn():
     """STUN alone is not enough for a symmetric router: both tiles say why, and what to do."""
     with joined("cone", "symmetric", TURN="") as (_, ann, bob):

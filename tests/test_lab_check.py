@@ -5,7 +5,7 @@ import pytest
 from tests.lab import Caller, lab
 from tests.test_web_check import checked, starting
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.calls, pytest.mark.xdist_group("lab")]
+pytestmark = [pytest.mark.timeout(240), pytest.mark.calls, pytest.mark.long, pytest.mark.xdist_group("lab")]
 
 
 def check(browser):

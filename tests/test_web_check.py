@@ -272,6 +272,7 @@ def test_14_all_works(look, with_turn):
 
 
 @pytest.mark.calls
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
@@ -340,6 +341,7 @@ def test_14_the_camera_is_not_allowed(look, launch, alone):
 
 
 @pytest.mark.calls
+@pytest.mark.long
 def test_14_there_are_no_devices(look, launch, alone):
     """One may listen and watch, so that is no fault."""
     rows = checked(look(alone, launch(without=(FAKE_DEVICES,))))
@@ -347,6 +349,7 @@ def test_14_there_are_no_devices(look, launch, alone):
 
 
 @pytest.mark.calls
+@pytest.mark.long
 def test_14_the_question_is_not_answered(look, alone):
     """The check ends all the same, and a device that is allowed later is turned off."""
     ann = look(alone)
@@ -370,6 +373,7 @@ def test_14_the_question_is_not_answered(look, alone):
 
 
 @pytest.mark.calls
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("health", "answer", "sentence"),
     [
@@ -397,6 +401,7 @@ def test_14_no_websocket(look, alone, health, answer, sentence):
 
 
 @pytest.mark.calls
+@pytest.mark.long
 def test_14_too_many_checks(look, alone):
     """What the server answers is said."""
     ann = look(alone)
