@@ -273,14 +273,18 @@ class Inner:
         if not isinstance(value, dict):
             raise CheckFailedError([wrong_type("object", value)])
         issues: list[Issue] = []
+        checked: list[object] = []
         for name, rule in self.members:
-            if name in value:
-                issues += issues_of(rule.check, value[name], [name])
-            else:
+            if name not in value:
                 issues.append({**missing(rule), "path": [name]})
+                continue
+            try:
+                checked.append(rule.check(value[name]))
+            except CheckFailedError as failed:
+                issues += _below(name, failed.issues)
         if issues:
             raise CheckFailedError(issues)
-        return self.make(*(rule.check(value[name]) for name, rule in self.members))
+        return self.make(*checked)
 
 
 @attrs.frozen
@@ -298,10 +302,16 @@ class Several:
         if len(value) > self.maximum:
             message = f"Array must contain at most {self.maximum} element(s)"
             raise CheckFailedError([{**too_big(self.maximum, message), "type": "array"}])
-        issues = [issue for at, one in enumerate(value) for issue in issues_of(self.each.check, one, [at])]
+        issues: list[Issue] = []
+        checked: list[object] = []
+        for at, one in enumerate(value):
+            try:
+                checked.append(self.each.check(one))
+            except CheckFailedError as failed:
+                issues += _below(at, failed.issues)
         if issues:
             raise CheckFailedError(issues)
-        return tuple(map(self.each.check, value))
+        return tuple(checked)
 
 
 Rule = Text | Uuid | Boolean | AnyJson | Integer | OneOf | Exactly | Inner | Several
@@ -354,10 +364,15 @@ def missing(rule: Rule) -> Issue:
     return rule.issue if isinstance(rule, Exactly) else required(rule.expected)
 
 
-def issues_of(check: Callable[[object], object], value: object, path: Sequence[str | int]) -> list[Issue]:
+def issues_of(check: Callable[[object], object], value: object, path: list[str]) -> list[Issue]:
     """Return the issues of one value that stands at `path`; none when it is valid."""
     try:
         check(value)
     except CheckFailedError as failed:
         return [{**issue, "path": [*path, *issue.get("path", [])]} for issue in failed.issues]
     return []
+
+
+def _below(place: str | int, issues: Sequence[Issue]) -> list[Issue]:
+    """Return issues of a part as those of the whole, in which it stands at `place`."""
+    return [{**issue, "path": [place, *issue.get("path", [])]} for issue in issues]
