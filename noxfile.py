@@ -39,6 +39,8 @@ PYTHONS = installed()
 
 
 def install(session: nox.Session, *groups: str) -> None:
+    # Some images set it for all. Each of a thousand servers that tests start would compile its modules anew.
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""
     wanted = nox.project.dependency_groups(PROJECT, *groups)
     session.install("-e", ".[server]", *wanted)
 

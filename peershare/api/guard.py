@@ -27,7 +27,8 @@ Refused = tuple[dict[str, Any], int, dict[str, str]]
 
 @attrs.frozen
 class Guard:
-    """The `Front` of the app. Nothing here waits, but for the actor to tell how it is.
+    """The `Front` of the app. Nothing here waits, but for the actor to tell how it is, and for a file to be
+    compressed when it is first asked for.
 
     The page, its files and health cost a tenth of a request to the app, and have a limit of their own. Health
     is never refused: a load balancer may share its address with anybody. Too many requests for it are slowed.
@@ -60,7 +61,7 @@ class Guard:
             )
         readers = self.readers_of(path).lines(head.said("origin"))
         if head.method in ("GET", "HEAD"):
-            if file := self.files.answer(path, depth, head.said):
+            if file := await self.files.answer(path, depth, head.said):
                 wait = self.address_limiter.file(client.counted, now)
                 if wait:
                     return self._refusal(wait, client, head, readers)

@@ -1,8 +1,8 @@
 """The web client: its page, its files, and robots.txt. docs/web-client.md.
 
-The files are read once, at the start, and made into answers then, plain and compressed. They are sent before
-the app is asked: a page is two dozen requests at once. They are the same for everybody and hold no secret, so
-their compressed size tells nobody anything.
+The files are read once, at the start, and each is compressed when somebody who takes that first asks for it.
+They are sent before the app is asked: a page is two dozen requests at once. They are the same for everybody
+and hold no secret, so their compressed size tells nobody anything.
 """
 
 import gzip
@@ -15,6 +15,7 @@ from importlib.resources.abc import Traversable
 
 import attrs
 import brotli  # type: ignore[import-untyped]  # it has no types
+import trio
 from quart import Blueprint, Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, NotFound
@@ -37,10 +38,9 @@ _KINDS = {
 }
 _OURS = files("peershare") / "web"
 _FILES = "/web/"
-# Of Brotli: 64 KiB are more than any file has. The highest quality, 11, makes files a twelfth smaller than 9,
-# and takes 10 ms for each. A document is made for each depth, so that has the other.
+# Of Brotli: 64 KiB are more than any file has. The highest quality, which is its default, makes files a
+# twelfth smaller than 9, and takes 10 ms for each.
 _BROTLI_WINDOW = 16
-_DOCUMENT_QUALITY = 9
 _PAGE = "index.html"
 _CHECK = "check.html"  # of a visitor's device and network
 _DEEPEST = 8  # folders; a path that leads nowhere and is deeper is nobody's slip of the pen
@@ -74,58 +74,77 @@ class _Representation:
     unchanged: Answer
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _File:
-    """`by_coding`: how it is sent, by its content coding: the smallest first, "identity" last."""
+    """A file, with the answers to requests for it.
 
-    by_coding: dict[str, _Representation]
+    It is compressed in a thread, when somebody first takes it compressed. `_one_by_one` is held meanwhile.
+    `_by_coding`: the smallest first; `_plain`, which there is from the start, is the last of them.
+    """
 
-    def answer(self, said: Headers) -> Answer:
-        shown = self.by_coding[_preferred(said("accept-encoding"), self.by_coding)]
+    _content: bytes
+    _kind: str
+    _headers: Lines
+    _one_by_one: trio.Lock
+    _vary: str = "Accept-Encoding"
+    _plain: _Representation = attrs.field(init=False)
+    _by_coding: dict[str, _Representation] | None = attrs.field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        self._plain = self._representation("identity", self._content)
+
+    async def answer(self, said: Headers) -> Answer:
+        """Answer a GET or HEAD. Who is the first to take it compressed waits for that."""
+        accepted = said("accept-encoding")
+        shown = self._plain
+        if accepted:
+            codings = self._by_coding or await self._compress()
+            shown = codings[_preferred(accepted, codings)]
         known = [
             tag.strip().removeprefix("W/") for value in said("if-none-match") for tag in value.split(",")
         ]
         return shown.unchanged if f'"{shown.tag}"' in known or "*" in known else shown.answer
 
+    async def _compress(self) -> dict[str, _Representation]:
+        async with self._one_by_one:
+            if self._by_coding is None:
+                bodies = await trio.to_thread.run_sync(_compressed, self._content)
+                smaller = {coding: self._representation(coding, body) for coding, body in bodies.items()}
+                self._by_coding = {**smaller, "identity": self._plain}
+        return self._by_coding
 
-def _file(
-    content: bytes, kind: str, headers: Lines, *, vary: str = "Accept-Encoding", brotli_quality: int = 11
-) -> _File:
-    def representation(coding: str, body: bytes) -> _Representation:
+    def _representation(self, coding: str, body: bytes) -> _Representation:
+        tag = hashlib.sha256(self._content).hexdigest()[:32]
         encoded = coding != "identity"
         own_tag = f"{tag}-{coding}" if encoded else tag
         # It may be kept, but is asked about each time: it may be a new version.
-        common = (("ETag", f'"{own_tag}"'), ("Cache-Control", "no-cache"), ("Vary", vary), *headers)
-        lines = (("Content-Type", kind), *((("Content-Encoding", coding),) if encoded else ()), *common)
+        shared = (("Cache-Control", "no-cache"), ("Vary", self._vary), *self._headers)
+        common = (("ETag", f'"{own_tag}"'), *shared)
+        lines = (("Content-Type", self._kind), *((("Content-Encoding", coding),) if encoded else ()), *common)
         return _Representation(own_tag, Answer(200, lines, body), Answer(304, common))
-
-    tag = hashlib.sha256(content).hexdigest()[:32]
-    bodies = {**_compressed(content, brotli_quality), "identity": content}
-    return _File({coding: representation(coding, body) for coding, body in bodies.items()})
 
 
 @lru_cache(64)  # the document is the same for a group as for the first screen
-def _compressed(content: bytes, brotli_quality: int) -> dict[str, bytes]:
+def _compressed(content: bytes) -> dict[str, bytes]:
     """The content in each coding that makes it smaller."""
     bodies = {
-        "br": brotli.compress(content, quality=brotli_quality, lgwin=_BROTLI_WINDOW),
+        "br": brotli.compress(content, lgwin=_BROTLI_WINDOW),
         "gzip": gzip.compress(content, mtime=0),  # no time in it: the same bytes under the same tag
     }
     return {coding: body for coding, body in bodies.items() if len(body) < len(content)}
 
 
-def _at_each_depth(content: bytes, kind: str, headers: Lines) -> list[_File]:
+def _at_each_depth(content: bytes, kind: str, headers: Lines, one_by_one: trio.Lock) -> list[_File]:
     """A document with links that are right for a path below so many folders, wherever a proxy shows us."""
     pages = [content.replace(b'"/web/', b'"' + b"../" * depth + b"web/") for depth in range(_DEEPEST + 1)]
-    vary = "Accept, Accept-Encoding"
-    return [_file(page, kind, headers, vary=vary, brotli_quality=_DOCUMENT_QUALITY) for page in pages]
+    return [_File(page, kind, headers, one_by_one, "Accept, Accept-Encoding") for page in pages]
 
 
 _NOT_FOUND = json_answer(404, {"error": "Not found", "code": "NOT_FOUND"})
 
 
 class WebFiles:
-    """The page and its files, each made into an answer once.
+    """The page and its files.
 
     `is_routed` tells whether the app has something at a path. Raises OSError or KeyError where the folder
     can't be read.
@@ -138,12 +157,14 @@ class WebFiles:
         self._is_routed = is_routed
         read = dict(_read(folder))
         headers = page_headers(_INLINE.findall(read[_PAGE][0]))
-        self._files = {path: _file(*file, (*headers, ANY_PAGE_MAY_READ)) for path, file in read.items()}
-        self._pages = _at_each_depth(*read[_PAGE], headers)
-        self._checks = _at_each_depth(*read[_CHECK], headers)
-        self._groups = _at_each_depth(*read[_PAGE], (*headers, ("X-Robots-Tag", "noindex, nofollow")))
+        lock = trio.Lock()
+        of_files = (*headers, ANY_PAGE_MAY_READ)
+        self._files = {path: _File(*file, of_files, lock) for path, file in read.items()}
+        self._pages = _at_each_depth(*read[_PAGE], headers, lock)
+        self._checks = _at_each_depth(*read[_CHECK], headers, lock)
+        self._groups = _at_each_depth(*read[_PAGE], (*headers, ("X-Robots-Tag", "noindex, nofollow")), lock)
 
-    def answer(self, path: str, depth: int, said: Headers) -> Answer | None:
+    async def answer(self, path: str, depth: int, said: Headers) -> Answer | None:
         """Answer a GET or HEAD of this path, with these headers; None if it is not about the page.
 
         `depth`: the folders above the path as a browser sees it, which counts a slash at its end, too.
@@ -158,7 +179,7 @@ class WebFiles:
             file = (self._groups if path.startswith("/group/") else self._pages)[depth]
         else:
             return None
-        return file.answer(said)
+        return await file.answer(said)
 
     def _is_for_people(self, path: str, said: Headers) -> bool:
         """Decide whether the page is at this path.
