@@ -67,7 +67,7 @@ FLOORS = [
         "peershare.api.health": {"attrs", "quart"},
         "peershare.api.limits": {"quart"},
         "peershare.transport.http": {"attrs", "h11", "structlog", "trio"},
-        "peershare.api.web": {"attrs", "brotli", "quart", "quart_trio", "werkzeug"},
+        "peershare.api.web": {"attrs", "brotli", "quart", "quart_trio", "trio", "werkzeug"},
         "peershare.transport.websocket": {"trio", "trio_websocket", "wsproto"},
     },
     {"peershare.api.guard": {"attrs", "quart", "quart_trio", "trio"}},
