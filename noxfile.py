@@ -159,6 +159,12 @@ def soak(session: nox.Session) -> None:
     run_long(session, "SOAK_SECONDS", 600, "tests/test_soak.py")
 
 
+@nox.session(python=PYTHONS[:1])
+def restarts(session: nox.Session) -> None:
+    """Stops the server under 200 sessions, and kills it at 200 moments, on both databases. `-- 50` at 50."""
+    run_long(session, "RESTART_KILLS", 200, "tests/test_restarts.py")
+
+
 def run_long(session: nox.Session, variable: str, seconds: int, test: str) -> None:
     """A test of minutes. Of chaos, `nox -s test` runs 15 seconds."""
     install(session, "test")

@@ -51,8 +51,9 @@ from peershare.messages import (
 from peershare.messages.close_codes import OWN_RECONNECT_CODES, Ending
 from peershare.messages.errors import ErrorCode
 from peershare.runtime.commands import ConnectionClosed, ConnectionOpened, MessageReceived
+from peershare.runtime.edge import SignalingRules
 from peershare.runtime.journal import Journal
-from peershare.runtime.signaling_service import SignalingRules, SignalingService
+from peershare.runtime.signaling_service import SignalingService
 from peershare.settings import Settings, about
 from peershare.wire.codec import MAX_REQUEST_ID, InvalidMessageError, decode, encode, wire_name
 from peershare.wire.validation import RULES, Exactly, Inner, Integer, OneOf, Rule, Several, Text, Uuid

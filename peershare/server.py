@@ -7,7 +7,7 @@ actor ⊃ connections ⊃ listeners.
 import gc
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from errno import EAFNOSUPPORT
 from functools import partial
 
@@ -36,7 +36,8 @@ from peershare.core.turn import ice_servers
 from peershare.gateway.endpoint import EndpointOptions
 from peershare.gateway.turn_port import TurnPort
 from peershare.messages import PrincipalId
-from peershare.runtime.commands import Settle, WarnSessions
+from peershare.ports.store import StoreUnavailableError
+from peershare.runtime.commands import EndRun, Settle, WarnSessions
 from peershare.runtime.drain import ConnectionRegistry
 from peershare.runtime.garbage import collect_garbage
 from peershare.runtime.lag import watch_lag
@@ -81,7 +82,7 @@ class Server:
         self._coturn = None if managed is None else Coturn(managed.coturn, self._turn_watch.check_soon)
         turn_port = None if managed is None else TurnPort(managed.coturn.port, managed.coturn.loopback)
         adapters = make_adapters(store_rules(settings))
-        self._store = adapters.store
+        self._store, self._now = adapters.store, adapters.now
         core = make_core(core_rules(settings, managed), adapters)
         self._core = core
         self._registry = ConnectionRegistry(settings.max_connections)
@@ -189,15 +190,30 @@ class Server:
                     accepting.cancel_scope.cancel()
                 connections.cancel_scope.cancel()
             with trio.move_on_after(self._settings.shutdown_timeout * _SAVING_SHARE):
-                await self._core.actor.ask(Settle())  # behind the goodbyes of all connections
-                await self._core.journal.flushed()
+                await self._save()
             outer.cancel_scope.cancel()
+
+    async def _save(self) -> None:
+        """Have the store keep all that has happened, and the sessions, behind the goodbyes of connections."""
+        core = self._core
+        sessions = None
+        while sessions is None:
+            await core.actor.ask(Settle())
+            await core.journal.flushed()
+            sessions = await core.actor.ask(EndRun())
+        with suppress(StoreUnavailableError):  # as behind a crash
+            await self._store.keep(sessions)
 
     @asynccontextmanager
     async def _open_store(self, listeners: Sequence[trio.SocketListener]) -> AsyncIterator[None]:
-        """Have the store open until the block is left. Who comes while it is opened waits in the backlog."""
+        """Have the store open until the block is left, and in the core what the run before has left.
+
+        Who comes while it is opened waits in the backlog.
+        """
         try:
-            await self._store.open()
+            self._now()  # the store's dates become moments of this run's clock
+            kept = await self._store.open()
+            self._core.signaling.sessions.restore(kept, self._now())
         except BaseException:
             for listener in listeners:
                 listener.socket.close()

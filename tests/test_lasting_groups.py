@@ -81,16 +81,18 @@ def test_15_a_link_of_thursday_works_on_friday(tmp_path, settings, end):
         assert bob.hear()["payload"]["user"]["username"] == "cat"
 
 
-def test_15_who_was_in_a_group_when_the_server_was_killed_is_not_there_after(tmp_path, settings):
-    """The group is, with nobody in it; one that was made without a session has ended."""
+def test_15_who_was_in_a_group_when_the_server_was_killed(tmp_path, settings):
+    """With a session it is away until its grace is over, else it has left; and so has ended what it made."""
+    settings = {"SESSION_GRACE": 2, **settings}
     with running(tmp_path, **settings) as server:
         ann, bob = come(server.port, session=True), come(server.port)
         lasting, short = make(ann), make(bob)
         os.kill(server.popen.pid, signal.SIGKILL)
         server.popen.wait()
     with running(tmp_path, **settings) as server:
-        assert shown(server.port, lasting)[1]["memberCount"] == 0
+        assert shown(server.port, lasting)[1]["memberCount"] == 1
         assert shown(server.port, short)[0] == 404
+        eventually(lambda: shown(server.port, lasting)[1]["memberCount"] == 0)
         cat = come(server.port)
         assert cat.ask("join-group", groupId=short, username="cat")["payload"]["code"] == "GROUP_NOT_FOUND"
         assert cat.ask("join-group", groupId=lasting, username="cat")["type"] == "group-joined"

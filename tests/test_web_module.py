@@ -444,6 +444,47 @@ def test_a_server_that_says_nothing(context, open_page, site, tmp_path):
         assert page.evaluate("async () => (await ann.event('resumed')).recovered")
 
 
+def test_15_a_server_that_crashes_and_is_back(open_page, site, tmp_path):
+    """What was written before may have arrived, and is not said twice; what is said meanwhile arrives."""
+    settings = {"STORE": "sqlite", "DATA_DIR": "data", "ALLOWED_ORIGINS": site, "WS_PORT": 0, **UNLIMITED}
+    port = 0
+    for number in (1, 2, 3):
+        with running(tmp_path, PORT=port, **settings) as server:
+            if number == 1:
+                port = server.port
+                page = open_page(port)
+                page.evaluate("async () => { [window.ann, window.bob] = await group(['Ann', 'Bob']); }")
+            else:
+                both = "(n) => Promise.all([ann, bob].map((one) => one.event('resumed', n)))"
+                told = page.evaluate(both, number - 1)
+                assert [one["recovered"] for one in told] == [False, False]
+                page.evaluate("() => window.answer")
+            page.evaluate(
+                """async (n) => {
+                ann.client.signal(bob.id, `said ${n}`);
+                await until(() => bob.all("signal").length === 2 * n - 1);
+            }""",
+                number,
+            )
+            server.popen.kill()
+            server.popen.wait()
+            page.evaluate(
+                """async (n) => {
+                await until(() => ann.client.state === "reconnecting" && bob.client.state === "reconnecting");
+                ann.client.signal(bob.id, `said while away ${n}`);
+                window.answer = ann.client.joinCall({ audio: true, video: false });
+            }""",
+                number,
+            )
+    with running(tmp_path, PORT=port, **settings):
+        page.evaluate("() => until(() => bob.all('signal').length === 6)")
+        heard = page.evaluate("() => bob.all('signal').map(({ data }) => data)")
+        page.evaluate("() => window.answer")
+        lost = page.evaluate("() => [...ann.all('session-lost'), ...bob.all('session-lost')]")
+    assert heard == [f"said {way}{number}" for number in (1, 2, 3) for way in ("", "while away ")]
+    assert lost == []
+
+
 def test_in_the_background(page):
     """The server is told when nobody looks, and again after a resume, which it takes for being looked at."""
     said = []

@@ -380,7 +380,15 @@ METRICS = (
         ("result",),
         "Attempts to resume a session: `recovered` with all that was missed, `not recovered` without it, "
         "`not found` (no such session, or a wrong token), or `throttled`.",
-        lambda sources: [((result,), count) for result, count in sources.signaling.resumes.items()],
+        lambda sources: [((result,), count) for result, count in sources.signaling.sessions.resumes.items()],
+    ),
+    Row(
+        "peershare_sessions_restored",
+        "gauge",
+        ("end",),
+        "Sessions that this server found when it started, by how the one before had ended: `orderly`, or by "
+        "a `crash`.",
+        lambda sources: [((end,), many) for end, many in sources.signaling.sessions.restored.items()],
     ),
     Row(
         "peershare_past_limits_total",

@@ -347,10 +347,10 @@ class ClientProtocol:
         self._open(connection, now)
 
     def _resume(self, connection: _Connection, resumed: Resumed, now: float) -> None:
-        self._window.resume(resumed)
+        done = self._window.resume(resumed)
         self.user_id, self.group_id = resumed.user_id, resumed.group_id
         if not resumed.recovered:
-            self._lose_answers(AnswerLostError(), up_to=resumed.received)
+            self._lose_answers(AnswerLostError(), up_to=done)
         self._events.append(Recovered(resumed.recovered))
         # The first word on a connection: it also says that the new token has arrived.
         connection.ack = self._window.acknowledge()

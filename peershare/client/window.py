@@ -34,6 +34,7 @@ class SessionWindow:
     unconfirmed: deque[str] = attrs.field(factory=deque)
     written: int = 0
     _acknowledged: int = 0
+    _ahead: int = 0  # so many more than we does the server count since it has crashed
 
     def hello(self) -> Hello:
         """Return the first message of a connection."""
@@ -78,12 +79,21 @@ class SessionWindow:
             self.unconfirmed.popleft()
             self.written = max(0, self.written - 1)
 
-    def resume(self, resumed: Resumed) -> None:
-        """Go on with the session on another connection: messages that did not arrive are written again."""
-        self.confirm(resumed.received)
+    def resume(self, resumed: Resumed) -> int:
+        """Go on with the session on another connection: messages that did not arrive are written again.
+
+        Return the number of the last message that is done with. A server that has crashed does not know, and
+        names a number beyond all: then what was written may have arrived, and is not written twice.
+        """
+        done = resumed.received - self._ahead
+        if done > self.sent:
+            done = self.sent - len(self.unconfirmed) + self.written
+            self._ahead = resumed.received - done
+        self.confirm(done)
         self.written = 0
         if not resumed.recovered:
             self.received = self._acknowledged = 0
+        return done
 
     def ack_due(self, *, now: bool = False) -> int | None:
         """Return how many messages to acknowledge, if it is time to; with `now`, if any of them is new."""

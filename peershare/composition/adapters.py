@@ -21,7 +21,7 @@ class Adapters:
     """Time, the store, IDs and secrets.
 
     `now`: the core's clock, in seconds; `date`: ms since 1970 at such a time. `signing_key`: of principals'
-    tokens.
+    tokens, where the store has none.
     """
 
     now: Callable[[], float]

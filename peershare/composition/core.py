@@ -9,9 +9,10 @@ from peershare.core.principal import Guests
 from peershare.core.sessions import SessionRules, Sessions
 from peershare.runtime.actor import Actor
 from peershare.runtime.broker_service import BrokerService
+from peershare.runtime.edge import SignalingRules
 from peershare.runtime.journal import Journal
 from peershare.runtime.loader import GroupLoader, IdleRules
-from peershare.runtime.signaling_service import SignalingRules, SignalingService
+from peershare.runtime.signaling_service import SignalingService
 
 
 @attrs.frozen

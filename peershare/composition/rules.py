@@ -22,10 +22,10 @@ from peershare.core.sessions import SessionRules
 from peershare.core.turn import TurnRules
 from peershare.messages import Heartbeat
 from peershare.runtime.connection import ConnectionRules
+from peershare.runtime.edge import SignalingRules
 from peershare.runtime.heartbeat import HeartbeatRules
 from peershare.runtime.loader import IdleRules
 from peershare.runtime.outbox import OutboxRules
-from peershare.runtime.signaling_service import SignalingRules
 from peershare.settings import Settings
 from peershare.transport.origins import Origins
 

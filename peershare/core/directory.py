@@ -8,18 +8,19 @@ from collections.abc import Callable, Iterator, Sequence
 import attrs
 
 from peershare.core.group.facts import Fact, MemberJoined, MemberLeft, PeerIdChanged
-from peershare.core.principal import Principal
+from peershare.core.principal import Principal, SessionProof
 from peershare.messages import GroupId, PeerId, UserId
 
 
 @attrs.define
 class Connected:
-    """A connection, in or out of a group. `peer_id`: the one it told last."""
+    """A connection, in or out of a group. `peer_id`: the one it told last. `session`: as in `Member`."""
 
     user_id: UserId
     principal: Principal
     peer_id: PeerId | None = None
     group_id: GroupId | None = None
+    session: SessionProof | None = None
 
 
 class Directory:

@@ -10,7 +10,7 @@ connections.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, ClassVar
 
 import attrs
@@ -27,12 +27,19 @@ from peershare.core.group.commands import (
     Join,
     Open,
 )
-from peershare.core.group.facts import GroupClosed
+from peershare.core.group.facts import (
+    Fact,
+    GroupClosed,
+    GroupOpened,
+    MemberJoined,
+    ParticipantEntered,
+    RingBegan,
+)
 from peershare.core.group.handle import IN_GROUP, OUTSIDE, PLANNED, TOLD_TO_ALL, handle
 from peershare.core.group.index import CallStats, GroupIndex, Stats
 from peershare.core.group.state import Group, GroupRules, GroupSnapshot, in_ms
 from peershare.core.outcome import Outcome, Reason, answer, nothing, refuse
-from peershare.core.principal import Principal
+from peershare.core.principal import Principal, SessionProof
 from peershare.messages import (
     ConnectionEstablished,
     CreateGroup,
@@ -87,7 +94,7 @@ class Hub:
         self._new_group_id = new_group_id
         self._max_groups = max_groups
         self._date = date
-        self._groups_last = groups_last
+        self.groups_last = groups_last
         self._rules = GroupRules(max_members, max_participants, ring_timeout, date)
         self._directory = Directory()
         self._groups: dict[GroupId, Group] = {}
@@ -107,21 +114,27 @@ class Hub:
         self._directory.remove(user_id)
         return outcome
 
-    def begin_session(self, user_id: UserId) -> None:
+    def begin_session(self, user_id: UserId, session: SessionProof | None = None) -> None:
         """Note a session, before its connection is in a group: it will hear who is away and of calls."""
         connected = self._directory[user_id]
         connected.principal = attrs.evolve(connected.principal, has_session=True)
+        connected.session = session
 
     def away(self, user_id: UserId, until: float, now: float) -> Outcome:
         """Keep a member whose connection is lost. `until`, a moment of the core's clock."""
         return self._command(user_id, GoAway(self._date(until)), now)
 
-    def back(self, user_id: UserId, now: float) -> Outcome:
+    def back(self, user_id: UserId, now: float, session: SessionProof | None = None) -> Outcome:
         """Have it here again. It hears what its group is like now, as if it had just joined."""
-        return self._command(user_id, ComeBack(), now)
+        if session is not None:
+            self._directory[user_id].session = session
+        return self._command(user_id, ComeBack(session), now)
 
     def principal_of(self, user_id: UserId) -> Principal:
         return self._directory[user_id].principal
+
+    def peer_id_of(self, user_id: UserId) -> PeerId | None:
+        return self._directory[user_id].peer_id
 
     def group_of(self, user_id: UserId) -> GroupId | None:
         connected = self._directory.find(user_id)
@@ -148,7 +161,7 @@ class Hub:
         """Return when `sweep` will have something to do, or None while nothing waits."""
         closing, ring = self._index.next_to_close(), self._index.next_ring()
         expiry = None if ring is None else ring[2]
-        for other in (closing, self._index.next_to_drop() if self._groups_last else None):
+        for other in (closing, self._index.next_to_drop() if self.groups_last else None):
             if other is not None:
                 expiry = other[1] if expiry is None else min(expiry, other[1])
         return expiry
@@ -199,6 +212,36 @@ class Hub:
                 return
             self._groups[snapshot.id] = Group.restore(snapshot, self._rules)
         self._index.load(snapshot.id, now, is_new=group is None)
+
+    # --- after a restart ---
+
+    def restore_user(
+        self, user_id: UserId, principal: Principal, peer_id: PeerId | None, session: SessionProof
+    ) -> None:
+        """Have a user of the run before, in no group. Its client will come back."""
+        self._directory.add(user_id, principal)
+        self._directory[user_id].peer_id, self._directory[user_id].session = peer_id, session
+
+    def restore_groups(
+        self, snapshots: Iterable[GroupSnapshot], away_until: Callable[[UserId], float], now: float
+    ) -> None:
+        """Have the groups of the run before, with those members who may come back, all of them away.
+
+        They are users that were restored. `away_until` says when each is given up, by the core's clock.
+        """
+        rings: list[RingBegan] = []
+        for snapshot in snapshots:
+            group = self._groups[snapshot.id] = Group.restore(snapshot, self._rules)
+            for member in group:
+                member.away_until = self._date(away_until(member.user_id))
+            if group.call is not None:
+                # Above all that were told before, which nobody knows any more.
+                group.call.epoch = self._date(now)
+            self._index.note(list(_facts_of(snapshot)))
+            self._directory.note(list(_facts_of(snapshot)))
+            rings += [RingBegan(group.id, ring, expiry) for ring, expiry in snapshot.rings]
+        rings.sort(key=lambda begun: begun.expiry)
+        self._index.note(rings)
 
     # --- questions ---
 
@@ -274,18 +317,20 @@ class Hub:
         if len(self._groups) >= self._max_groups:
             return refuse(sender.user_id, errors.TOO_MANY_GROUPS, Reason.MAX_GROUPS)
         group = Group(group_id or self._new_group_id(), self._rules)
-        lasts = self._groups_last and sender.principal.has_session
-        command = Open(message.group_name, message.username, sender.peer_id, sender.principal, lasts)
+        lasts = self.groups_last and sender.principal.has_session
+        command = Open(
+            message.group_name, message.username, sender.peer_id, sender.principal, lasts, sender.session
+        )
         return self._move(sender, group, command, now)
 
     def _join_group(self, sender: Connected, message: JoinGroup, now: float) -> Outcome:
         group = self._groups.get(message.group_id)
         if group is None:
-            if self._groups_last and len(self._groups) >= self._max_groups:  # it may have found no room
+            if self.groups_last and len(self._groups) >= self._max_groups:  # it may have found no room
                 return refuse(sender.user_id, errors.TOO_MANY_GROUPS, Reason.MAX_GROUPS)
             return refuse(sender.user_id, errors.GROUP_NOT_FOUND)
         peer_id = message.peer_id or sender.peer_id
-        command = Join(message.username, peer_id, sender.principal, message.peer_id)
+        command = Join(message.username, peer_id, sender.principal, message.peer_id, sender.session)
         return self._move(sender, group, command, now)
 
     def _move(self, sender: Connected, group: Group, command: Open | Join, now: float) -> Outcome:
@@ -335,3 +380,12 @@ class Hub:
         if outcome.facts and isinstance(outcome.facts[-1], GroupClosed):
             del self._groups[outcome.facts[-1].group_id]
         return outcome
+
+
+def _facts_of(group: GroupSnapshot) -> Iterator[Fact]:
+    """The facts that a group's members and its call follow from."""
+    yield GroupOpened(group.id, group.name, group.owner, group.created_at, group.opened_at, group.lasts)
+    for one in group.members:
+        yield MemberJoined(group.id, one.user_id, one.username, one.peer_id, one.principal, one.session)
+    for participant in group.participants:
+        yield ParticipantEntered(group.id, participant)

@@ -6,14 +6,15 @@ are.
 
 import hmac
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
 import attrs
 
 from peershare.core.addresses import address_key, network_key
 from peershare.core.limits import Allowance
-from peershare.messages import Resume, ResumeToken, SessionId, UserId
+from peershare.core.principal import SessionProof
+from peershare.messages import PeerId, PrincipalId, Resume, ResumeToken, SessionId, UserId
 
 # Kept for a client until it has acknowledged it, at most.
 _MAX_KEPT = 256
@@ -80,6 +81,17 @@ class ReplayBuffer:
     def __len__(self) -> int:
         return len(self._kept)
 
+    @property
+    def kept(self) -> tuple[bytes, ...]:
+        """The frames that are kept, the oldest first."""
+        return tuple(self._kept)
+
+    def restore(self, sent: int, kept: Iterable[bytes]) -> None:
+        """Go on where another one was: `kept` are the last of those `sent`."""
+        for frame in kept:
+            self.put(frame)
+        self.sent = sent
+
     def put(self, sent: bytes) -> None:
         self.sent += 1
         self._kept.append(sent)
@@ -111,9 +123,16 @@ class ReplayBuffer:
         self._counted = counted
 
 
+_UNKNOWN = ResumeToken("")
+
+
 @attrs.define(eq=False)
 class Session:
     """`received` counts the client's messages. `away_until`, by the core's clock; None while it is here.
+
+    `token` was given out last, and `next_token` will be next: so the store knows of it before its client
+    does. `restored`: what proves a session of the run before, of which no token is known until its client is
+    back.
 
     `allowance` and `signals`: what it may say, so that to come back buys no more; None until it is here.
     `address`: from where it was last here; None where that is not counted. `claims`: connections that have
@@ -123,6 +142,7 @@ class Session:
     id: SessionId
     token: ResumeToken
     user_id: UserId
+    next_token: ResumeToken
     # Until the client says something on a new connection, what it was told there may have been lost: the
     # token before is good as well, and that counting began anew would be news.
     last_token: ResumeToken | None = None
@@ -135,6 +155,35 @@ class Session:
     address: str | None = None
     claims: int = 0
     replay: ReplayBuffer = attrs.field(factory=ReplayBuffer)
+    restored: SessionProof | None = None
+    next_known_at: int = 0  # the store knows the next token when it has the facts of this number
+
+    @property
+    def proof(self) -> SessionProof:
+        """Proof that a client is this session's, by any token that it may have by now."""
+        if self.restored is not None:
+            return self.restored
+        tokens = (self.last_token, self.token, self.next_token)
+        return SessionProof.of(self.id, [token for token in tokens if token is not None])
+
+
+@attrs.frozen
+class SessionRecord:
+    """A session as one run of the server leaves it to the next, with the ID of its principal.
+
+    `peer_id`: as in `Connected`. `frames` are the last of those `sent`. `restarted`, `received` and
+    `in_background`: as in `Session`.
+    """
+
+    proof: SessionProof
+    user_id: UserId
+    principal: PrincipalId
+    peer_id: PeerId | None
+    received: int
+    restarted: bool
+    in_background: bool = False
+    sent: int = 0
+    frames: tuple[bytes, ...] = ()
 
 
 @attrs.frozen
@@ -168,22 +217,46 @@ class Sessions:
         self._crowded: set[str] = set()  # addresses of which too many may be away
 
     def begin(self, user_id: UserId) -> Session:
-        session = Session(self._new_id(), self._new_token(), user_id, replay=ReplayBuffer(self._counter))
+        replay = ReplayBuffer(self._counter)
+        session = Session(self._new_id(), self._new_token(), user_id, self._new_token(), replay=replay)
         self._sessions[session.id] = session
+        return session
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(self._sessions.values())
+
+    def restore(self, record: SessionRecord, now: float) -> Session:
+        """Have a session of the run before, which is away. Its grace begins anew."""
+        replay, proof = ReplayBuffer(self._counter), record.proof
+        session = Session(
+            proof.id, _UNKNOWN, record.user_id, self._new_token(), replay=replay, restored=proof
+        )
+        session.received, session.restarted = record.received, record.restarted
+        session.in_background = record.in_background
+        self._sessions[session.id] = session
+        replay.restore(record.sent, record.frames)
+        self.leave(session, now)
         return session
 
     def is_known(self, session_id: str) -> bool:
         """Tell whether there is such a session, here or away. Nobody but its client can know its ID."""
         return session_id in self._sessions
 
-    def resume(self, resume: Resume) -> Session | None:
-        """The session, if there is one and the token is right, which from now on is another."""
+    def resume(self, resume: Resume, *, may_renew: bool = True) -> Session | None:
+        """The session, if there is one and the token is right, which from now on is another.
+
+        It stays the same where `may_renew` says that the store does not know the next one yet, and in a
+        session of the run before.
+        """
         session = self.find(resume)
         if session is None:
             return None
         # A client that never got the new token comes with the one before.
         session.last_token = resume.resume_token
-        session.token = self._new_token()
+        if session.restored is not None:
+            session.token, session.restored = resume.resume_token, None
+        elif may_renew:
+            session.token, session.next_token = session.next_token, self._new_token()
         self._is_back(session)
         session.away_until = None
         session.in_background = False
@@ -192,6 +265,8 @@ class Sessions:
     def find(self, resume: Resume) -> Session | None:
         """The session, if there is one and the token is right."""
         session = self._sessions.get(resume.session_id)
+        if session is not None and session.restored is not None:
+            return session if session.restored.allows(resume.resume_token) else None
         # Compared in any case, so that the time it takes does not tell which sessions there are.
         tokens = ("",) if session is None else (session.token, session.last_token)
         proof = resume.resume_token.encode()

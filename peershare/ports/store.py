@@ -7,6 +7,7 @@ import attrs
 
 from peershare.core.group.facts import Fact
 from peershare.core.group.state import GroupSnapshot
+from peershare.core.sessions import SessionRecord
 from peershare.messages import GroupId
 
 
@@ -34,6 +35,19 @@ class Batch:
     states: Mapping[GroupId, GroupSnapshot | None]
 
 
+@attrs.frozen
+class Kept:
+    """Leftovers of the run before, as the next one finds them.
+
+    `groups` have members, all of whom have sessions. `sessions` are those of an orderly end; behind any
+    other there are none. `signing_key`: of principals' tokens; None where each run has its own.
+    """
+
+    groups: Sequence[GroupSnapshot] = ()
+    sessions: Sequence[SessionRecord] = ()
+    signing_key: bytes | None = attrs.field(default=None, repr=False)
+
+
 class Store(Protocol):
     """Keeper of the facts."""
 
@@ -42,10 +56,19 @@ class Store(Protocol):
         """True where it keeps groups beyond the run."""
         ...
 
-    async def open(self) -> None:
-        """Begin a run: nothing is asked of it before. Raises StoreError.
+    async def open(self) -> Kept:
+        """Begin a run, and give what it finds: nothing is asked of it before. Raises StoreError.
 
-        Nobody is in a group then. Those that last are idle from now on, and the others have ended.
+        Members without a session are in no group any more, and the same is not given twice: sessions that
+        are given are not kept. Groups without members are idle from now on, where they last, and have ended
+        otherwise.
+        """
+        ...
+
+    async def keep(self, sessions: Sequence[SessionRecord]) -> None:
+        """Keep sessions for the next run, all or none, behind the last commit.
+
+        Raises StoreUnavailableError.
         """
         ...
 

@@ -4,6 +4,7 @@ House rules: values only, IDs and attrs classes, so that each could come from an
 know their handlers.
 """
 
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -11,6 +12,7 @@ import attrs
 from peershare.core.group.index import Stats
 from peershare.core.group.state import GroupSnapshot
 from peershare.core.hub import GroupInfo
+from peershare.core.sessions import SessionRecord
 from peershare.messages import ClientMessage, ConnectionId, Error, GroupId, IceServers, LeaveReason
 
 T = TypeVar("T")
@@ -114,6 +116,14 @@ class AskIceServers(Question[IceServers | float | None]):
 @attrs.frozen
 class WarnSessions(Question[None]):
     """The server is about to end: each session is told when to come back."""
+
+
+@attrs.frozen
+class EndRun(Question[Sequence[SessionRecord] | None]):
+    """All connections have ended: the sessions, for the next run. Nothing happens any more behind the answer.
+
+    None while something waits for the store: then nothing has ended.
+    """
 
 
 @attrs.frozen

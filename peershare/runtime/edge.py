@@ -10,7 +10,8 @@ from peershare.core.hub import Hub
 from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
 from peershare.core.outcome import Closing, Delivery, Outcome, Reason, Throttling, refuse
 from peershare.core.sessions import Session
-from peershare.messages import ClientMessage, ConnectionId, CreateGroup, UserId, errors
+from peershare.core.turn import TurnRules
+from peershare.messages import ClientMessage, ConnectionId, CreateGroup, Heartbeat, UserId, errors
 from peershare.messages.close_codes import Ending
 
 # Tokens can't be guessed; this is for the log and the processor.
@@ -19,6 +20,23 @@ _RESUMES = RateRules(rate=0.2, burst=5)
 _FAILED_RESUMES = RateRules(rate=2, burst=200)
 # A message to all of a group costs its sender one for each so many members, begun ones too.
 _MEMBERS_FOR_ONE = 20
+
+
+@attrs.frozen
+class SignalingRules:
+    """`grace`, in seconds; `heartbeat` and `limits` as a `Welcome` tells them.
+
+    `broadcast_rate`: members that hear something by what one address says.
+    """
+
+    message_rate: RateRules
+    signal_rate: RateRules
+    groups_rate: RateRules | None
+    grace: float
+    heartbeat: Heartbeat
+    limits: dict[str, int]
+    broadcast_rate: RateRules | None = None
+    turn: TurnRules = attrs.field(factory=TurnRules)
 
 
 @attrs.define(eq=False)

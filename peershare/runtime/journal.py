@@ -54,6 +54,10 @@ class Journal:
             return "the store does not answer"
         return self._failed
 
+    def has(self, number: int) -> bool:
+        """Tell whether the facts that got this number are committed."""
+        return self.committed == self.last or self.committed >= number
+
     def commit_now(self, facts: Sequence[Fact]) -> bool:
         """Commit facts without waiting, if no others wait. False, and nothing, where that is not possible."""
         if self.committed != self.last:

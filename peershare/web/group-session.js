@@ -54,6 +54,7 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 	/** Whom we rang in vain, until the user is told. @type {string[]} */
 	#unanswered = [];
 	#wasInCall; // before a reload
+	#mayBeOut = false; // of the call: a server that crashed while we joined may not know of it
 	/** @type {Promise<void> | null} */
 	#joining = null;
 
@@ -66,6 +67,7 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 		const client = (this.client = new PeerShare(undefined, { saved: saved?.session ?? null }));
 		client.addEventListener("change", () => this.#handleChange());
 		client.addEventListener("state", () => this.#tellMedia());
+		client.addEventListener("resumed", ({ detail }) => (this.#mayBeOut = !detail.recovered));
 		client.addEventListener("session-lost", ({ detail }) => this.#handleSessionLost(detail.groupId, detail.groupName));
 		client.addEventListener("closed", ({ detail }) => this.#handleClosed(detail));
 		client.addEventListener("member-joined", ({ detail }) => this.#announceMember(detail.member, "joined"));
@@ -251,6 +253,7 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 	 */
 	async #handleSessionLost(id, name) {
 		forgetSession();
+		this.#mayBeOut = false; // there is another way back
 		if (!id || !name) return;
 		const wasHere = this.lastGroup !== null;
 		this.lastGroup = { id, name };
@@ -399,7 +402,9 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 			for (const { id, username } of group.members.values()) this.#names.set(id, username);
 			for (const { userId, ...media } of this.client.call.participants.values())
 				if (!this.#isDirect(userId)) this.#media.set(userId, media);
-			if (this.#wasInCall) this.joinCall().catch((error) => this.#note(errorMessage(error), "bad"));
+			const isOut = this.#mayBeOut && this.mesh !== null && !this.#joining && !this.client.inCall;
+			if (isOut) this.#mayBeOut = false;
+			if (this.#wasInCall || isOut) this.joinCall().catch((error) => this.#note(errorMessage(error), "bad"));
 			this.#wasInCall = false;
 			this.#save();
 		}

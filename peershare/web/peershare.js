@@ -114,11 +114,14 @@ class SessionWindow {
 
 	/**
 	 * On another connection, write again all that did not arrive. After a reload, the messages that arrived were those of
-	 * the page before. @param {ServerMessages["resumed"]} resumed @param {boolean} isReloaded
+	 * the page before. A server that has crashed does not know, and names a number beyond all: what was written may have
+	 * arrived, and is not written twice. @param {ServerMessages["resumed"]} resumed @param {boolean} isReloaded
 	 */
 	resume({ recovered, received }, isReloaded) {
 		if (isReloaded) this.#confirmed = received;
-		this.#drop(received - this.#confirmed);
+		const isUnknown = received > this.sent;
+		this.#drop(isUnknown ? this.#written : received - this.#confirmed);
+		if (isUnknown) this.#confirmed = received;
 		this.#written = 0;
 		if (!recovered) this.received = this.#acknowledged = 0;
 	}

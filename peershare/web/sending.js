@@ -155,6 +155,7 @@ export class Sending {
 		this.#takePlan();
 		client.addEventListener("mesh-plan", () => this.#takePlan(), { signal });
 		client.addEventListener("state", () => this.#tellLayout(), { signal });
+		client.addEventListener("resumed", () => this.#forgetLayout(), { signal });
 		signal.addEventListener("abort", () => clearTimeout(this.#timer));
 	}
 
@@ -218,6 +219,12 @@ export class Sending {
 		const { peers = [] } = this.#client.meshPlan ?? {};
 		this.#plans = new Map(peers.map((plan) => [plan.userId, plan]));
 		this.apply();
+		this.#tellLayout();
+	}
+
+	/** The server may be another one, which does not know it. */
+	#forgetLayout() {
+		this.#layout = "";
 		this.#tellLayout();
 	}
 

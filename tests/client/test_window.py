@@ -105,6 +105,23 @@ def test_a_session_that_was_not_recovered(window):
     assert written(window) == ["a"]
 
 
+def test_15_a_server_that_has_crashed(window):
+    """It names a number beyond all: what was written may have arrived, and counting goes on from there."""
+    for text in "abcd":
+        window.append(text)
+    window.next_unwritten()
+    window.next_unwritten()
+    assert window.resume(Resumed(recovered=False, received=1_000, user_id="user")) == 2
+    assert written(window) == ["c", "d"]
+    window.append("e")
+    written(window)
+    assert window.resume(Resumed(recovered=True, received=1_001, user_id="user")) == 3
+    assert written(window) == ["d", "e"]
+    assert window.resume(Resumed(recovered=False, received=2_000, user_id="user")) == 5
+    assert window.append("f") == 6
+    assert written(window) == ["f"]
+
+
 @pytest.mark.parametrize(("told", "grace"), [(30, 30), (0, 1), (-5, 1), (math.inf, 3600), (10**400, 3600)])
 def test_the_grace_that_a_server_tells(told, grace):
     """Is believed, within reason."""

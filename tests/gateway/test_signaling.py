@@ -34,7 +34,7 @@ def leftovers(harness):
     """What is kept of connections and sessions, for seeing that it is nothing."""
     groups, sessions = harness.actor._services[0], harness.actor._services[0]._sessions
     return [
-        *([*harness.hub._directory], harness.hub._groups, groups._states, groups._connections),
+        *([*harness.hub._directory], harness.hub._groups, groups._states, groups.sessions._connections),
         *(groups.clients, groups.dispatcher.mailboxes),
         *(sessions._sessions, *sessions._away),
     ]

@@ -18,8 +18,9 @@ from peershare.messages.close_codes import Ending
 from peershare.ports.connection import SocketClosedError
 from peershare.runtime.actor import Actor
 from peershare.runtime.commands import ConnectionOpened, Settle
+from peershare.runtime.edge import SignalingRules
 from peershare.runtime.journal import Journal
-from peershare.runtime.signaling_service import SignalingRules, SignalingService
+from peershare.runtime.signaling_service import SignalingService
 
 SIGNALING_RULES = SignalingRules(
     message_rate=RateRules(rate=50, burst=100),

@@ -60,7 +60,8 @@ class Harness:
         """All that is kept of connections and sessions, for seeing that it is nothing."""
         groups, sessions = self.signaling_service, self.signaling_service._sessions
         return [
-            *(groups._states, groups._connections, groups.clients, groups.unflushed, groups._resuming),
+            *(groups._states, groups.sessions._connections, groups.clients, groups.unflushed),
+            groups.sessions.waiting.all(),
             *(groups.dispatcher.mailboxes, groups.dispatcher.connections, groups.dispatcher.presence.waiting),
             *(groups.service.gate.held, groups.service.gate.users, groups.service.gate.groups),
             *(sessions._by_address, sessions._by_network),
@@ -70,7 +71,7 @@ class Harness:
                 sessions._sessions,
                 *sessions._away,
             ),
-            *(groups._callers, groups.turn._renewals),
+            *(groups.sessions._callers, groups.turn._renewals),
             *(self.hub._index._in_call, self.hub._index._rings, range(sessions.stats().replay_bytes)),
         ]
 

@@ -233,7 +233,7 @@ def test_what_a_resume_is_answered_with(world):
 
     assert heard[0] == {
         "type": "welcome",
-        "payload": {**world.bob.welcome, "resumeToken": "token-5"},
+        "payload": {**world.bob.welcome, "resumeToken": "token-6"},
         "timestamp": int((START + 4) * 1000),
         "requestId": "r9",
     }

@@ -616,7 +616,7 @@ class LossyClients(RuleBasedStateMachine):
         kept = sum(session.replay.size for session in self.sessions._sessions.values())
         assert kept <= stats.replay_bytes
         assert with_session or not stats.replay_bytes
-        assert set(groups._connections.values()) == {
+        assert set(groups.sessions._connections.values()) == {
             player.client.id for player in with_session if player.client is not None
         }
         assert groups.unflushed == []

@@ -36,7 +36,7 @@ from peershare.runtime import journal as journal_module
 from peershare.runtime.actor import Actor
 from peershare.runtime.commands import ConnectionClosed, InvalidMessageReceived, MessageReceived, Settle
 from peershare.runtime.gate import MAX_HELD
-from peershare.runtime.signaling_service import _MAX_BEHIND
+from peershare.runtime.waiting_resumes import _MAX_BEHIND
 from tests.runtime.fakes import FakeSignalingClient, enter, make_signaling_service
 
 AWAY = "no route to host"
@@ -446,7 +446,7 @@ async def test_who_has_no_token_does_not_wait(autojump_clock, world):
         codes = [message["payload"]["code"] for message in world.clients[f"guest-{number}"].heard]
         assert codes == ["SESSION_NOT_FOUND"] * 5 + ["RATE_LIMITED"] * 2
     assert len(world.gate) == before
-    assert world.signaling_service.resumes["not found"] == 150
+    assert world.signaling_service.sessions.resumes["not found"] == 150
     assert world.signaling_service.dispatcher.refused[Reason.RESUMES] == 60
 
 
@@ -533,7 +533,7 @@ async def test_grace_begins_anew_when_who_waits_is_lost(autojump_clock, world, l
     assert "user-left" not in world.hear("bob")
     await trio.sleep(10)
     assert world.hear("bob") == ["user-left"]
-    assert not world.signaling_service._resuming
+    assert not world.signaling_service.sessions.waiting
     assert world.gate.commands == 0
 
 
@@ -560,14 +560,15 @@ async def test_a_bug_in_a_resume_that_waited_is_told(autojump_clock, world, monk
     world.forget()
     await world.say("again", world.resume("ann"))
     await world.say("bob-again", world.resume("bob"))
-    resume = world.signaling_service._resume
+    sessions = world.signaling_service.sessions
+    resume = sessions._resume
 
     def fail_once(state, *others):
         if state.connection == "again":
             raise ZeroDivisionError
         return resume(state, *others)
 
-    monkeypatch.setattr(world.signaling_service, "_resume", fail_once)
+    monkeypatch.setattr(sessions, "_resume", fail_once)
     with structlog.testing.capture_logs() as logs:
         await trio.sleep(3)
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["a resume failed"]

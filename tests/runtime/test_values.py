@@ -12,14 +12,16 @@ from peershare.core.broker import Claim
 from peershare.core.group import commands as group_commands
 from peershare.core.group import facts
 from peershare.core.group.state import GroupSnapshot, Member
-from peershare.core.principal import Principal
+from peershare.core.principal import Principal, SessionProof
+from peershare.core.sessions import SessionRecord
 from peershare.messages import IdTaken, Participant, Ping, Pong, Ring, RingEnded, Signal, SignalFrom, errors
 from peershare.messages.close_codes import Ending
-from peershare.ports.store import Batch
+from peershare.ports.store import Batch, Kept
 from peershare.runtime import broker_service, commands
 from tests.harness import Harness
 
 GUEST = Principal("guest-1", has_session=True)
+PROOF = SessionProof("session-1", ("hash-1", "hash-2"))
 RING = Ring("ann", "bob", 1)
 ENDED = RingEnded("ann", "bob", "missed", 2)
 ME = Participant("ann", audio=True, video=False, screen=False)
@@ -27,10 +29,11 @@ FACTS = [
     facts.GroupOpened("g", "Tea", "guest-1", 1, 0.1),
     facts.GroupEmptied("g", 1, 0.5),
     facts.GroupClosed("g", 1.5, "left"),
-    facts.MemberJoined("g", "ann", "Ann", None, GUEST),
+    facts.MemberJoined("g", "ann", "Ann", None, GUEST, PROOF),
     facts.MemberLeft("g", "ann", "peer-a", "timeout"),
     facts.PeerIdChanged("g", "ann", None, "peer-a"),
     facts.StatusChanged("g", "ann", 5),
+    facts.SessionRenewed("g", "ann", PROOF),
     facts.ParticipantEntered("g", ME),
     facts.MediaChanged("g", ME),
     facts.ParticipantExited("g", "ann"),
@@ -42,7 +45,7 @@ GROUP_COMMANDS = [
     group_commands.Join("Ann", "peer-a", GUEST),
     group_commands.Depart("left"),
     group_commands.GoAway(1),
-    group_commands.ComeBack(),
+    group_commands.ComeBack(PROOF),
     group_commands.ExpireRing(RING),
     group_commands.Abandon(),
 ]
@@ -78,6 +81,7 @@ QUESTIONS = [
     commands.AskGroup("g"),
     commands.AskIceServers("guest-1.x", "192.0.2.1"),
     commands.WarnSessions(),
+    commands.EndRun(),
     broker_service.AskBrokerStats(),
     broker_service.AskPeers(),
     ReadMetrics(),
@@ -91,6 +95,7 @@ EFFECTS = [
     broker.Lost(1, "expired"),
 ]
 OTHERS = [
+    Kept((), (SessionRecord(PROOF, "ann", "guest-1", None, 5, restarted=False, frames=(b"f",)),), b"key"),
     commands.Asked(1, commands.AskGroup("g")),
     outcome.refuse("ann", errors.GROUP_FULL, outcome.Reason.MAX_GROUP_SIZE),
     outcome.Outcome(FACTS, OUTPUTS, CHANGES),

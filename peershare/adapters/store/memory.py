@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from peershare.core.group.facts import Fact
 from peershare.core.group.state import GroupSnapshot
+from peershare.core.sessions import SessionRecord
 from peershare.messages import GroupId
-from peershare.ports.store import Batch
+from peershare.ports.store import Batch, Kept
 
 
 class MemoryStore:
@@ -13,11 +14,15 @@ class MemoryStore:
 
     lasts = False
 
-    async def open(self) -> None:
-        """Do nothing, since there is nothing to open."""
+    async def open(self) -> Kept:
+        """Find nothing, since there was nothing kept."""
+        return Kept()
+
+    async def keep(self, sessions: Sequence[SessionRecord]) -> None:
+        """Do nothing: sessions end with the process."""
 
     async def close(self) -> None:
-        """Do nothing, as `open`."""
+        """Do nothing, since there is nothing to close."""
 
     def commit_now(self, facts: Sequence[Fact]) -> bool:
         return True

@@ -1,5 +1,6 @@
 """Facts and groups as rows: a table of what each kind of fact changes, and how a group is read back."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
 from math import inf
@@ -12,7 +13,6 @@ from sqlalchemy import (
     Table,
     bindparam,
     delete,
-    false,
     func,
     insert,
     select,
@@ -34,10 +34,11 @@ from peershare.core.group.facts import (
     PeerIdChanged,
     RingBegan,
     RingFinished,
+    SessionRenewed,
     StatusChanged,
 )
 from peershare.core.group.state import GroupSnapshot, Member
-from peershare.core.principal import Principal
+from peershare.core.principal import Principal, SessionProof
 from peershare.messages import GroupId, Participant, Ring, RingEnded, UserId
 from peershare.ports.store import Batch
 
@@ -65,6 +66,11 @@ _SET_PEER_ID = (
 )
 _SET_AWAY = (
     update(members).where(*_where(members, "group_id", "user_id")).values(away_until=bindparam("away_until"))
+)
+_SET_SESSION = (
+    update(members)
+    .where(*_where(members, "group_id", "user_id"))
+    .values(session_id=bindparam("session_id"), token_hashes=bindparam("token_hashes"))
 )
 _SET_MEDIA = (
     update(participants)
@@ -110,7 +116,7 @@ def _closed(fact: GroupClosed) -> Iterator[Step]:
 
 
 def _joined(fact: MemberJoined) -> Iterator[Step]:
-    member = Member(fact.user_id, fact.username, fact.peer_id, fact.principal)
+    member = Member(fact.user_id, fact.username, fact.peer_id, fact.principal, session=fact.session)
     yield _INSERT[members], _row_of_member(fact.group_id, member)
     yield _SET_EMPTIED, {"its_id": fact.group_id, "emptied_at": None}
 
@@ -126,6 +132,10 @@ def _peer_id_changed(fact: PeerIdChanged) -> Iterator[Step]:
 
 def _status_changed(fact: StatusChanged) -> Iterator[Step]:
     yield _SET_AWAY, {**_key(fact.group_id, fact.user_id), "away_until": fact.away_until}
+
+
+def _session_renewed(fact: SessionRenewed) -> Iterator[Step]:
+    yield _SET_SESSION, {**_key(fact.group_id, fact.user_id), **row_of_proof(fact.session)}
 
 
 def _entered(fact: ParticipantEntered) -> Iterator[Step]:
@@ -164,6 +174,7 @@ _STEPS: dict[type[Fact], Callable[[Any], Iterator[Step]]] = {
     MemberLeft: _left,
     PeerIdChanged: _peer_id_changed,
     StatusChanged: _status_changed,
+    SessionRenewed: _session_renewed,
     ParticipantEntered: _entered,
     MediaChanged: _media_changed,
     ParticipantExited: _exited,
@@ -222,7 +233,19 @@ def _row_of_member(group_id: GroupId, member: Member) -> dict[str, Any]:
         "principal_id": member.principal.id,
         "has_session": member.principal.has_session,
         "away_until": member.away_until,
+        **row_of_proof(member.session),
     }
+
+
+def row_of_proof(proof: SessionProof | None) -> dict[str, Any]:
+    if proof is None:
+        return {"session_id": None, "token_hashes": None}
+    return {"session_id": proof.id, "token_hashes": " ".join(proof.hashes)}
+
+
+def proof_of(row: Any) -> SessionProof | None:
+    hashes = row.token_hashes
+    return None if hashes is None else SessionProof(row.session_id, tuple(hashes.split(" ")))
 
 
 def _row_of_participant(group_id: GroupId, said: Participant) -> dict[str, Any]:
@@ -245,15 +268,7 @@ def _row_of_ended_ring(group_id: GroupId, user_id: UserId, ended: RingEnded) -> 
     }
 
 
-# --- between two runs, and in the course of years ------------------------------------------------
-
-
-def leave_all(connection: Connection, now: int) -> None:
-    """Have nobody in any group, from a date on."""
-    connection.execute(delete(groups).where(groups.c.lasts == false()))
-    for table in (members, participants, rings, ended_rings):
-        connection.execute(delete(table))
-    connection.execute(update(groups).where(groups.c.emptied_at.is_(None)).values(emptied_at=now))
+# --- in the course of years ----------------------------------------------------------------------
 
 
 def select_to_end(connection: Connection, before: int, most: int, limit: int) -> Sequence[GroupId]:
@@ -278,8 +293,9 @@ def _select_all(table: Table) -> Select[Any]:
     return select(table).where(*_where(table, "group_id")).order_by(table.c.number)
 
 
-_SELECT_MEMBERS, _SELECT_PARTICIPANTS = _select_all(members), _select_all(participants)
-_SELECT_RINGS, _SELECT_ENDED_RINGS = _select_all(rings), _select_all(ended_rings)
+# What a group has beside its own row, in the order of `_snapshot_of`.
+_PARTS = (members, participants, rings, ended_rings)
+_SELECT_PARTS = tuple(map(_select_all, _PARTS))
 
 
 def read(connection: Connection, group_id: GroupId, moment: Callable[[int], float]) -> GroupSnapshot | None:
@@ -287,14 +303,32 @@ def read(connection: Connection, group_id: GroupId, moment: Callable[[int], floa
     group = connection.execute(_SELECT_GROUP, {"its_id": group_id}).one_or_none()
     if group is None:
         return None
+    if group.emptied_at is not None:  # what else there is hangs on members
+        return _snapshot_of(group, moment, [()] * len(_PARTS))
+    parts = [connection.execute(statement, {"its_group_id": group_id}).all() for statement in _SELECT_PARTS]
+    return _snapshot_of(group, moment, parts)
 
-    def rows(statement: Select[Any]) -> Sequence[Any]:
-        if group.emptied_at is not None:
-            return ()  # what else there is hangs on members
-        return connection.execute(statement, {"its_group_id": group_id}).all()
 
+def read_in_use(connection: Connection, moment: Callable[[int], float]) -> Sequence[GroupSnapshot]:
+    """Read all groups that have members."""
+    by_group: list[dict[str, list[Any]]] = []
+    for table in _PARTS:
+        rows = defaultdict(list)
+        for row in connection.execute(select(table).order_by(table.c.number)):
+            rows[row.group_id].append(row)
+        by_group.append(rows)
+    found = connection.execute(select(groups).where(groups.c.emptied_at.is_(None)))
+    return [_snapshot_of(group, moment, [rows.get(group.id, ()) for rows in by_group]) for group in found]
+
+
+def _snapshot_of(
+    group: Any,
+    moment: Callable[[int], float],
+    parts: Sequence[Sequence[Any]],
+) -> GroupSnapshot:
+    its_members, its_participants, its_rings, its_ended_rings = parts
     return GroupSnapshot(
-        group_id,
+        group.id,
         group.name,
         group.owner,
         group.created_at,
@@ -308,14 +342,13 @@ def read(connection: Connection, group_id: GroupId, moment: Callable[[int], floa
                 row.peer_id,
                 Principal(row.principal_id, row.has_session),
                 row.away_until,
+                proof_of(row),
             )
-            for row in rows(_SELECT_MEMBERS)
+            for row in its_members
         ),
-        tuple(
-            Participant(row.user_id, row.audio, row.video, row.screen) for row in rows(_SELECT_PARTICIPANTS)
-        ),
-        tuple((Ring(row.caller, row.rung, row.until), moment(row.until)) for row in rows(_SELECT_RINGS)),
-        _by_user(rows(_SELECT_ENDED_RINGS)),
+        tuple(Participant(row.user_id, row.audio, row.video, row.screen) for row in its_participants),
+        tuple((Ring(row.caller, row.rung, row.until), moment(row.until)) for row in its_rings),
+        _by_user(its_ended_rings),
         group.lasts,
     )
 

@@ -13,6 +13,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -21,7 +22,7 @@ from sqlalchemy import (
 )
 
 # The newest revision in `migrations`: a database that has it needs none of them.
-HEAD = "0001"
+HEAD = "0002"
 # Named so that other programs may have tables beside ours in a database of PostgreSQL.
 VERSION_TABLE = "peershare_version"
 
@@ -59,6 +60,9 @@ runs = Table(
     Column("batch", BigInteger, nullable=False),
 )
 
+# One row: what signs the tokens of principals.
+signing_keys = Table("signing_keys", metadata, Column("signing_key", LargeBinary, primary_key=True))
+
 groups = Table(
     "groups",
     metadata,
@@ -83,6 +87,9 @@ members = Table(
     Column("principal_id", Text, nullable=False),
     Column("has_session", Boolean, nullable=False),
     Column("away_until", BigInteger),
+    # A member without these does not come back after a restart.
+    Column("session_id", Text),
+    Column("token_hashes", Text),
     UniqueConstraint("group_id", "user_id", name="members_key"),
 )
 
@@ -121,4 +128,21 @@ ended_rings = Table(
     Column("outcome", Text, nullable=False),
     Column("ended_at", BigInteger, nullable=False),
     Index("ended_rings_key", "group_id", "user_id"),
+)
+
+# Written at an orderly end, read and deleted at the next start: what else a session needs to go on as it was.
+# `frames`: those of the server's messages that its client may not have, each behind its length.
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("session_id", Text, primary_key=True),
+    Column("token_hashes", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("principal_id", Text, nullable=False),
+    Column("peer_id", PeerIdText),
+    Column("received", BigInteger, nullable=False),
+    Column("restarted", Boolean, nullable=False),
+    Column("in_background", Boolean, nullable=False),
+    Column("sent", BigInteger, nullable=False),
+    Column("frames", LargeBinary, nullable=False),
 )

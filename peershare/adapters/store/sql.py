@@ -16,12 +16,15 @@ import trio
 from sqlalchemy import Connection, Engine, delete, insert, inspect, select, text, update
 from sqlalchemy.exc import DBAPIError
 
-from peershare.adapters.store.rows import leave_all, read, select_to_end, write
+from peershare.adapters.store.rows import read, read_in_use, select_to_end, write
+from peershare.adapters.store.runs import leave_without_session, take_key, take_sessions, write_sessions
 from peershare.adapters.store.schema import HEAD, VERSION_TABLE, runs
 from peershare.core.group.facts import Fact
 from peershare.core.group.state import GroupSnapshot
+from peershare.core.sessions import SessionRecord
+from peershare.ids import new_signing_key
 from peershare.messages import GroupId
-from peershare.ports.store import Batch, StoreError, StoreUnavailableError
+from peershare.ports.store import Batch, Kept, StoreError, StoreUnavailableError
 
 T = TypeVar("T")
 
@@ -88,8 +91,8 @@ class SqlStore:
         self._writing, self._reading = trio.CapacityLimiter(1), trio.CapacityLimiter(_READERS)
         self._places = [object() for _ in range(_READERS)]
 
-    async def open(self) -> None:
-        await trio.to_thread.run_sync(self._open, limiter=self._writing)
+    async def open(self) -> Kept:
+        return await trio.to_thread.run_sync(self._open, limiter=self._writing)
 
     async def close(self) -> None:
         """End the run, unless a commit or a read hangs and time is up: then the process ends it."""
@@ -104,6 +107,9 @@ class SqlStore:
 
     async def commit(self, batch: Batch) -> None:
         await self._in_thread(self._writing, self._commit, batch)
+
+    async def keep(self, sessions: Sequence[SessionRecord]) -> None:
+        await self._in_thread(self._writing, self._keep, sessions)
 
     async def load(self, group_id: GroupId) -> GroupSnapshot | None:
         return await self._in_thread(self._reading, self._read, read, group_id, self._moment)
@@ -123,14 +129,16 @@ class SqlStore:
 
     # --- in threads ---
 
-    def _open(self) -> None:
+    def _open(self) -> Kept:
         try:
             with self._database.opening():
-                self._writer = upgrade(self._database)
-                with self._writer.begin():
-                    self._writer.execute(delete(runs))
-                    self._writer.execute(insert(runs).values(run=self._run, batch=0))
-                    leave_all(self._writer, int(time.time() * 1000))
+                self._writer = writer = upgrade(self._database)
+                with writer.begin():
+                    writer.execute(delete(runs))
+                    writer.execute(insert(runs).values(run=self._run, batch=0))
+                    leave_without_session(writer, int(time.time() * 1000))
+                    key, sessions = take_key(writer, new_signing_key), take_sessions(writer)
+                    return Kept(read_in_use(writer, self._moment), sessions, key)
         except BaseException:
             self._close()
             raise
@@ -160,14 +168,25 @@ class SqlStore:
             self._disconnect()
             raise
 
+    def _keep(self, sessions: Sequence[SessionRecord]) -> None:
+        if self._writer is None:
+            raise StoreUnavailableError("the last commit failed")
+        with self._writer.begin():
+            self._look_for_others(self._writer)
+            with self._database.together(self._writer):
+                write_sessions(self._writer, sessions)
+
     def _begin_batch(self, connection: Connection, number: int) -> bool:
         """Note the number of a batch. False if the store has it already."""
         ours = update(runs).where(runs.c.run == self._run)
         if connection.execute(ours.where(runs.c.batch < number).values(batch=number)).rowcount:
             return True
+        self._look_for_others(connection)
+        return False
+
+    def _look_for_others(self, connection: Connection) -> None:
         if connection.execute(select(runs.c.run)).scalar_one() != self._run:
             raise StoreUnavailableError("another server has taken the database")
-        return False
 
     def _read(self, work: Callable[..., T], *args: object) -> T:
         with self._database.engine.connect() as connection:

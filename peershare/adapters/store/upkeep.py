@@ -23,6 +23,8 @@ from peershare.adapters.store.schema import (
     participants,
     rings,
     runs,
+    sessions,
+    signing_keys,
 )
 from peershare.adapters.store.sql import Database, upgrade, version_of
 from peershare.adapters.store.sqlite import Sqlite
@@ -99,6 +101,7 @@ def restore(database: Database, source: Path) -> int:
                 there = _count(connection, groups)
                 if there:
                     raise StoreError(f"{database.name} has {there} groups: restore into an empty one.")
+                connection.execute(delete(signing_keys))
                 return _copy(found, connection)
     except OSError as error:
         raise StoreError(f"{source} can't be read: {error.strerror}.") from error
@@ -107,15 +110,22 @@ def restore(database: Database, source: Path) -> int:
 def forget_group(database: Database, group_id: str) -> bool:
     """Delete a group and all that is known of it. False where there is none. Raises StoreError."""
     with owned(database) as connection, connection.begin():
+        # What was on its way to its members is about it.
+        its_members = select(members.c.session_id).where(members.c.group_id == group_id)
+        connection.execute(delete(sessions).where(sessions.c.session_id.in_(its_members)))
         return bool(connection.execute(delete(groups).where(groups.c.id == group_id)).rowcount)
 
 
 def forget_principal(database: Database, principal_id: str) -> int:
-    """Delete what is known of somebody. Return in how many groups that was. Raises StoreError."""
+    """Delete what is known of somebody. Return in how many places that was. Raises StoreError."""
     with owned(database) as connection, connection.begin():
         known = connection.execute(
             select(members.c.group_id, members.c.user_id).where(members.c.principal_id == principal_id)
         ).all()
+        # What was on its way to those of the same groups may be about it.
+        beside = select(members.c.session_id).where(members.c.group_id.in_({one for one, _ in known}))
+        is_about = or_(sessions.c.principal_id == principal_id, sessions.c.session_id.in_(beside))
+        kept = connection.execute(delete(sessions).where(is_about)).rowcount
         for group_id, user_id in known:
             for table, columns in (
                 (members, (members.c.user_id,)),
@@ -130,7 +140,7 @@ def forget_principal(database: Database, principal_id: str) -> int:
         left = and_(groups.c.id.in_({group_id for group_id, _user_id in known}), ~in_use)
         connection.execute(update(groups).where(left).values(emptied_at=now))
         owned_by = update(groups).where(groups.c.owner == principal_id).values(owner="")
-        return len(known) + connection.execute(owned_by).rowcount
+        return len(known) + connection.execute(owned_by).rowcount + kept
 
 
 @contextmanager
@@ -151,7 +161,7 @@ def _refuse_old(database: Database, connection: Connection) -> None:
 def _copy(source: Connection, target: Connection) -> int:
     """Copy all rows in their order, which numbers them anew. Return the number of groups."""
     for table in metadata.sorted_tables:
-        if table is runs:
+        if table in {runs, sessions}:
             continue
         columns = [column for column in table.c if column.name != "number"]
         chosen = select(*columns).order_by(table.c.number if "number" in table.c else columns[0])

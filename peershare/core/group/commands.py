@@ -5,29 +5,37 @@ House rules: values only, since a group may be owned by another process than the
 
 import attrs
 
-from peershare.core.principal import Principal
+from peershare.core.principal import Principal, SessionProof
 from peershare.messages import GroupName, LeaveReason, PeerId, Ring, Username
 
 
 @attrs.frozen
 class Open:
-    """Begin, with whoever sends this as the owner and first member. `lasts`: as in `Group`."""
+    """Begin, with whoever sends this as the owner and first member. `lasts`: as in `Group`.
+
+    `session`: as in `Member`.
+    """
 
     name: GroupName
     username: Username
     peer_id: PeerId | None
     principal: Principal
     lasts: bool = False
+    session: SessionProof | None = None
 
 
 @attrs.frozen
 class Join:
-    """`new_peer_id`: one that the message named, which counts for one who is a member already."""
+    """`new_peer_id`: one that the message named, which counts for one who is a member already.
+
+    `session`: as in `Member`.
+    """
 
     username: Username
     peer_id: PeerId | None
     principal: Principal
     new_peer_id: PeerId | None = None
+    session: SessionProof | None = None
 
 
 @attrs.frozen
@@ -46,7 +54,9 @@ class GoAway:
 
 @attrs.frozen
 class ComeBack:
-    pass
+    """Be here again. `session`: as in `Member`, where it is another now."""
+
+    session: SessionProof | None = None
 
 
 @attrs.frozen

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import attrs
 
-from peershare.core.principal import Principal
+from peershare.core.principal import Principal, SessionProof
 from peershare.messages import (
     GroupId,
     GroupName,
@@ -65,7 +65,7 @@ class GroupClosed:
 
 @attrs.frozen
 class MemberJoined:
-    """`username`: the free form of it under which the member is known."""
+    """`username`: the free form of it under which the member is known. `session`: as in `Member`."""
 
     waits: ClassVar[bool] = True
     group_id: GroupId
@@ -73,6 +73,7 @@ class MemberJoined:
     username: Username
     peer_id: PeerId | None
     principal: Principal
+    session: SessionProof | None = None
 
 
 @attrs.frozen
@@ -103,6 +104,16 @@ class StatusChanged:
     group_id: GroupId
     user_id: UserId
     away_until: int | None
+
+
+@attrs.frozen
+class SessionRenewed:
+    """A member came back, with one of the tokens before; it has another now."""
+
+    waits: ClassVar[bool] = False
+    group_id: GroupId
+    user_id: UserId
+    session: SessionProof
 
 
 @attrs.frozen
@@ -155,6 +166,7 @@ Fact = (
     | MemberLeft
     | PeerIdChanged
     | StatusChanged
+    | SessionRenewed
     | ParticipantEntered
     | MediaChanged
     | ParticipantExited

@@ -14,6 +14,7 @@ from peershare.core.group.facts import (
     MemberJoined,
     MemberLeft,
     PeerIdChanged,
+    SessionRenewed,
     StatusChanged,
 )
 from peershare.core.group.state import Group, Member, record
@@ -53,7 +54,8 @@ def open_group(group: Group, user_id: UserId, command: Open, now: float) -> Outc
     outcome, principal = nothing(), command.principal
     opened = GroupOpened(group.id, command.name, principal.id, group.rules.date(now), now, command.lasts)
     record(group, outcome, opened)
-    joined = MemberJoined(group.id, user_id, group.free_name(command.username), command.peer_id, principal)
+    name = group.free_name(command.username)
+    joined = MemberJoined(group.id, user_id, name, command.peer_id, principal, command.session)
     record(group, outcome, joined)
     outcome.answer(user_id, GroupCreated(group.id, group.name, User(user_id, joined.username)))
     return outcome
@@ -69,7 +71,8 @@ def join(group: Group, user_id: UserId, command: Join, now: float) -> Outcome:
         return refuse(user_id, errors.GROUP_FULL, Reason.MAX_GROUP_SIZE)
     outcome = nothing()
     name = group.free_name(command.username)
-    record(group, outcome, MemberJoined(group.id, user_id, name, peer_id, command.principal))
+    joined = MemberJoined(group.id, user_id, name, peer_id, command.principal, command.session)
+    record(group, outcome, joined)
     member = group[user_id]
     _welcome(group, member, outcome)
     _tell_of_newcomer(group, member, outcome)
@@ -187,6 +190,9 @@ def go_away(group: Group, user_id: UserId, command: GoAway, now: float) -> Outco
 def come_back(group: Group, user_id: UserId, command: ComeBack, now: float) -> Outcome:
     """Tell it what its group is like now, as if it had just joined."""
     outcome = nothing()
+    session = command.session
+    if session is not None and session != group[user_id].session:
+        record(group, outcome, SessionRenewed(group.id, user_id, session))
     _set_status(group, user_id, None, outcome)
     _welcome(group, group[user_id], outcome, answers=False)  # it asked for its session
     return outcome

@@ -25,10 +25,11 @@ from peershare.core.group.facts import (
     PeerIdChanged,
     RingBegan,
     RingFinished,
+    SessionRenewed,
     StatusChanged,
 )
 from peershare.core.outcome import Outcome
-from peershare.core.principal import Principal
+from peershare.core.principal import Principal, SessionProof
 from peershare.messages import (
     CallState,
     GroupId,
@@ -68,13 +69,17 @@ class GroupRules:
 
 @attrs.define
 class Member:
-    """A principal in a group. `away_until`, in ms since 1970, while only its session is there."""
+    """A principal in a group. `away_until`, in ms since 1970, while only its session is there.
+
+    `session`: what its client comes back with after a restart. None where it has no session.
+    """
 
     user_id: UserId
     username: Username
     peer_id: PeerId | None
     principal: Principal
     away_until: int | None = None
+    session: SessionProof | None = None
 
     @property
     def has_session(self) -> bool:
@@ -198,7 +203,7 @@ class Group:
         """Change nothing: nobody asks a closed group any more."""
 
     def _joined(self, fact: MemberJoined) -> None:
-        self._insert(Member(fact.user_id, fact.username, fact.peer_id, fact.principal))
+        self._insert(Member(fact.user_id, fact.username, fact.peer_id, fact.principal, session=fact.session))
         self.emptied_at, self.empty_since = None, math.inf
 
     def _left(self, fact: MemberLeft) -> None:
@@ -219,6 +224,9 @@ class Group:
 
     def _status_changed(self, fact: StatusChanged) -> None:
         self._members[fact.user_id].away_until = fact.away_until
+
+    def _session_renewed(self, fact: SessionRenewed) -> None:
+        self._members[fact.user_id].session = fact.session
 
     def _sends(self, fact: ParticipantEntered | MediaChanged) -> None:
         self.call = self.call or Call()
@@ -258,6 +266,7 @@ class Group:
         MemberLeft: _left,
         PeerIdChanged: _peer_id_changed,
         StatusChanged: _status_changed,
+        SessionRenewed: _session_renewed,
         ParticipantEntered: _sends,
         MediaChanged: _sends,
         ParticipantExited: _exited,

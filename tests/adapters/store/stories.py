@@ -6,7 +6,7 @@ from itertools import count
 from peershare.core.group.facts import GroupClosed
 from peershare.core.group.state import Group, GroupRules
 from peershare.core.hub import Hub
-from peershare.core.principal import Principal
+from peershare.core.principal import Principal, SessionProof
 from peershare.messages import (
     CreateGroup,
     DeclineRing,
@@ -60,18 +60,24 @@ class Story:
         living = {group_id: group.snapshot() for group_id, group in self._groups.items()}
         return {**dict.fromkeys(self.ended), **living}
 
+    def _new_proof(self, user_id):
+        return SessionProof(f"session-of-{user_id}", tuple(f"hash-{self._random.random()}" for _ in range(3)))
+
     def _happen(self):
         hub, pick, now = self._hub, self._random.choice, self._now
         user_id = pick(PEOPLE)
         if user_id not in list(hub._directory):
             hub.connect(user_id, Principal(f"guest-{user_id}"))
             if pick([True, False, True]):
-                hub.begin_session(user_id)
+                hub.begin_session(user_id, self._new_proof(user_id))
         event = self._random.random()
         if event < 0.05:
             return hub.disconnect(user_id, pick(["left", "timeout"]), now)
         if event < 0.15:
-            return hub.away(user_id, now + 30, now) if pick([True, False]) else hub.back(user_id, now)
+            if pick([True, False]):
+                return hub.away(user_id, now + 30, now)
+            has_session = hub.principal_of(user_id).has_session
+            return hub.back(user_id, now, self._new_proof(user_id) if has_session else None)
         group_ids = [*self._groups, "no-group"]
         said = pick(
             [

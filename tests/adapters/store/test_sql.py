@@ -20,7 +20,8 @@ from peershare.adapters.store.schema import HEAD, VERSION_TABLE, metadata, runs
 from peershare.adapters.store.sql import MIGRATIONS, SqlStore, upgrade
 from peershare.core.group import facts
 from peershare.core.group.call import MAX_RECENT
-from peershare.core.principal import Principal
+from peershare.core.principal import Principal, SessionProof
+from peershare.core.sessions import SessionRecord
 from peershare.messages import Participant, Ring, RingEnded
 from peershare.ports.store import Batch, StoreError, StoreUnavailableError
 from tests.adapters.store.stories import Story, moment
@@ -137,8 +138,8 @@ async def test_15_who_has_lost_the_store_to_another_server_writes_nothing(store)
 # --- groups that last ----------------------------------------------------------------------------
 
 
-async def test_15_a_new_run_finds_nobody_in_the_groups(store, open_database):
-    """Those that last are idle, visited last at the start or before it; the others have ended."""
+async def test_15_a_new_run_finds_nobody_without_a_session(store, open_database):
+    """Groups that last are idle then, visited last at the start or before it; the others have ended."""
     other = facts.GroupOpened("short", "Tea", "guest-1", 1_000, 1.0)
     left = facts.GroupOpened("left", "Tea", "guest-1", 1_000, 1.0, lasts=True)
     said = [OPENED, joined("ann"), other, left, facts.GroupEmptied("left", 2_000, 2.0)]
@@ -148,7 +149,7 @@ async def test_15_a_new_run_finds_nobody_in_the_groups(store, open_database):
     await store.close()
     began = time.time()
     second = SqlStore(open_database(), moment)
-    await second.open()
+    assert (await second.open()).groups == []
     found = await second.load("g")
     assert (found.name, found.members, found.participants) == ("Tea", (), ())
     assert began - 1 <= found.emptied_at / 1000 <= time.time()
@@ -159,6 +160,97 @@ async def test_15_a_new_run_finds_nobody_in_the_groups(store, open_database):
     assert [member.user_id for member in (await second.load("g")).members] == ["bob"]
     assert (await second.load("g")).emptied_at is None
     await second.close()
+
+
+PROOFS = {name: SessionProof(f"session-of-{name}", (f"hash-of-{name}", "another")) for name in ("ann", "bob")}
+
+
+async def test_15_a_new_run_finds_who_can_come_back(store, open_database):
+    """With its group, call and rings; nothing of those who can't, nor of what they had to do with."""
+    ann, bob = (attrs.evolve(joined(name, name), session=PROOFS[name]) for name in PROOFS)
+    short = [attrs.evolve(one, group_id="short") for one in (attrs.evolve(OPENED, lasts=False), ann, bob)]
+    ring, old = Ring("ann", "bob", 46_000), Ring("old", "ann", 46_000)
+    said = [OPENED, joined("old"), ann, *short]
+    said += [facts.MemberLeft("short", "ann", None, "left")]
+    said += [facts.ParticipantEntered("g", Participant("ann", audio=True, video=False, screen=True))]
+    said += [facts.RingBegan("g", old, 46.0), facts.RingBegan("short", Ring("bob", "bob", 5_000), 5.0)]
+    said += [facts.RingFinished("g", ring, RingEnded("ann", "old", "missed", 7), ("ann", "old"))]
+    said += [facts.SessionRenewed("g", "ann", PROOFS["bob"]), facts.SessionRenewed("g", "ann", PROOFS["ann"])]
+    await store.commit(Batch(1, said, {}))
+    before = {group_id: await store.load(group_id) for group_id in ("g", "short")}
+    await store.close()
+    second = SqlStore(open_database(), moment)
+    kept = await second.open()
+    was = before["g"]
+    gone = attrs.evolve(was, members=was.members[1:], rings=(), recent_rings=was.recent_rings[:1])
+    assert {group.id: group for group in kept.groups} == {"g": gone, "short": before["short"]}
+    assert [member.session for member in gone.members] == [PROOFS["ann"]]
+    assert kept.sessions == []
+    for group_id, group in (("g", gone), ("short", before["short"])):
+        assert await second.load(group_id) == group
+    await second.close()
+
+
+def record(name, **others):
+    told = {"received": 1, "restarted": False, "in_background": True, "sent": 2**40, **others}
+    return SessionRecord(PROOFS[name], name, f"guest-{name}", None, **told)
+
+
+async def test_15_sessions_are_kept_once(store, open_database):
+    """As they were, whatever is in their frames; what was read is not there any more."""
+    frames = (b"", b"\0\xff" * 70_000, "🦊".encode())
+    sessions = [record("ann", frames=frames), record("bob", restarted=True, received=2**52)]
+    sessions[1] = attrs.evolve(sessions[1], peer_id="peer-\0b")
+    await store.keep(sessions)
+    await store.close()
+    second, third = (SqlStore(open_database(), moment) for _ in range(2))
+    assert (await second.open()).sessions == sessions
+    await second.close()
+    assert (await third.open()).sessions == []
+    await third.close()
+
+
+async def test_15_sessions_are_not_kept_for_another_run(store):
+    """Who has lost the store without knowing writes nothing."""
+    with store._writer.begin():
+        store._writer.execute(sa.update(runs).values(run="another"))
+    with pytest.raises(StoreUnavailableError, match="another server has taken the database"):
+        await store.keep([record("ann")])
+
+
+async def test_15_what_signs_tokens_stays(database, open_database):
+    """A guest's token holds in the next run, too."""
+    keys = []
+    for one in (database, open_database()):
+        store = SqlStore(one, moment)
+        keys.append((await store.open()).signing_key)
+        await store.close()
+    assert keys[0] == keys[1]
+    assert len(keys[0]) == 32
+
+
+async def test_15_a_database_of_before_sessions(open_database):
+    """Its groups are there, and nobody in them, since nobody could come back."""
+    database = open_database()
+    with upgrade(database) as connection, connection.begin():
+        for statement in (
+            "DROP TABLE sessions",
+            "DROP TABLE signing_keys",
+            "ALTER TABLE members DROP COLUMN session_id",
+            "ALTER TABLE members DROP COLUMN token_hashes",
+            f"UPDATE {VERSION_TABLE} SET version_num = '0001'",
+            "INSERT INTO groups (id, name, owner, created_at, lasts) VALUES ('g', 'Tea', 'x', 1, true)",
+            """INSERT INTO members (group_id, user_id, username, principal_id, has_session)
+            VALUES ('g', 'ann', 'Ann', 'guest', true)""",
+        ):
+            connection.execute(sa.text(statement))
+    database.release()
+    database.engine.dispose()
+    store = SqlStore(open_database(), moment)
+    assert (await store.open()).groups == []
+    found = await store.load("g")
+    assert (found.name, found.members, found.emptied_at is None) == ("Tea", (), False)
+    await store.close()
 
 
 async def test_15_reads_at_once(store, monkeypatch):

@@ -61,7 +61,7 @@ async def test_15_a_backup_is_of_one_moment_and_restored_as_it_was(
     for number in range(1, 20):
         await store.commit(Batch(number, story.facts(20), {}))
     # What a server that starts makes of it is another test's.
-    monkeypatch.setattr(sql, "leave_all", lambda *_: None)
+    monkeypatch.setattr(sql, "leave_without_session", lambda *_: None)
     snapshots = story.snapshots()
     living = sum(snapshot is not None for snapshot in snapshots.values())
     assert run("backup", "a.backup", *where) == (0, f"Groups in a.backup: {living}.")
@@ -131,7 +131,7 @@ def _tea():
 
 async def test_15_somebody_is_forgotten(where, kind, store, open_database, folder, monkeypatch):  # noqa: PLR0917
     """All rows about a principal go, those of the others stay, and SQLite's file holds nothing of it."""
-    monkeypatch.setattr(sql, "leave_all", lambda *_: None)
+    monkeypatch.setattr(sql, "leave_without_session", lambda *_: None)
     await store.commit(Batch(1, _tea(), {}))
     assert run("forget", "--principal", ANN.id, *where)[1].startswith("Another PeerShare server uses ")
     await store.close()

@@ -1,0 +1,315 @@
+"""Sessions in the actor's hands: begun, away, resumed, given up; and from one run of the server to the next.
+
+A session outlives its connections: what is delivered to its user is kept in it as well, until the client
+acknowledges it. Where there is a store that lasts, it also outlives the server.
+"""
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from peershare.core.hub import Hub
+from peershare.core.outcome import Closing, Missed, Notice, Outcome, Reason, ReturnProof, nothing, refuse
+from peershare.core.principal import Guests, Principal
+from peershare.core.sessions import Session, SessionRecord, Sessions
+from peershare.core.turn import Turn
+from peershare.messages import (
+    ConnectionId,
+    Count,
+    Hello,
+    IceServers,
+    LeaveReason,
+    PrincipalId,
+    Resume,
+    Resumed,
+    SessionId,
+    UserId,
+    Welcome,
+    errors,
+)
+from peershare.messages.close_codes import Ending
+from peershare.ports.store import Kept
+from peershare.runtime.actor import Handlers
+from peershare.runtime.commands import ConnectionClosed, MessageReceived
+from peershare.runtime.dispatch import Dispatcher, Recorder
+from peershare.runtime.edge import ConnectionState, Limits, SignalingRules
+from peershare.runtime.group_service import GroupService, refuse_for_now
+from peershare.runtime.waiting_resumes import Received, WaitingResume, WaitingResumes
+
+log = structlog.get_logger("peershare.signaling")
+
+# Bytes of the frames that the next run gets. Who has acknowledged what it got has none, so this is for those
+# who were lost or busy just then: a kilobyte each for all of MAX_CONNECTIONS, six times.
+_MAX_LEFT_BYTES = 64 << 20
+
+
+class SessionService:
+    """Sessions, and the connections that they are on. `date`: as the hub's.
+
+    `states` are those of the connections that need not wait for the store.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        sessions: Sessions,
+        guests: Guests,
+        groups: GroupService,
+        *,
+        dispatcher: Dispatcher,
+        limits: Limits,
+        rules: SignalingRules,
+        turn: Turn,
+        date: Callable[[float], int],
+    ) -> None:
+        self._hub = hub
+        self._sessions = sessions
+        self._guests = guests
+        self._groups = groups
+        self._dispatcher = dispatcher
+        self._limits = limits
+        self._rules = rules
+        self._turn = turn
+        self._date = date
+        # A connection is in one of the two.
+        self.states: dict[ConnectionId, ConnectionState] = {}
+        self.waiting = WaitingResumes(groups.gate)
+        self._connections: dict[SessionId, ConnectionId] = {}  # of the sessions that are online
+        self._callers: set[PrincipalId] = set()  # those with a session
+        self.is_draining = False
+        self.resumes = dict.fromkeys(("recovered", "not recovered", "not found", "throttled"), 0)
+        self.restored = dict.fromkeys(("orderly", "crash"), 0)
+
+    def has_session(self, principal_id: PrincipalId | None) -> bool:
+        return principal_id in self._callers
+
+    # --- one connection after another ---
+
+    def hello(self, state: ConnectionState, command: MessageReceived, now: float) -> Outcome:
+        """Begin a session, or go on with one: now, or when what it tells is committed."""
+        resume = command.message.resume if isinstance(command.message, Hello) else None
+        if state.said_anything or state.session is not None:
+            return refuse(state.user_id, errors.HELLO_NOT_FIRST)
+        if resume is not None:
+            wait = self._limits.resume_wait(state, now)
+            if wait:
+                return self._refuse_resume(state, wait)
+            standing = self._sessions.find(resume) if self._groups.gate.held else None
+            if standing is not None and self._groups.waits_for(standing.user_id):
+                return self._wait_for_store(state, standing, resume, command.request_id)
+            return self._resume(state, resume, now)
+        session = self._sessions.begin(state.user_id)
+        self._hub.begin_session(state.user_id, session.proof)
+        return self._take_up(state, session)
+
+    def close(self, command: ConnectionClosed, now: float) -> None:
+        """Note that a connection has ended: its session is away, unless it ends with it."""
+        waiting = self.waiting.take(command.connection)
+        if waiting is not None:
+            self._unclaim(waiting.session, now)
+            self.forget(waiting.state.user_id, command.reason, waiting.state.address, now)
+            return
+        state = self.states.pop(command.connection, None)
+        if state is None:
+            return  # its session is on another connection
+        session = state.session
+        if session is None:
+            self.forget(state.user_id, command.reason, state.address, now)
+            return
+        del self._connections[session.id]
+        if command.is_final or not self._rules.grace:
+            self._sessions.end(session)
+            self.forget(state.user_id, command.reason, state.address, now)
+        else:
+            self._dispatcher.mailboxes[state.user_id] = Recorder(session, None)
+            self._dispatcher.connections.pop(state.user_id, None)
+            self._go_away(session, self._sessions.leave(session, now), now)
+
+    def let_in(self, handlers: Handlers, now: float) -> None:
+        """Let in those who waited for the store and need not any more; `handlers` are for what they said."""
+        for waiting in self.waiting.all():
+            if not self._groups.waits_for(waiting.session.user_id):
+                self._let_in(waiting, handlers, now)
+
+    def give_up(self, now: float) -> None:
+        for session in self._sessions.expire(now):
+            log.info("session given up", user=session.user_id)
+            self.forget(session.user_id, "timeout", session.address, now)
+
+    def forget(self, user_id: UserId, reason: LeaveReason, address: str | None, now: float) -> None:
+        """Have a user gone for good."""
+        self._dispatcher.forget(user_id)
+        self._turn.forget(user_id)
+        self._callers.discard(self._hub.principal_of(user_id).id)
+        gone = self._hub.disconnect(user_id, reason, now)
+        self._groups.submit(self._limits.charge(gone, address, now), now, user_id)
+
+    # --- from one run to the next ---
+
+    def records(self) -> Sequence[SessionRecord]:
+        """All sessions, for the next run. Where it is too much, those lose what is kept that have most."""
+        left, found = _MAX_LEFT_BYTES, []
+        for session in sorted(self._sessions, key=lambda one: one.replay.size):
+            left -= session.replay.size
+            fits = left >= 0
+            found.append(
+                SessionRecord(
+                    session.proof,
+                    session.user_id,
+                    self._hub.principal_of(session.user_id).id,
+                    self._hub.peer_id_of(session.user_id),
+                    session.received,
+                    session.restarted or not fits,
+                    session.in_background,
+                    session.replay.sent if fits else 0,
+                    session.replay.kept if fits else (),
+                )
+            )
+        return found
+
+    def restore(self, kept: Kept, now: float) -> None:
+        """Take over what the run before has left: all are away, and their grace begins anew."""
+        if kept.signing_key is not None:
+            self._guests.key = kept.signing_key
+        records = {record.user_id: record for record in kept.sessions}
+        self.restored["orderly"] += len(records)
+        for group in kept.groups:
+            for member in group.members:
+                if member.session is not None and member.user_id not in records:
+                    # How many of its messages have arrived, nobody knows: so many that none comes twice.
+                    received = self._date(now)
+                    known = (member.session, member.user_id, member.principal.id, member.peer_id)
+                    records[member.user_id] = SessionRecord(*known, received, restarted=True)
+                    self.restored["crash"] += 1
+        ends: dict[UserId, float] = {}
+        for record in records.values():
+            session = self._sessions.restore(record, now)
+            ends[session.user_id] = session.away_until or now
+            principal = Principal(record.principal, has_session=True)
+            self._hub.restore_user(session.user_id, principal, record.peer_id, session.proof)
+            self._callers.add(principal.id)
+            self._dispatcher.mailboxes[session.user_id] = Recorder(session, None)
+        self._hub.restore_groups(kept.groups, ends.__getitem__, now)
+        if records:
+            log.info("sessions restored", sessions=len(records), groups=len(kept.groups))
+
+    # --- resumes ---
+
+    def _wait_for_store(
+        self, state: ConnectionState, session: Session, resume: Resume, request_id: str | None
+    ) -> Outcome:
+        """Let a resume wait until what it tells is committed, where there is room. It has shown its token."""
+        if self._groups.gate.is_full:
+            return refuse_for_now(state.user_id)
+        self._sessions.claim(session)
+        del self.states[state.connection]
+        self.waiting.add(WaitingResume(state, session, resume, request_id))
+        return Outcome([], [], [ReturnProof(state.connection)])
+
+    def wait_behind(self, command: Received, now: float) -> None:
+        """Keep what a client says behind its resume, where there is room. Nothing, if it has gone."""
+        waiting = self.waiting.find(command.connection)
+        if waiting is not None and not self.waiting.add_behind(waiting, command):
+            state = waiting.state
+            refusal = self._limits.refusal(state, None, now) or refuse_for_now(state.user_id)
+            self._dispatcher.release(refusal, now, command.request_id)
+
+    def _let_in(self, waiting: WaitingResume, handlers: Handlers, now: float) -> None:
+        """Carry out a resume that has waited, and then what came behind it."""
+        state = waiting.state
+        self.waiting.take(state.connection)
+        self.states[state.connection] = state
+        try:
+            outcome = self._resume(state, waiting.resume, now)
+            self._groups.submit(outcome, now, state.user_id, waiting.request_id)
+        except Exception:
+            log.exception("a resume failed")
+            error = refuse(state.user_id, errors.CONNECTION_ERROR)
+            self._groups.submit(error, now, state.user_id, waiting.request_id)
+        finally:
+            self._unclaim(waiting.session, now)
+        for command in waiting.behind:
+            try:
+                handlers[type(command)](command, now)
+            except Exception:
+                log.exception("a handler failed", command=type(command).__name__)
+
+    def _unclaim(self, session: Session, now: float) -> None:
+        until = self._sessions.unclaim(session, now)
+        if until is not None:
+            self._go_away(session, until, now)
+
+    def _resume(self, state: ConnectionState, resume: Resume, now: float) -> Outcome:
+        session, journal = self._sessions.find(resume), self._groups.journal
+        if session is None:
+            return self._refuse_resume(state, self._limits.failed_resume_wait(state, now))
+        was_restored = session.restored is not None
+        self._sessions.resume(resume, may_renew=journal.has(session.next_known_at))
+        session.next_known_at = journal.last + 1  # as this outcome's facts
+        outcome = nothing()
+        outcome.closings.append(ReturnProof(state.connection))
+        self._displace(session, outcome)
+        self._dispatcher.forget(state.user_id)
+        gone = self._hub.disconnect(state.user_id, "disconnected", now)
+        outcome.add(self._limits.charge(gone, state.address, now))
+        missed = self._sessions.missed(session, resume.received)
+        self.resumes["not recovered" if missed is None else "recovered"] += 1
+        outcome.add(self._take_up(state, session))
+        group_id = self._hub.group_of(session.user_id)
+        resumed = Resumed(missed is not None, Count(session.received), session.user_id, group_id)
+        outcome.deliveries.append(Notice(resumed, state.connection))
+        if missed:
+            outcome.deliveries.append(Missed(state.connection, b"".join(missed)))
+        log.info("session resumed", user=session.user_id, recovered=missed is not None)
+        back = self._hub.back(session.user_id, now, session.proof)
+        outcome.add(self._limits.charge(back, state.address, now))
+        if was_restored and self._turn.has_turn and self._hub.is_in_call(session.user_id):
+            # Nobody renews those of the run before, and its TURN server may have ended with it.
+            outcome.tell((session.user_id,), self.hand_out(session.user_id, now))
+        return outcome
+
+    def hand_out(self, user_id: UserId, now: float) -> IceServers:
+        """Return the ICE servers for a user, to be renewed while it is in a call."""
+        self._turn.renew_later(user_id, now)
+        return self._turn.servers(self._hub.principal_of(user_id).id, self._date(now))
+
+    def _refuse_resume(self, state: ConnectionState, wait: float) -> Outcome:
+        """Refuse to resume, and to try again for so many seconds."""
+        if wait:
+            self.resumes["throttled"] += 1
+            return refuse(state.user_id, errors.rate_limited(errors.TOO_MANY_RESUMES, wait), Reason.RESUMES)
+        self.resumes["not found"] += 1
+        log.info("session not found", connection=state.connection)
+        return refuse(state.user_id, errors.SESSION_NOT_FOUND)
+
+    def _displace(self, session: Session, outcome: Outcome) -> None:
+        """A resume wins over a connection that still stands."""
+        connection = self._connections.get(session.id)
+        if connection is not None:
+            del self.states[connection]
+            outcome.closings.append(Closing(connection, Ending.TAKEN_OVER))
+
+    def _take_up(self, state: ConnectionState, session: Session) -> Outcome:
+        """Make the connection the session's from now on."""
+        self._connections[session.id] = state.connection
+        state.session, state.user_id = session, session.user_id
+        state.allowance = session.allowance = session.allowance or state.allowance
+        state.signals = session.signals = session.signals or state.signals
+        session.address = state.address
+        client = self._dispatcher.clients.get(state.connection)
+        mailbox = None if client is None else client.mailbox
+        self._dispatcher.mailboxes[session.user_id] = Recorder(session, mailbox)
+        self._dispatcher.connections[session.user_id] = state.connection
+        rules = self._rules
+        principal = self._hub.principal_of(session.user_id)
+        self._callers.add(principal.id)
+        token = self._guests.token_of(principal)
+        welcome = Welcome(2, session.id, session.token, rules.grace, rules.heartbeat, rules.limits, token)
+        return Outcome([], [Notice(welcome, state.connection, answers=True)], [])
+
+    def _go_away(self, session: Session, until: float, now: float) -> None:
+        if self.is_draining and self._hub.groups_last:
+            return  # all are, and the next run will know of each that comes back
+        away = self._hub.away(session.user_id, until, now)
+        self._groups.submit(self._limits.charge(away, session.address, now), now, session.user_id)
+        self.give_up(now)  # too many may be away now
