@@ -43,15 +43,15 @@ class Directory:
 
     def note(self, facts: Sequence[Fact]) -> None:
         """Keep up with facts: of those about members who are connected here."""
-        for fact in facts:
-            match fact:
-                case MemberJoined() if (connected := self._connected.get(fact.user_id)) is not None:
-                    connected.group_id, connected.peer_id = fact.group_id, fact.peer_id
-                case PeerIdChanged() if (connected := self._connected.get(fact.user_id)) is not None:
+        for fact in facts:  # `match` takes twice as long
+            if isinstance(fact, PeerIdChanged):
+                if (connected := self._connected.get(fact.user_id)) is not None:
                     connected.peer_id = fact.new
-                case MemberLeft() if (connected := self._connected.get(fact.user_id)) is not None:
-                    # One that has joined another group meanwhile is not there any more.
-                    if connected.group_id == fact.group_id:
-                        connected.group_id = None
-                case _:
-                    pass
+            elif isinstance(fact, MemberJoined):
+                if (connected := self._connected.get(fact.user_id)) is not None:
+                    connected.group_id, connected.peer_id = fact.group_id, fact.peer_id
+            elif isinstance(fact, MemberLeft):
+                connected = self._connected.get(fact.user_id)
+                # One that has joined another group meanwhile is not there any more.
+                if connected is not None and connected.group_id == fact.group_id:
+                    connected.group_id = None

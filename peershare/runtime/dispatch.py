@@ -82,8 +82,9 @@ class Dispatcher:
 
     def release(self, outcome: Outcome, now: float, request_id: str | None = None) -> None:
         """Let everybody have what an outcome has for them."""
-        if outcome.facts:
-            _log_groups(outcome.facts)
+        for fact in outcome.facts:
+            if type(fact) in _LOGGED:
+                _log_group(fact)
         timestamp = self._date(now)
         for output in outcome.deliveries:
             if type(output) is Delivery:
@@ -168,9 +169,11 @@ class Dispatcher:
                 client.expect_restart()
 
 
-def _log_groups(facts: Sequence[Fact]) -> None:
-    for fact in facts:
-        if isinstance(fact, GroupOpened):
-            log.info("group opened", group=fact.group_id)
-        elif isinstance(fact, GroupClosed):
-            log.info("group closed", group=fact.group_id, why=fact.why, seconds=round(fact.lifetime, 3))
+_LOGGED = {GroupOpened, GroupClosed}
+
+
+def _log_group(fact: Fact) -> None:
+    if isinstance(fact, GroupOpened):
+        log.info("group opened", group=fact.group_id)
+    elif isinstance(fact, GroupClosed):
+        log.info("group closed", group=fact.group_id, why=fact.why, seconds=round(fact.lifetime, 3))

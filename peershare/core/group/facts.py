@@ -2,7 +2,7 @@
 
 House rules: as in `core.hub`. A fact is a value, in the past tense, and names its group. `waits`: nobody is
 told of it before it is committed. What a restart mends by itself does not wait: who is away, and what belongs
-to a call.
+to a call. None is changed once it is made; attrs would take twice as long to make one that can't be.
 """
 
 from typing import ClassVar, Literal
@@ -24,7 +24,7 @@ from peershare.messages import (
 )
 
 
-@attrs.frozen
+@attrs.define
 class GroupOpened:
     """`created_at` is a date, in ms since 1970; `opened_at` the same moment by the core's clock.
 
@@ -40,7 +40,7 @@ class GroupOpened:
     lasts: bool = False
 
 
-@attrs.frozen
+@attrs.define
 class GroupEmptied:
     """The last member has gone, and may come back: it may only be reloading, or the group lasts.
 
@@ -53,7 +53,7 @@ class GroupEmptied:
     since: float
 
 
-@attrs.frozen
+@attrs.define
 class GroupClosed:
     """`why`: its last member left, nobody came back to it in time, or it was idle for too long."""
 
@@ -63,7 +63,7 @@ class GroupClosed:
     why: Literal["left", "abandoned", "unvisited"]
 
 
-@attrs.frozen
+@attrs.define
 class MemberJoined:
     """`username`: the free form of it under which the member is known. `session`: as in `Member`."""
 
@@ -76,7 +76,7 @@ class MemberJoined:
     session: SessionProof | None = None
 
 
-@attrs.frozen
+@attrs.define
 class MemberLeft:
     """`peer_id`: the one that it held."""
 
@@ -87,7 +87,7 @@ class MemberLeft:
     reason: LeaveReason
 
 
-@attrs.frozen
+@attrs.define
 class PeerIdChanged:
     waits: ClassVar[bool] = True
     group_id: GroupId
@@ -96,7 +96,7 @@ class PeerIdChanged:
     new: PeerId
 
 
-@attrs.frozen
+@attrs.define
 class StatusChanged:
     """`away_until`, in ms since 1970; None for one who is here."""
 
@@ -106,7 +106,7 @@ class StatusChanged:
     away_until: int | None
 
 
-@attrs.frozen
+@attrs.define
 class SessionRenewed:
     """A member came back, with one of the tokens before; it has another now."""
 
@@ -116,28 +116,28 @@ class SessionRenewed:
     session: SessionProof
 
 
-@attrs.frozen
+@attrs.define
 class ParticipantEntered:
     waits: ClassVar[bool] = False
     group_id: GroupId
     participant: Participant
 
 
-@attrs.frozen
+@attrs.define
 class MediaChanged:
     waits: ClassVar[bool] = False
     group_id: GroupId
     participant: Participant
 
 
-@attrs.frozen
+@attrs.define
 class ParticipantExited:
     waits: ClassVar[bool] = False
     group_id: GroupId
     user_id: UserId
 
 
-@attrs.frozen
+@attrs.define
 class RingBegan:
     """`expiry`: when it is missed, by the core's clock."""
 
@@ -147,7 +147,7 @@ class RingBegan:
     expiry: float
 
 
-@attrs.frozen
+@attrs.define
 class RingFinished:
     """`remembered_by`: the ends that are told of it when they come back."""
 
