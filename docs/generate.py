@@ -120,7 +120,9 @@ def refusals() -> str:
 def endings() -> str:
     ends = (ending.value for ending in Ending)
     rows = ([str(end.code), end.reason, "yes" if end.come_back else "no", f"`{end.left}`"] for end in ends)
-    return _table(["Code", "Reason", "Connect again by yourself?", "The others receive `user-left` with"], rows)
+    return _table(
+        ["Code", "Reason", "Connect again by yourself?", "The others receive `user-left` with"], rows
+    )
 
 
 def metrics() -> str:

@@ -208,7 +208,7 @@ class Server:
     async def _open_store(self, listeners: Sequence[trio.SocketListener]) -> AsyncIterator[None]:
         """Have the store open until the block is left, and in the core what the run before has left.
 
-        Who comes while it is opened waits in the backlog.
+        Clients that come while it is opened wait in the backlog.
         """
         try:
             self._now()  # the store's dates become moments of this run's clock

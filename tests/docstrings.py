@@ -1,6 +1,7 @@
 """Refuse docstrings in the package that begin with neither a verb nor a noun. Run by `nox -s lint`.
 
-A docstring begins with an imperative verb or a noun phrase: CONTRIBUTING.md, "English".
+A docstring begins with an imperative verb or a noun phrase, and no sentence in it with a word that stands for
+a noun: CONTRIBUTING.md, "English".
 """
 
 import ast
@@ -21,6 +22,8 @@ _FIRST_WORDS = """
     it its it's he his she they their them there nobody nothing we you
 """
 _REFUSED = re.compile(rf"({'|'.join(_FIRST_WORDS.split())})(?![\w'-])", re.IGNORECASE)
+# And of further sentences, where the word could be the subject: "What is left goes…".
+_REFUSED_LATER = re.compile(r"[.:]\s+((?:Who|What|Whether)\b[^.?]*\.)")
 _HAVE_DOCSTRINGS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -30,6 +33,8 @@ def refused(source: str) -> Iterator[tuple[int, str]]:
         docstring = ast.get_docstring(node) if isinstance(node, _HAVE_DOCSTRINGS) else None
         if docstring and _REFUSED.match(docstring):
             yield node.body[0].lineno, docstring.splitlines()[0]
+        for sentence in _REFUSED_LATER.findall(docstring or ""):
+            yield node.body[0].lineno, " ".join(sentence.split())
 
 
 def main() -> int:

@@ -18,6 +18,13 @@ def test_neither_a_verb_nor_a_noun_is_refused(first):
     assert found == [(line, f"{first} follows.") for line in (1, 5, 9, 13)]
 
 
+@pytest.mark.parametrize("word", ["What", "Who", "Whether"])
+def test_a_later_sentence_without_a_noun_is_refused(word):
+    """Refused where the word may be the subject, and not in a question."""
+    source = f'"""Keep it. {word} is left\ngoes. {word} asks?"""\n'
+    assert list(refused(source)) == [(1, f"{word} is left goes.")]
+
+
 @pytest.mark.parametrize(
     "first", ["Return", "Whatever", "Items", "Hosts", "Frames", "However", "To-do", "Forget", "Offers", "No"]
 )

@@ -94,7 +94,7 @@ class _File:
         self._plain = self._representation("identity", self._content)
 
     async def answer(self, said: Headers) -> Answer:
-        """Answer a GET or HEAD. Who is the first to take it compressed waits for that."""
+        """Answer a GET or HEAD. The first client that takes it compressed waits for that."""
         accepted = said("accept-encoding")
         shown = self._plain
         if accepted:

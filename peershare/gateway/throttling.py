@@ -55,7 +55,7 @@ class ThrottledConversation(ABC):
         return False
 
     async def prepare(self, command: object) -> object:
-        """Prepare such a command, in its turn. What to send in its place, or the same."""
+        """Prepare such a command, in its turn. Return the command to send in its place, or the same."""
         return command
 
     def handle_nowait(self, text: bytes) -> bool:

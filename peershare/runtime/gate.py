@@ -1,8 +1,8 @@
 """The gate: outcomes that wait until what they tell is committed.
 
 House rules: nobody is told of a fact that the store does not have, and within a group nothing overtakes what
-waits. What has no facts of its own and tells nothing of the group, such as a signal between two members who
-have nothing waiting, goes on while the store is away.
+waits. An outcome that has no facts of its own and tells nothing of the group, such as a signal between two
+members who have nothing waiting, goes on while the store is away.
 """
 
 from collections import deque

@@ -1,8 +1,8 @@
 """Groups that last: read from the store before a command for them reaches the actor; and how they end.
 
-House rules: the actor waits for no store. Who brings a command waits: the reader of one connection. Of each
-group there is one load, or one ending, at a time; and it waits for all facts before it. So what is read
-is never older than what memory had.
+House rules: the actor waits for no store. The task that brings a command waits: the reader of one connection.
+Of each group there is one load, or one ending, at a time; and it waits for all facts before it. So what is
+read is never older than what memory had.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence

@@ -1,7 +1,7 @@
 """The hub in the actor's hands: what connections say, and what follows.
 
-Each command ends in one outcome or a few, which `GroupService` lets out; nothing is sent before. What
-becomes of sessions is in `session_service`.
+Each command ends in one outcome or a few, which `GroupService` lets out; nothing is sent before. Sessions
+are in `session_service`.
 """
 
 from collections.abc import Callable, Sequence

@@ -62,7 +62,7 @@ class Database(ABC):
 
     @abstractmethod
     def check(self, connection: Connection) -> str:
-        """Look for damage. What was found, or nothing."""
+        """Look for damage. Return a word about it, or nothing."""
 
     @abstractmethod
     def reason(self, error: DBAPIError) -> str | None:

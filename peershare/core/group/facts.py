@@ -1,8 +1,8 @@
 """Facts: what happened to a group, complete enough to rebuild it.
 
 House rules: as in `core.hub`. A fact is a value, in the past tense, and names its group. `waits`: nobody is
-told of it before it is committed. What a restart mends by itself does not wait: who is away, and what belongs
-to a call. None is changed once it is made; attrs would take twice as long to make one that can't be.
+told of it before it is committed. Facts of what a restart mends by itself don't wait: who is away, and what
+belongs to a call. None is changed once it is made; attrs would take twice as long to make one that can't be.
 """
 
 from typing import ClassVar, Literal

@@ -1,6 +1,6 @@
 """The table of what groups are told: a row for each message of a client, and for each command.
 
-What differs from message to message is in its row, and nowhere else.
+The difference between two messages is in their rows, and nowhere else.
 """
 
 from collections.abc import Callable

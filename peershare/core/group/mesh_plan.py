@@ -2,7 +2,7 @@
 
 House rules: as in `core.hub`; values in, values out. All rates are in bit/s.
 
-Audio is reserved first, for everybody. What is left goes to video step by step, always to those who have
+Audio is reserved first, for everybody. The rest goes to video step by step, always to those who have
 least, as far as each shows a picture so large. So a thumbnail takes little, a hidden picture nothing, and
 where there is too little for all, those who show the picture largest come first.
 """
