@@ -147,7 +147,10 @@ def _environment(tree: str) -> dict[str, str]:
     """Without the settings that a developer may have exported. `tree`: whose code runs, if not ours."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV", "TMPDIR")
     root = str(Path(tree).resolve()) if tree else str(Path(__file__).parents[1])
-    return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONPATH": root}
+    return {name: os.environ[name] for name in kept if name in os.environ} | {
+        "PYTHONPATH": root,
+        "STORE": "memory",  # what a database costs has tables of its own
+    }
 
 
 def raise_file_limit() -> int:

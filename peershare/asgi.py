@@ -108,6 +108,7 @@ async def _live(receive: Receive, send: Send) -> None:
     try:
         async with _SERVER.open([_SETTINGS.ws_port]):
             tune_gc()
+            log.info("ready", groups_kept_in=_SETTINGS.kept_where)
             await send({"type": "lifespan.startup.complete"})
             await receive()
     except (ListenError, NoProgramError, StoreError) as error:

@@ -50,6 +50,7 @@ def configure_logs(level: str, *, json: bool) -> None:
     root.setLevel(number)
     # It would tell of every read and write, with the addresses that a signal may hold.
     logging.getLogger("trio-websocket").setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # ten lines where a database is made
     logging.getLogger("trio.serve_listeners").filters[:] = [NowAndThen()]
 
 

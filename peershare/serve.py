@@ -99,7 +99,7 @@ def _renew_certificate(server: Server) -> None:
 
 
 def _say_where(settings: Settings, ports: list[int]) -> None:
-    """Print the server's URLs. Where HOST is `*`, the name is the one that works on this machine."""
+    """Print its URLs, with a name that works on this machine for HOST=*, and where groups are kept."""
     hosts = ["localhost" if host == "*" else f"[{host}]" if ":" in host else host for host in settings.host]
     secure = "s" if settings.tls_cert else ""
     path = settings.base_path
@@ -109,6 +109,7 @@ def _say_where(settings: Settings, ports: list[int]) -> None:
     for host in hosts:
         for port in ports:
             click.echo(f"  WebSocket: ws{secure}://{host}:{port}{path}ws")
+    click.echo(f"  Groups are kept in {settings.kept_where}")
 
 
 def _raise_file_limit() -> None:

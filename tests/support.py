@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Queue
@@ -52,6 +52,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def nothing_kept(settings: Mapping[str, object]) -> dict[str, str]:
+    """STORE=memory, for servers whose settings don't say where groups are kept: a database costs time."""
+    return {} if {"STORE", "DATABASE_URL", "DATA_DIR"} & set(settings) else {"STORE": "memory"}
+
+
 class ServerProcess:
     """A server in a process of its own. `first` is the line that says where it is."""
 
@@ -73,10 +78,11 @@ class ServerProcess:
 
 
 def environment(**settings: object) -> dict[str, str]:
-    """This process's environment with just these settings in it."""
+    """This process's environment with just these settings in it. Nothing is kept, unless they say where."""
     ours = {"PORT", "WS_PORT", "HOST", "ENVIRONMENT", "NODE_ENV", "DEBUG", "LOG_LEVEL"}
     ours |= {"ALLOWED_HOSTS", "ALLOWED_ORIGINS", "STORE", "DATABASE_URL", "DATA_DIR"}
     kept = {name: value for name, value in os.environ.items() if name not in ours}
+    settings = {**nothing_kept(settings), **settings}
     return {**kept, "PYTHONUNBUFFERED": "1", **{name: str(value) for name, value in settings.items()}}
 
 
@@ -132,7 +138,7 @@ def serving(**settings: object) -> Iterator[LocalServer]:
     A process of its own takes a second of CPU time to start. Tests that don't look into it don't need one.
     """
     ours = {"HOST": "127.0.0.1", "PORT": 0, "WS_PORT": 0, "ENVIRONMENT": "test", "ALLOWED_HOSTS": "*"}
-    settings = {**ours, **settings}
+    settings = {**ours, **nothing_kept(settings), **settings}
     options = [
         f"--{name.lower().replace('_', '-')}={value}"
         for name, value in settings.items()

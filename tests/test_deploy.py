@@ -258,7 +258,7 @@ def test_14_the_composition_lets_turn_out():
 
 def test_14_empty_variables_of_the_composition(monkeypatch):
     """As .env without TURN leaves them: then there is none."""
-    for name in ("TURN", "TURN_EXTERNAL_ADDRESS"):
+    for name in ("TURN", "TURN_EXTERNAL_ADDRESS", "STORE", "DATABASE_URL"):
         monkeypatch.setenv(name, "")
     assert (read_settings().turn, read_settings().turn_external_address) == ("", "")
 

@@ -91,8 +91,8 @@ def test_11_15_each_block_is_checked():
 
 def test_11_15_where_the_server_is(tmp_path):
     """README: what `peershare serve` prints."""
-    with running(tmp_path) as server:
-        rest = [server.popen.stdout.readline() for _ in range(2)]
+    with running(tmp_path, DATA_DIR="./peershare-data") as server:
+        rest = [server.popen.stdout.readline() for _ in range(3)]
     expected = texts("README.md")[0].replace("localhost", "127.0.0.1")
     expected = expected.replace("3000", f"{server.port}").replace("3001", f"{server.ws_port}")
     assert expected == f"PeerShare {__version__} is at http://127.0.0.1:{server.port}\n{''.join(rest)}"

@@ -117,6 +117,7 @@ def made(tmp_path, **tls: str) -> Settings:
         port=0,
         ws_port=0,
         environment="test",
+        store="memory",
         allowed_hosts=("*",),
         tls_cert=tls.get("TLS_CERT", ""),
         tls_key=tls.get("TLS_KEY", ""),
@@ -181,7 +182,7 @@ def answers(address: str, port: int) -> bool:
 async def test_11_6_ipv4_and_ipv6_at_once(hosts, reached):
     """HOST takes a list, and * is both; the port is the same for all. 0.0.0.0 and :: are one kind alone."""
     need(socket.has_dualstack_ipv6(), "IPv6 on loopback")
-    settings = Settings(host=tuple(hosts.split(",")), port=0, ws_port=0, environment="test")
+    settings = Settings(host=tuple(hosts.split(",")), port=0, ws_port=0, environment="test", store="memory")
     with trio.fail_after(60):
         async with Server(settings).open([0]) as [port]:
             found = [address for address in ("127.0.0.1", "127.0.0.2", "::1") if answers(address, port)]
@@ -199,10 +200,12 @@ async def test_11_6_a_machine_without_ipv6(monkeypatch):
 
     monkeypatch.setattr(trio, "open_tcp_listeners", without_ipv6)
     with trio.fail_after(60):
-        async with Server(Settings(host=("*",), port=0, ws_port=0, environment="test")).open([0]) as [port]:
+        async with Server(Settings(host=("*",), port=0, ws_port=0, environment="test", store="memory")).open(
+            [0]
+        ) as [port]:
             assert answers("127.0.0.1", port)
         with pytest.raises(ListenError, match="::1 port 0"):
-            async with Server(Settings(host=("::1",), port=0, environment="test")).open([0]):
+            async with Server(Settings(host=("::1",), port=0, environment="test", store="memory")).open([0]):
                 pass
 
 
@@ -210,7 +213,9 @@ async def test_nothing_stays_open_where_one_port_cannot_be_opened():
     """A port that was opened before the one that is taken is free again."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         ports = [free_port(), taken.getsockname()[1]]
-        settings = Settings(host=("127.0.0.1",), port=ports[0], ws_port=ports[1], environment="test")
+        settings = Settings(
+            host=("127.0.0.1",), port=ports[0], ws_port=ports[1], environment="test", store="memory"
+        )
         with pytest.raises(ListenError, match=f"port {ports[1]}"):
             async with Server(settings).open(ports):
                 pass

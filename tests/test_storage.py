@@ -3,13 +3,15 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import urllib.request
 from contextlib import closing
 from sqlite3 import connect
 
 import pytest
 
-from tests.support import RawClient, eventually, pair, running
+from tests.support import RawClient, environment, eventually, pair, running
 from tests.test_settings import run
 
 
@@ -85,3 +87,46 @@ def test_15_a_damaged_file_keeps_the_server_from_starting(tmp_path):
     assert result.returncode == 1
     assert result.stderr == "peershare: kept/peershare.db is damaged: file is not a database.\n"
     assert file.read_bytes() == b"no database\n"
+
+
+def test_15_groups_are_kept_where_nothing_is_set(tmp_path):
+    """A directory for the server's user alone is made where it was started, and one line says so."""
+    env = environment(PORT=0, WS_PORT=0, HOST="127.0.0.1")
+    del env["STORE"]
+    command = [sys.executable, "-m", "peershare", "serve"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=env, cwd=tmp_path, **pipes) as popen:
+        said = [popen.stdout.readline() for _ in range(3)]
+        popen.terminate()
+        assert popen.stderr.read() == ""
+        assert popen.wait(60) == 0
+    assert said[2] == "  Groups are kept in ./peershare-data\n"
+    kept = tmp_path / "peershare-data"
+    assert kept.stat().st_mode & 0o777 == 0o700
+    assert {file.stat().st_mode & 0o777 for file in kept.iterdir()} == {0o600}
+    assert rows(tmp_path, "SELECT count(*) FROM groups") == [(0,)]
+
+
+def test_15_with_the_store_in_memory_nothing_is_written(tmp_path):
+    """STORE=memory makes no directory, and a line says that groups end with the server."""
+    with running(tmp_path, STORE="memory", WS_PORT=0) as server:
+        server.popen.stdout.readline()
+        said = server.popen.stdout.readline()
+        pair(server.port)
+        assert server.stop() == 0
+    assert said == "  Groups are kept in memory, and end with the server\n"
+    assert [file.name for file in tmp_path.iterdir()] == ["server.log"]
+
+
+@pytest.mark.parametrize("where", ["file/data", "closed"], ids=["can't be made", "can't be written"])
+def test_15_a_data_directory_that_is_none(tmp_path, where):
+    """One line says which, why, and what to do; the exit status is 1."""
+    (tmp_path / "file").touch()
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed" / "peershare.db").mkdir()  # root may write a directory without permissions
+    (tmp_path / "closed" / "peershare.lock").mkdir()
+    result = run(tmp_path, "serve", DATA_DIR=where, PORT=0, WS_PORT=0)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"peershare: DATA_DIR={where} can't be used: ")
+    assert result.stderr.endswith("or set STORE=memory, which keeps nothing.\n")
+    assert result.stderr.count("\n") == 1

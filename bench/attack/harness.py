@@ -401,9 +401,10 @@ def _certificate(work: Path) -> dict[str, str]:
 
 
 def _environment() -> dict[str, str]:
-    """Without the settings that a developer may have exported."""
+    """Without the settings that a developer may have exported, and without a database."""
     kept = ("PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV", "TMPDIR")
-    return {name: os.environ[name] for name in kept if name in os.environ} | {"PYTHONPATH": str(ROOT)}
+    ours = {"PYTHONPATH": str(ROOT), "STORE": "memory"}
+    return {name: os.environ[name] for name in kept if name in os.environ} | ours
 
 
 def _cpu(pid: int) -> float:

@@ -15,7 +15,7 @@ class Storage:
         "STORE",
         meaning="Where groups are kept: `sqlite`, a file in DATA_DIR; `postgres`, the database of "
         "DATABASE_URL; `memory`, nowhere, so that they end with the process. The default is postgres with "
-        "DATABASE_URL, else memory.",
+        "DATABASE_URL, else sqlite.",
     )
     database_url: str = setting(
         "",

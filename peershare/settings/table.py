@@ -35,7 +35,13 @@ class Settings(Peerjs, Turn, Calls, Sessions, Groups, Storage, Limits, Operation
     @property
     def kept_in(self) -> str:
         """The kind of store."""
-        return self.store or ("postgres" if self.database_url else "memory")
+        return self.store or ("postgres" if self.database_url else "sqlite")
+
+    @property
+    def kept_where(self) -> str:
+        """The place where groups are kept, as people are told it."""
+        places = {"sqlite": self.data_dir, "postgres": "the database of DATABASE_URL"}
+        return places.get(self.kept_in, "memory, and end with the server")
 
     @property
     def level(self) -> str:

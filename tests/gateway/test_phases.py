@@ -75,6 +75,7 @@ async def make_server(tmp_path, monkeypatch):
                 port=0,
                 ws_port=0,
                 environment="test",
+                store="memory",
                 allowed_hosts=("*",),
                 handshake_timeout=HEAD_TIME,
                 ws_heartbeat_interval=1000,

@@ -82,7 +82,10 @@ class Sqlite(Database):
             beside.touch(mode=0o600)
             lock = beside.open("wb")
         except OSError as error:
-            raise StoreError(f"{self.path.parent} can't be used: {error.strerror}.") from error
+            raise StoreError(
+                f"DATA_DIR={self.path.parent} can't be used: {error.strerror}. "
+                "Set it to a directory that the server may write, or set STORE=memory, which keeps nothing."
+            ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

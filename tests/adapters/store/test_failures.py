@@ -255,7 +255,10 @@ async def test_15_a_file_that_can_not_be_used_is_left_as_it_is(tmp_path, spoil):
 async def test_15_a_directory_that_can_not_be_used(folder):
     """One line names it."""
     folder.chmod(0o555)
-    with as_nobody(), pytest.raises(StoreError, match=f"^{folder}/data can't be used: Permission denied.$"):
+    line = (
+        rf"^DATA_DIR={folder}/data can't be used: Permission denied\. Set it .*, or set STORE=memory, .*\.$"
+    )
+    with as_nobody(), pytest.raises(StoreError, match=line):
         await SqlStore(Sqlite(folder / "data" / "peershare.db"), moment).open()
 
 

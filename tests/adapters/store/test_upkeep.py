@@ -158,7 +158,7 @@ async def test_15_a_group_is_forgotten(where, store, open_database):
 @pytest.mark.parametrize(
     ("args", "line"),
     [
-        (["check"], "STORE=memory keeps nothing: set STORE=sqlite, or DATABASE_URL"),
+        (["check", "--store=memory"], "STORE=memory keeps nothing: set STORE=sqlite, or DATABASE_URL"),
         (
             ["check", "--store=postgres"],
             "DATABASE_URL and STORE=postgres go together: the first alone will do",
