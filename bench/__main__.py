@@ -24,6 +24,7 @@ from bench import (
     rest,
     scaling,
     sessions,
+    store,
     storm,
 )
 from bench.clients import Trouble
@@ -39,6 +40,8 @@ QUESTIONS: dict[str, Callable[[Effort], Table]] = {
     "comeback": comeback.ask,
     "flood": flood.ask,
     "sessions": sessions.ask,
+    "store": store.ask,
+    "facts": store.ask_facts,
     "idle": idle.ask,
     "latency": latency.ask,
     "scaling": scaling.ask,

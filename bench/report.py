@@ -25,7 +25,7 @@ from bench.servers import LIMITED, PEER, PEERS, PEERSHARE, STOCK, WS_ZOD
 from bench.trial import DISTURBED, Table
 
 ORDER = (
-    *("relay", "broadcast", "storm", "handshakes", "comeback", "flood", "sessions"),
+    *("relay", "broadcast", "storm", "handshakes", "comeback", "flood", "sessions", "store", "facts"),
     *("idle", "latency", "scaling", "rest", "peerjs", "join"),
 )
 _HERE = Path(__file__).parent

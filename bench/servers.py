@@ -27,6 +27,8 @@ PEERJS_SERVERS = (PEERSHARE, PEER)
 PEERSHARE_LOGGING = "PeerShare, logging"
 # With its limits as they are by default; the others have them out of the way.
 LIMITED = "PeerShare, limited"
+# With groups that outlive the process.
+SQLITE, POSTGRES = "PeerShare, SQLite", "PeerShare, PostgreSQL"
 
 PEERS = Path(__file__).parent / "peers"
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -105,7 +107,7 @@ def command(name: str, work: Path, heartbeat: float) -> list[str]:
 
 
 @contextmanager
-def run(name: str, work: Path, heartbeat: float = NO_HEARTBEAT) -> Iterator[Server]:
+def run(name: str, work: Path, heartbeat: float = NO_HEARTBEAT, **settings: str) -> Iterator[Server]:
     """A server for the length of the block. What it says on stderr is kept in `work`."""
     said = work / f"{name.replace(' ', '-')}.log"
     # An empty directory: a developer's .env is not for it.
@@ -113,7 +115,7 @@ def run(name: str, work: Path, heartbeat: float = NO_HEARTBEAT) -> Iterator[Serv
     empty.mkdir(exist_ok=True)
     argv = command(name, work, heartbeat)
     with said.open("wb") as stderr, _on_core(SERVER_CORE):
-        environment = _environment(BEFORE_TREE if name == BEFORE else "")
+        environment = _environment(BEFORE_TREE if name == BEFORE else "") | settings
         process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=stderr, cwd=empty, env=environment)
     try:
         line = process.stdout.readline() if process.stdout else b""

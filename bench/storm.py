@@ -23,9 +23,9 @@ def ask(effort: Effort) -> Table:
     with run_all(WEBSOCKET_SERVERS, effort.work) as servers:
         kept: list[Crowd] = []
         for server in servers:  # with smaller storms: a whole one takes some servers many seconds
-            warm_up(partial(_trial, effort.of(120), server, kept), effort.warm)
+            warm_up(partial(trial, effort.of(120), server, kept), effort.warm)
         trials = [
-            Trial(f"{size} join one group", server, partial(_trial, size, server, kept)) for server in servers
+            Trial(f"{size} join one group", server, partial(trial, size, server, kept)) for server in servers
         ]
         samples = interleave(replace(effort, warm=0), trials)
         for crowd in kept:
@@ -34,11 +34,16 @@ def ask(effort: Effort) -> Table:
     return table
 
 
-def _trial(size: int, server: Server, kept: list[Crowd]) -> Sample:
-    """A group of its own. Its members stay in `kept`: their leaving would be a storm too."""
+def trial(size: int, server: Server, kept: list[Crowd], *, lasts: bool = False) -> Sample:
+    """A group of its own. Its members stay in `kept`: their leaving would be a storm too.
+
+    `lasts`: it does, where there is a store.
+    """
     crowd = open_crowd(server.port, size + 1)
     kept.append(crowd)
     first, *joiners = crowd.by_fd.values()
+    if lasts:
+        crowd.ask({first: frame("hello", protocol=2)}, "welcome")
     create = frame("create-group", groupName="Storm", username="Ann")
     group_id = crowd.ask({first: create}, "group-created")[first]["groupId"]
     for number, client in enumerate(joiners):

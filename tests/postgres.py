@@ -26,8 +26,9 @@ _QUICK = [
 class Cluster:
     """A PostgreSQL that listens on a socket in a folder of its own."""
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, *, durable: bool = False) -> None:
         self._programs, self._folder = programs, folder
+        self._options = [] if durable else _QUICK
         self._numbers = count(1)
         # It refuses to run as root.
         self._user = "postgres" if os.getuid() == 0 else None
@@ -47,7 +48,7 @@ class Cluster:
     def start(self) -> None:
         options = " ".join(
             f"-c {option}"
-            for option in [*_QUICK, "listen_addresses=", f"unix_socket_directories={self._folder}"]
+            for option in [*self._options, "listen_addresses=", f"unix_socket_directories={self._folder}"]
         )
         self._control("-o", options, "start")
 
@@ -71,12 +72,13 @@ class Cluster:
 
 
 @contextmanager
-def run_cluster() -> Iterator[Cluster]:
+def run_cluster(*, durable: bool = False) -> Iterator[Cluster]:
+    """A cluster until the block is left. `durable`: what it commits survives the machine."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     need(found, "PostgreSQL: apt-get install postgresql")
     # Sockets have short paths, and pytest's folders are closed to another user.
     folder = Path(tempfile.mkdtemp(prefix="peershare-"))
-    cluster = Cluster(found[-1].parent, folder)
+    cluster = Cluster(found[-1].parent, folder, durable=durable)
     yield cluster
     cluster.stop()
     shutil.rmtree(folder)
