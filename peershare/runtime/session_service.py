@@ -35,6 +35,7 @@ from peershare.runtime.dispatch import Dispatcher, Recorder
 from peershare.runtime.edge import ConnectionState, Limits, SignalingRules
 from peershare.runtime.group_service import GroupService, refuse_for_now
 from peershare.runtime.waiting_resumes import Received, WaitingResume, WaitingResumes
+from peershare.wire.frames import carries
 
 log = structlog.get_logger("peershare.signaling")
 
@@ -151,7 +152,7 @@ class SessionService:
         left, found = _MAX_LEFT_BYTES, []
         for session in sorted(self._sessions, key=lambda one: one.replay.size):
             left -= session.replay.size
-            fits = left >= 0
+            has_all = left >= 0 and not session.restarted
             found.append(
                 SessionRecord(
                     session.proof,
@@ -159,10 +160,10 @@ class SessionService:
                     self._hub.principal_of(session.user_id).id,
                     self._hub.peer_id_of(session.user_id),
                     session.received,
-                    session.restarted or not fits,
+                    not has_all,
                     session.in_background,
-                    session.replay.sent if fits else 0,
-                    session.replay.kept if fits else (),
+                    session.replay.sent if has_all else 0,
+                    session.replay.kept if has_all else (),
                 )
             )
         return found
@@ -244,6 +245,9 @@ class SessionService:
         if session is None:
             return self._refuse_resume(state, self._limits.failed_resume_wait(state, now))
         was_restored = session.restored is not None
+        # What was kept in this run has not arrived, whatever its client had before.
+        is_new = was_restored and session.restarted
+        signals = [frame for frame in session.replay.kept if carries(frame, "signal")] if is_new else []
         self._sessions.resume(resume, may_renew=journal.has(session.next_known_at))
         session.next_known_at = journal.last + 1  # as this outcome's facts
         outcome = nothing()
@@ -258,8 +262,11 @@ class SessionService:
         group_id = self._hub.group_of(session.user_id)
         resumed = Resumed(missed is not None, Count(session.received), session.user_id, group_id)
         outcome.deliveries.append(Notice(resumed, state.connection))
-        if missed:
-            outcome.deliveries.append(Missed(state.connection, b"".join(missed)))
+        for frame in signals:
+            session.replay.put(frame)
+        frames = signals if missed is None else missed
+        if frames:
+            outcome.deliveries.append(Missed(state.connection, b"".join(frames)))
         log.info("session resumed", user=session.user_id, recovered=missed is not None)
         back = self._hub.back(session.user_id, now, session.proof)
         outcome.add(self._limits.charge(back, state.address, now))

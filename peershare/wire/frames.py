@@ -30,6 +30,12 @@ def text_frame(payload: bytes) -> bytes:
     return bytes((_FIN_TEXT, 127)) + size.to_bytes(8, "big") + payload
 
 
+def carries(frame: bytes, message_type: str) -> bool:
+    """Tell whether a text frame of the server's carries a message of a type, which is written first in it."""
+    begin = {126: 4, 127: 10}.get(frame[1], 2)
+    return frame.startswith(f'{{"type":"{message_type}",'.encode(), begin)
+
+
 def close_frame(code: int, reason: str) -> bytes:
     """A server's close frame. `reason` is cut to what fits into 125 bytes with the code."""
     said = reason.encode()[:123].decode(errors="ignore").encode()  # not in the middle of a character

@@ -153,6 +153,21 @@ def test_15_behind_a_crash_there_is_a_snapshot(run, pair):
     assert third.listen()[2][1]["received"] == resumed["received"] + 1
 
 
+def test_15_signals_to_one_who_is_not_back_from_a_crash(run, pair):
+    """Come behind `resumed`, once, and are counted; what else there was to tell is in the snapshot."""
+    ann, bob = pair
+    later = run.crash()
+    ann_again = Client(later).hello(known(ann, 2))
+    ann_again.signal(bob.id, "x" * 70_000)
+    ann_again.signal(bob.id, "y")
+    again = Client(later).hello(known(bob, 1))
+    kinds = [kind for kind, _ in again.listen()]
+    assert kinds[2:] == ["resumed", "signal", "signal", "group-joined"]
+    again.lose()
+    third = Client(later).hello(known(again, 1))
+    assert [kind for kind, _ in third.listen()][2:5] == ["resumed", "signal", "group-joined"]
+
+
 def test_15_a_second_restart(run, pair):
     """A session goes on through one after the other, of whatever kind, with the token that it has by then."""
     ann, bob = pair

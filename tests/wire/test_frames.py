@@ -5,13 +5,17 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 from wsproto.frame_protocol import FrameProtocol, Opcode, ParseFailed, XorMaskerSimple
 
+from peershare.messages import Pong, SignalFrom
+from peershare.wire.codec import encode
 from peershare.wire.frames import (
     FRAMES_AT_ONCE,
     PING,
     FrameSplitter,
     TooLong,
+    carries,
     close_frame,
     text_frame,
     unmasked,
@@ -56,6 +60,16 @@ def test_a_text_frame(size, head):
 def test_a_text_frame_holds_utf_8():
     """The length is that of the bytes, and they are passed on as they are."""
     assert read(text_frame("Zoë 😀".encode())).payload == "Zoë 😀"
+
+
+@pytest.mark.parametrize("size", [1, 200, 70_000])
+def test_15_the_message_of_a_frame(size):
+    """Its type is told from its beginning, however long it is; that of another is not."""
+    signal = SignalFrom("user", Raw(b'"%s"' % (b"x" * size)))
+    assert carries(text_frame(encode(signal, 1)), "signal")
+    assert not carries(text_frame(encode(Pong(), 1, '{"type":"signal",')), "signal")
+    assert carries(text_frame(encode(Pong(), 1)), "pong")
+    assert not carries(text_frame(b""), "pong")
 
 
 def test_text_frames_can_stand_one_behind_the_other():
