@@ -2,7 +2,7 @@
 
 As `relay`, with PeerJS clients instead: pairs exchange CANDIDATE messages as the client of npm's `peerjs`
 sends them, each answered with one as soon as it is heard. Beside our broker stands the reference, npm's
-`peer`. The clients send no HEARTBEAT: one every 5 s would be lost among the rest.
+`peer`; or, with BENCH_BEFORE, another checkout's broker. The clients send no HEARTBEAT: one every 5 s would be lost among the rest.
 """
 
 from secrets import token_hex
@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from bench.clients import Client, Crowd, Greeting, Trouble, exchange_one, open_crowd, pair_up, text_frame
 from bench.relay import with_pairs
-from bench.servers import PEER, PEERJS_SERVERS
+from bench.servers import PEERJS_SERVERS
 from bench.trial import Effort, Table, cost_columns, costs, say
 
 # What a data connection says of a host candidate. Firefox and Chrome hide the address behind a name.
@@ -35,10 +35,10 @@ def ask(effort: Effort) -> Table:
         f"CANDIDATE messages of {_size()} bytes between PeerJS clients in pairs, each answered with one."
         " Counted: delivered."
     )
-    table = Table("peerjs", "PeerJS", explained, cost_columns(reference=PEER))
+    table = Table("peerjs", "PeerJS", explained, cost_columns(reference=PEERJS_SERVERS[1]))
     for pairs in (100, 1000):
         say(f"peerjs: {pairs} pairs")
-        costs(table, with_pairs(effort, pairs, PEERJS_SERVERS, _open_pairs), PEER)
+        costs(table, with_pairs(effort, pairs, PEERJS_SERVERS, _open_pairs), PEERJS_SERVERS[1])
     return table
 
 

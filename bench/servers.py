@@ -22,7 +22,7 @@ BEFORE, BEFORE_TREE = "PeerShare before", os.environ.get("BENCH_BEFORE", "")
 WEBSOCKET_SERVERS = (PEERSHARE, BEFORE) if BEFORE_TREE else (PEERSHARE, WS_ZOD, STOCK)
 # The reference for PeerJS clients: `peer` on npm.
 PEER = "peerjs-server"
-PEERJS_SERVERS = (PEERSHARE, PEER)
+PEERJS_SERVERS = (PEERSHARE, BEFORE if BEFORE_TREE else PEER)
 # As people run it: every connection is logged. The others log nothing, so it does not compete.
 PEERSHARE_LOGGING = "PeerShare, logging"
 # With its limits as they are by default; the others have them out of the way.
