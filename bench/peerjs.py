@@ -2,7 +2,8 @@
 
 As `relay`, with PeerJS clients instead: pairs exchange CANDIDATE messages as the client of npm's `peerjs`
 sends them, each answered with one as soon as it is heard. Beside our broker stands the reference, npm's
-`peer`; or, with BENCH_BEFORE, another checkout's broker. The clients send no HEARTBEAT: one every 5 s would be lost among the rest.
+`peer`; or, with BENCH_BEFORE, another checkout's broker. The clients send no HEARTBEAT: one every 5 s would
+be lost among the rest.
 """
 
 from secrets import token_hex
