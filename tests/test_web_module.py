@@ -850,9 +850,11 @@ def test_14_the_steps_of_a_recovery(page, server, is_negotiated, may_relay, acti
     assert taken == actions
 
 
-# Two in a call, and what the tests of recovery ask of their connections: the first is Ann's or Bob's.
+# Two in a call, and what the tests of recovery ask of their connections: the first is Ann's or Bob's. Ann
+# answered the first offer, and gives way to others: after a rollback, Chromium would show her nothing more.
 _RESTARTS = """
-    [window.ann, window.bob] = await group(["Ann", "Bob"]);
+    do [window.ann, window.bob] = await group(["Ann", "Bob"]);
+    while (ann.id > bob.id);
     for (const person of [ann, bob]) await person.call(await camera());
     await Promise.all([ann.connected(bob), bob.connected(ann)]);
     window.ufrag = (pc) => pc.localDescription.sdp.match(/^a=ice-ufrag:(\\S+)/m)[1];
@@ -873,18 +875,18 @@ _RESTARTS = """
 
 
 def test_14_both_restart_at_once(page):
-    """Twenty times, in the same moment or nearly: both use new candidates then, on the same connections."""
+    """Twenty times, in the same moment or nearly: both use new candidates then, and pictures go on."""
     made = page.evaluate(f"""async () => {{
         {_RESTARTS}
         for (let turn = 0; turn < 20; turn++) {{
             const before = connections().map(ufrag);
-            for (const pc of connections()) {{
-                pc.restartIce();
+            for (const peer of [ann.peer(bob), bob.peer(ann)]) {{
+                peer.connection.restart();
                 if (turn % 2) await sleep(Math.random() * 20);
             }}
             await restarted(before);
+            await Promise.all([ann.sees(bob), bob.sees(ann)]);
         }}
-        await Promise.all([ann.sees(bob), bob.sees(ann)]);
         return made.length;
     }}""")
     assert made == 2
@@ -924,16 +926,17 @@ def test_14_another_network(context, open_page, news):
                 navigator.connection.dispatchEvent(new Event("change"));
             };
             window.restarts = 0;
-            const { restartIce } = RTCPeerConnection.prototype;
-            RTCPeerConnection.prototype.restartIce = function () {
-                restarts++;
-                restartIce.call(this);
-            };
         }""",
         news,
     )
     page.evaluate(f"""async () => {{
         {_RESTARTS}
+        const Connection = Object.getPrototypeOf(ann.peer(bob).connection);
+        const {{ restart }} = Connection;
+        Connection.restart = function () {{
+            restarts++;
+            restart.call(this);
+        }};
         window.before = connections().map(ufrag);
         for (let times = 0; times < 5; times++) {{
             tell();
@@ -1067,11 +1070,10 @@ def test_a_path_that_breaks(open_page, launch):
         with other.frozen():
             ann.evaluate("""async () => {
                 await until(() => ann.peer(bob).state === "reconnecting");
-                const [pc] = connections();
-                await until(() => pc.signalingState === "have-local-offer"); // to restart ICE
+                await until(() => ann.peer(bob).path.action === "restart");
             }""")
         assert ann.evaluate(ANN_LOOKS) == WELL
-        assert ann.evaluate("() => connections()[0].offers") == 1
+        assert ann.evaluate("() => made.length") == 1
 
 
 def test_who_comes_and_goes_on_a_bad_network(page, network):

@@ -1,5 +1,5 @@
 /**
- * One RTCPeerConnection with another page, negotiated perfectly (W3C webrtc-pc, 10.7).
+ * One RTCPeerConnection with another page, negotiated perfectly (W3C webrtc-pc, 10.7), but without rollbacks.
  *
  * It has a random name, its instance. Each signal carries it, and the instance of the receiver: so signals of a page
  * before its reload are told from those after.
@@ -57,6 +57,8 @@ export class Connection {
 	safety;
 	/** @type {Map<Kind, RTCRtpSender>} */
 	senders = new Map();
+	/** True if the other side was asked for a restart, and has not offered it yet. */
+	isAsking = false;
 	#isPolite;
 	#send;
 	#isOffering = false;
@@ -126,10 +128,20 @@ export class Connection {
 
 	/**
 	 * True if a new connection has to answer an offer. This one could roll back its own offer, but Chromium sometimes
-	 * gathers no candidates after that: so a rollback is done only where media flow already.
+	 * gathers no candidates after that.
 	 */
 	get mustYield() {
 		return this.#isPolite && !this.isNegotiated && this.#collides;
+	}
+
+	/**
+	 * Look for other ways, by an ICE restart. Who gives way asks the other side to offer it, so that two such offers never
+	 * collide: after a rollback, Chromium decodes what comes, but the tracks that it has received get no more frames.
+	 */
+	restart() {
+		if (!this.#isPolite) return this.pc.restartIce();
+		this.isAsking = true;
+		this.#signal({ restart: true });
 	}
 
 	async #offer() {
@@ -165,7 +177,8 @@ export class Connection {
 	}
 
 	/** @param {Signal} signal of the other side's connection to this one */
-	async handleSignal({ to, description, candidates = [] }) {
+	async handleSignal({ to, description, candidates = [], restart }) {
+		if (restart === true && !this.#isPolite && !this.#collides) this.pc.restartIce(); // else an offer is on its way
 		if (description?.type === "offer") await this.#handleOffer(description, !to);
 		if (description?.type === "answer") await this.#handleAnswer(description);
 		for (const candidate of candidates) this.#addCandidate(candidate);
@@ -175,7 +188,8 @@ export class Connection {
 	async #handleOffer(offer, isFirst) {
 		const goesFirst = this.#collides && !this.#isPolite;
 		if (!goesFirst) {
-			await this.pc.setRemoteDescription(offer); // rolls back our own, where they collide
+			this.isAsking = false;
+			await this.pc.setRemoteDescription(offer);
 			await this.pc.setLocalDescription();
 		}
 		// Our own, if that goes first, may have been sent before the other side listened: then it is sent again.

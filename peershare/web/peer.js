@@ -134,7 +134,8 @@ export class Peer {
 		const isOffer = description?.type === "offer";
 		if (to && to !== mine?.instance) return; // for a connection that is closed
 		if (isNew && !description) return; // candidates of a connection that is closed, or whose description is lost
-		if (isOffer && mine?.isNegotiated && this.state !== "connected") this.#count(); // it takes the step for both
+		const takesStep = isOffer ? !mine?.isAsking : signal.restart === true; // for both
+		if (takesStep && mine?.isNegotiated && this.state !== "connected") this.#count();
 		const connection = !mine || (isOffer && ((isNew && mine.remote) || mine.mustYield)) ? this.connect() : mine;
 		connection.remote = instance;
 		this.evidence.hear(signal);
@@ -217,7 +218,7 @@ export class Peer {
 		this.#hasMoved = false;
 		this.#count(step);
 		const { action } = STEPS[step];
-		if (action === "restart") this.#connection?.pc.restartIce();
+		if (action === "restart") this.#connection?.restart();
 		else this.connect(action === "relay");
 	}
 

@@ -103,6 +103,8 @@ export type Signal = {
 	to: string | null;
 	description?: RTCSessionDescriptionInit;
 	candidates?: RTCIceCandidateInit[];
+	/** To ask for an offer that restarts ICE. */
+	restart?: boolean;
 	/** By the sender's browser. */
 	gathered?: Gathered;
 };
