@@ -26,9 +26,10 @@ from peershare.logs import configure_logs
 from peershare.output import unblock
 from peershare.ports.store import StoreError
 from peershare.runtime.clock import UptimeClock
-from peershare.server import ListenError, Server, tune_gc
+from peershare.server import Server, tune_gc
 from peershare.settings import Settings, read_settings
 from peershare.transport.head import Refusal
+from peershare.transport.listening import ListenError
 from peershare.transport.streams import ClientStream
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]

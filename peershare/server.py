@@ -5,11 +5,10 @@ actor ⊃ connections ⊃ listeners.
 """
 
 import gc
+import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from errno import EAFNOSUPPORT
-from functools import partial
 
 import attrs
 import trio
@@ -42,27 +41,24 @@ from peershare.runtime.drain import ConnectionRegistry
 from peershare.runtime.garbage import collect_garbage
 from peershare.runtime.lag import watch_lag
 from peershare.settings import Settings, tls_context
+from peershare.transport.handover import Predecessor
 from peershare.transport.hosts import Hosts
 from peershare.transport.http import HttpRules, HttpServer
+from peershare.transport.listening import close, listen, listener_of
 from peershare.transport.origins import Origins
 from peershare.transport.poller import make_poller
 from peershare.transport.proxies import Proxies
 from peershare.transport.refusals import Refusals
 
-# Connections that the kernel holds for us: enough for everyone to come back at once after a restart.
-_BACKLOG = 4096
-# HOST=*. Trio has `::` take IPv6 alone, so that there can be both.
-_EVERY = ("0.0.0.0", "::")  # noqa: S104 - where somebody asked for it
 # For whom the server checks TURN. Its credentials are no client's, and count for none.
 _CHECK_TURN = PrincipalId("check-turn")
 # Of the shutdown, what is for the orderly part; the rest is for cancelling what is left.
 _ORDERLY_SHARE = 0.8
 # And behind that, what is for the store to take the last facts, and to be closed.
 _SAVING_SHARE, _CLOSING_SHARE = 0.1, 0.05
-
-
-class ListenError(Exception):
-    """A port could not be opened. The message names it and says why."""
+# In seconds, where another server is going to serve those who wait in the backlog: how long those who have
+# connected, but asked for nothing yet, may still ask; and how long the slow are waited for, altogether.
+_NEWCOMERS_TIMEOUT, _SLOW_TIMEOUT = 1.0, 5.0
 
 
 class Server:
@@ -73,6 +69,10 @@ class Server:
 
     def __init__(self, settings: Settings, turn_page_port: int | None = None) -> None:
         self._settings = settings
+        self.listeners: list[trio.SocketListener] = []
+        # True where the listening sockets outlive this server: newcomers wait for the next one then.
+        self.has_successor = False
+        self._accepting, self._accepted_last = trio.CancelScope(), trio.Event()
         self._ports = {settings.port, settings.ws_port}  # and what is taken for a 0
         managed = managed_turn(settings, turn_page_port)
         turn = turn_rules(settings, managed)
@@ -140,20 +140,33 @@ class Server:
         self._health.show_turn(self._turn_watch.by_transport())
 
     @asynccontextmanager
-    async def open(self, ports: Sequence[int]) -> AsyncIterator[list[int]]:
+    async def open(
+        self,
+        ports: Sequence[int],
+        given: Sequence[socket.socket] = (),
+        predecessor: Predecessor | None = None,
+    ) -> AsyncIterator[list[int]]:
         """Serve on these ports of HOST until the block is left, and then end in order.
 
-        Gives the ports that are open, which tells the one that was taken for a 0. Leaving the block takes
-        SHUTDOWN_TIMEOUT at most, whatever the clients do. Raises ListenError, StoreError, and
-        NoProgramError where coturn is to be run and there is none.
+        Or on the listening sockets that are `given`, or on those of the `predecessor`, which is ended as
+        soon as nothing keeps this one from starting. Gives the ports that are open, which tells the one that
+        was taken for a 0. Leaving the block takes SHUTDOWN_TIMEOUT at most, whatever the clients do. Raises
+        ListenError, StoreError, and NoProgramError where coturn is to be run and there is none.
         """
         if self._coturn is not None:
             find_program()
-        listeners = await _listen(self._settings.host, ports)
-        open_ports = list(dict.fromkeys(listener.socket.getsockname()[1] for listener in listeners))
+        spare = () if predecessor is None else predecessor.sockets
+        if given:
+            self.listeners = [listener_of(one) for one in given]
+        else:
+            self.listeners = await listen(self._settings.host, ports, spare)
+        taken = sum(one.fileno() >= 0 for one in spare)
+        opened = len(self.listeners) - len(given) - taken
+        self._sources.listening.update(itself=opened, systemd=len(given), before=taken)
+        open_ports = list(dict.fromkeys(one.socket.getsockname()[1] for one in self.listeners))
         self._ports.update(open_ports)
-        self._hosts.listen_on(listener.socket.getsockname()[0] for listener in listeners)
-        async with self._open_store(listeners), trio.open_nursery() as outer:
+        self._hosts.listen_on(one.socket.getsockname()[0] for one in self.listeners)
+        async with self._open_store(predecessor), trio.open_nursery() as outer:
             outer.start_soon(self._core.actor.run)
             outer.start_soon(self._core.journal.run, self._core.actor.send)
             if self._core.loader is not None:
@@ -171,27 +184,32 @@ class Server:
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(self._turn_watch.run, self._show_turn)
-                    accepting.start_soon(
-                        partial(
-                            trio.serve_listeners,
-                            self._listener.serve,
-                            listeners,
-                            handler_nursery=connections,
-                        )
-                    )
+                    accepting.start_soon(self._accept, connections)
                     yield open_ports
-                    with trio.move_on_after(self._settings.shutdown_timeout * _ORDERLY_SHARE):
-                        # Listening goes on for now: health checks hear 503, and so do new members.
+                    orderly = self._settings.shutdown_timeout * _ORDERLY_SHARE
+                    with trio.move_on_after(min(orderly, _SLOW_TIMEOUT) if self.has_successor else orderly):
+                        if self.has_successor:
+                            self._accepting.cancel()
+                            with trio.move_on_after(min(orderly / 2, _NEWCOMERS_TIMEOUT)):
+                                await self._accepted_last.wait()
+                                await self._listener.served_newcomers()
+                            self.http.end_soon()
+                        # Else listening goes on for now: health checks hear 503, and so do new members.
                         self._registry.draining = True
                         await self._core.actor.ask(WarnSessions())
                         await self._registry.drain()
-                        accepting.cancel_scope.cancel()
+                        self._accepting.cancel()
                         await self.http.finish()
                     accepting.cancel_scope.cancel()
                 connections.cancel_scope.cancel()
             with trio.move_on_after(self._settings.shutdown_timeout * _SAVING_SHARE):
                 await self._save()
             outer.cancel_scope.cancel()
+
+    async def _accept(self, connections: trio.Nursery) -> None:
+        with self._accepting:
+            await trio.serve_listeners(self._listener.serve, self.listeners, handler_nursery=connections)
+        self._accepted_last.set()
 
     async def _save(self) -> None:
         """Have the store keep all that has happened, and the sessions, behind the goodbyes of connections."""
@@ -205,60 +223,26 @@ class Server:
             await self._store.keep(sessions)
 
     @asynccontextmanager
-    async def _open_store(self, listeners: Sequence[trio.SocketListener]) -> AsyncIterator[None]:
+    async def _open_store(self, predecessor: Predecessor | None) -> AsyncIterator[None]:
         """Have the store open until the block is left, and in the core what the run before has left.
 
         Clients that come while it is opened wait in the backlog.
         """
         try:
+            if predecessor is not None:
+                await self._store.check()
+                await predecessor.end()
             self._now()  # the store's dates become moments of this run's clock
             kept = await self._store.open()
             self._core.signaling.sessions.restore(kept, self._now())
         except BaseException:
-            for listener in listeners:
-                listener.socket.close()
+            close(self.listeners)
             raise
         try:
             yield
         finally:
             with trio.move_on_after(self._settings.shutdown_timeout * _CLOSING_SHARE, shield=True):
                 await self._store.close()
-
-
-async def _listen(hosts: Sequence[str], ports: Sequence[int]) -> list[trio.SocketListener]:
-    """Listen on each port of each host. For a 0, one free port is taken for all hosts.
-
-    Raises ListenError; what was open until then is closed.
-    """
-    listeners: list[trio.SocketListener] = []
-    try:
-        for port in ports:
-            number = port
-            for host in _EVERY if "*" in hosts else hosts:
-                opened = await _listen_on(host, number)
-                listeners += opened
-                if number == 0 and opened:
-                    # A name has several addresses, each with a free port of its own now: one can be told.
-                    number = opened[0].socket.getsockname()[1]
-                    for other in opened[1:]:
-                        await other.aclose()
-                        listeners.remove(other)
-    except BaseException:
-        for listener in listeners:
-            listener.socket.close()
-        raise
-    return listeners
-
-
-async def _listen_on(host: str, port: int) -> list[trio.SocketListener]:
-    try:
-        return await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
-    except OSError as error:
-        if error.errno == EAFNOSUPPORT and host in _EVERY:
-            return []  # the kernel knows only one of the two
-        raise ListenError(f"Cannot listen on {host} port {port}: {error.strerror or error}.") from error
-    except UnicodeError as error:  # a part of it is empty, or longer than 63 characters
-        raise ListenError(f"Cannot listen on {host} port {port}: that is no host name.") from error
 
 
 def tune_gc() -> None:

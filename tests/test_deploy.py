@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from ctypes.util import find_library
 from ipaddress import ip_address, ip_network
 from pathlib import Path
+from types import SimpleNamespace
 
 import attrs
 import pytest
@@ -26,9 +28,10 @@ from peershare.composition.turn import own_address
 from peershare.core.turn import credentials_of
 from peershare.messages import IceServer
 from peershare.settings import Settings, about, read_settings
+from peershare.transport import listening
 from tests.api.test_web import link_in
 from tests.gateway.test_limits import ask, attempt, said, served, status, staying
-from tests.support import HANDSHAKE, RawClient, environment, eventually, free_port, need
+from tests.support import HANDSHAKE, RawClient, environment, eventually, free_port, need, running
 from tests.test_install import PROJECT, closure
 
 ROOT = Path(__file__).parents[1]
@@ -125,6 +128,16 @@ def test_11_28_caddy_lets_no_prefix_through(server, tmp_path):
         assert link_in(code.decode()) == f"http://localhost:{port}/group/{group}"
 
 
+def test_15_caddy_has_who_comes_wait_for_a_restart(tmp_path):
+    """A request that comes while no server is there is answered when one is."""
+    port = free_port()
+    with caddy_before(SimpleNamespace(port=port), tmp_path) as public, ThreadPoolExecutor() as pool:
+        get = b"GET /api/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        answer = pool.submit(attempt, public, to_caddy(get, public))
+        with running(tmp_path, PORT=port, WS_PORT=0):
+            assert answer.result(60) == 200
+
+
 def test_11_28_the_caddyfile_as_it_is(tmp_path):
     """With a domain, Caddy takes it as it stands, and would get a certificate for it."""
     caddy = shutil.which("caddy")
@@ -167,13 +180,23 @@ def analyze(*arguments):
     return subprocess.run([tool, *arguments], capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_11_28_systemd_knows_every_line_of_the_unit(tmp_path):
+def test_11_28_systemd_knows_every_line_of_the_units(tmp_path):
     """It has no complaint, but for the program, which is not installed there."""
-    unit = tmp_path / "peershare.service"
-    text = (DEPLOY / "peershare.service").read_text("utf-8")
-    unit.write_text(text.replace("/opt/peershare/bin/peershare", sys.executable))
-    done = analyze("verify", str(unit))
+    units = [tmp_path / "peershare.service", tmp_path / "peershare.socket"]
+    for unit in units:
+        text = (DEPLOY / unit.name).read_text("utf-8")
+        unit.write_text(text.replace("/opt/peershare/bin/peershare", sys.executable))
+    done = analyze("verify", *map(str, units))
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+def test_15_the_sockets_of_systemd_are_those_that_the_server_would_open():
+    """At loopback, on PORT and WS_PORT; and as many connections may wait."""
+    socket_unit = (DEPLOY / "peershare.socket").read_text("utf-8")
+    defaults = Settings()
+    ports = re.findall(r"^ListenStream=127\.0\.0\.1:(\d+)$", socket_unit, re.MULTILINE)
+    assert list(map(int, ports)) == [defaults.port, defaults.ws_port]
+    assert f"\nBacklog={listening._BACKLOG}\n" in socket_unit
 
 
 def test_11_28_the_unit_is_hardened():

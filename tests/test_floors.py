@@ -44,11 +44,16 @@ FLOORS = [
     # 3: what moves.
     {"peershare.runtime": {"attrs", "outcome", "structlog", "trio"}},
     # 4: bytes of clients (transport), and above them what is answered by HTTP (api) or WebSocket (gateway).
-    {"peershare.transport.hosts": set(), "peershare.transport.turns": {"attrs", "trio"}},
+    {
+        "peershare.transport.hosts": set(),
+        "peershare.transport.listening": {"trio"},
+        "peershare.transport.turns": {"attrs", "trio"},
+    },
     {
         "peershare.api": set(),
         "peershare.gateway": set(),
         "peershare.transport": set(),
+        "peershare.transport.handover": {"structlog", "trio"},
         "peershare.transport.head": {"attrs", "h11"},
         "peershare.transport.proxies": {"attrs"},
     },

@@ -10,11 +10,13 @@ from contextlib import suppress
 
 import pytest
 import trio
+import trio.testing
 
 from peershare.composition.rules import byte_rules
 from peershare.core.addresses import ByteLimiter
-from peershare.server import ListenError, Server
+from peershare.server import Server
 from peershare.settings import Settings
+from peershare.transport.listening import ListenError
 from peershare.transport.websocket import FRAME_COST
 from tests.support import HANDSHAKE, frame, free_port, need, reset
 from tests.test_tls import certificate, trusting
@@ -220,6 +222,50 @@ async def test_nothing_stays_open_where_one_port_cannot_be_opened():
             async with Server(settings).open(ports):
                 pass
     assert not answers("127.0.0.1", ports[0])
+
+
+async def read_status(client: trio.SocketStream) -> bytes:
+    return (await client.receive_some())[:12]
+
+
+async def test_15_newcomers_of_a_server_with_a_successor(tmp_path):
+    """Who had connected before its end is served by it, and who connects then by the successor."""
+    settings = made(tmp_path)
+    heard = {}
+    with trio.fail_after(60):
+        server = Server(settings)
+        async with trio.open_nursery() as nursery, server.open([0]) as [port]:
+            server.has_successor = True
+            kept = socket.socket(fileno=os.dup(server.listeners[0].socket.fileno()))
+            early = await trio.open_tcp_stream("127.0.0.1", port)
+            await trio.testing.wait_all_tasks_blocked()
+
+            async def ask() -> None:
+                await server._accepted_last.wait()
+                heard["late"] = late = await trio.open_tcp_stream("127.0.0.1", port)
+                for client in (late, early):
+                    await client.send_all(HANDSHAKE)
+                heard["status"] = await read_status(early)
+
+            nursery.start_soon(ask)
+        assert heard["status"] == b"HTTP/1.1 101"
+        async with Server(settings).open([], given=[kept]) as [same]:
+            assert same == port
+            assert await read_status(heard["late"]) == b"HTTP/1.1 101"
+            await trio.aclose_forcefully(heard["late"])
+        await trio.aclose_forcefully(early)
+
+
+async def test_15_silent_newcomers_do_not_hold_up_the_end(tmp_path, autojump_clock):
+    """Browsers connect in advance, and ask for nothing: others wait for the successor meanwhile."""
+    server = Server(made(tmp_path))
+    async with server.open([0]) as [port]:
+        server.has_successor = True
+        silent = await trio.open_tcp_stream("127.0.0.1", port)
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+    assert trio.current_time() - began < 3
+    await silent.aclose()
 
 
 def test_12_4_an_office_never_waits():

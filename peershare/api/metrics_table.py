@@ -57,6 +57,7 @@ class Sources:
     coturn: Coturn | None = None
     loader: GroupLoader | None = None
     turn_counts: TurnCounts = attrs.field(factory=TurnCounts)
+    listening: dict[str, int] = attrs.field(factory=lambda: dict.fromkeys(("itself", "systemd", "before"), 0))
     turn_watch: TurnWatch = attrs.field(factory=lambda: TurnWatch((), tuple))
     lag: Histogram = attrs.field(
         factory=lambda: Histogram(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -543,6 +544,14 @@ METRICS = (
         (),
         "CPU time of each pass over all objects, in an idle moment, in which nothing else runs.",
         _one(lambda sources: sources.garbage),
+    ),
+    Row(
+        "peershare_listening_sockets",
+        "gauge",
+        ("from",),
+        "Sockets at which the server listens, by who opened them: `itself`, `systemd`, or the server "
+        "`before` it, from which `--inherit` has taken them over.",
+        lambda sources: [((opener,), count) for opener, count in sources.listening.items()],
     ),
 )
 

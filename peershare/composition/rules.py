@@ -112,6 +112,7 @@ def limits_of(settings: Settings) -> dict[str, int]:
         "groupSize": settings.max_group_size,
         "groups": settings.max_groups,
         "callSize": settings.max_call_size,
+        "groupTtlSeconds": 0 if settings.kept_in == "memory" else round(settings.group_ttl * 86_400),
         "connectionsPerTenSeconds": settings.connection_rate,
         "connectionsAtOnce": settings.connections_per_address,
         "httpConnectionsAtOnce": settings.http_connections_per_address,

@@ -78,13 +78,23 @@ class Listener:
     # A handshake takes one or two milliseconds, most reads of TLS a tenth.
     _handshakes: FairTurns = attrs.field(factory=lambda: FairTurns(1), init=False)
     _reads: FairTurns = attrs.field(factory=lambda: FairTurns(_READS_AT_ONCE), init=False)
+    # Connections on which nothing was asked for yet.
+    _newcomers: set[trio.SocketStream] = attrs.field(factory=set, init=False)
+    _served_one: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot, init=False)
     _answers: trio.Semaphore = attrs.field(factory=lambda: trio.Semaphore(_FLOOD_ANSWERS), init=False)
     _answers_by_owner: TurnsByOwner = attrs.field(
         factory=lambda: TurnsByOwner(_FLOOD_ANSWERS_OF_ADDRESS), init=False
     )
 
+    async def served_newcomers(self) -> None:
+        """Wait until each connection that was accepted was asked for something, or is closed."""
+        await trio.lowlevel.checkpoint()  # by now `serve` has begun for the last one
+        while self._newcomers:
+            await self._served_one.park()
+
     async def serve(self, transport: trio.SocketStream) -> None:
         """One connection, from its accept to its close. Raises nothing but its cancellation."""
+        self._newcomers.add(transport)
         stream = ClientStream(transport)
         context = self.tls()
         peer = self.proxies.client(stream.address, secure=context is not None)
@@ -106,7 +116,7 @@ class Listener:
                     if not await self._shakes_hands(tls):
                         return
                     paid.turn = self._reads.of(account.owner)
-                await self._dispatch(stream, place)
+                await self._dispatch(stream, place, transport)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client has gone in the middle of something
         except* Exception:
@@ -114,8 +124,14 @@ class Listener:
         finally:
             if isinstance(place, HttpConnection):
                 place.leave()
+            self._greet(transport)
             await trio.aclose_forcefully(stream)
             stream.forget_tls()
+
+    def _greet(self, transport: trio.SocketStream) -> None:
+        """Count it among the newcomers no more."""
+        self._newcomers.discard(transport)
+        self._served_one.unpark_all()
 
     async def _speaks_tls(
         self, stream: ClientStream, transport: trio.SocketStream, place: HttpConnection
@@ -161,9 +177,16 @@ class Listener:
             return True
         return False
 
-    async def _dispatch(self, stream: ClientStream, place: HttpConnection) -> None:
+    async def _dispatch(
+        self, stream: ClientStream, place: HttpConnection, transport: trio.SocketStream
+    ) -> None:
         """Requests, until the connection ends or becomes a WebSocket."""
-        match await self.http.serve(stream, place.touch, may_be_stun=self.turn_port is not None):
+
+        def got_one() -> None:
+            place.touch()
+            self._greet(transport)
+
+        match await self.http.serve(stream, got_one, may_be_stun=self.turn_port is not None):
             case Stun() if self.turn_port is not None:
                 await self._carry(self.turn_port, stream, place)
             case Head() as head:

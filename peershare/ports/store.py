@@ -56,6 +56,10 @@ class Store(Protocol):
         """True where it keeps groups beyond the run."""
         ...
 
+    async def check(self) -> None:
+        """Raise StoreError if it could not be opened, though another server let go of it."""
+        ...
+
     async def open(self) -> Kept:
         """Begin a run, and give what it finds: nothing is asked of it before. Raises StoreError.
 

@@ -1,6 +1,7 @@
 """Addresses, ports and paths of the server, and its TLS."""
 
 import attrs
+import click
 
 from peershare.settings.section import setting
 from peershare.settings.types import Hosts, Integer, MountPath, Readable
@@ -24,6 +25,15 @@ class Listening:
         Integer(0, 65535),
         "WS_PORT",
         meaning="A second port for the same, where older clients look for it. 0: none.",
+    )
+    inherit: bool = setting(
+        False,  # noqa: FBT003
+        click.BOOL,
+        "INHERIT",
+        meaning="Take the listening sockets over from the server that runs with the same DATA_DIR, and have "
+        "it end in order: no connection is refused meanwhile. Without such a server, start as usual. "
+        "`--inherit` alone says the same.",
+        flag_value="true",
     )
     base_path: str = setting(
         "/",

@@ -139,11 +139,15 @@ class HttpServer:
             self._open.discard(connection)
             self._closed_one.unpark_all()
 
-    async def finish(self) -> None:
-        """Let the requests that are being answered be the last, and wait until all connections are closed."""
+    def end_soon(self) -> None:
+        """Let the requests that are being answered be the last."""
         self.finishing = True
         for connection in self._open:
             connection.idling.cancel()
+
+    async def finish(self) -> None:
+        """Let the requests that are being answered be the last, and wait until all connections are closed."""
+        self.end_soon()
         while self._open:
             await self._closed_one.park()
 

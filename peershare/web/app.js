@@ -16,6 +16,8 @@ import { otherTabNotice, publishSession } from "./tabs.js";
 
 const GONE =
 	"This group does not exist. It ended when its last member left, or the server was restarted. Make it again, under the same link:";
+const NONE =
+	"There is no such group: it has not been visited for long, or the link is not right. Make one under this link:";
 const NO_LINK = "This is not a link to a group. Make a group, or paste the whole link:";
 const JOIN_TIMEOUT = 15_000; // ms
 
@@ -79,12 +81,11 @@ function showLanding(options = {}) {
 
 // --- before joining ---
 
-/** For a group to be created; with an ID, for one that has ended. @param {string} group @param {string} [id] */
-function showPrejoinNew(group, id) {
+/** For a group to be created, under an ID that links have. @param {string} group @param {string} [id] @param {string} [about] */
+function showPrejoinNew(group, id, about = "You are about to make this group.") {
 	navigations += 1;
 	const path = id ? `${BASE}group/${id}` : BASE;
 	if (path !== location.pathname || !id) history.pushState(null, "", path);
-	const about = id ? "The group has ended. You are about to open it again." : "You are about to make this group.";
 	const preview = { title: group, about, isNew: true, hasCall: false };
 	showPrejoinScreen(preview, (session, name) => session.createGroup(group, name, id));
 }
@@ -95,10 +96,11 @@ async function showPrejoin(id, group) {
 	show(loadingScreen("Looking for the group…"), "PeerShare");
 	const answer = await fetch(`${BASE}api/group/${id}`).catch(() => null);
 	const info = answer?.ok ? await answer.json() : null;
+	const isGone = answer?.status === 404;
+	const limits = isGone || info?.inCall > 0 ? await getLimits() : {};
 	if (navigation !== navigations) return;
-	if (answer?.status === 404) return showEnded(id, group);
-	const isFull = info?.inCall > 0 && (await isCallFull(info.inCall));
-	if (navigation !== navigations) return;
+	if (isGone) return showEnded(id, limits.groupTtlSeconds > 0, group);
+	const isFull = info?.inCall > 0 && info.inCall >= (limits.callSize || Infinity); // 0 is no limit
 	const takeOver = (/** @type {SavedSession} */ saved) => {
 		saveSession(saved);
 		route();
@@ -115,23 +117,27 @@ async function showPrejoin(id, group) {
 	showPrejoinScreen(preview, (session, name) => session.joinGroup(id, name), otherTabNotice(id, takeOver));
 }
 
-/** Offer to open a group again: at once where we were in it. @param {string} id @param {string} [group] its name */
-function showEnded(id, group) {
-	if (group) return showPrejoinNew(group, id);
+/**
+ * Offer to open a group again: at once where we were in it, and the server has forgotten it.
+ * @param {string} id @param {boolean} isKept whether the server keeps groups: then there is none to be opened again
+ * @param {string} [group] its name
+ */
+function showEnded(id, isKept, group) {
+	const again = isKept ? undefined : "The group has ended. You are about to open it again.";
+	if (group && again) return showPrejoinNew(group, id, again);
 	showLanding({
-		message: GONE,
+		message: isKept ? NONE : GONE,
 		create(name, username) {
 			ownName.set(username);
-			showPrejoinNew(name, id);
+			showPrejoinNew(name, id, again);
 		},
 	});
 }
 
-/** @param {number} inCall */
-async function isCallFull(inCall) {
+/** @returns {Promise<Record<string, number>>} nothing if the server does not tell */
+async function getLimits() {
 	const answer = await fetch(`${BASE}api/limits`).catch(() => null);
-	const { callSize = 0 } = answer?.ok ? await answer.json() : {};
-	return callSize > 0 && inCall >= callSize; // 0 is no limit
+	return answer?.ok ? answer.json() : {};
 }
 
 /** @param {number} members @param {number} inCall @param {boolean} isFull */

@@ -283,7 +283,9 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 		try {
 			await this.joinGroup(group.id, this.#username);
 		} catch (error) {
-			if (!(error instanceof RefusedError && error.code === ErrorCode.GROUP_NOT_FOUND)) throw error;
+			// A server that keeps groups has not forgotten this one: it has ended.
+			const isKept = this.client.limits.groupTtlSeconds > 0;
+			if (isKept || !(error instanceof RefusedError && error.code === ErrorCode.GROUP_NOT_FOUND)) throw error;
 			await this.#reopen(group);
 		}
 		if (!wasInCall || !this.#migration.start(this.mesh, this.client.userId)) return;

@@ -385,6 +385,7 @@ def test_limits_are_shown(server):
         "groupSize": 500,
         "groups": 100_000,
         "callSize": 8,
+        "groupTtlSeconds": 0,
         "connectionsPerTenSeconds": 10,
         "connectionsAtOnce": 3,
         "httpConnectionsAtOnce": 1000,

@@ -14,6 +14,9 @@ class MemoryStore:
 
     lasts = False
 
+    async def check(self) -> None:
+        """Do nothing, since there is nothing to open."""
+
     async def open(self) -> Kept:
         """Find nothing, since there was nothing kept."""
         return Kept()

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import trio
@@ -39,6 +39,11 @@ class Database(ABC):
 
     name: str
     engine: Engine
+
+    @property
+    def exists(self) -> bool:
+        """False where it is made by who owns it first."""
+        return True
 
     @abstractmethod
     def own(self) -> Connection:
@@ -91,6 +96,9 @@ class SqlStore:
         self._writing, self._reading = trio.CapacityLimiter(1), trio.CapacityLimiter(_READERS)
         self._places = [object() for _ in range(_READERS)]
 
+    async def check(self) -> None:
+        await trio.to_thread.run_sync(self._check, limiter=self._writing)
+
     async def open(self) -> Kept:
         return await trio.to_thread.run_sync(self._open, limiter=self._writing)
 
@@ -128,6 +136,15 @@ class SqlStore:
             raise StoreUnavailableError(reason) from error
 
     # --- in threads ---
+
+    def _check(self) -> None:
+        if not self._database.exists:
+            return
+        try:
+            with self._database.opening(), self._database.connect() as connection:
+                refuse_newer(self._database, version_of(connection))
+        finally:
+            self._database.engine.dispose()
 
     def _open(self) -> Kept:
         try:
@@ -223,13 +240,26 @@ def disconnect(connection: Connection) -> None:
 
 
 def _migrate(database: Database, connection: Connection, version: str | None) -> None:
+    refuse_newer(database, version)
     from alembic import command  # noqa: PLC0415 - a database that is up to date does without its half second
-    from alembic.config import Config  # noqa: PLC0415
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
 
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if version is not None and version not in known:
+    command.upgrade(_config(connection=connection), HEAD)
+
+
+def refuse_newer(database: Database, version: str | None) -> None:
+    """Raise StoreError if the tables are of a version that we don't know."""
+    if version in (None, HEAD):
+        return
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - as above
+
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if version not in known:
         raise StoreError(f"{database.name} is of a newer PeerShare ({version}): update this one.")
-    command.upgrade(config, HEAD)
+
+
+def _config(**attributes: object) -> Any:
+    from alembic.config import Config  # noqa: PLC0415 - as above
+
+    config = Config(attributes=attributes)
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config

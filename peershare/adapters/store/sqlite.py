@@ -2,6 +2,7 @@
 
 import fcntl
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +17,8 @@ from peershare.ports.store import StoreError
 
 # In seconds: how long a commit waits while another program has the database locked, before it is tried anew.
 _TIMEOUT = 2.0
+# In seconds: how long the lock is waited for, since one that was killed has it for a moment; and how often.
+_LOCK_TIMEOUT, _LOCK_PAUSE = 1.0, 0.05
 
 # Of errors that pass, or that an operator can mend while the server runs. All others are faults.
 _REASONS = {
@@ -43,6 +46,10 @@ class Sqlite(Database):
         event.listen(self.engine, "connect", _connected)
         event.listen(self.engine, "begin", _begin)
 
+    @property
+    def exists(self) -> bool:
+        return self.path.exists()
+
     def own(self) -> Connection:
         if self._lock is None:
             self._lock = self._take_lock()
@@ -50,7 +57,7 @@ class Sqlite(Database):
         return self.engine.connect()
 
     def connect(self) -> Connection:
-        if not self.path.exists():
+        if not self.exists:
             raise StoreError(f"There is no {self.name}.")
         self._look_for_damage()
         return self.engine.connect()
@@ -86,12 +93,17 @@ class Sqlite(Database):
                 f"DATA_DIR={self.path.parent} can't be used: {error.strerror}. "
                 "Set it to a directory that the server may write, or set STORE=memory, which keeps nothing."
             ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise StoreError(f"Another PeerShare server uses {self.name}.") from error
-        return lock
+        end = time.monotonic() + _LOCK_TIMEOUT
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if time.monotonic() > end:
+                    lock.close()
+                    raise StoreError(f"Another PeerShare server uses {self.name}.") from error
+                time.sleep(_LOCK_PAUSE)
+            else:
+                return lock
 
     def _look_for_damage(self) -> None:
         """Read the file, and leave it as it is. Raises StoreError."""
