@@ -1,4 +1,4 @@
-"""Imports: docs/design.md, "Floors".
+"""Imports: docs/design.md, "Layout".
 
 A file imports only from floors below its own and from its own part. Parts on one floor never import each
 other; where one stands on another after all, that is a floor between two floors (the API, for example,
@@ -39,10 +39,11 @@ FLOORS = [
     {"peershare.console": {"attrs", "prompt_toolkit", "trio"}},
     # 2: what runtime and gateway need of each other.
     {"peershare.ports": {"attrs"}},
-    # What stands behind a port.
-    {"peershare.adapters": {"alembic", "attrs", "psycopg", "sqlalchemy", "structlog", "trio"}},
-    # 3: what moves.
-    {"peershare.runtime": {"attrs", "outcome", "structlog", "trio"}},
+    # 3: what moves, and what stands behind a port.
+    {
+        "peershare.adapters": {"alembic", "attrs", "psycopg", "sqlalchemy", "structlog", "trio"},
+        "peershare.runtime": {"attrs", "outcome", "structlog", "trio"},
+    },
     # 4: bytes of clients (transport), and above them what is answered by HTTP (api) or WebSocket (gateway).
     {
         "peershare.transport.hosts": set(),
