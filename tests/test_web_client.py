@@ -10,7 +10,7 @@ from playwright.sync_api import WebSocketRoute, expect
 from tests.browser import ALWAYS_ALLOWED, AUTOPLAY, FAKE_DEVICES, Chromium, launcher, node_module
 from tests.browser_users import Person
 from tests.chaos import BadNetwork
-from tests.support import RawClient, ServerProcess, running
+from tests.support import RawClient, ServerProcess, eventually, running
 from tests.test_proxy import Proxy
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.calls]
@@ -480,6 +480,35 @@ def test_one_leaves_the_call_and_the_group(invite):
     expect(bob.page).to_have_url(f"{bob.site}/")
     expect(ann.member("Bob")).to_have_count(0)
     ann.is_told("Bob has left the group.")
+
+
+def test_14_a_picture_that_stands_still(invite):
+    """Chromium shows nothing more of what comes after a rollback, on the side that answered the first offer.
+
+    The page never rolls back; for such faults it makes the connection anew.
+    """
+    ann, bob = invite("Ann"), invite("Bob")
+    together(ann, bob)
+    ann.page.evaluate("""async () => {
+        const pc = connections.find((pc) => pc.connectionState === "connected");
+        await pc.setLocalDescription();
+        await pc.setLocalDescription({ type: "rollback" });
+    }""")
+    bob.page.evaluate("""async () => {
+        const pc = connections.find((pc) => pc.connectionState === "connected");
+        pc.restartIce();
+        await new Promise((resolve) => {
+            pc.onsignalingstatechange = () => pc.signalingState === "stable" && resolve();
+        });
+    }""")
+    video = ann.tile("Bob").locator("video")
+    frames = "(video) => video.getVideoPlaybackQuality().totalVideoFrames"
+    eventually(lambda: sum(ann.decoded().values()) > 2)
+    before = video.evaluate(frames)
+    eventually(lambda: sum(ann.decoded().values()) > 10)
+    assert video.evaluate(frames) == before  # else Chromium has mended it
+    ann.sees("Bob")
+    bob.sees("Ann")
 
 
 def test_a_closed_page_is_no_frozen_picture(invite):

@@ -912,6 +912,36 @@ def test_14_a_connection_that_has_failed_is_restarted(page):
     assert told == [["reconnecting", "restart", 1], ["connected", None, 0], 2]
 
 
+def test_14_a_picture_that_is_not_shown(context, open_page):
+    """After eight seconds in which frames come, the connection is made anew, once until one is shown."""
+    context.clock.install()
+    page = open_page()
+    page.evaluate(f"async () => {{ {_RESTARTS} }}")
+    page.evaluate("""() => {
+        window.follow = async (isShown) => {
+            const { framesDecoded } = ann.peer(bob).quality;
+            await until(() => ann.peer(bob).quality.framesDecoded > framesDecoded);
+            ann.peer(bob).followPicture(isShown);
+            return made.length;
+        };
+    }""")
+
+    def follow(seconds: str) -> int:
+        """How many connections there were, after seconds with a frame (+) and without one (-)."""
+        count = 0
+        for second in seconds:
+            page.clock.fast_forward(1_000)
+            count = page.evaluate("(isShown) => follow(isShown)", second == "+")
+        return count
+
+    assert follow("+-------") == 2
+    assert follow("-") == 3
+    page.evaluate("() => Promise.all([ann.connected(bob), bob.connected(ann), ann.sees(bob), bob.sees(ann)])")
+    assert follow("----------") == 4
+    assert follow("+-------") == 4
+    assert follow("-") == 5
+
+
 @pytest.mark.parametrize("news", ["online", "type"])
 def test_14_another_network(context, open_page, news):
     """ICE is restarted with all at once; of many such news in two seconds, the first and the last count."""

@@ -98,6 +98,25 @@ def test_14_what_was_in_vain_is_tried_less_often(run):
     assert run(FOLLOW_LINK, tried)[-11:] == [True] * 10 + [False]
 
 
+FOLLOW_LOSS = """(() => {
+  let loss = sending.NEW_LOSS;
+  return given.map(([at, last]) => (loss = sending.followLoss(loss, at, last)).share);
+})()"""
+
+
+@pytest.mark.parametrize(
+    ("reports", "shares"),
+    [
+        # A report is looked at each second; after a break, the first one tells of much that was lost.
+        ([(1, 0), (1, 0), (2, 0.9), (2, 0.9), (2, 0.9), (3, 0)], [0] * 6),
+        ([(1, 0.2), (1, 0.2), (2, 0.3), (2, 0.3), (3, 0.2), (4, 0)], [0, 0, 0.2, 0.2, 0.2, 0]),
+    ],
+)
+def test_14_lost_audio_counts_in_two_reports(run, reports, shares):
+    """Of a break that is over only one report tells: it is no reason to pause video."""
+    assert run(FOLLOW_LOSS, reports) == shares
+
+
 # --- the line ------------------------------------------------------------------------------------
 
 FOLLOW_LINE = """(() => {

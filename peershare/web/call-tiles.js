@@ -11,6 +11,7 @@ const SPEAKING_LEVEL = 0.45; // of 1
 const SPEAKING_TIME = 800; // ms for which it is shown
 const MAX_RINGING = 8; // tiles: a ring to a whole group needs no more
 const PICTURE_HEIGHT = 360; // px of a picture in picture, whose size pages are not told
+const WATCH_INTERVAL = 1_000; // ms: how often it is looked whether pictures move
 const TOUCHES = ["click", "pointerup", "touchend", "keydown"];
 
 /** The tiles of a call. */
@@ -30,6 +31,7 @@ export class CallTiles {
 	#meter = new LevelMeter((level) => this.#handleLevel(level));
 	#resizing = new ResizeObserver(() => this.#arrange());
 	#lifetime = new AbortController();
+	#watching = setInterval(() => this.#watch(), WATCH_INTERVAL);
 
 	/**
 	 * @param {GroupSession} session @param {HTMLElement} title to have the focus when the play button is gone
@@ -61,6 +63,7 @@ export class CallTiles {
 		this.#lifetime.abort();
 		this.#resizing.disconnect();
 		this.#meter.stop();
+		clearInterval(this.#watching);
 		if (document.pictureInPictureElement) document.exitPictureInPicture().catch(() => {});
 	}
 
@@ -81,6 +84,11 @@ export class CallTiles {
 		const wasSpeaking = this.#isSpeaking;
 		if (level > SPEAKING_LEVEL) this.#spokeAt = performance.now();
 		if (wasSpeaking !== this.#isSpeaking) this.#draw();
+	}
+
+	/** Tell each peer whether its picture moves. */
+	#watch() {
+		for (const peer of this.#session.peers) peer.followPicture(this.#tileById.get(peer.userId)?.takeFrame() ?? true);
 	}
 
 	#unblock() {

@@ -11,10 +11,13 @@ import { CONNECT_TIMEOUT, LOST_DELAY, RENEW, STEPS, nextStep } from "./recovery.
 const POLITENESS = 1.25; // times as long, who gives way in negotiation waits: mostly, one side acts, and the other answers
 const SPEAKING_LEVEL = 0.02; // a level of audio, from 0 to 1
 const SPEAKING_TIME = 600; // ms: bridges the gap between two words
+const UNSEEN_SECONDS = 8; // in which frames come and none is shown, until the connection is made anew
 const GOODBYE = JSON.stringify({ goodbye: true }); // over the data channel, before a connection is closed for good
 
 /** Quality from the counters of getStats(). */
 class QualityMeter {
+	/** Of video, that have come as a whole. */
+	frames = 0;
 	#at = NaN; // the first reading has no difference
 	#bytes = 0;
 	#received = 0;
@@ -32,6 +35,7 @@ class QualityMeter {
 			lost += stat.packetsLost;
 			if (stat.kind !== "video") return;
 			framesDecoded = stat.framesDecoded ?? 0;
+			this.frames = stat.framesReceived ?? framesDecoded;
 			if (stat.frameWidth) resolution = `${stat.frameWidth}×${stat.frameHeight}`;
 		});
 		const seconds = (at - this.#at) / 1000;
@@ -78,6 +82,8 @@ export class Peer {
 	/** @type {CandidatePair | null} */
 	#selected = null;
 	#meter = new QualityMeter();
+	#frames = 0; // of the meter, a second ago
+	#unseen = 0; // seconds with frames, and without a picture
 	#audioTimestamp = 0; // of the last frame of audio
 	#spokeAt = -Infinity;
 	/** @type {Timer | undefined} */
@@ -161,6 +167,21 @@ export class Peer {
 	handleNetworkChange() {
 		this.#hasMoved = true;
 		if (this.#callbacks.isReachable()) this.handleReachable();
+	}
+
+	/**
+	 * Follow the picture, once a second: frames of which none is shown for long are a fault of the browser, and another
+	 * connection has mended it. What that does not mend is left as it is, until a frame is shown again.
+	 * @param {boolean} isShown whether one was shown meanwhile, or nobody looks
+	 */
+	followPicture(isShown) {
+		const { frames } = this.#meter;
+		if (isShown) this.#unseen = 0;
+		else if (this.state === "connected" && frames > this.#frames) this.#unseen++;
+		this.#frames = frames;
+		if (this.#unseen < UNSEEN_SECONDS || !this.#callbacks.isReachable()) return;
+		this.#unseen = -Infinity;
+		this.#take(RENEW);
 	}
 
 	/** Connect again at once, as a user asks for. */

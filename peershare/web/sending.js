@@ -3,7 +3,7 @@
  *
  * Audio goes first. Within the plan, browsers adapt by themselves; where a line does not take even the smallest picture
  * beside the audio, video is paused, before the audio breaks. `followLink` and `followLine` decide, once a second, and are pure.
- * @import {Line, Link, LinkMeasure, Part, PeerPlan, PeerShare, Timer, Track, View} from "./types"
+ * @import {Line, Link, LinkMeasure, Loss, Part, PeerPlan, PeerShare, Timer, Track, View} from "./types"
  * @import {Connection} from "./connection.js"
  * @import {Peer} from "./peer.js"
  */
@@ -30,6 +30,8 @@ const SCREEN = { perPeer: 2_500_000, total: 6_000_000 };
 
 /** @type {Link} */
 export const NEW_LINK = { isPaused: false, weak: 0, good: 0, wait: FIRST_WAIT, trial: TRIAL };
+/** @type {Loss} */
+export const NEW_LOSS = { at: 0, last: 0, share: 0 };
 /** @type {Line} */
 export const NEW_LINE = { upload: undefined, weak: 0, good: 0, wait: FIRST_WAIT };
 
@@ -65,17 +67,12 @@ export function followLine({ upload, weak, good, wait }, links) {
 	return { upload: grown < WIDE ? grown : undefined, weak: 0, good: 0, wait };
 }
 
-/** @param {RTCStatsReport} report @param {number} wanted bit/s @returns {LinkMeasure} */
-function measure(report, wanted) {
-	let [available, loss, at, now] = [Infinity, 0, 0, 0];
-	report.forEach((stat) => {
-		now = Math.max(now, stat.timestamp);
-		if (stat.type === "candidate-pair" && stat.nominated) available = stat.availableOutgoingBitrate ?? available;
-		if (stat.type !== "remote-inbound-rtp" || stat.kind !== "audio") return;
-		[loss, at] = [stat.fractionLost ?? 0, stat.timestamp];
-	});
-	return { available, loss: now - at < FRESH ? loss : 0, wanted };
-}
+/**
+ * How much audio is lost, by what the other side reports every five seconds: the lesser share of its last two reports,
+ * since one alone is of a break that may be over.
+ * @param {Loss} loss @param {number} at the time of the last report @param {number} last its share @returns {Loss}
+ */
+export const followLoss = (loss, at, last) => (at === loss.at ? loss : { at, last, share: Math.min(loss.last, last) });
 
 /**
  * @param {RTCRtpSender | undefined} sender @param {Partial<RTCRtpEncodingParameters>} encoding
@@ -92,6 +89,8 @@ async function setParameters(sender, encoding, degradationPreference) {
 /** One connection's video: what was measured, and what was set. */
 class Outgoing {
 	link = NEW_LINK;
+	#loss = NEW_LOSS;
+	#connectedAt = 0;
 	/** True if the peer knows that it is paused. */
 	isTold = false;
 	#set = "";
@@ -105,6 +104,26 @@ class Outgoing {
 
 	get track() {
 		return this.#connection.senders.get("video")?.track ?? null;
+	}
+
+	/**
+	 * Follow the measurements of a second. After a break browsers find out anew what the link takes.
+	 * @param {RTCStatsReport} report @param {number} wanted bit/s @param {number} connectedAt @returns {LinkMeasure}
+	 */
+	follow(report, wanted, connectedAt) {
+		if (connectedAt !== this.#connectedAt) this.link = { ...this.link, trial: TRIAL };
+		this.#connectedAt = connectedAt;
+		let [available, now] = [Infinity, 0];
+		report.forEach((stat) => {
+			now = Math.max(now, stat.timestamp);
+			if (stat.type === "candidate-pair" && stat.nominated) available = stat.availableOutgoingBitrate ?? available;
+			if (stat.type !== "remote-inbound-rtp" || stat.kind !== "audio") return;
+			this.#loss = followLoss(this.#loss, stat.timestamp, stat.fractionLost ?? 0);
+		});
+		const { at, share } = this.#loss;
+		const measure = { available, loss: now - at < FRESH ? share : 0, wanted };
+		this.link = followLink(this.link, measure);
+		return measure;
 	}
 
 	/** One change after the other, as setParameters() needs it. @param {Part} part of the plan */
@@ -178,11 +197,10 @@ export class Sending {
 
 	/** Follow the measurements of a second. @param {Map<string, RTCStatsReport>} reports by user ID */
 	follow(reports) {
-		const measures = this.#all.flatMap(({ userId, outgoing, plan, isPaused }) => {
+		const measures = this.#all.flatMap(({ userId, changedAt, outgoing, plan, isPaused }) => {
 			const report = reports.get(userId);
 			if (!report || !outgoing.track || !(plan.video || isPaused)) return []; // nobody looks
-			const found = measure(report, plan.maxBitrate);
-			outgoing.link = followLink(outgoing.link, found);
+			const found = outgoing.follow(report, plan.maxBitrate, changedAt);
 			return outgoing.link.trial || outgoing.link.isPaused ? [] : [found];
 		});
 		this.#line = followLine(this.#line, measures);
@@ -197,7 +215,7 @@ export class Sending {
 
 	/** All connections, each with what is planned for it. */
 	get #all() {
-		return [...this.#peers].flatMap(([userId, { connection }]) => {
+		return [...this.#peers].flatMap(([userId, { connection, changedAt }]) => {
 			if (!connection) return [];
 			const outgoing = this.#known.get(connection) ?? new Outgoing(connection);
 			this.#known.set(connection, outgoing);
@@ -205,7 +223,7 @@ export class Sending {
 			// A plan without video is that of a line that takes too little, or of a page that does not show us.
 			const isLeftOut = !plan.video && (this.#line.upload ?? Infinity) < this.#peers.size * (AUDIO + LEAST_VIDEO);
 			const isPaused = outgoing.track !== null && (isLeftOut || outgoing.link.isPaused);
-			return [{ userId, connection, outgoing, plan, isPaused }];
+			return [{ userId, connection, changedAt, outgoing, plan, isPaused }];
 		});
 	}
 

@@ -106,6 +106,7 @@ export class Tile {
 	#pin;
 	#onBlocked;
 	#view;
+	#hasFrame = true;
 
 	/** @param {TileView} view @param {TileActions} actions */
 	constructor(view, { pin, retry, showDetails, route, onBlocked }) {
@@ -183,6 +184,16 @@ export class Tile {
 		this.video.srcObject = stream;
 		this.route();
 		this.play();
+	}
+
+	/** True if a frame was shown since the last call, or if nobody would see one, or the browser does not tell. */
+	takeFrame() {
+		const { video, isPaused } = this.#view;
+		const isWatched = video && !isPaused && !document.hidden && !this.video.paused;
+		const hasFrame = this.#hasFrame || !isWatched;
+		this.#hasFrame = !this.video.requestVideoFrameCallback;
+		this.video.requestVideoFrameCallback?.(() => (this.#hasFrame = true));
+		return hasFrame;
 	}
 
 	/** Play, or report that the browser blocks it. */

@@ -159,6 +159,8 @@ export type RecoveryStep = { action: "restart" | "renew" | "relay"; wait: number
 export type Part = Pick<PeerPlan, "video" | "maxVideoHeight" | "maxBitrate">;
 /** What a connection takes and what it should, in bit/s, and the share of audio packets that were lost. */
 export type LinkMeasure = { available: number; wanted: number; loss: number };
+/** Of audio, from 0 to 1: the `last` that was reported, `at` a time, and the `share` that counts. */
+export type Loss = { at: number; last: number; share: number };
 /**
  * Video to one peer. `weak` and `good`: seconds without a break; `wait`: of these, until it is tried again; `trial`: seconds in
  * which what the link takes is not known yet.
