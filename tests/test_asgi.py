@@ -98,6 +98,30 @@ def test_tls_of_its_own(tmp_path):
         assert "Traceback" not in server.log.read_text()
 
 
+def test_15_the_port_of_hypercorn_may_be_systemds(tmp_path):
+    """`-b fd://3`, as systemd-socket-activate starts it: who has come is served."""
+    program = shutil.which("systemd-socket-activate")
+    need(program, "systemd-socket-activate: apt-get install systemd")
+    port = free_port()
+    settings = [f"--setenv={name}" for name in ("STORE=memory", f"PORT={port}", f"WS_PORT={free_port()}")]
+    command = [program, f"--listen=127.0.0.1:{port}", *settings, sys.executable, "-m", "hypercorn"]
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        popen = subprocess.Popen(
+            [*command, "-k", "trio", "-b", "fd://3", "peershare.asgi:app"],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=file,
+            stderr=file,
+        )
+    try:
+        eventually(lambda: "Listening on" in log.read_text())
+        assert b"alive" in exchange(port, b"GET /api/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    finally:
+        popen.terminate()
+        popen.wait(60)
+
+
 @pytest.mark.smoke
 def test_rest_and_vectors(server):
     """REST is on Hypercorn's port, every conversation holds on WS_PORT, and both know the same groups."""

@@ -17,8 +17,10 @@ from threading import Event, Thread
 
 import pytest
 
+from peershare.adapters.coturn import PROGRAM
 from tests.support import HANDSHAKE, RawClient, environment, eventually, free_port, need, running
 from tests.test_settings import run
+from tests.test_tls import certificate, secure_socket
 
 GET = b"GET /api/health/live HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
@@ -94,11 +96,13 @@ def ended(server):
 @pytest.mark.parametrize(("store", "restarts"), [("sqlite", 3), ("memory", 1)])
 def test_15_no_connection_is_refused(serve, store, restarts):
     """Servers follow one another under load, and each connection is answered by one of them."""
-    server = serve(STORE=store, INHERIT="true")
+    settings = {"STORE": store, "INHERIT": "true", "SHUTDOWN_TIMEOUT": 3}
+    server = serve(**settings)
     with visited(serve.port) as see_more:
         for _ in range(restarts):
             see_more()
-            following = serve(STORE=store, INHERIT="true")
+            RawClient(serve.port)  # it answers no close frame, so the end takes its time
+            following = serve(**settings)
             assert ended(server)
             server = following
     assert server.stop() == 0
@@ -162,6 +166,35 @@ def test_15_other_ports_are_opened(serve):
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", serve.port)) != 0
     assert last.stop() == 0
+
+
+def test_15_each_server_has_its_own_certificate(serve, tmp_path):
+    """The next one speaks TLS by its own settings, on the sockets of the one before."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    first, second = (certificate(tmp_path / name, name) for name in ("first", "second"))
+    server = serve(**first)
+    secure_socket(server, first).close()
+    following = serve(**second, INHERIT="true")
+    assert ended(server)
+    secure_socket(following, second).close()
+
+
+def test_15_the_next_server_runs_turn(serve):
+    """With TURN=managed, its coturn has the port when that of the server before has ended."""
+    need(shutil.which(PROGRAM), "coturn")
+
+    def works():
+        with urllib.request.urlopen(f"http://127.0.0.1:{serve.port}/api/health/ready") as answer:
+            return json.load(answer)["turn"] == {"udp": "working", "tcp": "working"}
+
+    turn = {"TURN": "managed", "TURN_PORT": free_port(), "ALLOWED_HOSTS": "127.0.0.1"}
+    server = serve(**turn)
+    eventually(works)
+    following = serve(**turn, INHERIT="true")
+    assert ended(server)
+    eventually(works)
+    assert "TURN server started" in following.log
 
 
 # --- what keeps the next one from starting ------------------------------------------------------
@@ -254,14 +287,15 @@ def test_15_no_connection_is_refused_with_systemds_sockets():
     """The server is stopped and started under load. Who connects in between waits, and is served."""
     with socket.create_server(("127.0.0.1", 0), backlog=4096) as listening:
         port = listening.getsockname()[1]
-        server = given(listening)
+        server = given(listening, SHUTDOWN_TIMEOUT=3)
         with visited(port) as see_more:
             for _ in range(3):
                 see_more()
+                RawClient(port)  # as above
                 server.terminate()
                 server.communicate(timeout=60)
                 assert server.returncode == 0
-                server = given(listening)
+                server = given(listening, SHUTDOWN_TIMEOUT=3)
         server.terminate()
         said, _ = server.communicate(timeout=60)
     assert f"is at http://127.0.0.1:{port}\n" in said

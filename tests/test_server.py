@@ -224,6 +224,29 @@ async def test_nothing_stays_open_where_one_port_cannot_be_opened():
     assert not answers("127.0.0.1", ports[0])
 
 
+async def test_15_answers_that_were_begun_are_finished():
+    """A request that the app works on when the end begins has its answer."""
+    server = Server(made(None))
+    heard = []
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery, server.open([0]) as [port]:
+            for _ in range(server.http.asking.value):
+                server.http.asking.acquire_nowait()
+            client = await trio.open_tcp_stream("127.0.0.1", port)
+            await client.send_all(REST)
+            await trio.testing.wait_all_tasks_blocked()
+
+            async def work() -> None:
+                while not server.http.finishing:  # noqa: ASYNC110 - it has no event
+                    await trio.sleep(0.01)
+                server.http.asking.release()
+                heard.append(await read_status(client))
+
+            nursery.start_soon(work)
+        assert heard == [b"HTTP/1.1 200"]
+        await trio.aclose_forcefully(client)
+
+
 async def read_status(client: trio.SocketStream) -> bytes:
     return (await client.receive_some())[:12]
 
