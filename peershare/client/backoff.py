@@ -87,7 +87,7 @@ class Backoff:
         """
         if now - self._lost_at > grace:
             return STEP_TIMEOUT
-        patience = min(_MIN_STEP_TIMEOUT * 1.5**self._attempt, _MAX_EARLY_STEP_TIMEOUT)
+        patience = min(_MIN_STEP_TIMEOUT * 1.5 ** min(self._attempt, 16), _MAX_EARLY_STEP_TIMEOUT)
         return min(STEP_TIMEOUT, max(patience, median_low(self._durations)))
 
     def next_attempt_at(self, began_at: float, opened_at: float, grace: float, now: float) -> float:

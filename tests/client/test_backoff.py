@@ -58,6 +58,15 @@ def test_steps_while_the_session_lives():
     assert backoff.step_timeout(GRACE, now=100 + GRACE + 1) == STEP_TIMEOUT
 
 
+def test_15_an_outage_of_days():
+    """However many attempts were in vain, the next has its time."""
+    backoff = Backoff(wait=lambda _: 0)
+    backoff.lose(100)
+    for _ in range(3000):
+        backoff.next_attempt_at(100, math.inf, GRACE, now=100)
+    assert backoff.step_timeout(GRACE, now=100) == 4
+
+
 def test_steps_that_usually_take_long():
     """The median of the last three counts: a server that stood still once changes nothing."""
     backoff = Backoff()

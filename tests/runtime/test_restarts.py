@@ -38,6 +38,7 @@ class Run(Harness):
         self.connections, sessions = NUMBERS, self.signaling_service._sessions
         sessions._new_id = lambda: SessionId(f"00000000-0000-4000-8000-{next(NUMBERS):012}")
         sessions._new_token = lambda: ResumeToken(f"token-{next(NUMBERS)}")
+        self.signaling_service.sessions._guests.key = b"key %d" % next(NUMBERS)
         self.signaling_service.sessions.restore(kept or Kept(), now)
 
     def ask(self, question):
@@ -168,6 +169,15 @@ def test_15_signals_to_one_who_is_not_back_from_a_crash(run, pair):
     assert [kind for kind, _ in third.listen()][2:5] == ["resumed", "signal", "group-joined"]
 
 
+def test_15_who_claims_to_have_had_more_than_was_sent(run, pair):
+    """It can't be told what it missed of the run before, and hears no signal of it twice."""
+    ann, bob = pair
+    ann.signal(bob.id, 1)
+    later = run.stop(ann, bob)
+    again = Client(later).hello(known(bob, 99))
+    assert [kind for kind, _ in again.listen()][2:] == ["resumed", "group-joined"]
+
+
 def test_15_a_second_restart(run, pair):
     """A session goes on through one after the other, of whatever kind, with the token that it has by then."""
     ann, bob = pair
@@ -289,3 +299,22 @@ def test_15_nothing_of_the_run_before_is_left_when_all_have_gone(run, pair):
     later.after(100)
     later.after(100)
     assert not any(later.leftovers())
+
+
+def test_15_what_waits_to_go_together_is_not_left_behind(run):
+    """In a large group presence is gathered: at the end, all of it is for those who missed it."""
+    members = [Client(run).hello() for _ in range(24)]
+    group_id = members[0].create("name")
+    for member in members[1:]:
+        member.join(group_id, "name")
+    run.after(1)
+    run.drain()
+    for number in range(30):
+        members[0].say("update-peer-id", peerId=f"peer {number}")
+    assert run.signaling_service.dispatcher.presence.waiting
+    for member in members:
+        member.lose()
+    [record] = [one for one in run.ask(EndRun()) if one.user_id == members[5].id]
+    told = [frame for frame in record.frames if b'"peer-joined"' in frame]
+    assert len(told) == 30
+    assert b'"peer 29"' in told[-1]

@@ -8,7 +8,8 @@ from peershare.adapters.store import sql
 from peershare.adapters.store.sql import SqlStore
 from peershare.adapters.store.sqlite import Sqlite
 from peershare.core.group import facts
-from peershare.core.principal import Principal
+from peershare.core.principal import Principal, SessionProof
+from peershare.core.sessions import SessionRecord
 from peershare.db import db
 from peershare.messages import Participant, PrincipalId, Ring, RingEnded
 from peershare.ports.store import Batch
@@ -153,6 +154,62 @@ async def test_15_a_group_is_forgotten(where, store, open_database):
     assert run("forget", "--group", "g", *where) == (0, "Forgotten.")
     assert await loaded(open_database(), ["g"]) == {"g": None}
     assert run("forget", "--group", "g", *where) == (1, "There is nothing to forget: no such ID is known.")
+
+
+def _kept(name):
+    frames = (b"something that was said to " + name.encode(),)
+    proof = SessionProof(f"session-of-{name}", (f"hash-of-{name}",))
+    counts = {"received": 1, "restarted": False, "sent": 1}
+    return SessionRecord(proof, name, f"guest-{name}", None, **counts, frames=frames)
+
+
+async def _keep_all(store):
+    """Ann and Bob in one group, Cat in another and Dan in none, with what was on its way to them."""
+    said = [facts.GroupOpened(group, "Tea", "guest-eve", 1_000, 1.0, lasts=True) for group in ("g", "h")]
+    kept = [_kept(name) for name in ("ann", "bob", "cat", "dan")]
+    for record, group in zip(kept, ("g", "g", "h"), strict=False):
+        principal = Principal(PrincipalId(record.principal), has_session=True)
+        said.append(facts.MemberJoined(group, record.user_id, record.user_id, None, principal, record.proof))
+    await store.commit(Batch(1, said, {}))
+    await store.keep(kept)
+    await store.close()
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("what", "left"),
+    [
+        (("--principal", "guest-ann"), ["cat", "dan"]),  # Bob may have been told of Ann
+        (("--principal", "guest-dan"), ["ann", "bob", "cat"]),
+        (("--group", "g"), ["cat", "dan"]),
+    ],
+)
+async def test_15_what_was_on_its_way_is_forgotten(where, store, open_database, what, left):
+    """With the one or the group that it may be about."""
+    await _keep_all(store)
+    assert run("forget", *what, *where) == (0, "Forgotten.")
+    store = SqlStore(open_database(), moment)
+    assert sorted(record.user_id for record in (await store.open()).sessions) == left
+    await store.close()
+
+
+async def test_15_what_was_on_its_way_is_in_no_backup(where, store, open_database, folder):
+    """The key is, so that tokens hold; restored where there was another, it takes its place."""
+    await _keep_all(store)
+    assert run("backup", "backup.db", *where)[0] == 0
+    assert b"something that was said" not in (folder / "backup.db").read_bytes()
+    before = SqlStore(open_database(), moment)
+    key = (await before.open()).signing_key
+    await before.close()
+    elsewhere = ("--store=sqlite", "--data-dir=elsewhere")
+    other = SqlStore(Sqlite(folder / "elsewhere" / "peershare.db"), moment)
+    assert (await other.open()).signing_key != key
+    await other.close()
+    assert run("restore", "backup.db", *elsewhere)[0] == 0
+    other = SqlStore(Sqlite(folder / "elsewhere" / "peershare.db"), moment)
+    found = await other.open()
+    assert (found.signing_key, found.sessions, len(found.groups)) == (key, [], 2)
+    await other.close()
 
 
 @pytest.mark.parametrize(
