@@ -8,9 +8,10 @@ import gc
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import attrs
+import structlog
 import trio
 
 from peershare.adapters.coturn import Coturn, find_program
@@ -50,12 +51,16 @@ from peershare.transport.poller import make_poller
 from peershare.transport.proxies import Proxies
 from peershare.transport.refusals import Refusals
 
+log = structlog.get_logger("peershare.server")
+
 # For whom the server checks TURN. Its credentials are no client's, and count for none.
 _CHECK_TURN = PrincipalId("check-turn")
 # Of the shutdown, what is for the orderly part; the rest is for cancelling what is left.
 _ORDERLY_SHARE = 0.8
 # And behind that, what is for the store to take the last facts, and to be closed.
-_SAVING_SHARE, _CLOSING_SHARE = 0.1, 0.05
+_CLOSING_SHARE = 0.05
+# In seconds: when to try again where the store could not take the sessions.
+_SAVING_AGAIN = 0.2
 # In seconds, where another server is going to serve those who wait in the backlog: how long those who have
 # connected, but asked for nothing yet, may still ask; and how long the slow are waited for, altogether.
 _NEWCOMERS_TIMEOUT, _SLOW_TIMEOUT = 1.0, 5.0
@@ -110,7 +115,7 @@ class Server:
         self._sources = attrs.evolve(self._sources, turn_watch=self._turn_watch)
         if turn_port is not None:
             self._sources = attrs.evolve(self._sources, turn_counts=turn_port.counts)
-        self._health = Health(core.actor, lambda: self._registry.draining, lambda: core.journal.trouble)
+        self._health = Health(core.actor, lambda: self._registry.draining, self._store_trouble)
         self._show_turn()
         self.app, guard = make_app(
             core, api_rules(settings), checks, origins=origins, sources=self._sources, health=self._health
@@ -126,6 +131,11 @@ class Server:
             base_path=settings.base_path,
             turn_port=turn_port,
         )
+
+    def _store_trouble(self) -> str | None:
+        """The reason why the store can't be written, or not read; None while all is well."""
+        loader = self._core.loader
+        return self._core.journal.trouble or (None if loader is None else loader.trouble)
 
     def renew_certificate(self) -> None:
         """Read TLS_CERT and TLS_KEY anew, for the connections to come.
@@ -186,6 +196,7 @@ class Server:
                     accepting.start_soon(self._turn_watch.run, self._show_turn)
                     accepting.start_soon(self._accept, connections)
                     yield open_ports
+                    ended_at = trio.current_time()
                     orderly = self._settings.shutdown_timeout * _ORDERLY_SHARE
                     with trio.move_on_after(min(orderly, _SLOW_TIMEOUT) if self.has_successor else orderly):
                         if self.has_successor:
@@ -202,8 +213,7 @@ class Server:
                         await self.http.finish()
                     accepting.cancel_scope.cancel()
                 connections.cancel_scope.cancel()
-            with trio.move_on_after(self._settings.shutdown_timeout * _SAVING_SHARE):
-                await self._save()
+            await self._save(ended_at + (1 - _CLOSING_SHARE) * self._settings.shutdown_timeout)
             outer.cancel_scope.cancel()
 
     async def _accept(self, connections: trio.Nursery) -> None:
@@ -211,16 +221,30 @@ class Server:
             await trio.serve_listeners(self._listener.serve, self.listeners, handler_nursery=connections)
         self._accepted_last.set()
 
-    async def _save(self) -> None:
-        """Have the store keep all that has happened, and the sessions, behind the goodbyes of connections."""
+    async def _save(self, deadline: float) -> None:
+        """Have the store keep all that has happened, and the sessions, behind the goodbyes of connections.
+
+        By the deadline, a moment of Trio's clock. If that can't be, the next run begins as behind a crash.
+        """
         core = self._core
-        sessions = None
-        while sessions is None:
-            await core.actor.ask(Settle())
-            await core.journal.flushed()
-            sessions = await core.actor.ask(EndRun())
-        with suppress(StoreUnavailableError):  # as behind a crash
-            await self._store.keep(sessions)
+        reason = core.journal.trouble
+        with trio.move_on_at(deadline):
+            sessions = None
+            while sessions is None:
+                await core.actor.ask(Settle())
+                await core.journal.flushed()
+                sessions = await core.actor.ask(EndRun())
+            while True:
+                try:
+                    await self._store.keep(sessions)
+                except StoreUnavailableError as unavailable:
+                    reason = str(unavailable)
+                    await trio.sleep(_SAVING_AGAIN)
+                else:
+                    return
+        log.warning(
+            "sessions could not be saved; their clients will get a snapshot", reason=reason or "no time"
+        )
 
     @asynccontextmanager
     async def _open_store(self, predecessor: Predecessor | None) -> AsyncIterator[None]:

@@ -96,7 +96,7 @@ FLOORS = [
     # 5: what puts it together. Settings are read in `server` and above, and nowhere else.
     {"peershare.logs": {"structlog"}, "peershare.settings": {"attrs", "click", "dotenv"}},
     {"peershare.composition": {"attrs", "quart_trio"}},
-    {"peershare.server": {"attrs", "trio"}},
+    {"peershare.server": {"attrs", "structlog", "trio"}},
     # 6: the ways in.
     {
         "peershare.check_turn": {"click", "rich", "trio"},

@@ -25,7 +25,7 @@ from peershare.gateway.endpoint import AcceptedSocket, EndpointOptions, WebSocke
 from peershare.gateway.listener import Listener
 from peershare.gateway.peerjs import Peerjs, claim_of
 from peershare.gateway.signaling import PATHS, Signaling, session_of
-from peershare.gateway.throttling import BROADCASTS_AT_ONCE
+from peershare.gateway.throttling import BROADCASTS_AT_ONCE, LOADS_AT_ONCE
 from peershare.gateway.turn_port import TurnPort
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.drain import ConnectionRegistry
@@ -61,12 +61,13 @@ def make_endpoints(
     *,
     trace: bool = False,
 ) -> Endpoints:
-    turns = TurnsByOwner(BROADCASTS_AT_ONCE)
+    turns, loads = TurnsByOwner(BROADCASTS_AT_ONCE), TurnsByOwner(LOADS_AT_ONCE)
 
     def talk_signaling(accepted: AcceptedSocket) -> Signaling:
-        address = accepted.address
-        its_turns = None if address is None else turns.of(address_key(address))
-        return Signaling(accepted, core.actor, core.signaling.clients, its_turns, core.loader, trace=trace)
+        key = None if accepted.address is None else address_key(accepted.address)
+        its_turns, its_loads = (None, None) if key is None else (turns.of(key), loads.of(key))
+        clients = core.signaling.clients
+        return Signaling(accepted, core.actor, clients, its_turns, core.loader, loads=its_loads, trace=trace)
 
     def talk_peerjs(accepted: AcceptedSocket) -> Peerjs:
         claim = claim_of(accepted.upgrade.query)

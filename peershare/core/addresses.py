@@ -67,11 +67,17 @@ def network_key(address: str) -> str:
 
 
 class Allowances:
-    """An Allowance for each address. `rules` None: all is granted."""
+    """An Allowance for each address, as `key` counts them. `rules` None: all is granted."""
 
-    def __init__(self, rules: RateRules | None, max_addresses: int = _MAX_ADDRESSES) -> None:
+    def __init__(
+        self,
+        rules: RateRules | None,
+        max_addresses: int = _MAX_ADDRESSES,
+        key: Callable[[str], str] = address_key,
+    ) -> None:
         self._rules = rules
         self._max = max_addresses
+        self._key = key
         self._by_key: dict[str, Allowance] = {}  # who asked last stands last
 
     def __len__(self) -> int:
@@ -91,7 +97,7 @@ class Allowances:
         return 0.0 if self._rules is None else self._find(address, now, self._rules).charge(cost, now)
 
     def _find(self, address: str, now: float, rules: RateRules) -> Allowance:
-        key = address_key(address)
+        key = self._key(address)
         allowance = self._by_key.pop(key, None) or Allowance(rules)
         self._by_key[key] = allowance
         self._forget(now)

@@ -239,7 +239,9 @@ class Hub:
                 group.call.epoch = self._date(now)
             self._index.note(list(_facts_of(snapshot)))
             self._directory.note(list(_facts_of(snapshot)))
-            rings += [RingBegan(group.id, ring, expiry) for ring, expiry in snapshot.rings]
+            # No later than one that begins now, though the date may have been set back.
+            latest = now + self._rules.ring_timeout
+            rings += [RingBegan(group.id, ring, min(expiry, latest)) for ring, expiry in snapshot.rings]
         rings.sort(key=lambda begun: begun.expiry)
         self._index.note(rings)
 

@@ -16,6 +16,8 @@ from peershare.core.limits import Allowance
 from peershare.core.principal import SessionProof
 from peershare.messages import PeerId, PrincipalId, Resume, ResumeToken, SessionId, UserId
 
+# Those whose grace ends in one moment, as after a restart: each is told to its group, so others come between.
+_EXPIRED_AT_ONCE = 50
 # Kept for a client until it has acknowledged it, at most.
 _MAX_KEPT = 256
 _MAX_KEPT_BYTES = 256 << 10
@@ -324,8 +326,14 @@ class Sessions:
         return None if first is None else first.away_until
 
     def expire(self, now: float) -> Iterator[Session]:
-        """End those who did not come back by now; and where too many are away, those of whom most are."""
-        while (first := self._next_to_expire()) is not None and (first.away_until or 0) <= now:
+        """End those who did not come back by now; and where too many are away, those of whom most are.
+
+        Of the first some at a time: `next_expiry` tells of the rest.
+        """
+        for _ in range(_EXPIRED_AT_ONCE):
+            first = self._next_to_expire()
+            if first is None or (first.away_until or 0) > now:
+                break
             self.end(first)
             yield first
         while self._crowded:

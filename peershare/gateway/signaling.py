@@ -1,7 +1,7 @@
 """Connections of signaling clients, for the hub."""
 
 from collections.abc import MutableMapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import structlog
 import trio
@@ -47,11 +47,13 @@ class Signaling(ThrottledConversation):
         turns: trio.Semaphore | None = None,
         loader: GroupLoader | None = None,
         *,
+        loads: trio.Semaphore | None = None,
         trace: bool = False,
     ) -> None:
         super().__init__(accepted, actor, turns)
         self._clients = clients
         self._loader = loader  # None: no group lasts
+        self._loads = loads  # of its address; None: not counted
         self._trace = trace  # log each message, but not what is in it
 
     # --- a Conversation ---
@@ -83,14 +85,11 @@ class Signaling(ThrottledConversation):
     async def prepare(self, command: object) -> object:
         """Have the group in memory that a message names."""
         group_id = _destination(command)
-        if (
-            group_id is None
-            or self._loader is None
-            or not isinstance(command, MessageReceived)
-            or await self._loader.load(group_id, self._actor.send)
-        ):
+        if group_id is None or self._loader is None or not isinstance(command, MessageReceived):
             return command
-        return LoadFailed(command.connection, command.request_id)
+        async with self._loads or nullcontext():
+            is_known = await self._loader.load(group_id, self._actor.send)
+        return command if is_known else LoadFailed(command.connection, command.request_id)
 
     async def leave(self, ending: Ending, code: int) -> None:
         is_final = ending is Ending.CLOSED and code == Ending.CLOSED.value.code

@@ -18,6 +18,8 @@ _CAUTION = 1.0
 # Commands of one address that are told to a whole group, in the actor's queue and in its hands. Each may take
 # two milliseconds there, for which whatever is behind it in the queue waits.
 BROADCASTS_AT_ONCE = 4
+# Groups that are loaded from the store for one address at once.
+LOADS_AT_ONCE = 4
 # In seconds. A lost connection is told of then, even without a turn.
 _LEAVE_PATIENCE = 1.0
 
@@ -55,7 +57,10 @@ class ThrottledConversation(ABC):
         return False
 
     async def prepare(self, command: object) -> object:
-        """Prepare such a command, in its turn. Return the command to send in its place, or the same."""
+        """Prepare such a command. Return the command to send in its place, or the same.
+
+        That may wait for the store, so it comes before the turn, which others at the address wait for.
+        """
         return command
 
     def handle_nowait(self, text: bytes) -> bool:
@@ -89,12 +94,13 @@ class ThrottledConversation(ABC):
         if not self.is_broadcast(command):
             await self._actor.send(command)
             return
+        command = await self.prepare(command)
         if self._turns is None:
-            await self._actor.send(await self.prepare(command))
+            await self._actor.send(command)
             return
         await self._turns.acquire()
         try:
-            await self._actor.send(InTurn(await self.prepare(command), self._turns))
+            await self._actor.send(InTurn(command, self._turns))
         except BaseException:
             self._turns.release()
             raise

@@ -5,7 +5,7 @@ A *state* is one connection's, and its user's.
 
 import attrs
 
-from peershare.core.addresses import Allowances
+from peershare.core.addresses import Allowances, network_key
 from peershare.core.hub import Hub
 from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
 from peershare.core.outcome import Closing, Delivery, Outcome, Reason, Throttling, refuse
@@ -18,6 +18,9 @@ from peershare.messages.close_codes import Ending
 _RESUMES = RateRules(rate=0.2, burst=5)
 # Those that failed, from one address. After a restart all of a company fail once, and shall be told so.
 _FAILED_RESUMES = RateRules(rate=2, burst=200)
+# Groups of a whole network, beside those of one address of it: who has an IPv6 /48 has 65,536 of these, and
+# the groups of the store that last are bounded in number.
+_ADDRESSES_OF_NETWORK = 20
 # A message to all of a group costs its sender one for each so many members, begun ones too.
 _MEMBERS_FOR_ONE = 20
 
@@ -59,6 +62,7 @@ class Limits:
     def __init__(self, hub: Hub, groups_rate: RateRules | None, broadcast_rate: RateRules | None) -> None:
         self._hub = hub
         self._creations = Allowances(groups_rate)
+        self._network_creations = Allowances(_times(_ADDRESSES_OF_NETWORK, groups_rate), key=network_key)
         self._failed_resumes = Allowances(_FAILED_RESUMES)
         self._broadcasts = Allowances(broadcast_rate)
 
@@ -96,7 +100,10 @@ class Limits:
     def _creation_refusal(self, state: ConnectionState, message: CreateGroup, now: float) -> Outcome | None:
         if message.group_id is not None and self._hub.group_info(message.group_id) is not None:
             return None  # it is joined: of all members who open one again, only the first makes it
-        wait = 0.0 if state.address is None else self._creations.ask(state.address, now)
+        address = state.address
+        if address is None:
+            return None
+        wait = self._creations.ask(address, now) or self._network_creations.ask(address, now)
         if not wait:
             return None
         error = errors.rate_limited(errors.TOO_MANY_GROUPS_MADE, wait)
@@ -117,6 +124,10 @@ class Limits:
         who guesses would keep all out who share the address with him.
         """
         return 0.0 if state.address is None else self._failed_resumes.ask(state.address, now)
+
+
+def _times(many: int, rules: RateRules | None) -> RateRules | None:
+    return None if rules is None else attrs.evolve(rules, rate=many * rules.rate, burst=many * rules.burst)
 
 
 def _refuse_message(state: ConnectionState, verdict: Verdict, wait: float, reason: Reason) -> Outcome:

@@ -5,7 +5,7 @@ waits. An outcome that has no facts of its own and tells nothing of the group, s
 members who have nothing waiting, goes on while the store is away.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Sequence
 
 import attrs
@@ -18,6 +18,8 @@ from peershare.messages import GroupId, Pong, SignalFrom, UserId
 # milliseconds. What can't be refused, that a member is lost, still gets in beyond it: it is small, and there
 # is one for each member.
 MAX_HELD = 1000
+# Of them, those that follow from what one user said. Its client says more when it has its answers.
+MAX_HELD_OF_USER = 64
 
 # Told of nobody else, whatever has happened in the group.
 _OF_THE_SENDER = (SignalFrom, Pong)
@@ -42,6 +44,7 @@ class Gate:
         self.commands = 0
         # Of whom and of which groups facts or outcomes wait, and for which number.
         self.users: dict[UserId, int] = {}
+        self._of_users: Counter[UserId] = Counter()  # outcomes that wait
         self.groups: dict[GroupId, int] = {}
 
     def __len__(self) -> int:
@@ -50,6 +53,10 @@ class Gate:
     @property
     def is_full(self) -> bool:
         return len(self) >= MAX_HELD
+
+    def has_room_for(self, user_id: UserId) -> bool:
+        """Tell whether another outcome of what a user says may wait."""
+        return not self.is_full and self._of_users[user_id] < MAX_HELD_OF_USER
 
     def waits_for(self, user_id: UserId | None, group_id: GroupId | None) -> bool:
         """Tell whether something of this user, or of this group, waits."""
@@ -86,6 +93,7 @@ class Gate:
             self.groups[group_id] = held.number
         if held.user_id is not None:
             self.users[held.user_id] = held.number
+            self._of_users[held.user_id] += 1
 
     def release(self, number: int) -> Sequence[Held]:
         """Give what waited for facts up to this number, in order."""
@@ -94,4 +102,5 @@ class Gate:
         released = []
         while self.held and self.held[0].number <= number:
             released.append(self.held.popleft())
+        self._of_users -= Counter(held.user_id for held in released if held.user_id is not None)
         return released

@@ -11,7 +11,7 @@ import structlog
 from peershare.core.group.handle import KEPT
 from peershare.core.hub import Hub
 from peershare.core.outcome import Outcome, Reason, refuse
-from peershare.messages import ClientMessage, GroupId, Ping, Signal, UserId, errors
+from peershare.messages import Ack, ClientMessage, ClientState, GroupId, Ping, Signal, UserId, errors
 from peershare.runtime.commands import Committed
 from peershare.runtime.dispatch import Dispatcher
 from peershare.runtime.gate import Gate, Held
@@ -48,7 +48,7 @@ class GroupService:
     def refusal(self, user_id: UserId, message: ClientMessage) -> Outcome | None:
         """Refuse what would have to wait, where too much waits already."""
         gate = self.gate
-        if not gate.is_full:
+        if gate.has_room_for(user_id) or isinstance(message, Ack | ClientState):  # they have no answer
             return None
         if isinstance(message, Signal | Ping):
             waits = user_id in gate.users or (isinstance(message, Signal) and message.to in gate.users)
@@ -72,7 +72,7 @@ class GroupService:
 
     def refuse_now(self, user_id: UserId) -> bool:
         """Tell whether the gate has no room for another answer to one of whom something waits."""
-        return self.gate.is_full and user_id in self.gate.users
+        return not self.gate.has_room_for(user_id) and user_id in self.gate.users
 
     def _is_held(
         self, outcome: Outcome, user_id: UserId | None, request_id: str | None, named: GroupId | None

@@ -7,6 +7,7 @@ read is never older than what memory had.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import attrs
 import structlog
@@ -21,10 +22,12 @@ from peershare.runtime.journal import Journal
 
 log = structlog.get_logger("peershare.loader")
 
+T = TypeVar("T")
+
 # In seconds: how long a client waits for a group, before it is told to try again.
 _PATIENCE = 5.0
-# In seconds: how often to look for groups to end. And how many at a time.
-_EVERY, _AT_ONCE = 60.0, 500
+# In seconds: how often to look for groups to end, also while the store can't be read. And how many at a time.
+_EVERY, _SOON, _AT_ONCE = 60.0, 2.0, 500
 
 
 @attrs.frozen
@@ -56,6 +59,7 @@ class GroupLoader:
         self._date = date
         self._busy: dict[GroupId, trio.Event] = {}  # what is loaded or ended just now
         self.loaded = self.ended = 0
+        self.trouble: str | None = None  # why the last look at the store failed
 
     def must_load(self, group_id: GroupId) -> bool:
         """Tell whether `load` has something to do."""
@@ -72,7 +76,7 @@ class GroupLoader:
                     if self._hub.is_ready(group_id):
                         return True
                     await self._journal.flushed()
-                    snapshot = await self._store.load(group_id)
+                    snapshot = await self._look(self._store.load(group_id))
                     if snapshot is not None:
                         await send(Loaded(snapshot))
                         self.loaded += 1
@@ -82,7 +86,7 @@ class GroupLoader:
 
     async def find(self, group_id: GroupId) -> GroupInfo | None:
         """Return what is shown of a group that is not in memory. Raises StoreUnavailableError."""
-        group = await self._store.load(group_id)
+        group = await self._look(self._store.load(group_id))
         return None if group is None else GroupInfo(group.id, group.name, group.created_at / 1000, 0, 0)
 
     async def run(self, settle: Callable[[], Awaitable[None]]) -> None:
@@ -92,13 +96,27 @@ class GroupLoader:
                 while await self._end_some(settle):
                     pass
             except StoreUnavailableError:
-                pass  # the journal tells of it
-            await trio.sleep(_EVERY)
+                pass  # `trouble` tells of it
+            await trio.sleep(_EVERY if self.trouble is None else _SOON)
+
+    async def _look(self, reading: Awaitable[T]) -> T:
+        """Return what the store says, and remember whether it says something."""
+        try:
+            found = await reading
+        except StoreUnavailableError as unavailable:
+            if self.trouble is None:
+                log.warning("the store can't be read", reason=str(unavailable))
+            self.trouble = str(unavailable)
+            raise
+        if self.trouble is not None:
+            log.info("the store can be read again")
+        self.trouble = None
+        return found
 
     async def _end_some(self, settle: Callable[[], Awaitable[None]]) -> bool:
         """End as many as can be at once. False if there may be no more of them."""
         before = self._date() - int(self._rules.ttl * 1000)
-        found = await self._store.to_end(before, self._rules.most, _AT_ONCE)
+        found = await self._look(self._store.to_end(before, self._rules.most, _AT_ONCE))
         async with self._alone([group_id for group_id in found if group_id not in self._busy]) as group_ids:
             await settle()
             # One that was loaded meanwhile is visited.

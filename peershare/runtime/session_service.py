@@ -16,8 +16,10 @@ from peershare.core.turn import Turn
 from peershare.messages import (
     ConnectionId,
     Count,
+    CreateGroup,
     Hello,
     IceServers,
+    JoinGroup,
     LeaveReason,
     PrincipalId,
     Resume,
@@ -231,9 +233,18 @@ class SessionService:
             self._unclaim(waiting.session, now)
         for command in waiting.behind:
             try:
+                if self._has_lost_its_group(command):
+                    self._groups.submit(refuse_for_now(state.user_id), now, state.user_id, command.request_id)
+                    continue
                 handlers[type(command)](command, now)
             except Exception:
                 log.exception("a handler failed", command=type(command).__name__)
+
+    def _has_lost_its_group(self, command: Received) -> bool:
+        """Tell whether the group that a command names has left memory since it was loaded for that."""
+        message = command.message if isinstance(command, MessageReceived) else None
+        group_id = message.group_id if isinstance(message, JoinGroup | CreateGroup) else None
+        return self._hub.groups_last and group_id is not None and not self._hub.is_ready(group_id)
 
     def _unclaim(self, session: Session, now: float) -> None:
         until = self._sessions.unclaim(session, now)

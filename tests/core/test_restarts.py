@@ -1,5 +1,6 @@
 """After a restart: the groups of the run before, with those members who may come back, and how they do."""
 
+import attrs
 import pytest
 
 from peershare.core.group.facts import SessionRenewed
@@ -151,6 +152,19 @@ def test_15_rings_go_on_until_they_are_missed(script):
     assert again >> after(1) << to(ann, "new-1", ended)
 
 
+def test_15_a_ring_of_a_time_when_the_date_was_ahead(script):
+    """It waits no longer than one that begins now, and holds up no other."""
+    script.given((cat, JoinCall(audio=True, video=False)), start("new"), ("new", JoinGroup(SECOND, "New")))
+    script.given((cat, RingUp("new")))
+    [snapshot] = [script.hub.snapshot(SECOND)]
+    ahead = tuple((ring, expiry + 3600) for ring, expiry in snapshot.rings)
+    hub = hub_of("another")
+    for member in snapshot.members:
+        hub.restore_user(member.user_id, member.principal, member.peer_id, member.session)
+    hub.restore_groups([attrs.evolve(snapshot, rings=ahead)], lambda _: LATER + GRACE, LATER)
+    assert hub.next_expiry() == LATER + 45
+
+
 def test_15_a_group_that_nobody_comes_back_to(script):
     """It ends as it would have without a restart."""
     again = restarted(script).given(lost(cat, "timeout"), after(TTL))
@@ -187,7 +201,7 @@ def test_15_who_was_in_no_group_brings_what_it_had(script):
 
 
 def make_sessions():
-    tokens = iter(range(1, 100))
+    tokens = iter(range(1, 1000))
     new_id, new_token = (lambda: f"session-{next(tokens)}"), (lambda: f"token-{next(tokens)}")
     return Sessions(SessionRules(GRACE, 120), new_id, new_token)
 
@@ -237,6 +251,17 @@ def test_15_the_grace_begins_anew(session, in_background, grace):
     assert sessions.next_expiry() == 100 + grace
     assert sessions.stats().away == 1
     assert [one.user_id for one in sessions.expire(100 + grace)] == [ann]
+
+
+def test_15_those_whose_grace_ends_together_are_given_up_in_portions(session):
+    """Others have their turn in between; the next portion is due at once."""
+    sessions = make_sessions()
+    for at in range(120):
+        sessions.restore(attrs.evolve(record_of(session), proof=proof(f"user-{at}")), 100)
+    portions = []
+    while sessions.next_expiry() is not None:
+        portions.append(len(list(sessions.expire(sessions.next_expiry()))))
+    assert portions == [50, 50, 20]
 
 
 def test_15_which_tokens_are_good_behind_a_restart(session):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import trio
 
 from peershare.gateway.signaling import Signaling
-from peershare.gateway.throttling import BROADCASTS_AT_ONCE
+from peershare.gateway.throttling import BROADCASTS_AT_ONCE, LOADS_AT_ONCE
 from peershare.messages import ConnectionId
 from peershare.runtime.actor import Actor
 from peershare.runtime.commands import ConnectionClosed, MessageReceived
@@ -64,6 +64,35 @@ async def test_12_12_an_address_has_four_broadcasts_in_the_queue(nursery, autoju
     said = [command.connection for command in clients.service.done]
     assert said[:6] == ["ann0", "ann1", "ann2", "ann3", "ann0", "bob"]
     assert sorted(said[6:]) == [f"ann{at}" for at in range(4, 10)]
+    nursery.cancel_scope.cancel()
+
+
+async def test_15_loads_take_no_turns(nursery, autojump_clock):
+    """While the store is away, others at the address are let through: a load has places of its own."""
+    clients, loads = Clients(), trio.Semaphore(LOADS_AT_ONCE)
+
+    class Loader:
+        begun = 0
+
+        def must_load(self, group_id) -> bool:
+            return True
+
+        async def load(self, group_id, send) -> bool:
+            self.begun += 1
+            await trio.sleep(5)
+            return True
+
+    loader = Loader()
+    join = (
+        b'{"type":"join-group","payload":{"groupId":"00000000-1111-4000-8000-000000000000","username":"A"}}'
+    )
+    for at in range(10):
+        one = clients.connect(f"ann{at}", "1.2.3.4")
+        one._loader, one._loads = loader, loads
+        nursery.start_soon(one.handle, join)
+    await trio.testing.wait_all_tasks_blocked()
+    assert loader.begun == LOADS_AT_ONCE
+    assert clients.connect("bob", "1.2.3.4").handle_nowait(TELL_ALL)
     nursery.cancel_scope.cancel()
 
 

@@ -241,8 +241,10 @@ async def test_15_a_store_that_is_away_ends_nothing(autojump_clock, world, nurse
     world.loader._rules = IdleRules(ttl=10**9, most=0)
     nursery.start_soon(world.loader.run, lambda: world.actor.ask(Settle()))
     await trio.sleep(10)
+    assert world.loader.trouble == "away"
     world.store.away = False
-    await trio.sleep(loader_module._EVERY)
+    await trio.sleep(2 * loader_module._SOON + 3)
+    assert world.loader.trouble is None
     assert world.store.groups == {}
 
 

@@ -1032,6 +1032,19 @@ def test_11_20_only_who_makes_a_group_again_counts_as_making_one():
     assert harness.signaling_service.dispatcher.refused["GROUPS_PER_HOUR"] == 1
 
 
+def test_15_groups_of_a_whole_network_are_counted():
+    """Who has an IPv6 /48 has 65,536 addresses, as they are counted: it makes twenty times as many groups."""
+    harness = Harness(attrs.evolve(SIGNALING_RULES, groups_rate=RateRules(rate=1 / 3600, burst=1)))
+
+    def makes_one(address):
+        said = Client(harness, address).say("create-group", groupName="Team", username="Ann").listen()
+        return said[-1][0] == "group-created"
+
+    assert [makes_one(f"2001:db8:1:{at:x}::1") for at in range(22)] == [True] * 20 + [False] * 2
+    assert makes_one("2001:db8:2::1")
+    assert makes_one("192.0.2.1")
+
+
 def test_one_connections_flood_is_not_anothers():
     """Each has an allowance of its own."""
     harness = Harness(SLOW)

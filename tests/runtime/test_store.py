@@ -12,6 +12,7 @@ from peershare.core.group.state import Group
 from peershare.core.hub import Hub
 from peershare.core.outcome import Reason
 from peershare.messages import (
+    Ack,
     CreateGroup,
     GroupId,
     GroupJoined,
@@ -35,7 +36,7 @@ from peershare.ports.store import StoreUnavailableError
 from peershare.runtime import journal as journal_module
 from peershare.runtime.actor import Actor
 from peershare.runtime.commands import ConnectionClosed, InvalidMessageReceived, MessageReceived, Settle
-from peershare.runtime.gate import MAX_HELD
+from peershare.runtime.gate import MAX_HELD, MAX_HELD_OF_USER
 from peershare.runtime.waiting_resumes import _MAX_BEHIND
 from tests.runtime.fakes import FakeSignalingClient, enter, make_signaling_service
 
@@ -577,6 +578,36 @@ async def test_a_bug_in_a_resume_that_waited_is_told(autojump_clock, world, monk
 
 
 # --- bounds ---
+
+
+async def test_15_one_user_does_not_fill_the_gate(autojump_clock, world):
+    """What one says waits up to a bound; others still have room."""
+    world.store.away = AWAY
+    for number in range(2 * MAX_HELD_OF_USER):
+        await world.say("ann", UpdatePeerId(PeerId(f"peer-{number}")))
+    assert len(world.gate) == MAX_HELD_OF_USER
+    assert world.hear("ann") == ["error"] * MAX_HELD_OF_USER
+    await world.say("cat", create())
+    assert world.hear("cat") == []
+    world.store.away = None
+    await trio.sleep(10)
+    assert world.hear("cat") == ["group-created"]
+    await world.say("ann", UpdatePeerId(PeerId("peer")))
+    await trio.sleep(1)
+    assert "error" not in world.hear("ann")
+
+
+async def test_15_where_too_much_waits_acknowledgements_count(autojump_clock, world):
+    """They have no answer, and so nothing that could wait: else what is sent meanwhile could not be recovered."""
+    world.store.away = AWAY
+    for number in range(MAX_HELD_OF_USER):
+        await world.say("ann", UpdatePeerId(PeerId(f"peer-{number}")))
+    replay = world.session_of("ann").replay
+    await world.say("bob", Signal(UserId("ann"), 1))
+    world.forget()
+    await world.say("ann", Ack(replay.sent))
+    assert world.hear("ann") == []
+    assert len(replay) == 0
 
 
 async def test_more_than_may_wait_is_refused(autojump_clock, world):

@@ -67,6 +67,8 @@ def take_sessions(connection: Connection) -> Sequence[SessionRecord]:
 
 
 def write_sessions(connection: Connection, records: Sequence[SessionRecord]) -> None:
+    """Write sessions for the next run. Once more is the same: the answer to the first time may be lost."""
+    connection.execute(delete(sessions))
     if records:
         connection.execute(insert(sessions), [_row_of_session(record) for record in records])
 

@@ -172,26 +172,29 @@ class SqlStore:
             disconnect(writer)
 
     def _commit(self, batch: Batch) -> None:
+        with self._writing_connection() as writer, writer.begin():
+            if self._begin_batch(writer, batch.number):
+                with self._database.together(writer):
+                    write(writer, batch)
+
+    def _keep(self, sessions: Sequence[SessionRecord]) -> None:
+        with self._writing_connection() as writer, writer.begin():
+            self._look_for_others(writer)
+            with self._database.together(writer):
+                write_sessions(writer, sessions)
+
+    @contextmanager
+    def _writing_connection(self) -> Iterator[Connection]:
+        """Own the database for the block. After an error, the next block makes another connection."""
         try:
             if self._writer is None:
                 self._writer = self._database.own()
-            with self._writer.begin():
-                if self._begin_batch(self._writer, batch.number):
-                    with self._database.together(self._writer):
-                        write(self._writer, batch)
+            yield self._writer
         except StoreError as error:  # another server has it now
             raise StoreUnavailableError(str(error)) from error
         except BaseException:
             self._disconnect()
             raise
-
-    def _keep(self, sessions: Sequence[SessionRecord]) -> None:
-        if self._writer is None:
-            raise StoreUnavailableError("the last commit failed")
-        with self._writer.begin():
-            self._look_for_others(self._writer)
-            with self._database.together(self._writer):
-                write_sessions(self._writer, sessions)
 
     def _begin_batch(self, connection: Connection, number: int) -> bool:
         """Note the number of a batch. False if the store has it already."""

@@ -218,6 +218,19 @@ async def test_15_sessions_are_not_kept_for_another_run(store):
         await store.keep([record("ann")])
 
 
+async def test_15_sessions_are_kept_though_the_connection_was_lost(store, open_database):
+    """While nothing was to be written; and an answer may be lost, so the same may come again."""
+    await store.keep([record("bob")])
+    store._writer.connection.dbapi_connection.close()
+    with pytest.raises((StoreUnavailableError, sa.exc.ProgrammingError)):  # SQLite's never gets lost
+        await store.keep([record("ann")])
+    await store.keep([record("ann")])
+    await store.close()
+    later = SqlStore(open_database(), moment)
+    assert [one.user_id for one in (await later.open()).sessions] == ["ann"]
+    await later.close()
+
+
 async def test_15_what_signs_tokens_stays(database, open_database):
     """A guest's token holds in the next run, too."""
     keys = []
