@@ -598,7 +598,7 @@ async def test_15_one_user_does_not_fill_the_gate(autojump_clock, world):
 
 
 async def test_15_where_too_much_waits_acknowledgements_count(autojump_clock, world):
-    """They have no answer, and so nothing that could wait: else what is sent meanwhile could not be recovered."""
+    """They have no answer that could wait; and without them, what is sent meanwhile is not recovered."""
     world.store.away = AWAY
     for number in range(MAX_HELD_OF_USER):
         await world.say("ann", UpdatePeerId(PeerId(f"peer-{number}")))
