@@ -134,9 +134,8 @@ def connectivity(session: nox.Session) -> None:
     """
     install(session, "test")
     if not session.posargs:
-        session.run(
-            "pytest", "-m", "calls", "tests/test_lab.py", "tests/test_lab_check.py", "tests/test_web_check.py"
-        )
+        files = ("test_lab.py", "test_lab_weak_line.py", "test_lab_check.py", "test_web_check.py")
+        session.run("pytest", "-m", "calls", *(f"tests/{file}" for file in files))
     session.run("python", "-m", "tests.connectivity", *(session.posargs or [session.create_tmp()]))
 
 
