@@ -60,7 +60,12 @@ def peershare() -> None:
 
 @peershare.command()
 @click.argument("url")
-def connect(url: str) -> None:
+@click.option(
+    "--token",
+    envvar="PEERSHARE_TOKEN",
+    help="Says who you are. Also: PEERSHARE_TOKEN, which others don't see.",
+)
+def connect(url: str, token: str | None) -> None:
     """Talk to the server at URL, such as ws://localhost:3000/ws.
 
     At a terminal, type messages, as in: create-group groupName=Friends username=Ann. Tab completes, Ctrl-D
@@ -68,7 +73,7 @@ def connect(url: str) -> None:
     """
     from peershare import console  # noqa: PLC0415 - the server does without it
 
-    failure = console.connect(url)
+    failure = console.connect(url, token)
     if failure:
         raise click.ClickException(failure)
 

@@ -28,6 +28,7 @@ from peershare.composition.rules import (
     peerjs_endpoint_rules,
     signaling_endpoint_rules,
     store_rules,
+    token_rules,
     turn_rules,
 )
 from peershare.composition.turn import managed_turn
@@ -86,8 +87,8 @@ class Server:
         )
         self._coturn = None if managed is None else Coturn(managed.coturn, self._turn_watch.check_soon)
         turn_port = None if managed is None else TurnPort(managed.coturn.port, managed.coturn.loopback)
-        adapters = make_adapters(store_rules(settings))
-        self._store, self._now = adapters.store, adapters.now
+        adapters = make_adapters(store_rules(settings), token_rules(settings))
+        self._store, self._now, self._tokens = adapters.store, adapters.now, adapters.tokens
         core = make_core(core_rules(settings, managed), adapters)
         self._core = core
         self._registry = ConnectionRegistry(settings.max_connections)
@@ -191,6 +192,8 @@ class Server:
                 outer.start_soon(self._poller.run)
             if self._coturn is not None:
                 outer.start_soon(self._coturn.run)
+            if self._tokens is not None:
+                outer.start_soon(self._tokens.run)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(self._turn_watch.run, self._show_turn)

@@ -41,7 +41,9 @@ FLOORS = [
     {"peershare.ports": {"attrs"}},
     # 3: what moves, and what stands behind a port.
     {
-        "peershare.adapters": {"alembic", "attrs", "psycopg", "sqlalchemy", "structlog", "trio"},
+        "peershare.adapters": {
+            *("alembic", "attrs", "httpx2", "joserfc", "psycopg", "sqlalchemy", "structlog", "trio"),
+        },
         "peershare.runtime": {"attrs", "outcome", "structlog", "trio"},
     },
     # 4: bytes of clients (transport), and above them what is answered by HTTP (api) or WebSocket (gateway).
@@ -89,12 +91,12 @@ FLOORS = [
     },
     {"peershare.gateway.throttling": {"trio"}},
     {
-        "peershare.gateway.peerjs": {"structlog", "trio"},
+        "peershare.gateway.peerjs": {"attrs", "structlog", "trio"},
         "peershare.gateway.signaling": {"structlog", "trio"},
     },
     {"peershare.gateway.listener": {"attrs", "structlog", "trio"}},
     # 5: what puts it together. Settings are read in `server` and above, and nowhere else.
-    {"peershare.logs": {"structlog"}, "peershare.settings": {"attrs", "click", "dotenv"}},
+    {"peershare.logs": {"structlog"}, "peershare.settings": {"attrs", "click", "cryptography", "dotenv"}},
     {"peershare.composition": {"attrs", "quart_trio"}},
     {"peershare.server": {"attrs", "structlog", "trio"}},
     # 6: the ways in.
@@ -111,9 +113,12 @@ FLOORS = [
 # What has a file of its own, and nobody else knows it. JSON has one for each protocol.
 ONE_FILE_ONLY = {
     "cattrs": {"peershare.wire.client_codec", "peershare.wire.codec"},
+    "cryptography": {"peershare.settings.types"},
     "dotenv": {"peershare.settings.reading"},
     "h11": {"peershare.client.handshake", "peershare.transport.head", "peershare.transport.http"},
+    "httpx2": {"peershare.adapters.auth.key_set"},
     "hypercorn": {"peershare.asgi"},
+    "joserfc": {"peershare.adapters.auth.jwt", "peershare.adapters.auth.keys"},
     "msgspec": {"peershare.wire.client_codec", "peershare.wire.codec", "peershare.wire.peerjs"},
     "psycopg": {"peershare.adapters.store.postgres"},
     "prometheus_client": {"peershare.api.metrics_table"},

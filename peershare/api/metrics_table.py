@@ -36,6 +36,7 @@ from peershare.runtime.counters import EndpointCounts, Histogram, TurnCounts
 from peershare.runtime.drain import ConnectionRegistry
 from peershare.runtime.loader import GroupLoader
 from peershare.runtime.signaling_service import SignalingService
+from peershare.runtime.tokens import Tokens
 from peershare.transport.head import REFUSAL_LABELS
 from peershare.transport.refusals import Refusals
 
@@ -56,6 +57,7 @@ class Sources:
     bytes_read: ByteLimiter
     coturn: Coturn | None = None
     loader: GroupLoader | None = None
+    tokens: Tokens = attrs.field(factory=Tokens)
     turn_counts: TurnCounts = attrs.field(factory=TurnCounts)
     listening: dict[str, int] = attrs.field(factory=lambda: dict.fromkeys(("itself", "systemd", "before"), 0))
     turn_watch: TurnWatch = attrs.field(factory=lambda: TurnWatch((), tuple))
@@ -440,6 +442,14 @@ METRICS = (
         "`RESUMES`, attempts to resume, `RINGS_OF_MEMBER`, rings for one member, and `WAITING_FOR_STORE`, "
         "which is answered with `TRY_AGAIN`.",
         _limits,
+    ),
+    Row(
+        "peershare_tokens_total",
+        "counter",
+        ("result",),
+        "Tokens of an application's users, `accepted` or refused by what is wrong with them. `keys pending`: "
+        "the issuer's keys were not known yet, and the client was told to try again.",
+        lambda sources: [((result,), count) for result, count in sources.tokens.counts.items()],
     ),
     Row(
         "peershare_refusals_total",

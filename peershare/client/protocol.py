@@ -19,6 +19,7 @@ from peershare.client.window import SessionWindow
 from peershare.core.limits import GRANTED, Allowance, RateRules
 from peershare.messages import (
     Ack,
+    AuthToken,
     ClientMessage,
     ConnectionEstablished,
     Count,
@@ -53,6 +54,7 @@ _MAX_HEARTBEAT = 3_600_000  # milliseconds
 _MAX_LIMIT = 1_000_000  # of a rate or a burst that a server names
 
 _AGAIN = Ending.DRAINING.value.code  # for either side: it will be back
+_NOT_ADMITTED = Ending.TOKEN_OVER.value.code
 _NOBODY = UserId("")
 _OWN = "#"  # begins the requestIds of the session's own requests
 
@@ -92,6 +94,7 @@ class ClientProtocol:
 
     Attributes:
         user_id, group_id: The user in the session, and the group joined, if any.
+        token: The user's, which each connection begins with.
         over: Why there will be no connection any more.
         write_at: When `next_text` may have one again, if nothing happens before.
     """
@@ -100,6 +103,7 @@ class ClientProtocol:
         self.user_id = _NOBODY
         self.group_id: GroupId | None = None
         self.over: SessionClosedError | None = None
+        self.token: AuthToken | None = None
         self.write_at = math.inf
         self._window = SessionWindow()
         self._backoff = Backoff(wait)
@@ -135,7 +139,7 @@ class ClientProtocol:
                 return None
             connection.owes_hello = False
             self._message_throttle.ask(now)
-            return encode_client(self._window.hello())
+            return encode_client(self._window.hello(self.token))
         if now >= connection.ack_at:
             connection.ack_at = now + _ACK_INTERVAL
             if connection.ack is None:
@@ -372,6 +376,9 @@ class ClientProtocol:
         elif error.code in (ErrorCode.RATE_LIMITED, ErrorCode.TRY_AGAIN):
             self._backoff.pause = _pause((error.details or {}).get("retryAfterMs"))
             connection.close_code = _AGAIN
+        elif error.code == ErrorCode.TOKEN_INVALID:
+            self.over = SessionClosedError(_NOT_ADMITTED, _why(error))
+            connection.close_code = 1000
         else:
             self.over = SessionClosedError(1002, error.message)  # the server knows of no sessions
             connection.close_code = 1000
@@ -413,6 +420,11 @@ class ClientProtocol:
 def _number_in(limits: Mapping[str, object], name: str, default: int) -> float:
     value = limits.get(name)  # a newer server may have limits that are no numbers
     return value if isinstance(value, int | float) else default
+
+
+def _why(error: Error) -> str:
+    reason = (error.details or {}).get("reason")
+    return error.message if reason is None else f"{error.message}: {reason}"
 
 
 def _pause(milliseconds: object) -> float:

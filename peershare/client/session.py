@@ -5,17 +5,25 @@ protocol decides; what it wants to be written, raised or waited for is done here
 a program that asks and takes no events has its answers all the same.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import attrs
 import trio
 
-from peershare.client.errors import AnswerLostError, ConnectError, SessionClosedError
+from peershare.client.errors import AnswerLostError, ConnectError, RefusedError, SessionClosedError
 from peershare.client.events import Backlog, Event, Happening
 from peershare.client.protocol import Answered, ClientProtocol
 from peershare.client.websocket import WebSocket, WebSocketClosedError, open_websocket
-from peershare.messages import ClientMessage, GroupId, ServerMessage, UserId
+from peershare.messages import (
+    AuthRefresh,
+    AuthToken,
+    ClientMessage,
+    GroupId,
+    ServerMessage,
+    TokenExpiring,
+    UserId,
+)
 from peershare.wire.client_codec import Heard, Unknown
 
 _CLOSE_TIMEOUT = 2.0  # seconds to say goodbye
@@ -23,7 +31,11 @@ _CLOSE_TIMEOUT = 2.0  # seconds to say goodbye
 
 @asynccontextmanager
 async def open_session(
-    url: str, *, wait: Callable[[int], float] | None = None, patient: bool = False
+    url: str,
+    *,
+    wait: Callable[[int], float] | None = None,
+    patient: bool = False,
+    token: str | Callable[[], Awaitable[str]] | None = None,
 ) -> AsyncIterator["Session"]:
     """Open a session with a server, for the length of the block.
 
@@ -33,12 +45,15 @@ async def open_session(
         url: The server's, with ws:// or wss://. Without a path it means /ws.
         wait: Gives the seconds from one attempt to come back to the next, the first of which is number 0.
             Without it they are random, as docs/sessions.md has it.
+        token: Says who the user is, where the server knows your application (docs/accounts.md). A function
+            that fetches one is called for each connection, and before the one it gave is over: what it raises
+            ends the block.
         patient: Try on where there is no connection at first, unless another try would fail in the same way.
 
     Raises:
         ConnectError: There is no connection at first.
     """
-    session = Session(url, wait, patient=patient)
+    session = Session(url, wait, patient=patient, token=token)
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         failure = await nursery.start(session._run)  # noqa: SLF001 - this is its other half
@@ -71,10 +86,21 @@ class Session:
     1,024 events wait to be taken. Of more, the oldest are gone, and a `Missed` says how many.
     """
 
-    def __init__(self, url: str, wait: Callable[[int], float] | None, *, patient: bool) -> None:
+    def __init__(
+        self,
+        url: str,
+        wait: Callable[[int], float] | None,
+        *,
+        patient: bool,
+        token: str | Callable[[], Awaitable[str]] | None = None,
+    ) -> None:
         self._url = url
         self._patient = patient
         self._protocol = ClientProtocol(wait)
+        self._fetch_token = token if callable(token) else None
+        if isinstance(token, str):
+            self._protocol.token = AuthToken(token)
+        self._is_expiring = trio.Event()
         self._websocket: WebSocket | None = None
         self._was_connected = False
         self._answers: dict[str, _Answer] = {}
@@ -141,6 +167,15 @@ class Session:
         if isinstance(answer.outcome, Exception):
             raise answer.outcome
         return answer.outcome
+
+    async def refresh_token(self, token: str) -> None:
+        """Go on with a newer token of the same user, when a `TokenExpiring` has come.
+
+        Raises:
+            RefusedError, AnswerLostError, SessionClosedError, SendError: As from `ask`.
+        """
+        self._protocol.token = AuthToken(token)
+        await self.ask(AuthRefresh(AuthToken(token)))
 
     async def receive(self) -> Heard | Happening:
         """Return the next event: a message with all that came with it, or what happens to the session.
@@ -219,6 +254,8 @@ class Session:
         protocol = self._protocol
         with self._tasks:
             while protocol.over is None:
+                if self._fetch_token is not None:
+                    protocol.token = AuthToken(await self._fetch_token())
                 protocol.begin_attempt(trio.current_time())
                 failure = await self._connect(task_status)
                 if failure is not None and not self._was_connected and (protocol.over or not self._patient):
@@ -253,6 +290,8 @@ class Session:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, websocket)
                 nursery.start_soon(self._keep_alive, websocket, nursery.cancel_scope)
+                if self._fetch_token is not None:
+                    nursery.start_soon(self._keep_token, self._fetch_token)
                 try:
                     await self._read(websocket)
                 except WebSocketClosedError as closed:
@@ -278,6 +317,8 @@ class Session:
     def _pass_on(self) -> None:
         """Give the protocol's events to those who wait for them."""
         for event in self._protocol.take_events():
+            if isinstance(event, Heard) and isinstance(event.message, TokenExpiring):
+                self._is_expiring.set()
             if not isinstance(event, Answered):
                 self._backlog.put(event)
             elif event.request_id in self._answers:
@@ -297,6 +338,15 @@ class Session:
                 else:
                     await websocket.send(text)
                     self._changed.unpark_all()  # it may have been what the goodbye waits for
+
+    async def _keep_token(self, fetch: Callable[[], Awaitable[str]]) -> None:
+        """Have a newer token whenever the last is nearly over."""
+        while True:
+            self._is_expiring = trio.Event()
+            await self._is_expiring.wait()
+            # A token that is refused is over like the last: the connection will tell.
+            with suppress(RefusedError, AnswerLostError, SessionClosedError):
+                await self.refresh_token(await fetch())
 
     async def _keep_alive(self, websocket: WebSocket, connection: trio.CancelScope) -> None:
         """End a connection whose server does not answer in time, long before the server gives us up."""

@@ -8,7 +8,7 @@ from collections import deque
 import attrs
 
 from peershare.client.backoff import DEFAULT_GRACE
-from peershare.messages import Count, Hello, Resume, Resumed, Welcome
+from peershare.messages import AuthToken, Count, Hello, Resume, Resumed, Welcome
 
 # Messages that may not have arrived, at most: as many as the server keeps in the other direction.
 MAX_UNCONFIRMED = 256
@@ -36,12 +36,12 @@ class SessionWindow:
     _acknowledged: int = 0
     _ahead: int = 0  # so many more than we does the server count since it has crashed
 
-    def hello(self) -> Hello:
+    def hello(self, token: AuthToken | None = None) -> Hello:
         """Return the first message of a connection."""
         session = self.session
         if session is None:
-            return Hello(2)
-        return Hello(2, Resume(session.session_id, session.resume_token, Count(self.received)))
+            return Hello(2, token=token)
+        return Hello(2, Resume(session.session_id, session.resume_token, Count(self.received)), token)
 
     def append(self, text: str) -> int:
         """Add a message that is to be sent. Return its number, counted from 1."""

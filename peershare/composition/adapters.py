@@ -9,6 +9,7 @@ import attrs
 from peershare import ids
 from peershare.adapters.store.memory import MemoryStore
 from peershare.messages import GroupId, PrincipalId, ResumeToken, SessionId
+from peershare.ports.auth import TokenVerifier
 from peershare.ports.store import Store
 from peershare.runtime.clock import ActorClock
 
@@ -21,7 +22,7 @@ class Adapters:
     """Time, the store, IDs and secrets.
 
     `now`: the core's clock, in seconds; `date`: ms since 1970 at such a time. `signing_key`: of principals'
-    tokens, where the store has none.
+    tokens, where the store has none. `tokens`: of others; None where none are taken.
     """
 
     now: Callable[[], float]
@@ -31,6 +32,7 @@ class Adapters:
     new_session_id: Callable[[], SessionId] = ids.new_session_id
     new_resume_token: Callable[[], ResumeToken] = ids.new_resume_token
     new_principal_id: Callable[[], PrincipalId] = ids.new_principal_id
+    tokens: TokenVerifier | None = None
     signing_key: bytes = attrs.field(factory=ids.new_signing_key, repr=False)
 
 
@@ -43,15 +45,39 @@ class StoreRules:
     data_dir: str = ""
 
 
-def make_adapters(rules: StoreRules) -> Adapters:
+@attrs.frozen
+class TokenRules:
+    """The issuer of tokens, and its keys: at `key_set_url`, or else `key`. Without an issuer, no tokens."""
+
+    issuer: str = ""
+    audience: str = ""
+    key_set_url: str = ""
+    key: str = attrs.field(default="", repr=False)
+
+
+def make_adapters(rules: StoreRules, tokens: TokenRules | None = None) -> Adapters:
     """Make those of a server."""
     clock = ActorClock()
     database = make_database(rules)
+    verifier = make_verifier(tokens or TokenRules())
     if database is None:
-        return Adapters(clock.now, clock.date)
+        return Adapters(clock.now, clock.date, tokens=verifier)
     from peershare.adapters.store.sql import SqlStore  # noqa: PLC0415 - as below
 
-    return Adapters(clock.now, clock.date, SqlStore(database, clock.moment))
+    return Adapters(clock.now, clock.date, SqlStore(database, clock.moment), tokens=verifier)
+
+
+def make_verifier(rules: TokenRules) -> TokenVerifier | None:
+    """Make what verifies tokens; None where none are taken."""
+    if not rules.issuer:
+        return None
+    # They take a fifth of a second to import.
+    from peershare.adapters.auth.jwt import JwtRules, JwtVerifier  # noqa: PLC0415
+    from peershare.adapters.auth.key_set import KeySet  # noqa: PLC0415
+    from peershare.adapters.auth.keys import FixedKeys  # noqa: PLC0415
+
+    keys = KeySet(rules.key_set_url) if rules.key_set_url else FixedKeys(rules.key)
+    return JwtVerifier(JwtRules(rules.issuer, rules.audience), keys)
 
 
 def make_database(rules: StoreRules) -> "Database | None":

@@ -13,6 +13,7 @@ from peershare.runtime.edge import SignalingRules
 from peershare.runtime.journal import Journal
 from peershare.runtime.loader import GroupLoader, IdleRules
 from peershare.runtime.signaling_service import SignalingService
+from peershare.runtime.tokens import Tokens
 
 
 @attrs.frozen
@@ -54,6 +55,7 @@ class Core:
     broker_service: BrokerService
     actor: Actor
     loader: GroupLoader | None
+    tokens: Tokens
 
 
 def make_sessions(rules: SessionRules, adapters: Adapters) -> Sessions:
@@ -94,4 +96,6 @@ def make_core(rules: CoreRules, adapters: Adapters) -> Core:
     loader = None
     if adapters.store.lasts:
         loader = GroupLoader(adapters.store, journal, groups.idle, hub, lambda: adapters.date(adapters.now()))
-    return Core(journal, hub, sessions, broker, signaling, broker_service, actor, loader)
+    return Core(
+        journal, hub, sessions, broker, signaling, broker_service, actor, loader, Tokens(adapters.tokens)
+    )

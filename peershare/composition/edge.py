@@ -21,9 +21,10 @@ from peershare.api.peerjs import PeerjsRestRules, make_peerjs, make_readers
 from peershare.api.web import make_robots, read_files
 from peershare.composition.core import Core
 from peershare.core.addresses import AddressLimiter, address_key
+from peershare.core.broker import Claim
 from peershare.gateway.endpoint import AcceptedSocket, EndpointOptions, WebSocketEndpoint
 from peershare.gateway.listener import Listener
-from peershare.gateway.peerjs import Peerjs, claim_of
+from peershare.gateway.peerjs import BrokerTokens, Peerjs, claim_of
 from peershare.gateway.signaling import PATHS, Signaling, session_of
 from peershare.gateway.throttling import BROADCASTS_AT_ONCE, LOADS_AT_ONCE
 from peershare.gateway.turn_port import TurnPort
@@ -39,12 +40,16 @@ from peershare.transport.turns import TurnsByOwner
 
 @attrs.frozen
 class EndpointRules:
-    """Rules of one endpoint. Without `origins`, any page may connect; the sizes as in `WebSocketEndpoint`."""
+    """Rules of one endpoint. Without `origins`, any page may connect; the sizes as in `WebSocketEndpoint`.
+
+    `asks_for_tokens`: of the broker's, which let nobody in without one.
+    """
 
     connection: ConnectionRules
     origins: Origins | None = None
     max_message_size: int | None = None
     max_skipped: int = 0
+    asks_for_tokens: bool = False
 
 
 @attrs.frozen
@@ -62,15 +67,22 @@ def make_endpoints(
     trace: bool = False,
 ) -> Endpoints:
     turns, loads = TurnsByOwner(BROADCASTS_AT_ONCE), TurnsByOwner(LOADS_AT_ONCE)
+    judge: Callable[[Claim], Claim] = lambda claim: claim  # noqa: E731 - as what else it may be
+    if peerjs.asks_for_tokens:
+        service = core.signaling
+        has_session, permissions = service.sessions.has_session, service.permissions
+        judge = BrokerTokens(service.guests, has_session, core.tokens, permissions).judge
 
     def talk_signaling(accepted: AcceptedSocket) -> Signaling:
         key = None if accepted.address is None else address_key(accepted.address)
         its_turns, its_loads = (None, None) if key is None else (turns.of(key), loads.of(key))
-        clients = core.signaling.clients
-        return Signaling(accepted, core.actor, clients, its_turns, core.loader, loads=its_loads, trace=trace)
+        clients, loader = core.signaling.clients, core.loader
+        return Signaling(
+            accepted, core.actor, clients, its_turns, loader, loads=its_loads, tokens=core.tokens, trace=trace
+        )
 
     def talk_peerjs(accepted: AcceptedSocket) -> Peerjs:
-        claim = claim_of(accepted.upgrade.query)
+        claim = judge(claim_of(accepted.upgrade.query))
         return Peerjs(accepted, claim, core.actor, core.broker_service.clients, trace=trace)
 
     return Endpoints(
@@ -118,6 +130,7 @@ def make_sources(
         options.bytes_read,
         coturn,
         core.loader,
+        core.tokens,
     )
 
 

@@ -11,13 +11,14 @@ import attrs
 
 from peershare.api.app import AppRules
 from peershare.api.peerjs import PeerjsRestRules
-from peershare.composition.adapters import StoreRules
+from peershare.composition.adapters import StoreRules, TokenRules
 from peershare.composition.core import CoreRules, HubRules
 from peershare.composition.edge import ApiRules, EndpointRules
 from peershare.composition.turn import ManagedTurn, with_managed
 from peershare.core.addresses import AddressRules, ByteRules
 from peershare.core.broker import BrokerRules
 from peershare.core.limits import RateRules
+from peershare.core.permissions import Permissions, table
 from peershare.core.sessions import SessionRules
 from peershare.core.turn import TurnRules
 from peershare.messages import Heartbeat
@@ -82,6 +83,7 @@ def signaling_rules(settings: Settings, managed: ManagedTurn | None = None) -> S
             settings.broadcast_rate, seconds=1, burst=_BROADCAST_BURST * settings.broadcast_rate
         ),
         turn=turn_rules(settings, managed),
+        permissions=Permissions(table(settings.create_groups, settings.join_groups)),
     )
 
 
@@ -200,6 +202,10 @@ def store_rules(settings: Settings) -> StoreRules:
     return StoreRules(settings.kept_in, settings.database_url, settings.data_dir)
 
 
+def token_rules(settings: Settings) -> TokenRules:
+    return TokenRules(settings.jwt_issuer, settings.jwt_audience, settings.jwt_jwks_url, settings.jwt_key)
+
+
 def signaling_endpoint_rules(settings: Settings, origins: Origins) -> EndpointRules:
     heartbeat = signaling_heartbeat(settings)
     return EndpointRules(connection_rules(settings, heartbeat, settings.max_message_size), origins)
@@ -213,6 +219,7 @@ def peerjs_endpoint_rules(settings: Settings, own_ports: AbstractSet[int]) -> En
         origins if settings.peerjs_cors else None,
         max_message_size=size,
         max_skipped=_READ_PAST * size,
+        asks_for_tokens=settings.peerjs_auth == "token",
     )
 
 

@@ -59,11 +59,11 @@ class End(Protocol):
         ...
 
 
-def connect(url: str) -> str:
+def connect(url: str, token: str | None = None) -> str:
     """Talk to the server at `url` until the lines end, or a signal. Return what went wrong, or ""."""
     if sys.stdin is None or sys.stdout is None:
         return "stdin and stdout must be open"
-    return trio.run(_until_signal, url, _near_end())
+    return trio.run(_until_signal, url, _near_end(), token)
 
 
 def _near_end() -> End:
@@ -76,7 +76,7 @@ def _near_end() -> End:
     return Pipe()
 
 
-async def _until_signal(url: str, end: End) -> str:
+async def _until_signal(url: str, end: End, token: str | None) -> str:
     failure = ""
     with trio.open_signal_receiver(*_SIGNALS) as signals:
         async with trio.open_nursery() as nursery:
@@ -86,7 +86,7 @@ async def _until_signal(url: str, end: End) -> str:
                     nursery.cancel_scope.cancel()
 
             nursery.start_soon(cancel_at_signal)
-            failure = await talk(url, end)
+            failure = await talk(url, end, token)
             nursery.cancel_scope.cancel()
     return failure
 
@@ -119,7 +119,7 @@ class _Progress:
         self.failure = "the connection did not come back" if gives_up and self._patience else ""
 
 
-async def talk(url: str, end: End) -> str:
+async def talk(url: str, end: End, token: str | None = None) -> str:
     """Send the lines that are read and show the events. Return what went wrong, or "".
 
     If cancelled, it leaves its group and says goodbye all the same.
@@ -127,7 +127,7 @@ async def talk(url: str, end: End) -> str:
     progress = _Progress(end.patience)
     async with trio.open_nursery() as showing:  # outlives the session, whose last words it shows
         try:
-            async with open_session(url) as session:
+            async with open_session(url, token=token) as session:
                 showing.start_soon(_show, session, end, progress)
                 with progress.scope, suppress(SessionClosedError):  # `_show` comes to the end as well
                     await _send_lines(session, end, progress)

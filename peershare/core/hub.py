@@ -55,6 +55,7 @@ from peershare.messages import (
     RingUp,
     UpdatePeerId,
     UserId,
+    Username,
     errors,
 )
 
@@ -114,11 +115,20 @@ class Hub:
         self._directory.remove(user_id)
         return outcome
 
-    def begin_session(self, user_id: UserId, session: SessionProof | None = None) -> None:
-        """Note a session, before its connection is in a group: it will hear who is away and of calls."""
+    def begin_session(
+        self, user_id: UserId, session: SessionProof | None = None, principal: Principal | None = None
+    ) -> None:
+        """Note a session, before its connection is in a group: it will hear who is away and of calls.
+
+        `principal`: its user, if it is no guest.
+        """
         connected = self._directory[user_id]
-        connected.principal = attrs.evolve(connected.principal, has_session=True)
+        self.set_principal(user_id, principal or connected.principal)
         connected.session = session
+
+    def set_principal(self, user_id: UserId, principal: Principal) -> None:
+        """Note what a session's user has proved last. In its group it stays as it has joined."""
+        self._directory[user_id].principal = attrs.evolve(principal, has_session=True)
 
     def away(self, user_id: UserId, until: float, now: float) -> Outcome:
         """Keep a member whose connection is lost. `until`, a moment of the core's clock."""
@@ -321,7 +331,12 @@ class Hub:
         group = Group(group_id or self._new_group_id(), self._rules)
         lasts = self.groups_last and sender.principal.has_session
         command = Open(
-            message.group_name, message.username, sender.peer_id, sender.principal, lasts, sender.session
+            message.group_name,
+            _name(sender, message),
+            sender.peer_id,
+            sender.principal,
+            lasts,
+            sender.session,
         )
         return self._move(sender, group, command, now)
 
@@ -332,7 +347,7 @@ class Hub:
                 return refuse(sender.user_id, errors.TOO_MANY_GROUPS, Reason.MAX_GROUPS)
             return refuse(sender.user_id, errors.GROUP_NOT_FOUND)
         peer_id = message.peer_id or sender.peer_id
-        command = Join(message.username, peer_id, sender.principal, message.peer_id, sender.session)
+        command = Join(_name(sender, message), peer_id, sender.principal, message.peer_id, sender.session)
         return self._move(sender, group, command, now)
 
     def _move(self, sender: Connected, group: Group, command: Open | Join, now: float) -> Outcome:
@@ -382,6 +397,12 @@ class Hub:
         if outcome.facts and isinstance(outcome.facts[-1], GroupClosed):
             del self._groups[outcome.facts[-1].group_id]
         return outcome
+
+
+def _name(sender: Connected, message: CreateGroup | JoinGroup) -> Username:
+    """The name under which one joins: the issuer's, whatever the client says."""
+    claims = sender.principal.claims
+    return message.username if claims is None else claims.name
 
 
 def _facts_of(group: GroupSnapshot) -> Iterator[Fact]:

@@ -1,4 +1,4 @@
-"""Principals: the users that connections speak for, today each a guest; and what proves who comes back.
+"""Principals: the users that connections speak for, guests or verified; and what proves who comes back.
 
 House rules: as in `core.hub`. Keys and IDs are handed in.
 """
@@ -10,7 +10,19 @@ from hashlib import sha256
 
 import attrs
 
-from peershare.messages import PrincipalId, PrincipalToken, ResumeToken, SessionId
+from peershare.messages import GroupId, PrincipalId, PrincipalToken, ResumeToken, SessionId, Username
+
+# Begins the IDs of verified principals. Those of guests are UUIDs: an ID tells whose it is, in the store too.
+_SUBJECT = "subject-"
+
+
+@attrs.frozen
+class Claims:
+    """The issuer's word on its user: its name, the only group that it may be in, if any, and its role."""
+
+    name: Username
+    group: GroupId | None = None
+    role: str | None = None
 
 
 @attrs.frozen
@@ -18,11 +30,30 @@ class Principal:
     """A stable ID, which outlives its connections: a member is known by it in its group.
 
     `has_session`: its client began a session, and was given the token that proves the ID. This is the only
-    place where that is kept.
+    place where that is kept. `claims`: of one that is verified, as its last token has them; in no store.
     """
 
     id: PrincipalId
     has_session: bool = False
+    claims: Claims | None = None
+
+    @property
+    def is_verified(self) -> bool:
+        return self.id.startswith(_SUBJECT)
+
+
+@attrs.frozen
+class Verified:
+    """What a token proves, and until when: ms since 1970."""
+
+    principal: Principal
+    until: int
+
+
+def subject_id(issuer: str, subject: str) -> PrincipalId:
+    """The ID of an issuer's subject: always the same, of a fixed length, and made by no other issuer."""
+    digest = sha256(f"{len(issuer)} {issuer}{subject}".encode()).digest()
+    return PrincipalId(_SUBJECT + urlsafe_b64encode(digest).rstrip(b"=").decode())
 
 
 @attrs.frozen

@@ -1,20 +1,24 @@
 """Connections of PeerJS clients, for the broker."""
 
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from urllib.parse import parse_qs
 
+import attrs
 import structlog
 import trio
 
-from peershare.core.broker import Claim
+from peershare.core.broker import MAX_PARAMETER, Claim
+from peershare.core.permissions import Action, Permissions
+from peershare.core.principal import Guests, Principal, Verified
 from peershare.gateway.endpoint import AcceptedSocket
 from peershare.gateway.throttling import ThrottledConversation
-from peershare.messages import ConnectionId, PeerId
+from peershare.messages import ConnectionId, PeerId, PrincipalId
 from peershare.messages.close_codes import Ending
 from peershare.ports.connection import BrokerClient
 from peershare.runtime.actor import Actor
 from peershare.runtime.broker_service import Alive, Connect, Disconnect, Transmit, TransmitTooLong
+from peershare.runtime.tokens import Tokens
 from peershare.wire.frames import PING, TooLong
 from peershare.wire.peerjs import decode
 
@@ -29,6 +33,33 @@ def claim_of(query: str) -> Claim:
         said = {}
     peer_id, token, key = (said.get(name, [""])[0] for name in ("id", "token", "key"))
     return Claim(PeerId(peer_id), token, key)
+
+
+@attrs.frozen
+class BrokerTokens:
+    """PEERJS_AUTH=token: a client of the broker shows whose it is, by an external token or a session's.
+
+    `guests` reads those of sessions, and `has_session` tells whether there still is one.
+    """
+
+    guests: Guests
+    has_session: Callable[[PrincipalId], bool]
+    tokens: Tokens
+    permissions: Permissions
+
+    def judge(self, claim: Claim) -> Claim:
+        """Return the claim as one of its principal, which is the same client with its next token."""
+        principal = self._principal(claim.token)
+        if principal is None or not self.permissions.may(principal, Action.USE_BROKER):
+            return attrs.evolve(claim, token=claim.token[:MAX_PARAMETER], is_proved=False)
+        return attrs.evolve(claim, token=principal.id)
+
+    def _principal(self, token: str) -> Principal | None:
+        known = self.guests.verify(token)
+        if known is not None:
+            return Principal(known) if self.has_session(known) else None
+        proof = self.tokens.judge(token) if token else None
+        return proof.principal if isinstance(proof, Verified) else None
 
 
 class Peerjs(ThrottledConversation):

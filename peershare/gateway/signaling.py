@@ -7,9 +7,20 @@ import structlog
 import trio
 
 from peershare.core.group.handle import PLANNED, TOLD_TO_ALL
+from peershare.core.limits import GRANTED, Allowance, RateRules
+from peershare.core.principal import Verified
 from peershare.gateway.endpoint import AcceptedSocket
 from peershare.gateway.throttling import ThrottledConversation
-from peershare.messages import ConnectionId, CreateGroup, GroupId, Hello, JoinGroup
+from peershare.messages import (
+    AuthRefresh,
+    ConnectionId,
+    CreateGroup,
+    Error,
+    GroupId,
+    Hello,
+    JoinGroup,
+    errors,
+)
 from peershare.messages.close_codes import Ending
 from peershare.ports.connection import SignalingClient
 from peershare.runtime.actor import Actor
@@ -21,11 +32,14 @@ from peershare.runtime.commands import (
     MessageReceived,
 )
 from peershare.runtime.loader import GroupLoader
+from peershare.runtime.tokens import Tokens
 from peershare.wire.codec import InvalidMessageError, decode
 
 log = structlog.get_logger("peershare.signaling")
 
 PATHS = ("/", "/ws")
+# Tokens on one connection: a client shows one at first, and then another in an hour.
+_TOKENS = RateRules(rate=0.2, burst=5)
 # A resume tells the others that one is back.
 _TOLD_TO_ALL = TOLD_TO_ALL | PLANNED | {Hello}
 
@@ -48,12 +62,15 @@ class Signaling(ThrottledConversation):
         loader: GroupLoader | None = None,
         *,
         loads: trio.Semaphore | None = None,
+        tokens: Tokens | None = None,
         trace: bool = False,
     ) -> None:
         super().__init__(accepted, actor, turns)
         self._clients = clients
         self._loader = loader  # None: no group lasts
         self._loads = loads  # of its address; None: not counted
+        self._tokens = tokens or Tokens()
+        self._judged: Allowance | None = None  # of tokens; None before the first
         self._trace = trace  # log each message, but not what is in it
 
     # --- a Conversation ---
@@ -69,11 +86,22 @@ class Signaling(ThrottledConversation):
         except InvalidMessageError as invalid:
             command = InvalidMessageReceived(self.name, invalid.error, invalid.request_id, invalid.kind)
         else:
-            command = MessageReceived(self.name, received.message, received.request_id)
+            message = received.message
+            proof = self._judge(message) if isinstance(message, Hello | AuthRefresh) else None
+            command = MessageReceived(self.name, message, received.request_id, proof)
         if self._trace:
             what = type(command.message).__name__ if isinstance(command, MessageReceived) else "invalid"
             log.debug("in", message=what, size=len(text), connection=self.name)
         return command
+
+    def _judge(self, message: Hello | AuthRefresh) -> Verified | Error | None:
+        """Judge the token in a message, here and not in the actor: it takes as long as ten messages."""
+        if message.token is None:
+            return None
+        now, self._judged = trio.current_time(), self._judged or Allowance(_TOKENS)
+        if self._judged.ask(now) is not GRANTED:
+            return errors.rate_limited(errors.TOO_MANY_TOKENS, self._judged.retry_after(now))
+        return self._tokens.judge(message.token)
 
     def is_broadcast(self, command: object) -> bool:
         return type(command) is MessageReceived and type(command.message) in _TOLD_TO_ALL

@@ -27,6 +27,7 @@ from peershare.messages.calls import (
 from peershare.messages.connections import ConnectionEstablished, Ping, Pong, ServerDraining
 from peershare.messages.errors import Error
 from peershare.messages.fields import (
+    AuthToken,
     Bitrate,
     ConnectionId,
     Count,
@@ -83,12 +84,15 @@ from peershare.messages.peerjs import (
 )
 from peershare.messages.sessions import (
     Ack,
+    AuthRefresh,
+    AuthRefreshed,
     ClientState,
     Heartbeat,
     Hello,
     MemberStatus,
     Resume,
     Resumed,
+    TokenExpiring,
     Welcome,
 )
 from peershare.messages.signals import Signal, SignalFrom
@@ -114,6 +118,9 @@ __all__ = [
     "SERVER_TYPES",
     "SESSION_TYPES",
     "Ack",
+    "AuthRefresh",
+    "AuthRefreshed",
+    "AuthToken",
     "Bitrate",
     "BrokerMessage",
     "CallJoined",
@@ -193,6 +200,7 @@ __all__ = [
     "SessionMessage",
     "Signal",
     "SignalFrom",
+    "TokenExpiring",
     "Transmission",
     "UpdateLayout",
     "UpdateMedia",

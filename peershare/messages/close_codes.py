@@ -48,4 +48,5 @@ class Ending(Enum):
     FULL = End(4013, "too many clients", come_back=True)
     FLOODING = End(4029, "too many messages", come_back=True)
     NOT_ADMITTED = End(4500, "not admitted", come_back=False)
+    TOKEN_OVER = End(4500, "token expired", come_back=False)
     TAKEN_OVER = End(4506, "connected again elsewhere", come_back=False)

@@ -28,10 +28,11 @@ class ErrorCode(StrEnum):
     RATE_LIMITED = "RATE_LIMITED"
     SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
     TRY_AGAIN = "TRY_AGAIN"
+    TOKEN_INVALID = "TOKEN_INVALID"  # noqa: S105 - a code
+    NOT_PERMITTED = "NOT_PERMITTED"
     CONNECTION_ERROR = "CONNECTION_ERROR"
-    # Reserved for clients of the first version, which know them: a taken name gets a suffix, and a
-    # bad one is an INVALID_MESSAGE.
-    USERNAME_TAKEN = "USERNAME_TAKEN"
+    USERNAME_TAKEN = "USERNAME_TAKEN"  # by a verified member; else it gets a suffix
+    # Reserved for clients of the first version, which know them: a bad name is an INVALID_MESSAGE.
     INVALID_GROUP_NAME = "INVALID_GROUP_NAME"
     INVALID_USERNAME = "INVALID_USERNAME"
 
@@ -57,6 +58,11 @@ def call_full(max_participants: int) -> Error:
     return Error(ErrorCode.CALL_FULL, "The call is full", {"maxParticipants": max_participants})
 
 
+def token_invalid(reason: str) -> Error:
+    """`reason`: what is wrong with it, in a word or two."""
+    return Error(ErrorCode.TOKEN_INVALID, "The token is not valid here", {"reason": reason})
+
+
 GROUP_NOT_FOUND = Error(ErrorCode.GROUP_NOT_FOUND, "Group does not exist", {})
 USER_ID_MISMATCH = Error(ErrorCode.USER_NOT_FOUND, "User ID mismatch")
 TARGET_USER_NOT_FOUND = Error(ErrorCode.USER_NOT_FOUND, "Target user not found")
@@ -73,6 +79,7 @@ TOO_MANY_RESUMES = "Too many attempts to resume"
 TOO_MANY_GROUPS_MADE = "Too many groups from this address"
 TOO_MANY_RINGS = "Too many ring that member already"
 TOO_MANY_CREDENTIALS = "Too many requests for TURN credentials"
+TOO_MANY_TOKENS = "Too many tokens"
 # When somebody leaves, nobody knows.
 _LATER = 60.0  # s
 GROUP_FULL = rate_limited("The group is full", _LATER)
@@ -82,6 +89,15 @@ HELLO_NOT_FIRST = Error(ErrorCode.INVALID_MESSAGE, "hello must be the first mess
 NO_SUCH_COUNT = Error(ErrorCode.INVALID_MESSAGE, "More is acknowledged than was sent")
 # When the store is back, nobody knows. In ms.
 TRY_AGAIN = Error(ErrorCode.TRY_AGAIN, "The server can't save this now", {"retryAfterMs": 5000})
+KEYS_PENDING = Error(ErrorCode.TRY_AGAIN, "The keys of the issuer are not known yet", {"retryAfterMs": 2000})
+TOKEN_OF_ANOTHER = Error(ErrorCode.TOKEN_INVALID, "The token is of another user")
+NOT_PERMITTED = Error(ErrorCode.NOT_PERMITTED, "You may not do that here")
+NOT_PERMITTED_TO_CREATE = Error(ErrorCode.NOT_PERMITTED, "You may not create groups here")
+NOT_PERMITTED_TO_JOIN = Error(ErrorCode.NOT_PERMITTED, "You may not join groups here")
+NOT_YOUR_GROUP = Error(ErrorCode.NOT_PERMITTED, "Your token is for another group")
+NAME_OF_VERIFIED = Error(
+    ErrorCode.USERNAME_TAKEN, "That is the name of a verified member, or looks like it: choose another"
+)
 CONNECTION_ERROR = Error(ErrorCode.CONNECTION_ERROR, "Internal server error")
 
 
@@ -99,6 +115,7 @@ NO_PARAMETERS = NotAdmitted("No id, token, or key supplied to websocket server")
 INVALID_KEY = NotAdmitted("Invalid key provided")
 CONCURRENT_LIMIT = NotAdmitted("Server has reached its concurrent user limit")
 LONG_PARAMETERS = NotAdmitted("An id, token, or key is longer than 100 characters")
+NO_VALID_TOKEN = NotAdmitted("The token is not valid here")
 
 
 def long_message(max_size: int) -> NotAdmitted:

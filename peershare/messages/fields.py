@@ -17,6 +17,8 @@ ResumeToken = NewType("ResumeToken", str)
 # The ID of a member, longer than its connection; and that ID with a signature.
 PrincipalId = NewType("PrincipalId", str)
 PrincipalToken = NewType("PrincipalToken", str)
+# A JSON Web Token (RFC 7519) of an application that brings its own users.
+AuthToken = NewType("AuthToken", str)
 # Messages of a session, counted from its beginning.
 Count = NewType("Count", int)
 # Of a picture, in pixels; and in bit/s.

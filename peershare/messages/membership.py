@@ -49,7 +49,8 @@ CLIENT_TYPES: dict[str, type[ClientMessage]] = {
 class User:
     """A member as the others see it. The fields below its peer ID are for sessions alone.
 
-    `status` is there only if the member is not online, and `can_call` only if the member has a session.
+    `status` is there only if the member is not online, `can_call` only if the member has a session, and
+    `verified` only if an issuer says who it is.
     """
 
     id: UserId
@@ -58,6 +59,7 @@ class User:
     status: Literal["away"] | None = None
     until: int | None = None  # ms since 1970: the end of its grace
     can_call: bool | None = None
+    verified: bool | None = None
 
 
 @attrs.frozen

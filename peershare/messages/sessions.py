@@ -5,6 +5,7 @@ from typing import Literal
 import attrs
 
 from peershare.messages.fields import (
+    AuthToken,
     Count,
     GroupId,
     PrincipalToken,
@@ -29,10 +30,11 @@ class Resume:
 
 @attrs.frozen
 class Hello:
-    """The first message of a client that wants a session: docs/sessions.md."""
+    """The first message of a client that wants a session: docs/sessions.md. `token`: docs/accounts.md."""
 
     protocol: ProtocolVersion
     resume: Resume | None = None
+    token: AuthToken | None = None
 
 
 @attrs.frozen
@@ -45,12 +47,20 @@ class ClientState:
     visibility: Visibility
 
 
-ClientMessage = Hello | Ack | ClientState
+@attrs.frozen
+class AuthRefresh:
+    """A newer token of the same user, in place of the one that the session began with."""
+
+    token: AuthToken
+
+
+ClientMessage = Hello | Ack | ClientState | AuthRefresh
 
 SESSION_TYPES: dict[str, type[ClientMessage]] = {
     "hello": Hello,
     "ack": Ack,
     "client-state": ClientState,
+    "auth-refresh": AuthRefresh,
 }
 
 # Types within messages of clients.
@@ -103,12 +113,26 @@ class MemberStatus:
     until: int | None = None
 
 
+@attrs.frozen
+class TokenExpiring:
+    """The token will be over at `expires_at`, in ms since 1970, and with it the connection."""
+
+    expires_at: int
+
+
+@attrs.frozen
+class AuthRefreshed:
+    expires_at: int
+
+
 INNER_TYPES = (Heartbeat,)
 
-ServerMessage = Welcome | Resumed | MemberStatus
+ServerMessage = Welcome | Resumed | MemberStatus | TokenExpiring | AuthRefreshed
 
 SERVER_TYPES: dict[str, type[ServerMessage]] = {
     "welcome": Welcome,
     "resumed": Resumed,
     "member-status": MemberStatus,
+    "token-expiring": TokenExpiring,
+    "auth-refreshed": AuthRefreshed,
 }

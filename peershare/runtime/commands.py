@@ -12,6 +12,7 @@ import attrs
 from peershare.core.group.index import Stats
 from peershare.core.group.state import GroupSnapshot
 from peershare.core.hub import GroupInfo
+from peershare.core.principal import Verified
 from peershare.core.sessions import SessionRecord
 from peershare.messages import ClientMessage, ConnectionId, Error, GroupId, IceServers, LeaveReason
 
@@ -31,9 +32,12 @@ class ConnectionOpened:
 
 @attrs.define
 class MessageReceived:
+    """`proof`: what the token in the message proves, or why it proves nothing; None where there is none."""
+
     connection: ConnectionId
     message: ClientMessage
     request_id: str | None
+    proof: Verified | Error | None = None
 
 
 @attrs.define

@@ -3,12 +3,16 @@
 A *state* is one connection's, and its user's.
 """
 
+from collections.abc import Set  # noqa: PYI025 - as it is called
+
 import attrs
 
 from peershare.core.addresses import Allowances, network_key
 from peershare.core.hub import Hub
 from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
 from peershare.core.outcome import Closing, Delivery, Outcome, Reason, Throttling, refuse
+from peershare.core.permissions import Permissions
+from peershare.core.principal import Verified
 from peershare.core.sessions import Session
 from peershare.core.turn import TurnRules
 from peershare.messages import ClientMessage, ConnectionId, CreateGroup, Heartbeat, UserId, errors
@@ -40,20 +44,26 @@ class SignalingRules:
     limits: dict[str, int]
     broadcast_rate: RateRules | None = None
     turn: TurnRules = attrs.field(factory=TurnRules)
+    permissions: Permissions = attrs.field(factory=Permissions)
 
 
 @attrs.define(eq=False)
 class ConnectionState:
-    """A connection's state. Costs count for its `address`, if any. `resumes`: None before a first attempt."""
+    """A connection's state. Costs count for its `address`, if any. `resumes`: None before a first attempt.
+
+    `free`: the messages that its user may send, whatever is in them. `verified`: by its last `hello`.
+    """
 
     connection: ConnectionId
     user_id: UserId
     address: str | None
     allowance: Allowance
     signals: Allowance
+    free: Set[type]
     said_anything: bool = False
     session: Session | None = None
     resumes: Allowance | None = None
+    verified: Verified | None = None
 
 
 class Limits:

@@ -4,19 +4,33 @@ A session outlives its connections: what is delivered to its user is kept in it 
 acknowledges it. Where there is a store that lasts, it also outlives the server.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import structlog
 
+from peershare.core.deadlines import Deadlines
 from peershare.core.hub import Hub
-from peershare.core.outcome import Closing, Missed, Notice, Outcome, Reason, ReturnProof, nothing, refuse
-from peershare.core.principal import Guests, Principal
+from peershare.core.outcome import (
+    Closing,
+    Missed,
+    Notice,
+    Outcome,
+    Reason,
+    ReturnProof,
+    answer,
+    nothing,
+    refuse,
+)
+from peershare.core.principal import Guests, Principal, Verified
 from peershare.core.sessions import Session, SessionRecord, Sessions
 from peershare.core.turn import Turn
 from peershare.messages import (
+    AuthRefreshed,
     ConnectionId,
     Count,
     CreateGroup,
+    Error,
     Hello,
     IceServers,
     JoinGroup,
@@ -25,6 +39,7 @@ from peershare.messages import (
     Resume,
     Resumed,
     SessionId,
+    TokenExpiring,
     UserId,
     Welcome,
     errors,
@@ -37,6 +52,7 @@ from peershare.runtime.dispatch import Dispatcher, Recorder
 from peershare.runtime.edge import ConnectionState, Limits, SignalingRules
 from peershare.runtime.group_service import GroupService, refuse_for_now
 from peershare.runtime.waiting_resumes import Received, WaitingResume, WaitingResumes
+from peershare.wire.codec import UNKNOWN_TYPE
 from peershare.wire.frames import carries
 
 log = structlog.get_logger("peershare.signaling")
@@ -44,6 +60,10 @@ log = structlog.get_logger("peershare.signaling")
 # Bytes of the frames that the next run gets. Who has acknowledged what it got has none, so this is for those
 # who were lost or busy just then: a kilobyte each for all of MAX_CONNECTIONS, six times.
 _MAX_LEFT_BYTES = 64 << 20
+# In seconds. A page in the background may be woken once in a minute.
+_WARNED_BEFORE = 60.0
+# In seconds: a token with so little left is over. Dates are whole milliseconds, and moments are not.
+_OVER = 1.0
 
 
 class SessionService:
@@ -78,13 +98,14 @@ class SessionService:
         self.states: dict[ConnectionId, ConnectionState] = {}
         self.waiting = WaitingResumes(groups.gate)
         self._connections: dict[SessionId, ConnectionId] = {}  # of the sessions that are online
-        self._callers: set[PrincipalId] = set()  # those with a session
+        self._callers: Counter[PrincipalId] = Counter()  # the sessions of each
+        self.tokens = Deadlines()  # when to warn of the token of a connection, and then to end it
         self.is_draining = False
         self.resumes = dict.fromkeys(("recovered", "not recovered", "not found", "throttled"), 0)
         self.restored = dict.fromkeys(("orderly", "crash"), 0)
 
     def has_session(self, principal_id: PrincipalId | None) -> bool:
-        return principal_id in self._callers
+        return principal_id in self._callers  # a Counter keeps no zeros here: `forget`
 
     # --- one connection after another ---
 
@@ -93,17 +114,49 @@ class SessionService:
         resume = command.message.resume if isinstance(command.message, Hello) else None
         if state.said_anything or state.session is not None:
             return refuse(state.user_id, errors.HELLO_NOT_FIRST)
+        if isinstance(command.proof, Error):
+            return refuse(state.user_id, command.proof)
+        state.verified = command.proof
         if resume is not None:
             wait = self._limits.resume_wait(state, now)
             if wait:
                 return self._refuse_resume(state, wait)
-            standing = self._sessions.find(resume) if self._groups.gate.held else None
+            standing = self._find(state, resume) if self._groups.gate.held else None
             if standing is not None and self._groups.waits_for(standing.user_id):
                 return self._wait_for_store(state, standing, resume, command.request_id)
             return self._resume(state, resume, now)
         session = self._sessions.begin(state.user_id)
-        self._hub.begin_session(state.user_id, session.proof)
-        return self._take_up(state, session)
+        principal = None if state.verified is None else state.verified.principal
+        self._hub.begin_session(state.user_id, session.proof, principal)
+        self._callers[self._hub.principal_of(state.user_id).id] += 1
+        return self._take_up(state, session, now)
+
+    def refresh(self, state: ConnectionState, command: MessageReceived, now: float) -> Outcome:
+        """Take a newer token of the same user."""
+        if state.session is None:
+            return refuse(state.user_id, UNKNOWN_TYPE)
+        proof = command.proof or errors.token_invalid("none")
+        if isinstance(proof, Error):
+            return refuse(state.user_id, proof)
+        if proof.principal.id != self._hub.principal_of(state.user_id).id:
+            return refuse(state.user_id, errors.TOKEN_OF_ANOTHER)
+        self._take_token(state, proof, now)
+        return answer(state.user_id, AuthRefreshed(proof.until))
+
+    def end_tokens(self, now: float) -> None:
+        """Warn of the tokens that are over soon, and end the connections whose token is over."""
+        for connection in self.tokens.due(now):
+            state = self.states.get(connection)
+            if state is None or state.verified is None:
+                continue
+            left = (state.verified.until - self._date(now)) / 1000
+            outcome = nothing()
+            if left > _OVER:
+                self.tokens.set(connection, now + left)
+                outcome.tell((state.user_id,), TokenExpiring(state.verified.until))
+            else:
+                outcome.closings.append(Closing(connection, Ending.TOKEN_OVER))
+            self._dispatcher.release(outcome, now)
 
     def close(self, command: ConnectionClosed, now: float) -> None:
         """Note that a connection has ended: its session is away, unless it ends with it."""
@@ -112,6 +165,7 @@ class SessionService:
             self._unclaim(waiting.session, now)
             self.forget(waiting.state.user_id, command.reason, waiting.state.address, now)
             return
+        self.tokens.forget(command.connection)
         state = self.states.pop(command.connection, None)
         if state is None:
             return  # its session is on another connection
@@ -143,7 +197,11 @@ class SessionService:
         """Have a user gone for good."""
         self._dispatcher.forget(user_id)
         self._turn.forget(user_id)
-        self._callers.discard(self._hub.principal_of(user_id).id)
+        principal = self._hub.principal_of(user_id)
+        if principal.has_session:
+            self._callers[principal.id] -= 1
+            if not self._callers[principal.id]:
+                del self._callers[principal.id]
         gone = self._hub.disconnect(user_id, reason, now)
         self._groups.submit(self._limits.charge(gone, address, now), now, user_id)
 
@@ -190,7 +248,7 @@ class SessionService:
             ends[session.user_id] = session.away_until or now
             principal = Principal(record.principal, has_session=True)
             self._hub.restore_user(session.user_id, principal, record.peer_id, session.proof)
-            self._callers.add(principal.id)
+            self._callers[principal.id] += 1
             self._dispatcher.mailboxes[session.user_id] = Recorder(session, None)
         self._hub.restore_groups(kept.groups, ends.__getitem__, now)
         if records:
@@ -252,7 +310,7 @@ class SessionService:
             self._go_away(session, until, now)
 
     def _resume(self, state: ConnectionState, resume: Resume, now: float) -> Outcome:
-        session, journal = self._sessions.find(resume), self._groups.journal
+        session, journal = self._find(state, resume), self._groups.journal
         if session is None:
             return self._refuse_resume(state, self._limits.failed_resume_wait(state, now))
         was_restored = session.restored is not None
@@ -269,7 +327,7 @@ class SessionService:
         outcome.add(self._limits.charge(gone, state.address, now))
         missed = self._sessions.missed(session, resume.received)
         self.resumes["not recovered" if missed is None else "recovered"] += 1
-        outcome.add(self._take_up(state, session))
+        outcome.add(self._take_up(state, session, now))
         group_id = self._hub.group_of(session.user_id)
         resumed = Resumed(missed is not None, Count(session.received), session.user_id, group_id)
         outcome.deliveries.append(Notice(resumed, state.connection))
@@ -305,9 +363,28 @@ class SessionService:
         connection = self._connections.get(session.id)
         if connection is not None:
             del self.states[connection]
+            self.tokens.forget(connection)
             outcome.closings.append(Closing(connection, Ending.TAKEN_OVER))
 
-    def _take_up(self, state: ConnectionState, session: Session) -> Outcome:
+    def _find(self, state: ConnectionState, resume: Resume) -> Session | None:
+        """The session to be resumed, if it is this user's: a verified one shows a token, each time."""
+        session = self._sessions.find(resume)
+        if session is None:
+            return None
+        principal, verified = self._hub.principal_of(session.user_id), state.verified
+        if verified is not None:
+            return session if verified.principal.id == principal.id else None
+        return None if principal.is_verified else session
+
+    def _take_token(self, state: ConnectionState, verified: Verified, now: float) -> None:
+        """Have a user be as a token says, from now on and until it is over."""
+        state.verified = verified
+        self._hub.set_principal(state.user_id, verified.principal)
+        state.free = self._rules.permissions.free(verified.principal)
+        left = (verified.until - self._date(now)) / 1000
+        self.tokens.set(state.connection, now + max(0.0, left - _WARNED_BEFORE))
+
+    def _take_up(self, state: ConnectionState, session: Session, now: float) -> Outcome:
         """Make the connection the session's from now on."""
         self._connections[session.id] = state.connection
         state.session, state.user_id = session, session.user_id
@@ -319,8 +396,9 @@ class SessionService:
         self._dispatcher.mailboxes[session.user_id] = Recorder(session, mailbox)
         self._dispatcher.connections[session.user_id] = state.connection
         rules = self._rules
+        if state.verified is not None:
+            self._take_token(state, state.verified, now)
         principal = self._hub.principal_of(session.user_id)
-        self._callers.add(principal.id)
         token = self._guests.token_of(principal)
         welcome = Welcome(2, session.id, session.token, rules.grace, rules.heartbeat, rules.limits, token)
         return Outcome([], [Notice(welcome, state.connection, answers=True)], [])

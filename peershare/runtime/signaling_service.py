@@ -29,6 +29,7 @@ from peershare.messages import (
     ALL_CLIENT_TYPES,
     SESSION_TYPES,
     Ack,
+    AuthRefresh,
     ClientMessage,
     ClientState,
     GetIceServers,
@@ -94,8 +95,9 @@ class SignalingService:
     ) -> None:
         self._hub = hub
         self._sessions = sessions
-        self._guests = guests
+        self.guests = guests
         self._rules = rules
+        self.permissions = rules.permissions
         self._limits = Limits(hub, rules.groups_rate, rules.broadcast_rate)
         self.turn = Turn(rules.turn)
         self._date = date
@@ -138,6 +140,7 @@ class SignalingService:
         self._of_sessions: dict[type, Callable[[ConnectionState, MessageReceived, float], Outcome]] = {
             **dict.fromkeys(SESSION_TYPES.values(), self._in_session),
             Hello: self.sessions.hello,
+            AuthRefresh: self.sessions.refresh,
         }
         # Asked for each message.
         self._held, self._release = self.service.gate.held, self.dispatcher.release
@@ -152,6 +155,8 @@ class SignalingService:
         # Asked twice for each batch, and mostly none has anything.
         hub, sessions = self._hub.next_expiry(), self._sessions.next_expiry()
         expiry = hub if sessions is None else sessions if hub is None else min(hub, sessions)
+        token = self.sessions.tokens.next_expiry()
+        expiry = token if expiry is None else expiry if token is None else min(expiry, token)
         presence, renewal = self.dispatcher.presence.next_expiry(), self.turn.next_renewal()
         expiry = presence if expiry is None else expiry if presence is None else min(expiry, presence)
         return renewal if expiry is None else expiry if renewal is None else min(expiry, renewal)
@@ -159,6 +164,7 @@ class SignalingService:
     def sweep(self, now: float) -> None:
         self.dispatcher.sweep(now)
         self.sessions.give_up(now)
+        self.sessions.end_tokens(now)
         for outcome in self._hub.sweep(now, self.service.gate.groups.__contains__):
             self.service.submit(outcome, now)
         for user_id in self.turn.due(now):
@@ -176,7 +182,7 @@ class SignalingService:
         return self._hub.group_info(question.group_id)
 
     def _ice_servers(self, question: AskIceServers, now: float) -> IceServers | float | None:
-        principal_id = self._guests.verify(question.token)
+        principal_id = self.guests.verify(question.token)
         if principal_id is None or not self.sessions.has_session(principal_id):
             return None
         wait = self.turn.wait(principal_id, question.address, now)
@@ -211,17 +217,18 @@ class SignalingService:
         client = self.clients.get(command.connection)
         if client is None:
             return  # it has gone meanwhile
-        user_id = UserId(command.connection)
+        user_id, guest = UserId(command.connection), self.guests.admit()
         self._states[command.connection] = ConnectionState(
             command.connection,
             user_id,
             command.address,
             Allowance(self._rules.message_rate),
             Allowance(self._rules.signal_rate),
+            self.permissions.free(guest),
         )
         self.dispatcher.mailboxes[user_id] = client.mailbox
         self.dispatcher.connections[user_id] = command.connection
-        self.service.submit(self._hub.connect(user_id, self._guests.admit()), now, user_id)
+        self.service.submit(self._hub.connect(user_id, guest), now, user_id)
 
     def _handle_message(self, command: MessageReceived, now: float) -> None:
         state = self._states.get(command.connection)
@@ -242,8 +249,8 @@ class SignalingService:
                 refusal = None if granted else self._limits.signal_refusal(state, verdict, now)
             else:
                 refusal = self._limits.refusal(state, message, now)
-            if refusal is None and self._held:
-                refusal = self.service.refusal(state.user_id, message)
+            if refusal is None and (self._held or kind not in state.free):
+                refusal = self._refusal(state, message)
             if refusal is not None:  # it does not wait, or a flood of them could
                 self._release(refusal, now, command.request_id)
                 return
@@ -330,6 +337,14 @@ class SignalingService:
                 return nothing()
             case _:
                 return self._hub.handle(state.user_id, message, now)  # type: ignore[arg-type]  # of calls
+
+    def _refusal(self, state: ConnectionState, message: ClientMessage) -> Outcome | None:
+        """Refuse what a user may not do, or what would have to wait too long, if so."""
+        if type(message) not in state.free:
+            error = self.permissions.refusal(self._hub.principal_of(state.user_id), message)
+            if error is not None:
+                return refuse(state.user_id, error)
+        return self.service.refusal(state.user_id, message) if self._held else None
 
     def _get_ice_servers(self, state: ConnectionState, now: float) -> Outcome:
         principal_id = self._hub.principal_of(state.user_id).id

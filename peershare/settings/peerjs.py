@@ -56,6 +56,14 @@ class Peerjs:
         meaning="The peers that a client of the broker reaches: `open`, all; `group`, only members of a "
         "common group, by the peer IDs that members have set.",
     )
+    peerjs_auth: str = setting(
+        "open",
+        click.Choice(["open", "token"]),
+        "PEERJS_AUTH",
+        meaning="Who may use the broker: `open`, anyone; `token`, who shows a token as the `token` of "
+        "PeerJS: your application's (JWT_ISSUER), or the `principalToken` of a session here, if its user "
+        "may join groups (JOIN_GROUPS).",
+    )
     peerjs_max_message_size: int = setting(
         262_144,
         Integer(1024, 1 << 24),

@@ -64,6 +64,7 @@ def settings_from(values: dict[str, Any]) -> Settings:
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise click.UsageError("TLS_CERT and TLS_KEY go together: set both, or none.")
     _check_turn(settings)
+    _check_tokens(settings)
     if (settings.kept_in == "postgres") != bool(settings.database_url):
         raise click.UsageError("DATABASE_URL and STORE=postgres go together: the first alone will do.")
     try:
@@ -72,6 +73,20 @@ def settings_from(values: dict[str, Any]) -> Settings:
         pair = f"TLS_CERT={settings.tls_cert!r} and TLS_KEY={settings.tls_key!r}"
         raise click.UsageError(f"{pair} must be a PEM pair without a passphrase: {error}") from error
     return settings
+
+
+def _check_tokens(settings: Settings) -> None:
+    keys = [settings.jwt_jwks_url, settings.jwt_key]
+    if not settings.jwt_issuer and not settings.jwt_audience and not any(keys):
+        if settings.create_groups != "anyone" or settings.join_groups != "anyone":
+            raise click.UsageError(
+                "CREATE_GROUPS and JOIN_GROUPS need users: set JWT_ISSUER, JWT_AUDIENCE, and their key."
+            )
+        return
+    if not settings.jwt_issuer or not settings.jwt_audience or all(keys) or not any(keys):
+        raise click.UsageError(
+            "JWT_ISSUER, JWT_AUDIENCE, and one of JWT_JWKS_URL and JWT_KEY go together: set three, or none."
+        )
 
 
 def _check_turn(settings: Settings) -> None:

@@ -7,6 +7,7 @@ The command-line options, the variables and docs/settings.md are made of this ta
 import attrs
 
 from peershare.settings.access import DEVELOPMENT_ORIGINS, Access
+from peershare.settings.accounts import Accounts
 from peershare.settings.calls import Calls
 from peershare.settings.groups import Groups
 from peershare.settings.limits import Limits
@@ -19,7 +20,9 @@ from peershare.settings.turn import Turn
 
 
 @attrs.frozen(slots=False)
-class Settings(Peerjs, Turn, Calls, Sessions, Groups, Storage, Limits, Operation, Access, Listening):
+class Settings(
+    Peerjs, Turn, Calls, Sessions, Groups, Storage, Accounts, Limits, Operation, Access, Listening
+):
     """The values of all sections. `None` stands for "it depends", and a property says on what.
 
     attrs takes the fields of the last base first: that is the order in which they are shown. No slots, since

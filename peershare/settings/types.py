@@ -224,6 +224,51 @@ class DatabaseUrl(click.ParamType[str]):
         return str(value)
 
 
+class KeySetUrl(click.ParamType[str]):
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value and not re.fullmatch(r"https?://[!-~]+", value):
+            self.fail(f"{value!r} is not a URL such as https://example.com/jwks.json.", param, ctx)
+        return str(value)
+
+
+def _is_public_key(text: str) -> bool:
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415 - it takes long, and few need it
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # noqa: PLC0415 - as above
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key  # noqa: PLC0415 - as above
+
+    try:
+        key = load_pem_public_key(text.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+    match key:
+        case rsa.RSAPublicKey():
+            return 2048 <= key.key_size <= 4096
+        case ec.EllipticCurvePublicKey():
+            return key.curve.name in {"secp256r1", "secp384r1", "secp521r1"}
+        case _:
+            return isinstance(key, ed25519.Ed25519PublicKey)
+
+
+class IssuerKey(click.ParamType[str]):
+    """A public key or a secret. No message repeats it."""
+
+    name = "key"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).replace("\\n", "\n").strip()
+        is_secret = re.fullmatch(r"(?!-----)[!-~]{32,}", text)
+        if text and not is_secret and not _is_public_key(text):
+            self.fail(
+                "It must be a public key in PEM (RSA of 2048 to 4096 bits, P-256, P-384, P-521 or Ed25519), "
+                "or a secret of 32 or more visible ASCII characters.",
+                param,
+                ctx,
+            )
+        return text
+
+
 class MountPath(click.ParamType[str]):
     name = "path"
 

@@ -4,7 +4,7 @@
  * `SessionWindow` counts the messages of both sides and keeps those that may have to be sent again; `RateLimiter` keeps
  * below the server's rates; `PeerShare` holds one connection after another, and the state of group and call. Nothing here
  * knows of WebRTC or of a page's looks. How to use it: docs/web-module.md. The protocol: docs/protocol.md, docs/sessions.md.
- * @import {Answers, Call, ClientMessages, Events, Group, IceServers, LinkReport, Media, Member, Participant, PendingRequest, Ring, RingEnded, RingPair, Saved, SentMessage, ServerMessages, State, Target, Timer, View} from "./types"
+ * @import {Answers, Call, ClientMessages, Events, Group, IceServers, LinkReport, Media, Member, Participant, PendingRequest, Ring, RingEnded, RingPair, Saved, SentMessage, ServerMessages, State, Target, Timer, Token, View} from "./types"
  */
 
 import { CloseCode, ErrorCode, OWN_RECONNECT_CODES, PROTOCOL_VERSION, RECONNECT_CODES } from "./protocol.js";
@@ -192,6 +192,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	#state = "connecting";
 	#url;
 	#delay;
+	/** @type {Token | undefined} */
+	#token;
 	/** @type {WebSocket | null} */
 	#socket = null;
 	#messageLimiter = new RateLimiter();
@@ -228,14 +230,16 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 
 	/**
 	 * @param {string | URL} [url] of the WebSocket. By default that of the server from which this module came.
-	 * @param {{saved?: Saved | null, wait?: (attempt: number, longest: number) => number}} [options] `saved`: what `save()` gave before
-	 *   a reload. `wait`: how many ms from one attempt to connect again to the next, the first of which is 0.
+	 * @param {{saved?: Saved | null, wait?: (attempt: number, longest: number) => number, token?: Token}} [options] `saved`: what
+	 *   `save()` gave before a reload. `wait`: how many ms from one attempt to connect again to the next, the first of which is
+	 *   0. `token`: says who the user is; a function that fetches one is asked for each connection, and before it is over.
 	 */
-	constructor(url = new URL("../ws", import.meta.url), { saved = null, wait = fullJitter } = {}) {
+	constructor(url = new URL("../ws", import.meta.url), { saved = null, wait = fullJitter, token } = {}) {
 		super();
 		this.#url = new URL(url, globalThis.location?.href);
 		this.#url.protocol = this.#url.protocol.replace("http", "ws");
 		this.#delay = wait;
+		this.#token = token;
 		if (saved) {
 			const { sessionId, resumeToken, ...group } = saved;
 			this.#session = { sessionId, resumeToken };
@@ -474,14 +478,33 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		return performance.now() - this.#connectedAt < this.#grace;
 	}
 
-	#sendHello() {
+	/** With no token this is done at once. @param {string} [token] */
+	#sendHello(token) {
+		if (this.#token && !token) {
+			this.#withToken((token) => this.#sendHello(token));
+			return;
+		}
 		this.#wasOpen = true;
 		this.isRefused = false;
 		this.#isResuming = this.#session !== null;
 		// A page that was reloaded has no state to add the missed messages to: it asks for the whole.
 		const received = this.#isReloaded ? Number.MAX_SAFE_INTEGER : this.#window.received;
 		const resume = this.#session ? { ...this.#session, received } : undefined;
-		this.#write("hello", { protocol: PROTOCOL_VERSION, resume }, HELLO_ID);
+		this.#write("hello", { protocol: PROTOCOL_VERSION, resume, token }, HELLO_ID);
+	}
+
+	/** Where none can be had, the connection comes to its end, and to another attempt. @param {(token: string) => void} use */
+	async #withToken(use) {
+		const socket = this.#socket;
+		const fetch = async () => (typeof this.#token === "function" ? this.#token() : this.#token);
+		const token = await fetch().catch(() => "");
+		if (token && socket === this.#socket) use(token);
+	}
+
+	/** Go on with a newer token of the same user, when "token-expiring" has come. @param {string} token */
+	async refreshToken(token) {
+		if (typeof this.#token !== "function") this.#token = token;
+		await this.#request("auth-refresh", { token });
 	}
 
 	/** @param {number} code @param {string} [reason] */
@@ -712,6 +735,10 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 			this.meshPlan = plan;
 			this.#emit("mesh-plan", plan);
 		},
+		"token-expiring": (expiring) => {
+			this.#emit("token-expiring", expiring);
+			if (typeof this.#token === "function") this.#withToken((token) => void this.refreshToken(token).catch(() => {}));
+		},
 		"ice-servers": (servers) => this.#emit("ice-servers", servers),
 	};
 
@@ -766,10 +793,12 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 			this.#serverDelay = error.details?.retryAfterMs ?? 0;
 			return this.#abandon();
 		}
-		if (!this.#isResuming) {
+		const isTokenBad = error.code === ErrorCode.TOKEN_INVALID;
+		if (isTokenBad || !this.#isResuming) {
 			this.#socket?.close(AWAY);
 			this.#detachSocket();
-			return this.#end(CloseCode.PROTOCOL_ERROR, error.message); // this server has no sessions
+			// Else this server has no sessions.
+			return this.#end(isTokenBad ? CloseCode.TOKEN_OVER : CloseCode.PROTOCOL_ERROR, error.message);
 		}
 		this.#session = null;
 		this.#isReloaded = false;

@@ -17,6 +17,7 @@ export declare const CloseCode: {
 	readonly FULL: 4013;
 	readonly FLOODING: 4029;
 	readonly NOT_ADMITTED: 4500;
+	readonly TOKEN_OVER: 4500;
 	readonly TAKEN_OVER: 4506;
 };
 
@@ -38,6 +39,8 @@ export declare const ErrorCode: {
 	readonly RATE_LIMITED: "RATE_LIMITED";
 	readonly SESSION_NOT_FOUND: "SESSION_NOT_FOUND";
 	readonly TRY_AGAIN: "TRY_AGAIN";
+	readonly TOKEN_INVALID: "TOKEN_INVALID";
+	readonly NOT_PERMITTED: "NOT_PERMITTED";
 	readonly CONNECTION_ERROR: "CONNECTION_ERROR";
 	readonly USERNAME_TAKEN: "USERNAME_TAKEN";
 	readonly INVALID_GROUP_NAME: "INVALID_GROUP_NAME";
@@ -46,7 +49,7 @@ export declare const ErrorCode: {
 export type ErrorCode = keyof typeof ErrorCode;
 
 export type LinkReason = "udp-blocked" | "udp-blocked-no-relay" | "peer-udp-blocked-no-relay" | "no-relay" | "relay-unreachable" | "relay-refused" | "relay-silent" | "web-only" | "no-candidates" | "peer-silent" | "signaling-lost" | "dtls-failed" | "network-changed" | "browser-refused" | "unknown";
-export type User = { id: string; username: string; peerId?: string; status?: "away"; until?: number; canCall?: boolean };
+export type User = { id: string; username: string; peerId?: string; status?: "away"; until?: number; canCall?: boolean; verified?: boolean };
 export type Peer = { peerId: string; username: string };
 export type Heartbeat = { intervalMs: number; timeoutMs: number };
 export type Participant = { userId: string; audio: boolean; video: boolean; screen: boolean };
@@ -67,9 +70,10 @@ export type ClientMessages = {
 	"call-response": { accepted: boolean; fromPeerId: string; toPeerId: string };
 	"signal": { to: string; data: any };
 	"ping": {};
-	"hello": { protocol: 2; resume?: Resume };
+	"hello": { protocol: 2; resume?: Resume; token?: string };
 	"ack": { received: number };
 	"client-state": { visibility: "foreground" | "background" };
+	"auth-refresh": { token: string };
 	"join-call": { audio: boolean; video: boolean; screen?: boolean };
 	"leave-call": {};
 	"update-media": { audio: boolean; video: boolean; screen: boolean };
@@ -99,6 +103,8 @@ export type ServerMessages = {
 	"welcome": { protocol: 2; sessionId: string; resumeToken: string; graceSeconds: number; heartbeat: Heartbeat; limits: Record<string, number>; principalToken?: string };
 	"resumed": { recovered: boolean; received: number; userId: string; groupId?: string };
 	"member-status": { userId: string; status: "away" | "online"; until?: number };
+	"token-expiring": { expiresAt: number };
+	"auth-refreshed": { expiresAt: number };
 	"call-joined": { participants: Participant[] };
 	"call-left": {};
 	"participant-joined": { participant: Participant };

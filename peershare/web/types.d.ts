@@ -29,6 +29,9 @@ export type Call = {
 	recent: RingEnded[];
 };
 
+/** A JSON Web Token, or what fetches one (docs/accounts.md). */
+export type Token = string | (() => string | Promise<string>);
+
 /** The state of a session for the time after a reload. */
 export type Saved = Omit<Resume, "received"> & { groupId?: string; groupName?: string; username?: string };
 
@@ -63,6 +66,7 @@ export type Events = {
 	signal: ServerMessages["signal"];
 	"mesh-plan": ServerMessages["mesh-plan"];
 	"ice-servers": IceServers;
+	"token-expiring": ServerMessages["token-expiring"];
 	/** This machine has another network, or one again. */
 	"network-change": {};
 };

@@ -16,6 +16,7 @@ import attrs
 
 from peershare.invisible import VISIBLE
 from peershare.messages import (
+    AuthToken,
     Bitrate,
     CandidateType,
     Count,
@@ -316,6 +317,9 @@ class Several:
 
 Rule = Text | Uuid | Boolean | AnyJson | Integer | OneOf | Exactly | Inner | Several
 
+# What an application puts into a token is a tenth of it. In characters.
+MAX_TOKEN = 4096
+
 # In one layout: as many as MAX_CALL_SIZE may be.
 MAX_VIEWS = 100
 
@@ -346,6 +350,7 @@ RULES: dict[object, Rule] = {
     Resume: Inner(
         (("sessionId", _SESSION_ID), ("resumeToken", _RESUME_TOKEN), ("received", Integer())), Resume
     ),
+    AuthToken: Text(MAX_TOKEN, "Token cannot be empty", "Token too long"),
     Count: Integer(),
     Visibility: OneOf(get_args(Visibility)),
     LinkState: OneOf(get_args(LinkState)),

@@ -19,6 +19,8 @@ from peershare.messages import (
     SERVER_TYPES,
     SESSION_TYPES,
     Ack,
+    AuthRefresh,
+    AuthToken,
     Bitrate,
     CallJoined,
     CallLeft,
@@ -231,6 +233,8 @@ FIELDS = {
     SessionId: st.uuids().map(str),
     ResumeToken: texts(100),
     PrincipalToken | None: st.none() | texts(100),
+    AuthToken: texts(4096),
+    AuthToken | None: st.none() | texts(4096),
     Count: st.integers(0, 2**53 - 1),
     ProtocolVersion: st.just(2),
     Visibility: st.sampled_from(["foreground", "background"]),
@@ -341,6 +345,8 @@ def client_text(message, request_id=None):
             Hello(2, Resume(UUID, "t", 7)),
         ),
         ("ack", {"received": 0}, Ack(0)),
+        ("hello", {"protocol": 2, "token": "a.b.c"}, Hello(2, token="a.b.c")),
+        ("auth-refresh", {"token": "a.b.c"}, AuthRefresh("a.b.c")),
         ("client-state", {"visibility": "background"}, ClientState("background")),
         ("join-call", {"audio": True, "video": False}, JoinCall(audio=True, video=False)),
         (
@@ -401,10 +407,11 @@ def test_a_clients_message(message_type, payload, message, spelled):
 
 
 def test_the_types_are_those_of_the_protocol():
-    """A client may say these eight things, and one with a session eleven more."""
+    """A client may say these eight things, and one with a session twelve more."""
     assert list(CLIENT_TYPES) == TYPES
     calls = ["join-call", "leave-call", "update-media", "ring", "decline-ring", "update-layout"]
-    assert list(SESSION_TYPES) == ["hello", "ack", "client-state", *calls, "get-ice-servers", "link-report"]
+    sessions = ["hello", "ack", "client-state", "auth-refresh"]
+    assert list(SESSION_TYPES) == [*sessions, *calls, "get-ice-servers", "link-report"]
 
 
 @given(client_messages, request_ids)
@@ -1288,6 +1295,7 @@ def test_every_servers_message_has_a_name():
         "error",
         # To sessions alone:
         *("welcome", "resumed", "member-status", "server-draining"),
+        *("token-expiring", "auth-refreshed"),
         *("call-joined", "call-left", "participant-joined", "participant-left", "participant-media"),
         *("incoming-ring", "ringing", "ring-ended", "call-state", "mesh-plan"),
     }

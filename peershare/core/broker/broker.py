@@ -62,11 +62,12 @@ class BrokerRules:
 
 @attrs.frozen
 class Claim:
-    """The identity that a client claims. Empty where it named none."""
+    """The identity that a client claims. Empty where it named none. `is_proved`: by its token, if asked."""
 
     peer_id: PeerId
     token: str
     key: str
+    is_proved: bool = True
 
 
 # --- effects -----------------------------------------------------------------------------------
@@ -326,12 +327,14 @@ class Broker:
     # --- admission ---
 
     def _judge(self, claim: Claim) -> NotAdmitted | None:
-        parameters = attrs.astuple(claim)
+        parameters = claim.peer_id, claim.token, claim.key
         if not all(parameters):
             return errors.NO_PARAMETERS
         if any(len(parameter) > MAX_PARAMETER for parameter in parameters):
             return errors.LONG_PARAMETERS
-        return None if claim.key == self._rules.key else errors.INVALID_KEY
+        if claim.key != self._rules.key:
+            return errors.INVALID_KEY
+        return None if claim.is_proved else errors.NO_VALID_TOKEN
 
     def _reattach(self, connection: ConnectionId, key: str, peer: _Peer) -> Sequence[Effect]:
         """Move the ID to another connection of the same client. Other claimants need not wait any longer."""

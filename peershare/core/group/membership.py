@@ -57,7 +57,7 @@ def open_group(group: Group, user_id: UserId, command: Open, now: float) -> Outc
     name = group.free_name(command.username)
     joined = MemberJoined(group.id, user_id, name, command.peer_id, principal, command.session)
     record(group, outcome, joined)
-    outcome.answer(user_id, GroupCreated(group.id, group.name, User(user_id, joined.username)))
+    outcome.answer(user_id, GroupCreated(group.id, group.name, _oneself(group[user_id])))
     return outcome
 
 
@@ -69,6 +69,8 @@ def join(group: Group, user_id: UserId, command: Join, now: float) -> Outcome:
         return _join_again(group, user_id, command.new_peer_id)
     if len(group) >= group.rules.max_members:
         return refuse(user_id, errors.GROUP_FULL, Reason.MAX_GROUP_SIZE)
+    if not command.principal.is_verified and group.is_verified_name(command.username):
+        return refuse(user_id, errors.NAME_OF_VERIFIED)
     outcome = nothing()
     name = group.free_name(command.username)
     joined = MemberJoined(group.id, user_id, name, peer_id, command.principal, command.session)
@@ -99,7 +101,7 @@ def _welcome(group: Group, member: Member, outcome: Outcome, *, answers: bool = 
     others = tuple(
         other.user_for_sessions if with_sessions else other.user for other in group.others(user_id)
     )
-    joined = GroupJoined(group.id, group.name, User(user_id, member.username), others)
+    joined = GroupJoined(group.id, group.name, _oneself(member), others)
     outcome.deliveries.append(Delivery(joined, (user_id,), answers))
     if member.peer_id is not None:
         outcome.tell((user_id,), ExistingPeers(group.peers(user_id)))
@@ -107,6 +109,10 @@ def _welcome(group: Group, member: Member, outcome: Outcome, *, answers: bool = 
     if call is not None:
         outcome.tell((user_id,), call)
         mesh.tell_again(group, user_id, outcome)
+
+
+def _oneself(member: Member) -> User:
+    return User(member.user_id, member.username, verified=member.principal.is_verified or None)
 
 
 def _tell_of_newcomer(group: Group, member: Member, outcome: Outcome) -> None:

@@ -99,6 +99,7 @@ class Member:
             None if self.away_until is None else "away",
             self.away_until,
             can_call=self.has_session or None,
+            verified=self.principal.is_verified or None,
         )
 
 
@@ -147,6 +148,7 @@ class Group:
     _members: dict[UserId, Member] = attrs.field(factory=dict, init=False)
     # The indexes exist so that a join and a ring cost the same in a group of 5 and of 500.
     _looks: set[str] = attrs.field(factory=set, init=False)  # of all names
+    _verified_looks: set[str] = attrs.field(factory=set, init=False)  # of those of verified members
     # All below are taken, for this name. It only spares the search for them.
     _numbers: dict[Username, int] = attrs.field(factory=dict, init=False, eq=False)
     _peers: dict[PeerId, UserId] = attrs.field(factory=dict, init=False)
@@ -208,7 +210,9 @@ class Group:
 
     def _left(self, fact: MemberLeft) -> None:
         member = self._members.pop(fact.user_id)
-        self._looks -= looks_of(member.username)
+        looks = looks_of(member.username)
+        self._looks -= looks
+        self._verified_looks -= looks
         self._numbers.clear()
         if member.peer_id is not None:
             del self._peers[member.peer_id]
@@ -253,7 +257,10 @@ class Group:
 
     def _insert(self, member: Member) -> None:
         self._members[member.user_id] = member
-        self._looks |= looks_of(member.username)
+        looks = looks_of(member.username)
+        self._looks |= looks
+        if member.principal.is_verified:
+            self._verified_looks |= looks
         if member.peer_id is not None:
             self._peers[member.peer_id] = member.user_id
 
@@ -320,6 +327,10 @@ class Group:
     def call_state(self, user_id: UserId) -> CallState | None:
         """Return what a member needs to know of the call; None if there is nothing."""
         return None if self.call is None else self.call.state(user_id)
+
+    def is_verified_name(self, username: Username) -> bool:
+        """Tell whether a name is that of a verified member, or looks like it."""
+        return bool(self._verified_looks) and not self._verified_looks.isdisjoint(looks_of(username))
 
     def free_name(self, username: Username) -> Username:
         """The name itself, or with the lowest number with which it is like no other member's: `looks_of`.

@@ -1,0 +1,1 @@
+"""Tokens of others, behind the port `auth`: docs/accounts.md."""

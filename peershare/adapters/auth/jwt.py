@@ -1,0 +1,138 @@
+"""JSON Web Tokens (RFC 7519) that an application signs for its own users: docs/accounts.md.
+
+All is bounded before it is looked at, and judged in this order: size, form, algorithm, signature, claims.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jws import CompactSignature, JWSRegistry
+
+from peershare.adapters.auth.keys import Keys
+from peershare.core.principal import Claims, Principal, Verified, subject_id
+from peershare.messages import GroupId, Username
+from peershare.ports.auth import TokenError, TokenFault
+from peershare.wire.validation import MAX_TOKEN, RULES, CheckFailedError
+
+# In seconds, by which the issuer's clock may differ from ours.
+SKEW = 30
+_MAX_SUBJECT, _MAX_ROLE = 255, 50  # characters
+_MAX_DATE = 10**11  # seconds since 1970, in more than a thousand years
+
+
+@attrs.frozen
+class JwtRules:
+    issuer: str
+    audience: str
+
+
+class _Registry(JWSRegistry):
+    """All algorithms: the key has decided on one before it is asked."""
+
+    def get_alg(self, name: str) -> Any:
+        return self.algorithms[name]
+
+
+_REGISTRY = _Registry()
+
+
+class JwtVerifier:
+    """A `TokenVerifier`. `clock` gives seconds since 1970."""
+
+    def __init__(self, rules: JwtRules, keys: Keys, clock: Callable[[], float] = time.time) -> None:
+        self._rules = rules
+        self._keys = keys
+        self._clock = clock
+
+    async def run(self) -> None:
+        await self._keys.run()
+
+    def verify(self, token: str) -> Verified:
+        if len(token) > MAX_TOKEN:
+            raise TokenError(TokenFault.TOO_LONG)
+        try:
+            signed = jws.extract_compact(token.encode("ascii"), registry=_REGISTRY)
+            header = signed.headers()
+        except (JoseError, ValueError, TypeError, RecursionError) as error:
+            raise TokenError(TokenFault.MALFORMED) from error
+        self._check_signature(signed, header)
+        try:
+            said = json.loads(signed.payload)
+        except (ValueError, RecursionError) as error:
+            raise TokenError(TokenFault.CLAIMS) from error
+        if not isinstance(said, dict):
+            raise TokenError(TokenFault.CLAIMS)
+        return self._judge(said)
+
+    def _check_signature(self, signed: CompactSignature, header: Mapping[str, Any]) -> None:
+        algorithm, key_id = header.get("alg"), header.get("kid")
+        # What must be understood (RFC 7515, section 4.1.11), or changes what is signed (RFC 7797).
+        is_odd = "crit" in header or "b64" in header or not isinstance(key_id, str | None)
+        if is_odd or not isinstance(algorithm, str):
+            raise TokenError(TokenFault.MALFORMED)
+        keys = self._keys.find(key_id)
+        if keys is None:
+            raise TokenError(TokenFault.KEYS_PENDING)
+        if not keys:
+            raise TokenError(TokenFault.UNKNOWN_KEY)
+        fitting = [key for key in keys if algorithm in key.names]
+        if not fitting:
+            raise TokenError(TokenFault.ALGORITHM)
+        for key in fitting:
+            try:
+                if jws.validate_compact(signed, key.key, registry=_REGISTRY):
+                    return
+            except (JoseError, ValueError):
+                continue
+        raise TokenError(TokenFault.SIGNATURE)
+
+    def _judge(self, said: dict[str, Any]) -> Verified:
+        rules, now = self._rules, self._clock()
+        if said.get("iss") != rules.issuer:
+            raise TokenError(TokenFault.ISSUER)
+        audience = said.get("aud")
+        if rules.audience not in (audience if isinstance(audience, list) else [audience]):
+            raise TokenError(TokenFault.AUDIENCE)
+        until = _date(said, "exp") + SKEW
+        if until <= now:
+            raise TokenError(TokenFault.EXPIRED)
+        for name in ("nbf", "iat"):
+            if name in said and _date(said, name) > now + SKEW:
+                raise TokenError(TokenFault.NOT_YET)
+        try:
+            claims = Claims(
+                Username(_checked(Username, said.get("name"))),
+                None if said.get("group") is None else GroupId(_checked(GroupId, said["group"])),
+                None if said.get("role") is None else _text(said["role"], _MAX_ROLE),
+            )
+            subject = subject_id(rules.issuer, _text(said.get("sub"), _MAX_SUBJECT))
+        except (CheckFailedError, ValueError) as error:
+            raise TokenError(TokenFault.CLAIMS) from error
+        return Verified(Principal(subject, claims=claims), int(until * 1000))
+
+
+def _date(said: Mapping[str, Any], name: str) -> float:
+    """A date in seconds since 1970 (RFC 7519, section 2, "NumericDate")."""
+    value = said.get(name)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is None or not is_number or not math.isfinite(value) or not 0 <= value <= _MAX_DATE:
+        raise TokenError(TokenFault.CLAIMS)
+    return float(value)
+
+
+def _checked(kind: object, value: object) -> str:
+    rule: Any = RULES[kind]
+    return _text(rule.check(value), 100)
+
+
+def _text(value: object, longest: int) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= longest:
+        raise ValueError("no text, or too long a one")
+    value.encode()  # half a surrogate pair is none
+    return value

@@ -1,0 +1,144 @@
+"""Permissions: one table, standing → actions, and the action of each message. What has no row is refused.
+
+House rules: as in `core.hub`. Asked in one place for messages, `SignalingService`, before anything follows
+from them; and for the broker, where its clients come in.
+"""
+
+from collections.abc import Mapping, Set  # noqa: PYI025 - as it is called
+from enum import StrEnum
+
+import attrs
+
+from peershare.core.principal import Principal
+from peershare.messages import (
+    ALL_CLIENT_TYPES,
+    Ack,
+    AuthRefresh,
+    CallRequest,
+    CallResponse,
+    ClientMessage,
+    ClientState,
+    CreateGroup,
+    DeclineRing,
+    Error,
+    GetIceServers,
+    Hello,
+    JoinCall,
+    JoinGroup,
+    LeaveCall,
+    LeaveGroup,
+    LinkReport,
+    Ping,
+    RingUp,
+    Signal,
+    UpdateLayout,
+    UpdateMedia,
+    UpdatePeerId,
+    errors,
+)
+
+
+class Standing(StrEnum):
+    """Who somebody is: anybody, known by a token, or an admin by its role in there."""
+
+    GUEST = "guest"
+    ACCOUNT = "account"
+    ADMIN = "admin"
+
+
+class Action(StrEnum):
+    CONNECT = "connect"  # and all that a connection says of itself
+    CREATE = "create groups"
+    JOIN = "join groups"
+    TAKE_PART = "take part"  # in the group that one is in
+    USE_BROKER = "use the broker"
+
+
+ACTIONS: Mapping[type[ClientMessage], Action] = {
+    Hello: Action.CONNECT,
+    AuthRefresh: Action.CONNECT,
+    Ack: Action.CONNECT,
+    ClientState: Action.CONNECT,
+    Ping: Action.CONNECT,
+    UpdatePeerId: Action.CONNECT,
+    GetIceServers: Action.CONNECT,
+    LinkReport: Action.TAKE_PART,
+    CreateGroup: Action.CREATE,
+    JoinGroup: Action.JOIN,
+    LeaveGroup: Action.TAKE_PART,
+    Signal: Action.TAKE_PART,
+    CallRequest: Action.TAKE_PART,
+    CallResponse: Action.TAKE_PART,
+    JoinCall: Action.TAKE_PART,
+    LeaveCall: Action.TAKE_PART,
+    UpdateMedia: Action.TAKE_PART,
+    UpdateLayout: Action.TAKE_PART,
+    RingUp: Action.TAKE_PART,
+    DeclineRing: Action.TAKE_PART,
+}
+
+_REFUSALS = {Action.CREATE: errors.NOT_PERMITTED_TO_CREATE, Action.JOIN: errors.NOT_PERMITTED_TO_JOIN}
+_ALL = frozenset(Action)
+_TO_A_GROUP: frozenset[type] = frozenset({CreateGroup, JoinGroup})
+
+
+def standing_of(principal: Principal) -> Standing:
+    if not principal.is_verified:
+        return Standing.GUEST
+    is_admin = principal.claims is not None and principal.claims.role == "admin"
+    return Standing.ADMIN if is_admin else Standing.ACCOUNT
+
+
+def table(create: str = "anyone", join: str = "anyone") -> Mapping[Standing, Set[Action]]:
+    """The table for CREATE_GROUPS and JOIN_GROUPS. Who may join may use the broker."""
+    guest, account = set(_ALL), set(_ALL)
+    if create != "anyone":
+        guest.discard(Action.CREATE)
+    if create == "admins":
+        account.discard(Action.CREATE)
+    if join != "anyone":
+        guest -= {Action.JOIN, Action.USE_BROKER}
+    return {Standing.GUEST: guest, Standing.ACCOUNT: account, Standing.ADMIN: _ALL}
+
+
+@attrs.frozen
+class Permissions:
+    table: Mapping[Standing, Set[Action]] = attrs.field(factory=table)
+    # Of all connections alike: a set takes kilobytes.
+    _free: dict[tuple[Standing, bool], Set[type]] = attrs.field(factory=dict, init=False, eq=False)
+
+    def may(self, principal: Principal, action: Action) -> bool:
+        return action in self.table[standing_of(principal)]
+
+    def free(self, principal: Principal) -> Set[type]:
+        """The messages that this principal may send, whatever is in them: of the others, ask `refusal`."""
+        key = standing_of(principal), _only_group(principal) is not None
+        if key not in self._free:
+            self._free[key] = self._find_free(*key)
+        return self._free[key]
+
+    def _find_free(self, standing: Standing, has_group: bool) -> Set[type]:  # noqa: FBT001
+        may = self.table[standing]
+        free = {kind for kind in ALL_CLIENT_TYPES.values() if ACTIONS.get(kind) in may}
+        has_limits = not {Action.CREATE, Action.JOIN} <= may or has_group
+        return frozenset(free - _TO_A_GROUP if has_limits else free)
+
+    def refusal(self, principal: Principal, message: ClientMessage) -> Error | None:
+        """Refuse what a principal may not do, if so."""
+        action = ACTIONS.get(type(message))
+        if action is None:
+            return errors.NOT_PERMITTED
+        actions = [action]
+        if isinstance(message, CreateGroup) and message.group_id is not None:
+            actions.append(Action.JOIN)  # it joins the group that somebody else has opened again
+        for one in actions:
+            if not self.may(principal, one):
+                return _REFUSALS.get(one, errors.NOT_PERMITTED)
+        group = _only_group(principal)
+        if group is not None and isinstance(message, CreateGroup | JoinGroup) and message.group_id != group:
+            return errors.NOT_YOUR_GROUP
+        return None
+
+
+def _only_group(principal: Principal) -> str | None:
+    return None if principal.claims is None else principal.claims.group

@@ -1,0 +1,49 @@
+"""Who is who, and who may do what: docs/accounts.md."""
+
+import attrs
+import click
+
+from peershare.settings.section import setting
+from peershare.settings.types import IssuerKey, KeySetUrl
+
+
+@attrs.frozen(slots=False)
+class Accounts:
+    create_groups: str = setting(
+        "anyone",
+        click.Choice(["anyone", "accounts", "admins"]),
+        "CREATE_GROUPS",
+        meaning="Who may make groups: anyone; `accounts`, users who show a token; `admins`, those of them "
+        "with the role `admin` in it.",
+    )
+    join_groups: str = setting(
+        "anyone",
+        click.Choice(["anyone", "accounts"]),
+        "JOIN_GROUPS",
+        meaning="Who may join groups: anyone, or `accounts`, users who show a token.",
+    )
+    jwt_issuer: str = setting(
+        "",
+        click.STRING,
+        "JWT_ISSUER",
+        meaning="The `iss` of the tokens that your application signs for its users. Empty: no tokens are "
+        "taken.",
+    )
+    jwt_audience: str = setting(
+        "", click.STRING, "JWT_AUDIENCE", meaning="The `aud` that these tokens must have."
+    )
+    jwt_jwks_url: str = setting(
+        "",
+        KeySetUrl(),
+        "JWT_JWKS_URL",
+        meaning="The URL of the key set with which the tokens can be verified. It is fetched every five "
+        "minutes, and when a token names an unknown key.",
+    )
+    jwt_key: str = setting(
+        "",
+        IssuerKey(),
+        "JWT_KEY",
+        meaning="In place of JWT_JWKS_URL: a public key in PEM (RSA, P-256, P-384, P-521 or Ed25519; "
+        "`\\n` may stand for a new line), or a secret of 32 or more characters (HS256).",
+        secret=True,
+    )
