@@ -1,4 +1,4 @@
-"""Who may do what, at a real server: each message and route with each kind of token; docs/accounts.md, run."""
+"""Permissions at a real server: each message and route with each kind of token; docs/accounts.md, run."""
 
 import json
 import os

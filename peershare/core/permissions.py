@@ -1,4 +1,4 @@
-"""Permissions: one table, standing → actions, and the action of each message. What has no row is refused.
+"""Permissions: one table, standing → actions, and the action of each message. One without is refused.
 
 House rules: as in `core.hub`. Asked in one place for messages, `SignalingService`, before anything follows
 from them; and for the broker, where its clients come in.
@@ -39,7 +39,7 @@ from peershare.messages import (
 
 
 class Standing(StrEnum):
-    """Who somebody is: anybody, known by a token, or an admin by its role in there."""
+    """Standing of a user: anybody, known by a token, or an admin by its role in there."""
 
     GUEST = "guest"
     ACCOUNT = "account"
@@ -90,7 +90,7 @@ def standing_of(principal: Principal) -> Standing:
 
 
 def table(create: str = "anyone", join: str = "anyone") -> Mapping[Standing, Set[Action]]:
-    """The table for CREATE_GROUPS and JOIN_GROUPS. Who may join may use the broker."""
+    """The table for CREATE_GROUPS and JOIN_GROUPS. Those who may join may use the broker."""
     guest, account = set(_ALL), set(_ALL)
     if create != "anyone":
         guest.discard(Action.CREATE)

@@ -44,7 +44,7 @@ class Principal:
 
 @attrs.frozen
 class Verified:
-    """What a token proves, and until when: ms since 1970."""
+    """A principal that a token proves, and until when: ms since 1970."""
 
     principal: Principal
     until: int

@@ -1,4 +1,4 @@
-"""What proves who somebody is: tokens that others have signed."""
+"""Proofs of identity: tokens that others have signed."""
 
 from enum import StrEnum
 from typing import Protocol
@@ -33,7 +33,7 @@ class TokenError(Exception):
 
 class TokenVerifier(Protocol):
     def verify(self, token: str) -> Verified:
-        """What a token proves. Raises TokenError. It never waits, and takes less than a millisecond."""
+        """Return what a token proves, or raise TokenError. Never wait: it takes less than a millisecond."""
         ...
 
     async def run(self) -> None:

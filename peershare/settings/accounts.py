@@ -1,4 +1,4 @@
-"""Who is who, and who may do what: docs/accounts.md."""
+"""Users of an application, and what each may do: docs/accounts.md."""
 
 import attrs
 import click
