@@ -418,7 +418,7 @@ class Model:
     def abandoned(self):
         empty = {group_id: group.empty_since for group_id, group in self.groups.items() if not group.members}
         due = [group_id for group_id, since in empty.items() if since + TTL <= self.now]
-        return {self.closed(group_id, "abandoned") for group_id in due}
+        return {group_id: self.closed(group_id, "abandoned") for group_id in due}
 
     def closed(self, group_id, why):
         return GroupClosed(group_id, self.now - self.groups.pop(group_id).created_at, why)
@@ -630,7 +630,7 @@ class RudeClients(RuleBasedStateMachine):
 
         closed = [effect for effect in effects if not isinstance(effect, Delivery)]
         self.check([effect for effect in effects if isinstance(effect, Delivery)], missed)
-        assert set(closed) == abandoned
+        assert {fact.group_id: fact for fact in closed} == abandoned
         assert len(closed) == len(abandoned)
 
     # --- what clients say ---
