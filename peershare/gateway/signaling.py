@@ -2,6 +2,7 @@
 
 from collections.abc import MutableMapping
 from contextlib import nullcontext, suppress
+from typing import Any
 
 import structlog
 import trio
@@ -40,6 +41,8 @@ log = structlog.get_logger("peershare.signaling")
 PATHS = ("/", "/ws")
 # Tokens on one connection: a client shows one at first, and then another in an hour.
 _TOKENS = RateRules(rate=0.2, burst=5)
+# Looked up for each message.
+_WITH_TOKEN = frozenset({Hello, AuthRefresh})
 # A resume tells the others that one is back.
 _TOLD_TO_ALL = TOLD_TO_ALL | PLANNED | {Hello}
 
@@ -87,14 +90,14 @@ class Signaling(ThrottledConversation):
             command = InvalidMessageReceived(self.name, invalid.error, invalid.request_id, invalid.kind)
         else:
             message = received.message
-            proof = self._judge(message) if isinstance(message, Hello | AuthRefresh) else None
+            proof = self._judge(message) if type(message) in _WITH_TOKEN else None
             command = MessageReceived(self.name, message, received.request_id, proof)
         if self._trace:
             what = type(command.message).__name__ if isinstance(command, MessageReceived) else "invalid"
             log.debug("in", message=what, size=len(text), connection=self.name)
         return command
 
-    def _judge(self, message: Hello | AuthRefresh) -> Verified | Error | None:
+    def _judge(self, message: Any) -> Verified | Error | None:
         """Judge the token in a message, here and not in the actor: it takes as long as ten messages."""
         if message.token is None:
             return None
