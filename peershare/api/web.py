@@ -55,8 +55,9 @@ _COMMENTS = re.compile(
     rb"""|/\*\* @(?:[^*]|\*(?!/))*\*/ ?""",
     re.MULTILINE,
 )
-_UNQUOTED_LINES = re.compile(rb"^[^\"'`/\n]+$", re.MULTILINE)
-_SPACES = re.compile(rb" ?([=,;:?&|<>(){}\[\]]+) ?")
+# Lines with no other quotes than double ones, and the spaces in them that are in no string.
+_SIMPLE_LINES = re.compile(rb"^[^'`/\n]+$", re.MULTILINE)
+_SPACES = re.compile(rb'("(?:[^"\\\n]|\\.)*")| ?([=,;:?&|<>(){}\[\]]+) ?')
 _STRIPPED = ("css", "html", "js")
 _INLINE = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _GROUP = re.compile("/group/[^/]+")
@@ -277,4 +278,4 @@ def _stripped(content: bytes, extension: str) -> bytes:
     content = _COMMENTS.sub(lambda found: b"\n" * found[0].count(b"\n"), content)
     if extension != "js":
         return content
-    return _UNQUOTED_LINES.sub(lambda line: _SPACES.sub(rb"\1", line[0]), content)
+    return _SIMPLE_LINES.sub(lambda line: _SPACES.sub(rb"\1\2", line[0]), content)

@@ -11,7 +11,6 @@ const SPEAKING_LEVEL = 0.45; // of 1
 const SPEAKING_TIME = 800; // ms for which it is shown
 const MAX_RINGING = 8; // tiles: a ring to a whole group needs no more
 const PICTURE_HEIGHT = 360; // px of a picture in picture, whose size pages are not told
-const WATCH_INTERVAL = 1_000; // ms: how often it is looked whether pictures move
 const TOUCHES = ["click", "pointerup", "touchend", "keydown"];
 
 /** The tiles of a call. */
@@ -31,7 +30,7 @@ export class CallTiles {
 	#meter = new LevelMeter((level) => this.#handleLevel(level));
 	#resizing = new ResizeObserver(() => this.#arrange());
 	#lifetime = new AbortController();
-	#watching = setInterval(() => this.#watch(), WATCH_INTERVAL);
+	#watching = setInterval(() => this.#watch(), 1_000);
 
 	/**
 	 * @param {GroupSession} session @param {HTMLElement} title to have the focus when the play button is gone

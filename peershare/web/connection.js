@@ -178,7 +178,7 @@ export class Connection {
 
 	/** @param {Signal} signal of the other side's connection to this one */
 	async handleSignal({ to, description, candidates = [], restart }) {
-		if (restart === true && !this.#isPolite && !this.#collides) this.pc.restartIce(); // else an offer is on its way
+		if (restart && !this.#isPolite && !this.#collides) this.pc.restartIce(); // else an offer is on its way
 		if (description?.type === "offer") await this.#handleOffer(description, !to);
 		if (description?.type === "answer") await this.#handleAnswer(description);
 		for (const candidate of candidates) this.#addCandidate(candidate);

@@ -140,7 +140,7 @@ export class Peer {
 		const isOffer = description?.type === "offer";
 		if (to && to !== mine?.instance) return; // for a connection that is closed
 		if (isNew && !description) return; // candidates of a connection that is closed, or whose description is lost
-		const takesStep = isOffer ? !mine?.isAsking : signal.restart === true; // for both
+		const takesStep = isOffer ? !mine?.isAsking : signal.restart; // for both
 		if (takesStep && mine?.isNegotiated && this.state !== "connected") this.#count();
 		const connection = !mine || (isOffer && ((isNew && mine.remote) || mine.mustYield)) ? this.connect() : mine;
 		connection.remote = instance;

@@ -23,7 +23,6 @@ const GROWTH = 1.5; // tried after a while
 const WIDE = 6_000_000; // bit/s that need no word to the server
 const FRESH = 10_000; // ms: while nothing is said, nobody reports
 const TRIAL = 10; // seconds of video, new or again, in which a browser finds out what the link takes
-const TRY_SECONDS = 6; // for which nobody else's paused video is tried: lost audio is reported every five
 const LAYOUT_DELAY = 500; // ms: changes of this time share one message
 // In bit/s, shared by all: for a server that makes no plans.
 const CAMERA = { perPeer: 1_500_000, total: 3_000_000 };
@@ -123,28 +122,23 @@ class Outgoing {
 			this.#loss = followLoss(this.#loss, stat.timestamp, stat.fractionLost ?? 0);
 		});
 		const { at, last, share } = this.#loss;
-		const lost = this.#wasPaused ? last : share;
-		const measure = { available, loss: now - at < FRESH ? lost : 0, wanted };
+		const loss = now - at > FRESH ? 0 : this.isTried ? last : share;
+		const measure = { available, loss, wanted };
 		const link = followLink(this.link, measure);
 		if (mayTry || link.isPaused || !this.link.isPaused) this.link = link;
 		return measure;
 	}
 
-	/** True if its paused video is tried again, and what comes of it is not known yet. */
-	get isTrying() {
-		return this.#wasPaused && this.link.trial > TRIAL - TRY_SECONDS;
-	}
-
-	/** True if video was paused not long ago: so it is tried with little, and ended by the first report of lost audio. */
-	get #wasPaused() {
-		return this.link.wait > FIRST_WAIT;
+	/** True while paused video is tried again: alone, with little, and until the first report of lost audio. */
+	get isTried() {
+		return this.link.trial && this.link.wait > FIRST_WAIT;
 	}
 
 	/** One change after the other, as setParameters() needs it. @param {Part} part of the plan */
 	apply({ video, maxVideoHeight, maxBitrate }) {
 		const { height = maxVideoHeight } = this.track?.getSettings() ?? {};
 		const active = video && !this.link.isPaused;
-		if (this.link.trial && this.#wasPaused) maxBitrate = Math.min(maxBitrate, LEAST_VIDEO);
+		if (this.isTried) maxBitrate = Math.min(maxBitrate, LEAST_VIDEO);
 		const scaleResolutionDownBy = active ? Math.max(1, height / maxVideoHeight) : 1;
 		const wanted = { active, scaleResolutionDownBy, ...(active && { maxBitrate }) };
 		const preference = isScreen(this.track) ? "maintain-resolution" : "balanced";
@@ -215,7 +209,7 @@ export class Sending {
 		const measures = this.#all.flatMap(({ userId, changedAt, outgoing, plan, isPaused }) => {
 			const report = reports.get(userId);
 			if (!report || !outgoing.track || !(plan.video || isPaused)) return []; // nobody looks
-			const mayTry = !this.#all.some(({ outgoing }) => outgoing.isTrying); // one alone, or all would lose audio
+			const mayTry = !this.#all.some(({ outgoing }) => outgoing.isTried); // one alone, or all would lose audio
 			const found = outgoing.follow(report, plan.maxBitrate, changedAt, mayTry);
 			return outgoing.link.trial || outgoing.link.isPaused ? [] : [found];
 		});

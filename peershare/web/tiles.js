@@ -189,8 +189,7 @@ export class Tile {
 	/** True if a frame was shown since the last call, or if nobody would see one, or the browser does not tell. */
 	takeFrame() {
 		const { video, isPaused } = this.#view;
-		const isWatched = video && !isPaused && !document.hidden && !this.video.paused;
-		const hasFrame = this.#hasFrame || !isWatched;
+		const hasFrame = this.#hasFrame || !video || isPaused || document.hidden || this.video.paused;
 		this.#hasFrame = !this.video.requestVideoFrameCallback;
 		this.video.requestVideoFrameCallback?.(() => (this.#hasFrame = true));
 		return hasFrame;
