@@ -195,7 +195,7 @@ def test_11_16_who_comes_back_with_its_token(both):
         for client in (old, new):
             with pytest.raises(TimeoutError):
                 client.recv(0.5)
-    says("the ID is held with the same token: the new connection", "OPEN", "hears nothing")
+    says("the ID is held with the same token: the new connection", "OPEN", "receives nothing")
     says("the ID is held with the same token: the old connection", 4506, "stays open")
 
 

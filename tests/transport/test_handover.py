@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from peershare.transport import handover
-from peershare.transport.handover import NAME, Handover, find_predecessor
+from peershare.transport.handover import NAME, Handover, _short_path, find_predecessor
 from peershare.transport.listening import ListenError, listen
 
 
@@ -88,7 +88,8 @@ async def test_15_servers_of_two_users(tmp_path, offered, monkeypatch):
     with pytest.raises(ListenError, match=r"is of another user, \d+: start the next one as the same\.$"):
         await find_predecessor(tmp_path)
     with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.connect(str(tmp_path / NAME))
+        with _short_path(tmp_path) as path:
+            stranger.connect(path)
         assert await trio.to_thread.run_sync(stranger.recv, 100) == b""
 
 
@@ -98,7 +99,8 @@ def answering(tmp_path, nursery):
 
     async def start(*said, close=False):
         unix = socket.socket(socket.AF_UNIX)
-        unix.bind(str(tmp_path / NAME))
+        with _short_path(tmp_path) as path:
+            unix.bind(path)
         unix.listen()
 
         async def answer(stream):
