@@ -53,11 +53,15 @@ def install_node_modules(session: nox.Session) -> None:
         session.run("npm", "install", "--no-package-lock", "--no-audit", "--no-fund", external=True)
 
 
+# What takes minutes has a session of its own: calls, attack, chaos, soak.
+MOST = ["-n", "4", "--dist", "worksteal", "-m", "not calls and not attack and not long"]
+
+
 @nox.session(python=PYTHONS)
 def test(session: nox.Session) -> None:
-    """The tests, with branch coverage, on the first Python; units and one test of each way in on the others.
+    """The tests on the first Python; units and one test of each way in on the others.
 
-    `-- -k word` runs some of them. What takes minutes has a session of its own: calls, attack, chaos, soak.
+    `-- -k word` runs some of them.
     """
     install(session, "test")
     # Some tests alone may all be of one kind: then there is none of the other (pytest's exit code 5).
@@ -67,11 +71,17 @@ def test(session: nox.Session) -> None:
         session.run("pytest", *session.posargs, "-n", "3", "--dist", "worksteal", *few, success_codes=codes)
         return
     install_node_modules(session)
+    session.run("pytest", *session.posargs, *MOST, success_codes=codes)
+
+
+@nox.session(python=PYTHONS[:1])
+def coverage(session: nox.Session) -> None:
+    """The same tests with branch coverage, which takes twice the time. `-- -k word` runs some of them."""
+    install(session, "test")
+    install_node_modules(session)
     session.env["COVERAGE_FILE"] = str(Path(session.create_tmp()) / "coverage")
     session.run("coverage", "erase")
-    pytest = ["coverage", "run", "-m", "pytest", *session.posargs]
-    most = ["-m", "not calls and not attack and not long"]
-    session.run(*pytest, "-n", "4", "--dist", "worksteal", *most, success_codes=codes)
+    session.run("coverage", "run", "-m", "pytest", *session.posargs, *MOST)
     session.run("coverage", "combine", "-q")
     # Some tests alone cover little, and that is no failure.
     session.run("coverage", "report", *(["--fail-under=0"] if session.posargs else []))
