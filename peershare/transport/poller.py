@@ -21,7 +21,7 @@ log = structlog.get_logger("peershare.poller")
 
 # Sockets of which the kernel tells at once, seldom more messages than the actor's queue holds; and how many
 # wait until it is asked for more.
-_BATCH, _WAITING = 32, 128
+_BATCH, _WAITING = 32, 512
 # In seconds. After so long the others have their turn, however many sockets are left.
 _TURN = 0.001
 # In seconds. After so long, half of what an owner had is forgotten; and all, where that is little.
