@@ -9,8 +9,8 @@ import socket
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
-import attrs
 import structlog
 import trio
 
@@ -112,10 +112,10 @@ class Server:
             peerjs_endpoint_rules(settings, self._ports),
             trace=settings.level == "debug",
         )
-        self._sources = make_sources(core, options, endpoints, checks, self._coturn)
-        self._sources = attrs.evolve(self._sources, turn_watch=self._turn_watch)
+        of_turn: dict[str, Any] = {"turn_watch": self._turn_watch}
         if turn_port is not None:
-            self._sources = attrs.evolve(self._sources, turn_counts=turn_port.counts)
+            of_turn["turn_counts"] = turn_port.counts
+        self._sources = make_sources(core, options, endpoints, checks, self._coturn, **of_turn)
         self._health = Health(core.actor, lambda: self._registry.draining, self._store_trouble)
         self._show_turn()
         self.app, guard = make_app(

@@ -115,8 +115,9 @@ def make_sources(
     endpoints: Endpoints,
     checks: Checks,
     coturn: Coturn | None = None,
+    **others: Any,
 ) -> Sources:
-    """Gather the numbers for the metrics."""
+    """Gather the numbers for the metrics; `others` are further fields of `Sources`."""
     return Sources(
         core.hub,
         core.sessions,
@@ -131,6 +132,7 @@ def make_sources(
         coturn,
         core.loader,
         core.tokens,
+        **others,
     )
 
 

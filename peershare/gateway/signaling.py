@@ -15,11 +15,8 @@ from peershare.gateway.throttling import ThrottledConversation
 from peershare.messages import (
     AuthRefresh,
     ConnectionId,
-    CreateGroup,
     Error,
-    GroupId,
     Hello,
-    JoinGroup,
     errors,
 )
 from peershare.messages.close_codes import Ending
@@ -31,6 +28,7 @@ from peershare.runtime.commands import (
     InvalidMessageReceived,
     LoadFailed,
     MessageReceived,
+    destination,
 )
 from peershare.runtime.loader import GroupLoader
 from peershare.runtime.tokens import Tokens
@@ -110,12 +108,12 @@ class Signaling(ThrottledConversation):
         return type(command) is MessageReceived and type(command.message) in _TOLD_TO_ALL
 
     def must_wait(self, command: object) -> bool:
-        group_id = _destination(command)
+        group_id = destination(command)
         return group_id is not None and self._loader is not None and self._loader.must_load(group_id)
 
     async def prepare(self, command: object) -> object:
         """Have the group in memory that a message names."""
-        group_id = _destination(command)
+        group_id = destination(command)
         if group_id is None or self._loader is None or not isinstance(command, MessageReceived):
             return command
         async with self._loads or nullcontext():
@@ -134,9 +132,3 @@ class Signaling(ThrottledConversation):
 
     def expect_restart(self) -> None:
         self._accepted.connection.expects_restart = True
-
-
-def _destination(command: object) -> GroupId | None:
-    """The group to which a message leads its sender, if it names one."""
-    message = command.message if isinstance(command, MessageReceived) else None
-    return message.group_id if isinstance(message, JoinGroup | CreateGroup) else None

@@ -14,7 +14,16 @@ from peershare.core.group.state import GroupSnapshot
 from peershare.core.hub import GroupInfo
 from peershare.core.principal import Verified
 from peershare.core.sessions import SessionRecord
-from peershare.messages import ClientMessage, ConnectionId, Error, GroupId, IceServers, LeaveReason
+from peershare.messages import (
+    ClientMessage,
+    ConnectionId,
+    CreateGroup,
+    Error,
+    GroupId,
+    IceServers,
+    JoinGroup,
+    LeaveReason,
+)
 
 T = TypeVar("T")
 
@@ -82,6 +91,12 @@ class LoadFailed:
 
     connection: ConnectionId
     request_id: str | None
+
+
+def destination(command: object) -> GroupId | None:
+    """Return the group to which a message leads its sender, if it names one."""
+    message = command.message if isinstance(command, MessageReceived) else None
+    return message.group_id if isinstance(message, JoinGroup | CreateGroup) else None
 
 
 # --- questions -----------------------------------------------------------------------------------

@@ -29,11 +29,9 @@ from peershare.messages import (
     AuthRefreshed,
     ConnectionId,
     Count,
-    CreateGroup,
     Error,
     Hello,
     IceServers,
-    JoinGroup,
     LeaveReason,
     PrincipalId,
     Resume,
@@ -47,7 +45,7 @@ from peershare.messages import (
 from peershare.messages.close_codes import Ending
 from peershare.ports.store import Kept
 from peershare.runtime.actor import Handlers
-from peershare.runtime.commands import ConnectionClosed, MessageReceived
+from peershare.runtime.commands import ConnectionClosed, MessageReceived, destination
 from peershare.runtime.dispatch import Dispatcher, Recorder
 from peershare.runtime.edge import ConnectionState, Limits, SignalingRules
 from peershare.runtime.group_service import GroupService, refuse_for_now
@@ -300,8 +298,7 @@ class SessionService:
 
     def _has_lost_its_group(self, command: Received) -> bool:
         """Tell whether the group that a command names has left memory since it was loaded for that."""
-        message = command.message if isinstance(command, MessageReceived) else None
-        group_id = message.group_id if isinstance(message, JoinGroup | CreateGroup) else None
+        group_id = destination(command)
         return self._hub.groups_last and group_id is not None and not self._hub.is_ready(group_id)
 
     def _unclaim(self, session: Session, now: float) -> None:
