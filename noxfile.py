@@ -57,6 +57,15 @@ def install_node_modules(session: nox.Session) -> None:
 MOST = ["-n", "4", "--dist", "worksteal", "-m", "not calls and not attack and not long"]
 
 
+def again() -> list[str]:
+    """Options for CI: a test that failed is run once more, and named as such at the end.
+
+    Five thousand tests with real browsers, proxies and databases share two cores. Where somebody works on
+    the project, the first failure is what is seen.
+    """
+    return ["--reruns", "1", "-rR"] if os.environ.get("CI") == "true" else []
+
+
 @nox.session(python=PYTHONS)
 def test(session: nox.Session) -> None:
     """The tests on the first Python; units and one test of each way in on the others.
@@ -68,10 +77,11 @@ def test(session: nox.Session) -> None:
     codes = [0, 5] if session.posargs else [0]
     if session.python != PYTHONS[0]:
         few = ["-m", "(unit or smoke) and not calls and not long"]
-        session.run("pytest", *session.posargs, "-n", "3", "--dist", "worksteal", *few, success_codes=codes)
+        fast = ["-n", "3", "--dist", "worksteal"]
+        session.run("pytest", *session.posargs, *fast, *few, *again(), success_codes=codes)
         return
     install_node_modules(session)
-    session.run("pytest", *session.posargs, *MOST, success_codes=codes)
+    session.run("pytest", *session.posargs, *MOST, *again(), success_codes=codes)
 
 
 @nox.session(python=PYTHONS[:1])
