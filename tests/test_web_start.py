@@ -144,7 +144,7 @@ def test_11_1_tries_are_farther_and_farther_apart(server, page):
     for _ in range(9):
         expect(next_try).to_be_visible()
         waits.append(int(re.sub(r"\D", "", next_try.inner_text())))
-        # Two waits may be of the same length, by chance: only an empty place shows that something new is said.
+        # Two waits may be of the same length by chance: only an empty place shows that something new is said.
         page.locator("#boot .next").evaluate("(place) => { place.textContent = ''; }")
         page.clock.fast_forward(waits[-1] * 1000)
     expect(page.get_by_text("for mesh.js, the server answers 429.")).to_be_visible()

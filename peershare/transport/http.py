@@ -29,12 +29,13 @@ import trio
 from peershare.transport.answers import Answer, Lines, date_header, json_answer, phrase
 from peershare.transport.head import MAX_HEAD, Head, HeadParser, Refusal
 from peershare.transport.streams import ClientStream
-from peershare.transport.turns import FairTurns, Turn
+from peershare.transport.turns import FairTurns, Turn, holding_place
 
 log = structlog.get_logger("peershare.http")
 
 # Requests that the app works on at once. More would be no faster, and a moment's worth of them would stand
-# before everybody else's turn. It is held for our own work alone: the request is there, the answer is kept.
+# before everybody else's turn. It is held for our own work alone: the request is there, the answer is kept,
+# and who waits for others meanwhile does so `without_place`.
 _ASKING_AT_ONCE = 4
 # Heads that are read, and answered where that takes no app, between two looks at others: half a millisecond's
 # work. A moment may bring hundreds.
@@ -255,7 +256,7 @@ class _Connection:
     async def _answer_by_app(self, request: h11.Connection, head: Head, body: bytes, judged: Judged) -> bool:
         last = [_CLOSE] if self._server.finishing else []
         try:
-            async with self._server.asking:
+            async with holding_place(self._server.asking):
                 response, content = await _ask(self._server.app, _scope(head, self._stream), body, *last)
             data = _sent(request, response)
             if head.method != "HEAD":

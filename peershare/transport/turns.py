@@ -3,10 +3,41 @@
 House rules: a turn is never held while a peer is waited for.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from weakref import WeakValueDictionary
 
 import attrs
 import trio
+
+_places: ContextVar[trio.Semaphore | None] = ContextVar("places", default=None)
+
+
+@asynccontextmanager
+async def holding_place(places: trio.Semaphore) -> AsyncIterator[None]:
+    """Hold one of these places, which whatever is called meanwhile may give up: `without_place`."""
+    async with places:
+        before = _places.set(places)
+        try:
+            yield
+        finally:
+            _places.reset(before)
+
+
+@asynccontextmanager
+async def without_place() -> AsyncIterator[None]:
+    """Give up the place that the caller holds, if so, while somebody else is waited for."""
+    places = _places.get()
+    if places is None:
+        yield
+        return
+    places.release()
+    try:
+        yield
+    finally:
+        with trio.CancelScope(shield=True):  # the caller's own block gives it back
+            await places.acquire()
 
 
 class TurnsByOwner:

@@ -12,7 +12,7 @@ from peershare.transport.answers import json_answer
 from peershare.transport.head import Head, HeadParser, Refusal
 from peershare.transport.http import MAX_BODY, HttpRules, HttpServer, Judged, read_head
 from peershare.transport.streams import ClientStream
-from peershare.transport.turns import FairTurns
+from peershare.transport.turns import FairTurns, holding_place, without_place
 
 REQUEST = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
 UPGRADE = b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n"
@@ -314,6 +314,57 @@ async def test_12_3_no_answer_waits_while_the_app_is_held(serve):
     await trio.sleep(0.2)
     assert server.asking.value == 4
     assert b"/x " in await (await serve(server)).ask(REQUEST[:-2] + b"Connection: close\r\n\r\n")
+
+
+async def test_16_who_waits_for_others_holds_no_place(serve):
+    """What takes long elsewhere gives up its place in the app, and takes one again for what follows."""
+    others, values = trio.Event(), []
+    waiting_for_others = 0
+
+    async def app(scope, receive, send):
+        nonlocal waiting_for_others
+        if scope["path"] == "/x":
+            async with without_place():
+                waiting_for_others += 1
+                await others.wait()
+            values.append(server.asking.value)
+        await echo(scope, receive, send)
+
+    server = make(app)
+    waiting = [await serve(server) for _ in range(5)]
+    for connection in waiting:
+        await connection.client.send_all(REQUEST)
+    with trio.fail_after(30):
+        while waiting_for_others < 5:  # noqa: ASYNC110 - it is the app's count
+            await trio.sleep(0.01)
+        assert b"/y " in await (await serve(server)).ask(
+            REQUEST.replace(b"/x", b"/y")[:-2] + b"Connection: close\r\n\r\n"
+        )
+        others.set()
+        for connection in waiting:
+            await connection.hear(b"/x ")
+    assert len(values) == 5
+    assert max(values) < 4
+    assert server.asking.value == 4
+
+
+async def test_16_a_place_comes_back_from_who_is_cancelled():
+    """Also where others hold them all meanwhile."""
+    places = trio.Semaphore(1)
+
+    async def wait():
+        async with holding_place(places), without_place():
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        await places.acquire()
+        nursery.cancel_scope.cancel()
+        places.release()
+    assert places.value == 1
+    async with without_place():  # without one, there is none to give up
+        assert places.value == 1
 
 
 async def test_12_10_many_who_ask_at_once(serve, nursery):
