@@ -58,7 +58,7 @@ def subject_id(issuer: str, subject: str) -> PrincipalId:
 
 @attrs.frozen
 class SessionProof:
-    """A session's ID, and the SHA-256 of each token with which its client may come back.
+    """A session's ID, and the SHA-256 of each token with which its client may come back, the oldest first.
 
     The tokens are random and long, so nobody finds one by its hash.
     """
@@ -70,9 +70,11 @@ class SessionProof:
     def of(cls, session_id: SessionId, tokens: Iterable[ResumeToken]) -> "SessionProof":
         return cls(session_id, tuple(map(_hash, dict.fromkeys(tokens))))
 
-    def allows(self, token: ResumeToken) -> bool:
+    def newer_than(self, token: ResumeToken) -> tuple[str, ...] | None:
+        """Return the hashes of the tokens that are newer than this one; None if it is none of them."""
         its_hash = _hash(token)
-        return any(hmac.compare_digest(one, its_hash) for one in self.hashes)
+        right = [hmac.compare_digest(one, its_hash) for one in self.hashes]
+        return self.hashes[right.index(True) + 1 :] if any(right) else None
 
 
 def _hash(token: ResumeToken) -> str:

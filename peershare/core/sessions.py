@@ -126,6 +126,9 @@ class ReplayBuffer:
 
 
 _UNKNOWN = ResumeToken("")
+# Tokens of the run before that are newer than the one with which a client came back: when that run ended, the
+# store knew so many more than the oldest.
+_NEWER = 2
 
 
 @attrs.define(eq=False)
@@ -133,8 +136,8 @@ class Session:
     """`received` counts the client's messages. `away_until`, by the core's clock; None while it is here.
 
     `token` was given out last, and `next_token` will be next: so the store knows of it before its client
-    does. `restored`: what proves a session of the run before, of which no token is known until its client is
-    back.
+    does. `before`: hashes of tokens of the run before that are still good, the oldest first. Until its client
+    is back, the session `is_awaited`, and no token itself is known.
 
     `allowance` and `signals`: what it may say, so that to come back buys no more; None until it is here.
     `address`: from where it was last here; None where that is not counted. `claims`: connections that have
@@ -157,16 +160,20 @@ class Session:
     address: str | None = None
     claims: int = 0
     replay: ReplayBuffer = attrs.field(factory=ReplayBuffer)
-    restored: SessionProof | None = None
+    before: tuple[str, ...] = ()
     next_known_at: int = 0  # the store knows the next token when it has the facts of this number
+
+    @property
+    def is_awaited(self) -> bool:
+        """True from a restart on, until its client is back."""
+        return self.token == _UNKNOWN
 
     @property
     def proof(self) -> SessionProof:
         """Proof that a client is this session's, by any token that it may have by now."""
-        if self.restored is not None:
-            return self.restored
-        tokens = (self.last_token, self.token, self.next_token)
-        return SessionProof.of(self.id, [token for token in tokens if token is not None])
+        tokens = () if self.is_awaited else (self.last_token, self.token, self.next_token)
+        of_now = SessionProof.of(self.id, [token for token in tokens if token is not None])
+        return SessionProof(self.id, (*of_now.hashes, *self.before))
 
 
 @attrs.frozen
@@ -231,7 +238,7 @@ class Sessions:
         """Have a session of the run before, which is away. Its grace begins anew."""
         replay, proof = ReplayBuffer(self._counter), record.proof
         session = Session(
-            proof.id, _UNKNOWN, record.user_id, self._new_token(), replay=replay, restored=proof
+            proof.id, _UNKNOWN, record.user_id, self._new_token(), replay=replay, before=proof.hashes
         )
         session.received, session.restarted = record.received, record.restarted
         session.in_background = record.in_background
@@ -247,16 +254,20 @@ class Sessions:
     def resume(self, resume: Resume, *, may_renew: bool = True) -> Session | None:
         """The session, if there is one and the token is right, which from now on is another.
 
-        It stays the same where `may_renew` says that the store does not know the next one yet, and in a
-        session of the run before.
+        It stays the same where `may_renew` says that the store does not know the next one yet, and where it
+        is of the run before. The store may have that one though its client has had a newer one since: so the
+        newer ones stay good, and whoever comes with one of them takes over from who came with an older one.
         """
         session = self.find(resume)
         if session is None:
             return None
+        newer = SessionProof(session.id, session.before).newer_than(resume.resume_token)
         # A client that never got the new token comes with the one before.
         session.last_token = resume.resume_token
-        if session.restored is not None:
-            session.token, session.restored = resume.resume_token, None
+        if newer is not None:
+            if not session.is_awaited:
+                session.restarted = True  # all counts are those of who came with an older one
+            session.token, session.before = resume.resume_token, newer[:_NEWER]
         elif may_renew:
             session.token, session.next_token = session.next_token, self._new_token()
         self._is_back(session)
@@ -267,13 +278,14 @@ class Sessions:
     def find(self, resume: Resume) -> Session | None:
         """The session, if there is one and the token is right."""
         session = self._sessions.get(resume.session_id)
-        if session is not None and session.restored is not None:
-            return session if session.restored.allows(resume.resume_token) else None
         # Compared in any case, so that the time it takes does not tell which sessions there are.
-        tokens = ("",) if session is None else (session.token, session.last_token)
+        tokens = ("-",) if session is None else (session.token, session.last_token)
         proof = resume.resume_token.encode()
-        right = [hmac.compare_digest(token.encode(), proof) for token in tokens if token is not None]
-        return session if any(right) else None
+        right = [hmac.compare_digest(token.encode(), proof) for token in tokens if token]
+        if session is None or any(right):
+            return session if any(right) else None
+        of_before = SessionProof(session.id, session.before)
+        return None if of_before.newer_than(resume.resume_token) is None else session
 
     def claim(self, session: Session) -> None:
         """A connection waits to be let in: until it is, or has gone, the session does not expire."""

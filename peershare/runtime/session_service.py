@@ -211,6 +211,9 @@ class SessionService:
         for session in sorted(self._sessions, key=lambda one: one.replay.size):
             left -= session.replay.size
             has_all = left >= 0 and not session.restarted
+            kept = session.replay.kept if has_all else ()
+            if left >= 0 and session.restarted and session.is_awaited:
+                kept = _signals_for(session)
             found.append(
                 SessionRecord(
                     session.proof,
@@ -221,7 +224,7 @@ class SessionService:
                     not has_all,
                     session.in_background,
                     session.replay.sent if has_all else 0,
-                    session.replay.kept if has_all else (),
+                    kept,
                 )
             )
         return found
@@ -310,10 +313,8 @@ class SessionService:
         session, journal = self._find(state, resume), self._groups.journal
         if session is None:
             return self._refuse_resume(state, self._limits.failed_resume_wait(state, now))
-        was_restored = session.restored is not None
-        # What was kept in this run has not arrived, whatever its client had before.
-        is_new = was_restored and session.restarted
-        signals = [frame for frame in session.replay.kept if carries(frame, "signal")] if is_new else []
+        was_restored = session.is_awaited
+        signals = _signals_for(session) if was_restored and session.restarted else ()
         self._sessions.resume(resume, may_renew=journal.has(session.next_known_at))
         session.next_known_at = journal.last + 1  # as this outcome's facts
         outcome = nothing()
@@ -330,7 +331,7 @@ class SessionService:
         outcome.deliveries.append(Notice(resumed, state.connection))
         for frame in signals:
             session.replay.put(frame)
-        frames = signals if missed is None else missed
+        frames: Sequence[bytes] = signals if missed is None else missed
         if frames:
             outcome.deliveries.append(Missed(state.connection, b"".join(frames)))
         log.info("session resumed", user=session.user_id, recovered=missed is not None)
@@ -406,3 +407,8 @@ class SessionService:
         away = self._hub.away(session.user_id, until, now)
         self._groups.submit(self._limits.charge(away, session.address, now), now, session.user_id)
         self.give_up(now)  # too many may be away now
+
+
+def _signals_for(session: Session) -> tuple[bytes, ...]:
+    """Return the signals to one who is not back from a crash: none has arrived, whatever it had before."""
+    return tuple(frame for frame in session.replay.kept if carries(frame, "signal"))

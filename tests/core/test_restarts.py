@@ -297,8 +297,22 @@ def test_15_behind_a_restart_a_token_is_good_until_there_is_another(session):
     found = sessions.restore(record_of(session), 100)
     assert sessions.resume(Resume(session.id, session.token, 0)).token == session.token
     sessions.heard(found)
-    assert sessions.find(Resume(session.id, session.next_token, 0)) is None
     assert sessions.resume(Resume(session.id, session.token, 0)).token == found.token != session.token
+
+
+def test_15_behind_a_restart_a_newer_token_makes_the_older_ones_worthless(session):
+    """The store may not know yet which was the last: so both are good, until the newer one is shown."""
+    sessions = make_sessions()
+    found = sessions.restore(record_of(session), 100)
+    sessions.resume(Resume(session.id, session.token, 0))
+    sessions.heard(found)
+    of_older = sessions.resume(Resume(session.id, session.token, 0)).token
+    assert sessions.resume(Resume(session.id, session.next_token, 0)) is found
+    assert found.restarted
+    sessions.heard(found)
+    for token in (session.token, of_older, ""):
+        assert sessions.find(Resume(session.id, token, 0)) is None
+    assert sessions.find(Resume(session.id, session.next_token, 0)) is found
 
 
 def test_15_no_token_is_in_what_is_kept(session):

@@ -169,6 +169,36 @@ def test_15_signals_to_one_who_is_not_back_from_a_crash(run, pair):
     assert [kind for kind, _ in third.listen()][2:5] == ["resumed", "signal", "group-joined"]
 
 
+@pytest.mark.parametrize("crash", [False, True])
+def test_15_signals_to_one_who_is_not_back_when_the_server_is_stopped(run, pair, crash):
+    """They wait through the next orderly end as well, and come once; behind a crash they are lost."""
+    ann, bob = pair
+    run = run.crash()
+    ann_again = Client(run).hello(known(ann, 2))
+    ann_again.signal(bob.id, 1).say("update-peer-id", peerId="peer").signal(bob.id, 2)
+    run = run.crash() if crash else run.stop(ann_again)
+    signals = [] if crash else ["signal", "signal"]
+    again = Client(run).hello(known(bob, 1))
+    heard = again.listen()
+    assert [kind for kind, _ in heard][2:-1] == ["resumed", *signals]
+    assert heard[2][1]["recovered"] is False
+    again.lose()
+    later = run.stop(again)
+    third = Client(later).hello(known(again, len(signals) + 1))
+    assert [kind for kind, _ in third.listen()][2:] == ["resumed", "group-joined"]
+
+
+def test_15_signals_to_one_who_has_come_back_are_not_sent_twice(run, pair):
+    """Where the server is stopped before its client has said that they have arrived."""
+    ann, bob = pair
+    run = run.crash()
+    Client(run).hello(known(ann, 2)).signal(bob.id, 1)
+    again = Client(run).hello(known(bob, 1), confirms=False)
+    assert "signal" in [kind for kind, _ in again.listen()]
+    later = run.stop(again)
+    assert "signal" not in [kind for kind, _ in Client(later).hello(known(again, 2)).listen()]
+
+
 def test_15_who_claims_to_have_had_more_than_was_sent(run, pair):
     """It can't be told what it missed of the run before, and hears no signal of it twice."""
     ann, bob = pair
@@ -284,8 +314,74 @@ def test_15_a_token_stays_until_the_store_knows_the_next():
         client = Client(run).hello(known(client, 0))
         tokens.append(client.welcome["resumeToken"])
         proof = run.groups()[0].members[0].session
-        assert proof.allows(tokens[-1])
+        assert proof.newer_than(tokens[-1]) is not None
     assert tokens[0] != tokens[1] == tokens[2] == tokens[3] != tokens[4]
+
+
+@pytest.fixture
+def stolen(run, pair):
+    """Bob, and a client that has the token before Bob's last, which was worthless before the crash."""
+    bob = pair[1]
+    thief = Client(run)
+    thief.welcome = bob.welcome
+    bob.lose()
+    again = Client(run).hello(known(bob, 2))
+    assert again.welcome["resumeToken"] != thief.welcome["resumeToken"]
+    return again, thief
+
+
+def come(run, client, received=0):
+    """Resume, and say whether that is granted; the client has its new token then."""
+    again = Client(run).hello(known(client, received))
+    client.welcome, client.client, client.id = again.welcome or client.welcome, again.client, again.id
+    return again.welcome is not None
+
+
+@pytest.mark.parametrize("visits", [1, 2, 3])
+@pytest.mark.parametrize("crashes", [1, 2])
+def test_15_behind_a_crash_the_newer_token_wins(run, pair, stolen, visits, crashes):
+    """The store may know no better than that the one before is good; who has it keeps nobody out."""
+    bob, thief = stolen
+    user_id = pair[1].id
+    for _ in range(crashes):
+        run = run.crash()
+        for _ in range(visits):
+            assert come(run, thief)
+    before = thief.client
+    assert come(run, bob)
+    assert [ending.name for ending in before.ended] == ["TAKEN_OVER"]
+    resumed = next(payload for kind, payload in bob.listen() if kind == "resumed")
+    assert (resumed["userId"], resumed["recovered"]) == (user_id, False)
+    assert not come(run, thief)
+    assert come(run, bob)
+    assert come(run.crash(), bob)
+
+
+def test_15_behind_a_crash_an_older_token_is_worthless_when_a_newer_one_was_shown(run, stolen):
+    """As it was before the crash; what was sent to its client meanwhile is not sent to another."""
+    bob, thief = stolen
+    later = run.crash()
+    assert come(later, bob)
+    assert not come(later, thief)
+    assert not come(later.crash(), thief)
+
+
+def test_15_tokens_of_earlier_runs_do_not_pile_up(run, pair):
+    """However often the server crashes, few are good."""
+    ann = pair[0]
+    for _ in range(10):
+        run = run.crash()
+        assert come(run, ann)
+        [proof] = [one.session for one in run.groups()[0].members if one.username == "ann"]
+        assert len(proof.hashes) <= 5
+
+
+def test_15_no_token_is_good_for_who_is_awaited(run, pair):
+    """An empty one is not, either."""
+    later = run.crash()
+    client = Client(later)
+    client.welcome = pair[0].welcome | {"resumeToken": ""}
+    assert not come(later, client)
 
 
 def test_15_nothing_of_the_run_before_is_left_when_all_have_gone(run, pair):
