@@ -116,7 +116,7 @@ ONE_FILE_ONLY = {
     "cryptography": {"peershare.settings.types"},
     "dotenv": {"peershare.settings.reading"},
     "h11": {"peershare.client.handshake", "peershare.transport.head", "peershare.transport.http"},
-    "httpx2": {"peershare.adapters.auth.key_set"},
+    "httpx2": {"peershare.adapters.auth.fetching"},
     "hypercorn": {"peershare.asgi"},
     "joserfc": {"peershare.adapters.auth.jwt", "peershare.adapters.auth.keys"},
     "msgspec": {"peershare.wire.client_codec", "peershare.wire.codec", "peershare.wire.peerjs"},

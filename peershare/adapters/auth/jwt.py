@@ -54,57 +54,11 @@ class JwtVerifier:
         await self._keys.run()
 
     def verify(self, token: str) -> Verified:
-        if len(token) > MAX_TOKEN:
-            raise TokenError(TokenFault.TOO_LONG)
-        try:
-            signed = jws.extract_compact(token.encode("ascii"), registry=_REGISTRY)
-            header = signed.headers()
-        except (JoseError, ValueError, TypeError, RecursionError) as error:
-            raise TokenError(TokenFault.MALFORMED) from error
-        self._check_signature(signed, header)
-        try:
-            said = json.loads(signed.payload)
-        except (ValueError, RecursionError) as error:
-            raise TokenError(TokenFault.CLAIMS) from error
-        if not isinstance(said, dict):
-            raise TokenError(TokenFault.CLAIMS)
-        return self._judge(said)
-
-    def _check_signature(self, signed: CompactSignature, header: Mapping[str, Any]) -> None:
-        algorithm, key_id = header.get("alg"), header.get("kid")
-        # What must be understood (RFC 7515, section 4.1.11), or changes what is signed (RFC 7797).
-        is_odd = "crit" in header or "b64" in header or not isinstance(key_id, str | None)
-        if is_odd or not isinstance(algorithm, str):
-            raise TokenError(TokenFault.MALFORMED)
-        keys = self._keys.find(key_id)
-        if keys is None:
-            raise TokenError(TokenFault.KEYS_PENDING)
-        if not keys:
-            raise TokenError(TokenFault.UNKNOWN_KEY)
-        fitting = [key for key in keys if algorithm in key.names]
-        if not fitting:
-            raise TokenError(TokenFault.ALGORITHM)
-        for key in fitting:
-            try:
-                if jws.validate_compact(signed, key.key, registry=_REGISTRY):
-                    return
-            except (JoseError, ValueError):
-                continue
-        raise TokenError(TokenFault.SIGNATURE)
+        return self._judge(read_signed(token, self._keys)[1])
 
     def _judge(self, said: dict[str, Any]) -> Verified:
         rules, now = self._rules, self._clock()
-        if said.get("iss") != rules.issuer:
-            raise TokenError(TokenFault.ISSUER)
-        audience = said.get("aud")
-        if rules.audience not in (audience if isinstance(audience, list) else [audience]):
-            raise TokenError(TokenFault.AUDIENCE)
-        until = _date(said, "exp") + SKEW
-        if until <= now:
-            raise TokenError(TokenFault.EXPIRED)
-        for name in ("nbf", "iat"):
-            if name in said and _date(said, name) > now + SKEW:
-                raise TokenError(TokenFault.NOT_YET)
+        until = check_claims(said, rules, now)
         try:
             claims = Claims(
                 Username(_checked(Username, said.get("name"))),
@@ -115,6 +69,66 @@ class JwtVerifier:
         except (CheckFailedError, ValueError) as error:
             raise TokenError(TokenFault.CLAIMS) from error
         return Verified(Principal(subject, claims=claims), int(until * 1000))
+
+
+def read_signed(
+    token: str, keys: Keys, max_size: int = MAX_TOKEN
+) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """Header and claims of a token that one of these keys has signed; nothing is said of the claims."""
+    if len(token) > max_size:
+        raise TokenError(TokenFault.TOO_LONG)
+    try:
+        signed = jws.extract_compact(token.encode("ascii"), registry=_REGISTRY)
+        header = signed.headers()
+    except (JoseError, ValueError, TypeError, RecursionError) as error:
+        raise TokenError(TokenFault.MALFORMED) from error
+    _check_signature(signed, header, keys)
+    try:
+        said = json.loads(signed.payload)
+    except (ValueError, RecursionError) as error:
+        raise TokenError(TokenFault.CLAIMS) from error
+    if not isinstance(said, dict):
+        raise TokenError(TokenFault.CLAIMS)
+    return header, said
+
+
+def _check_signature(signed: CompactSignature, header: Mapping[str, Any], known: Keys) -> None:
+    algorithm, key_id = header.get("alg"), header.get("kid")
+    # What must be understood (RFC 7515, section 4.1.11), or changes what is signed (RFC 7797).
+    is_odd = "crit" in header or "b64" in header or not isinstance(key_id, str | None)
+    if is_odd or not isinstance(algorithm, str):
+        raise TokenError(TokenFault.MALFORMED)
+    keys = known.find(key_id)
+    if keys is None:
+        raise TokenError(TokenFault.KEYS_PENDING)
+    if not keys:
+        raise TokenError(TokenFault.UNKNOWN_KEY)
+    fitting = [key for key in keys if algorithm in key.names]
+    if not fitting:
+        raise TokenError(TokenFault.ALGORITHM)
+    for key in fitting:
+        try:
+            if jws.validate_compact(signed, key.key, registry=_REGISTRY):
+                return
+        except (JoseError, ValueError):
+            continue
+    raise TokenError(TokenFault.SIGNATURE)
+
+
+def check_claims(said: Mapping[str, Any], rules: JwtRules, now: float) -> float:
+    """Check issuer, audience and dates. Return until when the token is good, in seconds since 1970."""
+    if said.get("iss") != rules.issuer:
+        raise TokenError(TokenFault.ISSUER)
+    audience = said.get("aud")
+    if rules.audience not in (audience if isinstance(audience, list) else [audience]):
+        raise TokenError(TokenFault.AUDIENCE)
+    until = _date(said, "exp") + SKEW
+    if until <= now:
+        raise TokenError(TokenFault.EXPIRED)
+    for name in ("nbf", "iat"):
+        if name in said and _date(said, name) > now + SKEW:
+            raise TokenError(TokenFault.NOT_YET)
+    return until
 
 
 def _date(said: Mapping[str, Any], name: str) -> float:

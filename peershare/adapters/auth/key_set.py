@@ -5,13 +5,12 @@ unknown key has the set fetched anew, by one request at a time and not more ofte
 until the answer is here, its client is told to try again.
 """
 
-import json
 from collections.abc import Sequence
 
-import httpx2
 import structlog
 import trio
 
+from peershare.adapters.auth.fetching import FAILURES, Client, fetch_json, open_client
 from peershare.adapters.auth.keys import SigningKey, read_key_set
 
 log = structlog.get_logger("peershare.auth")
@@ -29,13 +28,13 @@ _MAX_TRIED = 4
 class KeySet:
     """`Keys` at a URL. Until the first answer they are not known."""
 
-    def __init__(self, url: str, transport: httpx2.AsyncBaseTransport | None = None) -> None:
+    def __init__(self, url: str) -> None:
         self._url = url
-        self._transport = transport
         self._keys: list[SigningKey] | None = None
         self._wanted = trio.Event()
         self._asked_at = -_LEAST
         self._is_asking = False
+        self.answered = trio.Event()  # or given up, the request that is next or under way
 
     def find(self, key_id: str | None) -> Sequence[SigningKey] | None:
         if self._keys is not None:
@@ -49,7 +48,7 @@ class KeySet:
 
     async def run(self) -> None:
         failures = 0
-        async with httpx2.AsyncClient(timeout=_TIMEOUT, transport=self._transport) as client:
+        async with open_client(_TIMEOUT) as client:
             while True:
                 is_known = await self._fetch(client)
                 failures = 0 if is_known else failures + 1
@@ -59,28 +58,21 @@ class KeySet:
                     await self._wanted.wait()
                 await trio.sleep_until(self._asked_at + _LEAST)
 
-    async def _fetch(self, client: httpx2.AsyncClient) -> bool:
+    async def _fetch(self, client: Client) -> bool:
         self._asked_at, self._is_asking = trio.current_time(), True
         try:
-            with trio.fail_after(_TIMEOUT):
-                keys = read_key_set(json.loads(await self._read(client)))
-        except (httpx2.HTTPError, trio.TooSlowError, ValueError, RecursionError) as error:
+            status, said = await fetch_json(client, "GET", self._url, seconds=_TIMEOUT, max_size=_MAX_SIZE)
+            if status != 200:
+                raise ValueError(f"the answer is HTTP {status}")
+            keys = read_key_set(said)
+        except FAILURES as error:
             log.warning("the key set can't be fetched", url=self._url, why=str(error) or type(error).__name__)
             return False
         finally:
             self._is_asking = False
+            self.answered.set()
+            self.answered = trio.Event()
         if self._keys is None or [key.id for key in keys] != [key.id for key in self._keys]:
             log.info("key set fetched", keys=len(keys))
         self._keys = keys
         return True
-
-    async def _read(self, client: httpx2.AsyncClient) -> bytes:
-        body, size = b"", 0
-        async with client.stream("GET", self._url) as answer:
-            answer.raise_for_status()
-            async for part in answer.aiter_bytes():  # to its end: generators that are left early leak
-                size += len(part)
-                body = body + part if size <= _MAX_SIZE else b""
-        if size > _MAX_SIZE:
-            raise ValueError(f"it is longer than {_MAX_SIZE} bytes")
-        return body

@@ -1,5 +1,6 @@
 """Tokens and keys, and a key set that is fetched by HTTP from a real server on loopback."""
 
+import gzip
 import json
 import time
 from contextlib import suppress
@@ -8,6 +9,7 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from peershare.adapters.auth.jwt import JwtRules, JwtVerifier
 from peershare.adapters.auth.key_set import KeySet
@@ -239,7 +241,7 @@ class Issuer:
 
     async def serve(self, stream):
         async with stream:
-            await stream.receive_some()
+            self.heard = bytes(await stream.receive_some())
             self.asked += 1
             self.at_once += 1
             self.most_at_once = max(self.at_once, self.most_at_once)
@@ -309,6 +311,28 @@ async def test_a_key_set_that_is_renewed(issuer, nursery, short):
                 assert error.fault is TokenFault.UNKNOWN_KEY  # noqa: PT017 - until the next may be asked for
             await trio.sleep(0.01)
     assert fault(one, signed(RSA, "one")) in {TokenFault.UNKNOWN_KEY, TokenFault.KEYS_PENDING}
+
+
+async def test_16_a_compressed_key_set(issuer, nursery, short):
+    """What was not asked for is refused as it came: a few bytes could become as many as fit into memory."""
+    issuer.body = gzip.compress(json.dumps(key_set(("one", RSA))).encode() + b" " * (10 << 20))
+    issuer.status = "200 OK\r\nContent-Encoding: gzip"
+    one = JwtVerifier(JwtRules(ISSUER, AUDIENCE), KeySet(issuer.url))
+    with capture_logs() as logs:
+        nursery.start_soon(one.run)
+        await until(lambda: issuer.asked >= 2)
+    assert "compressed" in logs[0]["why"]
+    assert b"identity" in issuer.heard
+    assert fault(one, signed(RSA, "one")) is TokenFault.KEYS_PENDING
+
+
+async def test_16_a_key_set_that_has_moved(issuer, nursery, short):
+    """Nobody is followed elsewhere, and the log says what the answer was."""
+    issuer.status = "302 Found\r\nLocation: http://127.0.0.1:9/"
+    with capture_logs() as logs:
+        nursery.start_soon(KeySet(issuer.url).run)
+        await until(lambda: issuer.asked >= 2)
+    assert logs[0]["why"] == "the answer is HTTP 302"
 
 
 async def test_an_issuer_that_is_slow(issuer, nursery, monkeypatch, short):
