@@ -1,7 +1,8 @@
 """Connections of signaling clients, for the hub."""
 
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import nullcontext, suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,6 +17,7 @@ from peershare.messages import (
     AuthRefresh,
     ConnectionId,
     Error,
+    GroupId,
     Hello,
     errors,
 )
@@ -107,18 +109,17 @@ class Signaling(ThrottledConversation):
     def is_broadcast(self, command: object) -> bool:
         return type(command) is MessageReceived and type(command.message) in _TOLD_TO_ALL
 
-    def must_wait(self, command: object) -> bool:
-        group_id = destination(command)
-        return group_id is not None and self._loader is not None and self._loader.must_load(group_id)
-
-    async def prepare(self, command: object) -> object:
+    def preparation(self, command: object) -> Callable[[], Awaitable[object]] | None:
         """Have the group in memory that a message names."""
         group_id = destination(command)
-        if group_id is None or self._loader is None or not isinstance(command, MessageReceived):
-            return command
+        if group_id is None or self._loader is None or not self._loader.must_load(group_id):
+            return None
+        return partial(self._load, self._loader, group_id, command)
+
+    async def _load(self, loader: GroupLoader, group_id: GroupId, command: Any) -> object:
         async with self._loads or nullcontext():
-            is_known = await self._loader.load(group_id, self._actor.send)
-        return command if is_known else LoadFailed(command.connection, command.request_id)
+            is_known = await loader.load(group_id, self._actor.send)
+        return command if is_known else LoadFailed(self.name, command.request_id)
 
     async def leave(self, ending: Ending, code: int) -> None:
         is_final = ending is Ending.CLOSED and code == Ending.CLOSED.value.code

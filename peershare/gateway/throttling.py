@@ -1,6 +1,7 @@
 """A client's messages become the actor's commands, no faster than its rate limit allows."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -33,7 +34,16 @@ class ThrottledConversation(ABC):
     sender.
     """
 
-    __slots__ = ("_accepted", "_actor", "_is_throttled", "_quiet_until", "_turns", "mailbox", "name")
+    __slots__ = (
+        "_accepted",
+        "_actor",
+        "_is_throttled",
+        "_quiet_until",
+        "_turns",
+        "_unsent",
+        "mailbox",
+        "name",
+    )
 
     def __init__(self, accepted: AcceptedSocket, actor: Actor, turns: trio.Semaphore | None = None) -> None:
         self.name = accepted.id
@@ -43,6 +53,8 @@ class ThrottledConversation(ABC):
         self._is_throttled = False
         self._quiet_until = 0.0
         self._turns = turns  # None: not counted
+        # A message that could not be sent at once, with its command: it comes again, as the same object.
+        self._unsent: tuple[bytes, object] | None = None
 
     @abstractmethod
     def command(self, text: bytes) -> object:
@@ -52,24 +64,31 @@ class ThrottledConversation(ABC):
         """Tell whether a command is told to a whole group."""
         return False
 
-    def must_wait(self, command: object) -> bool:
-        """Tell whether a command that is told to a whole group has to be prepared."""
-        return False
+    def preparation(self, command: object) -> Callable[[], Awaitable[object]] | None:
+        """Return what makes such a command ready to be sent, or None if it is.
 
-    async def prepare(self, command: object) -> object:
-        """Prepare such a command. Return the command to send in its place, or the same.
-
-        That may wait for the store, so it comes before the turn, which others at the address wait for.
+        It returns the command to send in its place, or the same. That may wait for the store, so it comes
+        before the turn, which others at the address wait for.
         """
-        return command
+        return None
 
     def handle_nowait(self, text: bytes) -> bool:
         if self._is_throttled:
             return False
-        command = self.command(text)
-        if not self.is_broadcast(command):
-            return self._actor.send_now(command)
-        if self.must_wait(command):
+        command = self.command(text) if self._unsent is None else self._command_of(text)
+        is_sent = self._tell_now(command) if self.is_broadcast(command) else self._actor.send_now(command)
+        if not is_sent:
+            self._unsent = text, command
+        return is_sent
+
+    def _command_of(self, text: bytes) -> object:
+        """Make a message's command, once: a token in it is judged, and counts."""
+        unsent, self._unsent = self._unsent, None
+        return unsent[1] if unsent is not None and unsent[0] is text else self.command(text)
+
+    def _tell_now(self, command: object) -> bool:
+        """Send a command that is told to a whole group, if it is ready and there is a turn."""
+        if self.preparation(command) is not None:
             return False
         if self._turns is None:
             return self._actor.send_now(command)
@@ -88,13 +107,15 @@ class ThrottledConversation(ABC):
             await self._actor.ask(Settle())  # behind the message before: by then it is granted or refused
             await trio.sleep_until(self._quiet_until)
             self._is_throttled = trio.current_time() < self._quiet_until + _CAUTION
-        await self._send(self.command(text))
+        await self._send(self._command_of(text))
 
     async def _send(self, command: object) -> None:
         if not self.is_broadcast(command):
             await self._actor.send(command)
             return
-        command = await self.prepare(command)
+        prepare = self.preparation(command)
+        if prepare is not None:
+            command = await prepare()
         if self._turns is None:
             await self._actor.send(command)
             return

@@ -3,16 +3,19 @@
 import gc
 from types import SimpleNamespace
 
+import pytest
 import trio
 
 from peershare.gateway.signaling import Signaling
 from peershare.gateway.throttling import BROADCASTS_AT_ONCE, LOADS_AT_ONCE
 from peershare.messages import ConnectionId
+from peershare.runtime import actor
 from peershare.runtime.actor import Actor
 from peershare.runtime.commands import ConnectionClosed, MessageReceived
 from peershare.transport.turns import TurnsByOwner
 
 TELL_ALL = b'{"type":"update-peer-id","payload":{"peerId":"p"}}'
+HELLO = b'{"type":"hello","payload":{"protocol":2,"token":"x"}}'
 PING = b'{"type":"ping","payload":{}}'
 
 
@@ -93,6 +96,26 @@ async def test_15_loads_take_no_turns(nursery, autojump_clock):
     await trio.testing.wait_all_tasks_blocked()
     assert loader.begun == LOADS_AT_ONCE
     assert clients.connect("bob", "1.2.3.4").handle_nowait(TELL_ALL)
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("said", [PING, HELLO])
+async def test_15_a_message_that_waits_is_read_once(nursery, monkeypatch, said):
+    """A token in it is judged, and counts, once, whether it waits for a turn or for room in the queue."""
+    monkeypatch.setattr(actor, "_QUEUE_SIZE", 8)
+    clients, read = Clients(), []
+    *others, last = (clients.connect(str(at), "1.2.3.4") for at in range(BROADCASTS_AT_ONCE + 1))
+    assert all(one.handle_nowait(TELL_ALL) for one in others)
+    while said is PING and others[0].handle_nowait(said):
+        pass
+    make, last.command = last.command, lambda text: read.append(text) or make(text)
+    assert not last.handle_nowait(said)
+    assert not last.handle_nowait(said)
+    nursery.start_soon(clients.actor.run)
+    await last.handle(said)
+    await trio.testing.wait_all_tasks_blocked()
+    assert last.handle_nowait(said)
+    assert len(read) == 2
     nursery.cancel_scope.cancel()
 
 
