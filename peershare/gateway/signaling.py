@@ -119,7 +119,7 @@ class Signaling(ThrottledConversation):
     async def _load(self, loader: GroupLoader, group_id: GroupId, command: Any) -> object:
         async with self._loads or nullcontext():
             is_known = await loader.load(group_id, self._actor.send)
-        return command if is_known else LoadFailed(self.name, command.request_id)
+        return command if is_known else LoadFailed.of(command)
 
     async def leave(self, ending: Ending, code: int) -> None:
         is_final = ending is Ending.CLOSED and code == Ending.CLOSED.value.code

@@ -87,10 +87,18 @@ class Loaded:
 
 @attrs.frozen
 class LoadFailed:
-    """The store does not say whether there is the group that a message names: refuse the message for now."""
+    """The store does not say whether there is the group that a message names: refuse the message for now.
+
+    `kind`: the message's type.
+    """
 
     connection: ConnectionId
     request_id: str | None
+    kind: type[ClientMessage]
+
+    @classmethod
+    def of(cls, command: MessageReceived) -> "LoadFailed":
+        return cls(command.connection, command.request_id, type(command.message))
 
 
 def destination(command: object) -> GroupId | None:

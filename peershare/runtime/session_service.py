@@ -26,7 +26,9 @@ from peershare.core.principal import Guests, Principal, Verified
 from peershare.core.sessions import Session, SessionRecord, Sessions
 from peershare.core.turn import Turn
 from peershare.messages import (
+    Ack,
     AuthRefreshed,
+    ClientMessage,
     ConnectionId,
     Count,
     Error,
@@ -45,7 +47,7 @@ from peershare.messages import (
 from peershare.messages.close_codes import Ending
 from peershare.ports.store import Kept
 from peershare.runtime.actor import Handlers
-from peershare.runtime.commands import ConnectionClosed, MessageReceived, destination
+from peershare.runtime.commands import ConnectionClosed, LoadFailed, MessageReceived, destination
 from peershare.runtime.dispatch import Dispatcher, Recorder
 from peershare.runtime.edge import ConnectionState, Limits, SignalingRules
 from peershare.runtime.group_service import GroupService, refuse_for_now
@@ -58,6 +60,8 @@ log = structlog.get_logger("peershare.signaling")
 # Bytes of the frames that the next run gets. Who has acknowledged what it got has none, so this is for those
 # who were lost or busy just then: a kilobyte each for all of MAX_CONNECTIONS, six times.
 _MAX_LEFT_BYTES = 64 << 20
+# A client's messages about its session rather than in it.
+NOT_COUNTED = frozenset({Hello, Ack})
 # In seconds. A page in the background may be woken once in a minute.
 _WARNED_BEFORE = 60.0
 # In seconds: a token with so little left is over. Dates are whole milliseconds, and moments are not.
@@ -268,13 +272,19 @@ class SessionService:
         self.waiting.add(WaitingResume(state, session, resume, request_id))
         return Outcome([], [], [ReturnProof(state.connection)])
 
-    def wait_behind(self, command: Received, now: float) -> None:
-        """Keep what a client says behind its resume, where there is room. Nothing, if it has gone."""
+    def wait_behind(self, command: Received, kind: type[ClientMessage] | None, now: float) -> bool:
+        """Keep what a client says behind its resume. False where there is no room: then it is refused.
+
+        Nothing, if the client has gone.
+        """
         waiting = self.waiting.find(command.connection)
-        if waiting is not None and not self.waiting.add_behind(waiting, command):
-            state = waiting.state
-            refusal = self._limits.refusal(state, None, now) or refuse_for_now(state.user_id)
-            self._dispatcher.release(refusal, now, command.request_id)
+        if waiting is None or self.waiting.add_behind(waiting, command):
+            return True
+        waiting.refused += kind not in NOT_COUNTED
+        state = waiting.state
+        refusal = self._limits.refusal(state, None, now) or refuse_for_now(state.user_id)
+        self._dispatcher.release(refusal, now, command.request_id)
+        return False
 
     def _let_in(self, waiting: WaitingResume, handlers: Handlers, now: float) -> None:
         """Carry out a resume that has waited, and then what came behind it."""
@@ -292,14 +302,15 @@ class SessionService:
             self._unclaim(waiting.session, now)
         for command in waiting.behind:
             try:
-                if self._has_lost_its_group(command):
-                    self._groups.submit(refuse_for_now(state.user_id), now, state.user_id, command.request_id)
-                    continue
+                if isinstance(command, MessageReceived) and self._has_lost_its_group(command):
+                    command = LoadFailed.of(command)  # noqa: PLW2901 - in its place
                 handlers[type(command)](command, now)
             except Exception:
                 log.exception("a handler failed", command=type(command).__name__)
+        if state.session is not None:
+            state.session.received += waiting.refused
 
-    def _has_lost_its_group(self, command: Received) -> bool:
+    def _has_lost_its_group(self, command: MessageReceived) -> bool:
         """Tell whether the group that a command names has left memory since it was loaded for that."""
         group_id = destination(command)
         return self._hub.groups_last and group_id is not None and not self._hub.is_ready(group_id)

@@ -62,7 +62,7 @@ from peershare.runtime.dispatch import Dispatcher
 from peershare.runtime.edge import ConnectionState, Limits, SignalingRules
 from peershare.runtime.group_service import GroupService, refuse_for_now
 from peershare.runtime.journal import Journal
-from peershare.runtime.session_service import SessionService
+from peershare.runtime.session_service import NOT_COUNTED, SessionService
 from peershare.wire.codec import UNKNOWN_TYPE
 
 log = structlog.get_logger("peershare.signaling")
@@ -71,8 +71,6 @@ log = structlog.get_logger("peershare.signaling")
 _RECONNECT_WITHIN = 5000
 # To everyone else these are unknown types.
 _ONLY_IN_SESSIONS = frozenset(SESSION_TYPES.values()) - {Hello}
-# A client's messages about its session rather than in it.
-_NOT_COUNTED = frozenset({Hello, Ack})
 
 
 class SignalingService:
@@ -232,11 +230,11 @@ class SignalingService:
 
     def _handle_message(self, command: MessageReceived, now: float) -> None:
         state = self._states.get(command.connection)
-        if state is None:
-            self.sessions.wait_behind(command, now)
-            return
         message = command.message
         kind = type(message)
+        if state is None:
+            self.heard[kind] += not self.sessions.wait_behind(command, kind, now)
+            return
         self.heard[kind] += 1
         if state.session is None and kind is not Hello:
             state.said_anything = True  # as `_count` does
@@ -272,7 +270,7 @@ class SignalingService:
     def _refuse_message(self, refused: InvalidMessageReceived, now: float) -> None:
         state = self._states.get(refused.connection)
         if state is None:
-            self.sessions.wait_behind(refused, now)
+            self.invalid += not self.sessions.wait_behind(refused, refused.kind, now)
             return
         self.invalid += 1
         self._count(state, refused.kind)
@@ -294,9 +292,10 @@ class SignalingService:
         """Refuse a message as too much is refused that waits for the store, and as it would be limited."""
         state = self._states.get(failed.connection)
         if state is None:
-            self.sessions.wait_behind(failed, now)
+            self.heard[failed.kind] += not self.sessions.wait_behind(failed, failed.kind, now)
             return
-        self._count(state, None)
+        self.heard[failed.kind] += 1
+        self._count(state, failed.kind)
         refusal = self._limits.refusal(state, None, now) or refuse_for_now(state.user_id)
         self._release(refusal, now, failed.request_id)
 
@@ -361,5 +360,5 @@ class SignalingService:
             state.said_anything = True
             if session is not None:
                 self._sessions.heard(session)
-        if session is not None and kind not in _NOT_COUNTED:
+        if session is not None and kind not in NOT_COUNTED:
             session.received += 1

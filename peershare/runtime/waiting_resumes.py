@@ -21,7 +21,7 @@ Received = MessageReceived | InvalidMessageReceived | LoadFailed
 class WaitingResume:
     """A connection whose `hello` waits as long as anything of its session's group does.
 
-    `behind`: what it has said since.
+    `behind`: what it has said since. `refused`: how many messages beside, which count as received.
     """
 
     state: ConnectionState
@@ -29,6 +29,7 @@ class WaitingResume:
     resume: Resume
     request_id: str | None
     behind: list[Received] = attrs.field(factory=list)
+    refused: int = 0
 
 
 class WaitingResumes:

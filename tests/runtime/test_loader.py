@@ -92,7 +92,7 @@ class World:
         command = MessageReceived(UserId(name), message, None)
         must_load = group_id is not None and self.loader.must_load(group_id)
         if must_load and not await self.loader.load(group_id, self.actor.send):
-            command = LoadFailed(UserId(name), None)
+            command = LoadFailed.of(command)
         await self.actor.send(command)
         await self.actor.ask(Settle())
 

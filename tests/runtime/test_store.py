@@ -35,7 +35,13 @@ from peershare.messages import (
 from peershare.ports.store import StoreUnavailableError
 from peershare.runtime import journal as journal_module
 from peershare.runtime.actor import Actor
-from peershare.runtime.commands import ConnectionClosed, InvalidMessageReceived, MessageReceived, Settle
+from peershare.runtime.commands import (
+    ConnectionClosed,
+    InvalidMessageReceived,
+    LoadFailed,
+    MessageReceived,
+    Settle,
+)
 from peershare.runtime.gate import MAX_HELD, MAX_HELD_OF_USER
 from peershare.runtime.waiting_resumes import _MAX_BEHIND
 from tests.runtime.fakes import FakeSignalingClient, enter, make_signaling_service
@@ -470,8 +476,47 @@ async def test_what_a_client_says_behind_its_resume_waits_with_it(autojump_clock
         *("welcome", "resumed", "user-joined", "group-joined", "call-joined", "pong", "error"),
         *["pong"] * (_MAX_BEHIND - 3),
     ]
-    assert world.session_of("ann").received == 1 + _MAX_BEHIND
+    assert world.session_of("ann").received == 1 + 23
     assert len(world.gate) == 0
+
+
+async def test_15_what_is_refused_behind_a_resume_counts(autojump_clock, world):
+    """In the metrics, and in the session as received: else its client would say it once more."""
+    service = world.signaling_service
+    heard = dict(service.heard)
+    world.store.delay = 1.0
+    await world.say("cat", join())
+    await world.enter("again")
+    await world.say("again", world.resume("ann"), *[Ping()] * _MAX_BEHIND, *[Ping()] * 3, Ack(0), join())
+    await world.actor.send(InvalidMessageReceived(UserId("again"), errors.invalid_json(), None))
+    await world.actor.send(LoadFailed(UserId("again"), None, JoinGroup))
+    await world.settle()
+    await trio.sleep(5)
+    counted = {kind: service.heard[kind] - heard[kind] for kind in (Ping, Ack, JoinGroup, Hello)}
+    assert counted == {Ping: _MAX_BEHIND + 3, Ack: 1, JoinGroup: 3, Hello: 1}
+    assert service.invalid == 1
+    assert world.session_of("ann").received == 1 + _MAX_BEHIND + 3 + 3
+
+
+async def test_15_a_group_may_leave_memory_behind_a_resume_that_waits(autojump_clock, world):
+    """It was loaded for a message that waits, and is there no more when its turn comes: it may try again."""
+    service = world.signaling_service
+    world.store.delay = 1.0
+    await world.say("cat", join())
+    await world.enter("again")
+    world.forget()
+    await world.say("again", world.resume("ann"))
+    await world.actor.send(MessageReceived(UserId("again"), join("group-7"), "r1"))
+    await world.say("again", join(), Ping())
+    world.hub.groups_last = True
+    before = service.heard[JoinGroup]
+    await trio.sleep(5)
+    heard = world.clients["again"].heard
+    refused = [(said["payload"]["code"], said["requestId"]) for said in heard if said["type"] == "error"]
+    assert refused == [("TRY_AGAIN", "r1")]
+    assert [said["type"] for said in heard][-2:] == ["group-joined", "pong"]
+    assert service.heard[JoinGroup] == before + 2
+    assert world.session_of("ann").received == 1 + 3
 
 
 async def test_where_too_much_waits_a_resume_is_refused(autojump_clock, world):

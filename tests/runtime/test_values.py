@@ -68,7 +68,7 @@ COMMANDS = [
     commands.ConnectionClosed("ann", "left", is_final=True),
     commands.Committed(1),
     commands.Loaded(GroupSnapshot("g", "Tea", "guest-1", 1, 0.1, 2, 0.2, (), lasts=True)),
-    commands.LoadFailed("ann", "r1"),
+    commands.LoadFailed("ann", "r1", Ping),
     broker_service.Connect("ann", Claim("ann", "token", "key")),
     broker_service.Transmit("ann", None),
     broker_service.TransmitTooLong("ann", 5),
