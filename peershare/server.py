@@ -37,7 +37,7 @@ from peershare.core.turn import ice_servers
 from peershare.gateway.endpoint import EndpointOptions
 from peershare.gateway.turn_port import TurnPort
 from peershare.messages import PrincipalId
-from peershare.ports.store import StoreUnavailableError
+from peershare.ports.store import Kept, StoreBusyError, StoreUnavailableError
 from peershare.runtime.commands import EndRun, Settle, WarnSessions
 from peershare.runtime.drain import ConnectionRegistry
 from peershare.runtime.garbage import collect_garbage
@@ -62,6 +62,8 @@ _ORDERLY_SHARE = 0.8
 _CLOSING_SHARE = 0.05
 # In seconds: when to try again where the store could not take the sessions.
 _SAVING_AGAIN = 0.2
+# In seconds: how long the store may still be in use when the server before has ended, and how often to look.
+_IN_USE, _LOOK_AGAIN = 10.0, 0.5
 # In seconds, where another server is going to serve those who wait in the backlog: how long those who have
 # connected, but asked for nothing yet, may still ask; and how long the slow are waited for, altogether.
 _NEWCOMERS_TIMEOUT, _SLOW_TIMEOUT = 1.0, 5.0
@@ -260,7 +262,7 @@ class Server:
                 await self._store.check()
                 await predecessor.end()
             self._now()  # the store's dates become moments of this run's clock
-            kept = await self._store.open()
+            kept = await self._own_store(0.0 if predecessor is None else _IN_USE)
             self._core.signaling.sessions.restore(kept, self._now())
         except BaseException:
             close(self.listeners)
@@ -270,6 +272,20 @@ class Server:
         finally:
             with trio.move_on_after(self._settings.shutdown_timeout * _CLOSING_SHARE, shield=True):
                 await self._store.close()
+
+    async def _own_store(self, patience: float) -> Kept:
+        """Open the store, and wait as long as another server has it: one whose last commit hangs, say."""
+        until, has_waited = trio.current_time() + patience, False
+        while True:
+            try:
+                return await self._store.open()
+            except StoreBusyError as busy:
+                if trio.current_time() >= until:
+                    raise
+                if not has_waited:
+                    log.warning("the server before has not let go of the store yet", reason=str(busy))
+                has_waited = True
+            await trio.sleep(_LOOK_AGAIN)
 
 
 def tune_gc() -> None:

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -251,6 +253,42 @@ def test_15_a_next_server_that_is_stopped_while_it_waits(serve):
         assert following.wait(60) == 1
     assert client.close_code() == 1001
     assert ended(server)
+
+
+def test_15_a_server_that_was_stopped_already(serve):
+    """The next one says in a line what is in its way; when that has ended, it starts."""
+    server = serve(SHUTDOWN_TIMEOUT=8)
+    RawClient(serve.port)  # it answers no close frame, so the end takes its time
+    server.popen.send_signal(signal.SIGTERM)
+    eventually(lambda: not (serve.data / "peershare.sock").exists())
+    server.popen.send_signal(signal.SIGSTOP)
+    ours = {"HOST": "127.0.0.1", "PORT": serve.port, "WS_PORT": 0, "DATA_DIR": serve.data}
+    result = run(serve.data, "serve", "--inherit", **ours)
+    server.popen.send_signal(signal.SIGCONT)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert re.fullmatch(r"peershare: Cannot listen on 127.0.0.1 port \d+: .*\n", result.stderr)
+    assert ended(server)
+    with RawClient(serve(INHERIT="true").port) as client:
+        assert client.hear()["type"] == "connection-established"
+
+
+def test_15_a_store_that_is_still_in_use(serve, tmp_path):
+    """The next server says so in its log, and waits until whoever has the store lets go of it."""
+    server = serve(SHUTDOWN_TIMEOUT=3)
+    said = tmp_path / "1" / "server.log"
+
+    def hold(lock):
+        fcntl.flock(lock, fcntl.LOCK_EX)  # who waits like this has it before those who try again
+        eventually(lambda: "has not let go of the store yet" in said.read_text())
+        fcntl.flock(lock, fcntl.LOCK_UN)
+
+    with ThreadPoolExecutor(1) as other, (serve.data / "peershare.lock").open("wb") as lock:
+        held = other.submit(hold, lock)
+        following = serve(INHERIT="true")
+        held.result()
+    assert ended(server)
+    with RawClient(following.port) as client:
+        assert client.hear()["type"] == "connection-established"
 
 
 # --- systemd ------------------------------------------------------------------------------------

@@ -9,11 +9,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
+import structlog
 import trio
 import trio.testing
 
 from peershare.composition.rules import byte_rules
 from peershare.core.addresses import ByteLimiter
+from peershare.ports.store import Kept, StoreBusyError, StoreUnavailableError
 from peershare.server import Server
 from peershare.settings import Settings
 from peershare.transport.listening import ListenError
@@ -289,6 +291,82 @@ async def test_15_silent_newcomers_do_not_hold_up_the_end(tmp_path, autojump_clo
         began = trio.current_time()
     assert trio.current_time() - began < 3
     await silent.aclose()
+
+
+class Before:
+    """A server before this one that ends at once."""
+
+    sockets = ()
+
+    async def end(self):
+        pass
+
+
+def busy_for(times):
+    """An `open` of a store that another server has, for so many attempts."""
+
+    async def open_store():
+        nonlocal times
+        times -= 1
+        if times >= 0:
+            raise StoreBusyError("Another PeerShare server uses it.")
+        return Kept()
+
+    return open_store
+
+
+@pytest.mark.parametrize(
+    ("predecessor", "times", "starts"),
+    [(Before(), 5, True), (Before(), 1000, False), (None, 1, False)],
+    ids=["for a while", "for too long", "nobody before"],
+)
+async def test_15_a_store_that_the_server_before_still_has(
+    tmp_path, autojump_clock, predecessor, times, starts
+):
+    """It is waited for some ten seconds, with a word in the log; where none was before, it is refused."""
+    server = Server(made(tmp_path))
+    server._store.open = busy_for(times)
+    began = trio.current_time()
+    with structlog.testing.capture_logs() as logs:
+        if starts:
+            async with server._open_store(predecessor):
+                pass
+        else:
+            with pytest.raises(StoreBusyError):
+                async with server._open_store(predecessor):
+                    pytest.fail("it started")
+    waited = trio.current_time() - began
+    assert waited == pytest.approx(0 if predecessor is None else 2.5 if starts else 10, abs=1)
+    said = [entry["event"] for entry in logs if entry["log_level"] == "warning"]
+    assert said == ["the server before has not let go of the store yet"] * (predecessor is not None)
+
+
+@pytest.mark.parametrize("fails", [3, 1000])
+async def test_15_sessions_are_saved_as_soon_as_that_can_be(tmp_path, autojump_clock, nursery, fails):
+    """A store that fails at the end is tried again until the deadline; then a line says what that means."""
+    server = Server(made(tmp_path))
+    kept = []
+
+    async def keep(sessions):
+        nonlocal fails
+        fails -= 1
+        if fails >= 0:
+            raise StoreUnavailableError("the disk is full")
+        kept.append(sessions)
+
+    server._store.keep = keep
+    nursery.start_soon(server._core.actor.run)
+    began = trio.current_time()
+    with structlog.testing.capture_logs() as logs:
+        await server._save(began + 5)
+    said = [(entry["event"].partition(";")[0], entry["reason"]) for entry in logs if "reason" in entry]
+    if fails < 0:
+        assert (kept, said) == ([[]], [])
+        assert trio.current_time() - began < 1
+    else:
+        assert (kept, said) == ([], [("sessions could not be saved", "the disk is full")])
+        assert trio.current_time() - began == pytest.approx(5)
+    nursery.cancel_scope.cancel()
 
 
 def test_12_4_an_office_never_waits():

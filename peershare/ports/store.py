@@ -22,6 +22,10 @@ class StoreError(Exception):
     """A store can't be used at all. The message is one sentence or two, for operators."""
 
 
+class StoreBusyError(StoreError):
+    """Another server has the store, as it should not for long where this one follows it."""
+
+
 @attrs.frozen
 class Batch:
     """Facts in their order, and whole groups, None for one that has ended: to be committed together.
@@ -62,6 +66,8 @@ class Store(Protocol):
 
     async def open(self) -> Kept:
         """Begin a run, and give what it finds: nothing is asked of it before. Raises StoreError.
+
+        After StoreBusyError it may be called again.
 
         Members without a session are in no group any more, and the same is not given twice: sessions that
         are given are not kept. Groups without members are idle from now on, where they last, and have ended

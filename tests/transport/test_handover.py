@@ -82,6 +82,22 @@ async def test_15_two_next_servers_at_once(tmp_path, offered):
     second.close()
 
 
+async def test_15_a_server_that_ends_meanwhile(tmp_path, listeners):
+    """It was stopped by hand when the next one had its sockets: one line says so, at once."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Handover(tmp_path, 7.0).offer, listeners, lambda: pytest.fail("it was taken over"))
+        await trio.testing.wait_all_tasks_blocked()
+        predecessor = await find_predecessor(tmp_path)
+        nursery.cancel_scope.cancel()
+    with (
+        trio.fail_after(30),
+        pytest.raises(ListenError, match=r"was ending already\. Start this one again\.$"),
+    ):
+        await predecessor.end()
+    predecessor.close()
+    assert await find_predecessor(tmp_path) is None
+
+
 async def test_15_servers_of_two_users(tmp_path, offered, monkeypatch):
     """Neither hands over to another user, not to root either, nor takes over from one."""
     monkeypatch.setattr(os, "geteuid", lambda: 4711)

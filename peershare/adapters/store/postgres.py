@@ -8,7 +8,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from peershare.adapters.store.sql import Database, disconnect
-from peershare.ports.store import StoreError
+from peershare.ports.store import StoreBusyError, StoreError
 
 # The number of the lock, which others of the same database must not use: "peer" in ASCII.
 _LOCK = 0x70656572
@@ -64,7 +64,7 @@ class Postgres(Database):
         except BaseException as error:
             disconnect(connection)
             if isinstance(getattr(error, "orig", None), psycopg.errors.LockNotAvailable):
-                raise StoreError("Another PeerShare server uses the database of DATABASE_URL.") from error
+                raise StoreBusyError("Another PeerShare server uses the database of DATABASE_URL.") from error
             raise
         if encoding != "UTF8":
             disconnect(connection)

@@ -10,7 +10,7 @@ import pytest
 import trio
 from sqlalchemy import event
 
-from peershare.adapters.store import sqlite
+from peershare.adapters.store import sqlite, upkeep
 from peershare.adapters.store.postgres import Postgres
 from peershare.adapters.store.sql import SqlStore
 from peershare.adapters.store.sqlite import Sqlite
@@ -250,6 +250,68 @@ async def test_15_a_file_that_can_not_be_used_is_left_as_it_is(tmp_path, spoil):
     assert str(raised.value).startswith(line)
     assert "\n" not in str(raised.value)
     assert path.read_bytes() == before
+
+
+@pytest.fixture
+async def spoiled(tmp_path):
+    """A good database with a page in its midst that is overwritten, so that only reading it shows that."""
+    path = tmp_path / "peershare.db"
+    store = SqlStore(Sqlite(path), moment)
+    await store.open()
+    await store.commit(Batch(1, [OPENED, *MANY], {}))
+    await store.close()
+    pages = path.read_bytes()
+    last = len(pages) - 4096
+    path.write_bytes(pages[:last] + b"\xff" * 4096)
+    return path
+
+
+async def test_15_damage_in_the_midst_of_a_file_is_found_before_it_is_written(spoiled):
+    """It is read before that."""
+    before = spoiled.read_bytes()
+    with pytest.raises(StoreError, match="is damaged: "):
+        await SqlStore(Sqlite(spoiled), moment).open()
+    assert spoiled.read_bytes() == before
+
+
+async def test_15_a_large_file_is_read_for_a_while_only(spoiled, monkeypatch):
+    """Then the server starts; `peershare db check` finds the damage. The table of tables is always read."""
+    monkeypatch.setattr(sqlite, "_READING", 0.3)
+    read_all = sqlite3.Connection.execute
+
+    class Large(sqlite3.Connection):
+        def execute(self, statement):
+            if "quick_check" in statement:
+                # One that takes for ever.
+                statement = (
+                    "WITH RECURSIVE n(x) AS (VALUES(1) UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
+                )
+            return read_all(self, statement)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite.sqlite3, "connect", lambda *args, **others: connect(*args, factory=Large, **others)
+    )
+    await SqlStore(Sqlite(spoiled), moment).check()
+    assert upkeep.check(Sqlite(spoiled)).damage
+    spoiled.write_bytes(b"\xff" * 8192)
+    with pytest.raises(StoreError, match="is damaged: "):
+        Sqlite(spoiled)._look_for_damage()
+
+
+async def test_15_a_next_server_reads_the_file_once(tmp_path, monkeypatch):
+    """Before it ends the one that runs, and not again while all wait for it."""
+    path, read = tmp_path / "peershare.db", []
+    first = SqlStore(Sqlite(path), moment)
+    await first.open()
+    monkeypatch.setattr(Sqlite, "_read", lambda _self, _connection: read.append(1) or "ok")
+    following = SqlStore(Sqlite(path), moment)
+    await following.check()
+    assert len(read) == 1
+    await first.close()
+    await following.open()
+    assert len(read) == 1
+    await following.close()
 
 
 async def test_15_a_directory_that_can_not_be_used(folder):
