@@ -37,7 +37,8 @@ from peershare.core.turn import ice_servers
 from peershare.gateway.endpoint import EndpointOptions
 from peershare.gateway.turn_port import TurnPort
 from peershare.messages import PrincipalId
-from peershare.ports.store import Kept, StoreBusyError, StoreUnavailableError
+from peershare.ports.store import Kept, StoreBusyError, StoreError, StoreUnavailableError
+from peershare.runtime.accounts import AccountService
 from peershare.runtime.commands import EndRun, Settle, WarnSessions
 from peershare.runtime.drain import ConnectionRegistry
 from peershare.runtime.garbage import collect_garbage
@@ -194,8 +195,9 @@ class Server:
                 outer.start_soon(self._poller.run)
             if self._coturn is not None:
                 outer.start_soon(self._coturn.run)
-            if self._tokens is not None:
-                outer.start_soon(self._tokens.run)
+            for part in (self._tokens, self._core.accounts):
+                if part is not None:
+                    outer.start_soon(part.run)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(self._turn_watch.run, self._show_turn)
@@ -268,6 +270,8 @@ class Server:
             close(self.listeners)
             raise
         try:
+            if self._core.accounts is not None:
+                await self._open_accounts(self._core.accounts)
             yield
         finally:
             with trio.move_on_after(self._settings.shutdown_timeout * _CLOSING_SHARE, shield=True):
@@ -286,6 +290,15 @@ class Server:
                     log.warning("the server before has not let go of the store yet", reason=str(busy))
                 has_waited = True
             await trio.sleep(_LOOK_AGAIN)
+
+    async def _open_accounts(self, accounts: AccountService) -> None:
+        try:
+            await accounts.open()
+        except BaseException as error:
+            close(self.listeners)
+            if isinstance(error, StoreUnavailableError):
+                raise StoreError(f"Accounts can't be read: {error}.") from error
+            raise
 
 
 def tune_gc() -> None:

@@ -215,12 +215,20 @@ class RawClient:
 
     opened: ClassVar[list[Self]] = []
 
-    def __init__(self, port: int, path: str = "/ws", timeout: float = 30, source: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        port: int,
+        path: str = "/ws",
+        timeout: float = 30,
+        source: str = "127.0.0.1",
+        lines: Sequence[str] = (),
+    ) -> None:
+        """`lines`: further headers."""
         self.sock = socket.create_connection(("127.0.0.1", port), timeout, source_address=(source, 0))
         self.opened.append(self)
         key = base64.b64encode(os.urandom(16))
         request = HANDSHAKE.replace(b"/ws", path.encode()).replace(b"dGhlIHNhbXBsZSBub25jZQ==", key)
-        self.sock.sendall(request)
+        self.sock.sendall(request[:-2] + "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n")
         self.buffer = b""
         while b"\r\n\r\n" not in self.buffer:
             self._more()

@@ -42,12 +42,23 @@ FLOORS = [
     # 3: what moves, and what stands behind a port.
     {
         "peershare.adapters": {
-            *("alembic", "attrs", "httpx2", "joserfc", "psycopg", "sqlalchemy", "structlog", "trio"),
+            *(
+                "alembic",
+                "argon2",
+                "attrs",
+                "httpx2",
+                "joserfc",
+                "psycopg",
+                "sqlalchemy",
+                "structlog",
+                "trio",
+            ),
         },
         "peershare.runtime": {"attrs", "outcome", "structlog", "trio"},
     },
     # 4: bytes of clients (transport), and above them what is answered by HTTP (api) or WebSocket (gateway).
     {
+        "peershare.transport.cookies": set(),
         "peershare.transport.hosts": set(),
         "peershare.transport.listening": {"trio"},
         "peershare.transport.turns": {"attrs", "trio"},
@@ -82,6 +93,7 @@ FLOORS = [
     {
         "peershare.api.admission": {"quart"},
         "peershare.api.app": {"attrs", "quart", "quart_trio", "werkzeug"},
+        "peershare.api.auth": {"attrs", "quart"},
         "peershare.api.groups": {"quart"},
         "peershare.api.ice": {"attrs", "quart"},
         "peershare.api.metrics": {"quart", "trio"},
@@ -112,13 +124,18 @@ FLOORS = [
 
 # What has a file of its own, and nobody else knows it. JSON has one for each protocol.
 ONE_FILE_ONLY = {
+    "argon2": {"peershare.adapters.auth.passwords"},
     "cattrs": {"peershare.wire.client_codec", "peershare.wire.codec"},
     "cryptography": {"peershare.settings.types"},
     "dotenv": {"peershare.settings.reading"},
     "h11": {"peershare.client.handshake", "peershare.transport.head", "peershare.transport.http"},
     "httpx2": {"peershare.adapters.auth.fetching"},
     "hypercorn": {"peershare.asgi"},
-    "joserfc": {"peershare.adapters.auth.jwt", "peershare.adapters.auth.keys"},
+    "joserfc": {
+        "peershare.adapters.auth.jwt",
+        "peershare.adapters.auth.keys",
+        "peershare.adapters.auth.own_tokens",
+    },
     "msgspec": {"peershare.wire.client_codec", "peershare.wire.codec", "peershare.wire.peerjs"},
     "psycopg": {"peershare.adapters.store.postgres"},
     "prometheus_client": {"peershare.api.metrics_table"},

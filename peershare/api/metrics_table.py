@@ -30,6 +30,7 @@ from peershare.core.sessions import Sessions
 from peershare.messages import ALL_CLIENT_TYPES, SERVER_TYPES, IdGranted, IdTaken, NotAdmitted
 from peershare.messages.close_codes import Ending
 from peershare.output import dropped_lines
+from peershare.runtime.accounts import AccountService
 from peershare.runtime.broker_service import BrokerService
 from peershare.runtime.commands import Question
 from peershare.runtime.counters import EndpointCounts, Histogram, TurnCounts
@@ -58,6 +59,7 @@ class Sources:
     coturn: Coturn | None = None
     loader: GroupLoader | None = None
     tokens: Tokens = attrs.field(factory=Tokens)
+    accounts: AccountService | None = None
     turn_counts: TurnCounts = attrs.field(factory=TurnCounts)
     listening: dict[str, int] = attrs.field(factory=lambda: dict.fromkeys(("itself", "systemd", "before"), 0))
     turn_watch: TurnWatch = attrs.field(factory=lambda: TurnWatch((), tuple))
@@ -141,6 +143,15 @@ _OF_ADDRESSES = (
     "HTTP_CONNECTIONS_PER_ADDRESS",
     "REQUEST_RATE",
 )
+
+
+# Shown from the start on, so that an alert sees them grow.
+_NO_REQUESTS = {("login", "ok"): 0, ("login", "WRONG_CREDENTIALS"): 0, ("refresh", "reused"): 0}
+
+
+def _account_requests(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
+    counts = {} if sources.accounts is None else sources.accounts.counts
+    yield from {**_NO_REQUESTS, **counts}.items()
 
 
 def _limits(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
@@ -450,6 +461,14 @@ METRICS = (
         "Tokens of an application's users, `accepted` or refused by what is wrong with them. `keys pending`: "
         "the issuer's keys were not known yet, and the client was told to try again.",
         lambda sources: [((result,), count) for result, count in sources.tokens.counts.items()],
+    ),
+    Row(
+        "peershare_account_requests_total",
+        "counter",
+        ("request", "result"),
+        "Requests about accounts, such as `login`, by result: `ok`, or the code of the refusal. `reused`: a "
+        "refresh token came once more, and its sign-in has ended. Many `WRONG_CREDENTIALS` are guesses.",
+        _account_requests,
     ),
     Row(
         "peershare_refusals_total",

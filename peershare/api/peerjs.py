@@ -22,7 +22,7 @@ _INFO = {
     "website": "https://peerjs.com/",
 }
 # Where the broker is at the root: the first segments of paths that are not its own.
-_NOT_THE_BROKERS = frozenset({"api", "group", "metrics", "web", "ws"})
+_NOT_THE_BROKERS = frozenset({".well-known", "api", "group", "metrics", "web", "ws"})
 
 
 @attrs.frozen
@@ -68,8 +68,8 @@ def make_readers(origins: Sequence[str], rules: PeerjsRestRules) -> Callable[[st
     nobody = Readers([], credentials=False)
 
     def readers_of(path: str) -> Readers:
-        if path == "/metrics":
-            return nobody  # no web page has to read it
+        if path == "/metrics" or path.startswith("/api/auth"):
+            return nobody  # no web page has to read the metrics, and of accounts none but our own
         if rules.path == "/":
             is_the_brokers = path.lstrip("/").partition("/")[0] not in _NOT_THE_BROKERS
         else:

@@ -9,7 +9,8 @@ import attrs
 from peershare import ids
 from peershare.adapters.store.memory import MemoryStore
 from peershare.messages import GroupId, PrincipalId, ResumeToken, SessionId
-from peershare.ports.auth import TokenVerifier
+from peershare.ports.accounts import AccountStore
+from peershare.ports.auth import OWN_ISSUER, PasswordHasher, TokenMaker, TokenVerifier
 from peershare.ports.store import Store
 from peershare.runtime.clock import ActorClock
 
@@ -18,11 +19,21 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen
+class AccountAdapters:
+    """Accounts, and with what their owners prove who they are."""
+
+    store: AccountStore
+    tokens: TokenMaker
+    passwords: PasswordHasher
+
+
+@attrs.frozen
 class Adapters:
     """Time, the store, IDs and secrets.
 
     `now`: the core's clock, in seconds; `date`: ms since 1970 at such a time. `signing_key`: of principals'
-    tokens, where the store has none. `tokens`: of others; None where none are taken.
+    tokens, where the store has none. `tokens`: of others, and of accounts; None where none are taken.
+    `accounts`: None where none are kept.
     """
 
     now: Callable[[], float]
@@ -33,6 +44,7 @@ class Adapters:
     new_resume_token: Callable[[], ResumeToken] = ids.new_resume_token
     new_principal_id: Callable[[], PrincipalId] = ids.new_principal_id
     tokens: TokenVerifier | None = None
+    accounts: AccountAdapters | None = None
     signing_key: bytes = attrs.field(factory=ids.new_signing_key, repr=False)
 
 
@@ -62,9 +74,20 @@ def make_adapters(rules: StoreRules, tokens: TokenRules | None = None) -> Adapte
     verifier = make_verifier(tokens or TokenRules())
     if database is None:
         return Adapters(clock.now, clock.date, tokens=verifier)
-    from peershare.adapters.store.sql import SqlStore  # noqa: PLC0415 - as below
+    from peershare.adapters.auth.issuers import Issuers  # noqa: PLC0415 - as below
+    from peershare.adapters.auth.own_tokens import OwnTokens  # noqa: PLC0415
+    from peershare.adapters.auth.passwords import Passwords  # noqa: PLC0415
+    from peershare.adapters.store.accounts import SqlAccounts  # noqa: PLC0415
+    from peershare.adapters.store.sql import SqlStore  # noqa: PLC0415
 
-    return Adapters(clock.now, clock.date, SqlStore(database, clock.moment), tokens=verifier)
+    own = OwnTokens()
+    return Adapters(
+        clock.now,
+        clock.date,
+        SqlStore(database, clock.moment),
+        tokens=own if verifier is None else Issuers({OWN_ISSUER: own}, verifier),
+        accounts=AccountAdapters(SqlAccounts(database), own, Passwords()),
+    )
 
 
 def make_verifier(rules: TokenRules) -> TokenVerifier | None:

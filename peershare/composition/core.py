@@ -7,6 +7,7 @@ from peershare.core.broker import Broker, BrokerRules
 from peershare.core.hub import Hub
 from peershare.core.principal import Guests
 from peershare.core.sessions import SessionRules, Sessions
+from peershare.runtime.accounts import AccountRules, AccountService
 from peershare.runtime.actor import Actor
 from peershare.runtime.broker_service import BrokerService
 from peershare.runtime.edge import SignalingRules
@@ -38,13 +39,14 @@ class CoreRules:
     broker: BrokerRules
     broker_in_groups: bool = False
     trace: bool = False
+    accounts: AccountRules = attrs.field(factory=AccountRules)
 
 
 @attrs.frozen
 class Core:
     """All but the own methods of journal, loader and actor are for the actor's task alone.
 
-    `loader`: None where no group lasts.
+    `loader`: None where no group lasts; `accounts`: where none are kept.
     """
 
     journal: Journal
@@ -56,6 +58,7 @@ class Core:
     actor: Actor
     loader: GroupLoader | None
     tokens: Tokens
+    accounts: AccountService | None = None
 
 
 def make_sessions(rules: SessionRules, adapters: Adapters) -> Sessions:
@@ -96,6 +99,19 @@ def make_core(rules: CoreRules, adapters: Adapters) -> Core:
     loader = None
     if adapters.store.lasts:
         loader = GroupLoader(adapters.store, journal, groups.idle, hub, lambda: adapters.date(adapters.now()))
+    accounts = None
+    if adapters.accounts is not None:
+        with_what = adapters.accounts
+        accounts = AccountService(with_what.store, with_what.passwords, with_what.tokens, rules.accounts)
     return Core(
-        journal, hub, sessions, broker, signaling, broker_service, actor, loader, Tokens(adapters.tokens)
+        journal,
+        hub,
+        sessions,
+        broker,
+        signaling,
+        broker_service,
+        actor,
+        loader,
+        Tokens(adapters.tokens),
+        accounts,
     )

@@ -10,6 +10,7 @@ from quart_trio import QuartTrio
 from peershare.adapters.coturn import Coturn
 from peershare.api.admission import make_admission
 from peershare.api.app import AppRules, create_app
+from peershare.api.auth import make_auth
 from peershare.api.groups import make_groups
 from peershare.api.guard import Guard, add_readers
 from peershare.api.health import Health, make_health
@@ -132,6 +133,7 @@ def make_sources(
         coturn,
         core.loader,
         core.tokens,
+        accounts=core.accounts,
         **others,
     )
 
@@ -199,6 +201,7 @@ def make_app(
         make_metrics(core.actor, rules.metrics_token),
         make_robots(),
         make_peerjs(core.actor, rules.peerjs),
+        make_auth(core.accounts, core.tokens, checks.proxies, origins),
     ):
         app.register_blueprint(blueprint)
     readers_of = make_readers(rules.origins, rules.peerjs)

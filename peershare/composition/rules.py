@@ -22,6 +22,7 @@ from peershare.core.permissions import Permissions, table
 from peershare.core.sessions import SessionRules
 from peershare.core.turn import TurnRules
 from peershare.messages import Heartbeat
+from peershare.runtime.accounts import AccountRules
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.edge import SignalingRules
 from peershare.runtime.heartbeat import HeartbeatRules
@@ -195,6 +196,7 @@ def core_rules(settings: Settings, managed: ManagedTurn | None = None) -> CoreRu
         broker_rules(settings),
         broker_in_groups=settings.peerjs_scope == "group",
         trace=settings.level == "debug",
+        accounts=AccountRules(settings.registration),
     )
 
 

@@ -13,16 +13,20 @@ import attrs
 from peershare.messages import GroupId, PrincipalId, PrincipalToken, ResumeToken, SessionId, Username
 
 # Begins the IDs of verified principals. Those of guests are UUIDs: an ID tells whose it is, in the store too.
-_SUBJECT = "subject-"
+_SUBJECT, _ACCOUNT = "subject-", "account-"
 
 
 @attrs.frozen
 class Claims:
-    """The issuer's word on its user: its name, the only group that it may be in, if any, and its role."""
+    """The issuer's word on its user: its name, the only group that it may be in, if any, and its role.
+
+    `device`: the sign-in that the token is of, where it is of an account here.
+    """
 
     name: Username
     group: GroupId | None = None
     role: str | None = None
+    device: str | None = None
 
 
 @attrs.frozen
@@ -39,7 +43,7 @@ class Principal:
 
     @property
     def is_verified(self) -> bool:
-        return self.id.startswith(_SUBJECT)
+        return self.id.startswith((_SUBJECT, _ACCOUNT))
 
 
 @attrs.frozen
@@ -54,6 +58,16 @@ def subject_id(issuer: str, subject: str) -> PrincipalId:
     """The ID of an issuer's subject: always the same, of a fixed length, and made by no other issuer."""
     digest = sha256(f"{len(issuer)} {issuer}{subject}".encode()).digest()
     return PrincipalId(_SUBJECT + urlsafe_b64encode(digest).rstrip(b"=").decode())
+
+
+def account_principal_id(account_id: str) -> PrincipalId:
+    """The ID of an account here, which no issuer's subject can have."""
+    return PrincipalId(_ACCOUNT + account_id)
+
+
+def account_of(principal_id: PrincipalId) -> str | None:
+    """The account that a principal is, if it is one."""
+    return principal_id.removeprefix(_ACCOUNT) if principal_id.startswith(_ACCOUNT) else None
 
 
 @attrs.frozen

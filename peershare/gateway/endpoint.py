@@ -15,7 +15,7 @@ from peershare.runtime.connection import Connection, ConnectionRules
 from peershare.runtime.counters import EndpointCounts
 from peershare.runtime.drain import ConnectionRegistry
 from peershare.runtime.outbox import Outbox
-from peershare.transport.head import Upgrade
+from peershare.transport.head import Head, Upgrade
 from peershare.transport.origins import Origins
 from peershare.transport.poller import Poller
 from peershare.transport.proxies import UNKNOWN, Client
@@ -73,6 +73,13 @@ class WebSocketEndpoint:
     max_message_size: int | None = None
     max_skipped: int = 0
     counts: EndpointCounts = attrs.field(factory=EndpointCounts)
+
+    def is_own_page(self, head: Head, *, secure: bool) -> bool:
+        """Tell whether a page of our own host has asked for the WebSocket."""
+        origins = self.origins
+        return origins is not None and origins.is_own_page(
+            head.said("origin"), head.said("host"), secure=secure
+        )
 
     async def serve(
         self, stream: ClientStream, upgrade: Upgrade, client: Client = UNKNOWN, stay: Stay | None = None

@@ -15,6 +15,7 @@ from peershare.core.addresses import AddressLimiter, ByteLimiter, ByteRules, Htt
 from peershare.gateway.endpoint import WebSocketEndpoint
 from peershare.gateway.turn_port import TurnPort
 from peershare.runtime.drain import ConnectionRegistry
+from peershare.transport.cookies import ACCESS, read_cookie
 from peershare.transport.head import (
     DRAINING,
     FULL,
@@ -205,6 +206,9 @@ class Listener:
             await self._refuse_upgrade(stream, verdict, head, client)
             return
         endpoint, upgrade = verdict
+        if b"cookie" in head.headers and endpoint.is_own_page(head, secure=client.secure):
+            token = read_cookie(head.said("cookie"), ACCESS, secure=client.secure)
+            upgrade = attrs.evolve(upgrade, token=token)
         session_id = endpoint.session_of(upgrade.query)
         with self.address_limiter.stay(client.counted, trio.current_time(), session_id=session_id) as stay:
             if stay.wait:

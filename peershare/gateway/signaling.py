@@ -33,7 +33,7 @@ from peershare.runtime.commands import (
     destination,
 )
 from peershare.runtime.loader import GroupLoader
-from peershare.runtime.tokens import Tokens
+from peershare.runtime.tokens import BY_COOKIE, Tokens
 from peershare.wire.codec import InvalidMessageError, decode
 
 log = structlog.get_logger("peershare.signaling")
@@ -104,7 +104,8 @@ class Signaling(ThrottledConversation):
         now, self._judged = trio.current_time(), self._judged or Allowance(_TOKENS)
         if self._judged.ask(now) is not GRANTED:
             return errors.rate_limited(errors.TOO_MANY_TOKENS, self._judged.retry_after(now))
-        return self._tokens.judge(message.token)
+        is_by_cookie = message.token == BY_COOKIE
+        return self._tokens.judge(self._accepted.upgrade.token if is_by_cookie else message.token)
 
     def is_broadcast(self, command: object) -> bool:
         return type(command) is MessageReceived and type(command.message) in _TOLD_TO_ALL

@@ -5,6 +5,8 @@ from peershare.messages import Error, errors
 from peershare.ports.auth import TokenError, TokenFault, TokenVerifier
 
 ACCEPTED = "accepted"
+# Said in the place of a token by a page of ours, whose cookie has come with its WebSocket.
+BY_COOKIE = "cookie"
 
 
 class _NoTokens:
@@ -18,13 +20,19 @@ class _NoTokens:
 
 
 class Tokens:
-    """`verifier`: None where the server takes no tokens. `counts`: by result."""
+    """`verifier`: None where the server takes no tokens. `counts`: by result.
+
+    An empty token is a cookie that there is not.
+    """
 
     def __init__(self, verifier: TokenVerifier | None = None) -> None:
         self._verifier = verifier or _NoTokens()
         self.counts: dict[str, int] = dict.fromkeys((ACCEPTED, *TokenFault), 0)
 
     def judge(self, token: str) -> Verified | Error:
+        if not token:
+            self.counts[TokenFault.NO_COOKIE] += 1
+            return errors.token_invalid(TokenFault.NO_COOKIE.value)
         try:
             verified = self._verifier.verify(token)
         except TokenError as error:

@@ -9,18 +9,25 @@ from peershare.settings.types import IssuerKey, KeySetUrl
 
 @attrs.frozen(slots=False)
 class Accounts:
+    registration: str = setting(
+        "closed",
+        click.Choice(["open", "invite", "closed"]),
+        "REGISTRATION",
+        meaning="Who may make an account: anyone (`open`); who has an invitation of `peershare user invite` "
+        "(`invite`); or nobody, but by `peershare user create` (`closed`).",
+    )
     create_groups: str = setting(
         "anyone",
         click.Choice(["anyone", "accounts", "admins"]),
         "CREATE_GROUPS",
-        meaning="Who may make groups: anyone; `accounts`, users who show a token; `admins`, those of them "
-        "with the role `admin` in it.",
+        meaning="Who may make groups: anyone; `accounts`, users with an account or a token; `admins`, those "
+        "of them with the role `admin`.",
     )
     join_groups: str = setting(
         "anyone",
         click.Choice(["anyone", "accounts"]),
         "JOIN_GROUPS",
-        meaning="Who may join groups: anyone, or `accounts`, users who show a token.",
+        meaning="Who may join groups: anyone, or `accounts`, users with an account or a token.",
     )
     jwt_issuer: str = setting(
         "",

@@ -76,11 +76,17 @@ def settings_from(values: dict[str, Any]) -> Settings:
 
 
 def _check_tokens(settings: Settings) -> None:
+    if settings.registration != "closed" and settings.kept_in == "memory":
+        raise click.UsageError("STORE=memory keeps no accounts: set REGISTRATION=closed, or another STORE.")
+    if settings.jwt_issuer == "peershare":
+        raise click.UsageError("JWT_ISSUER=peershare is of this server's own accounts: set another.")
     keys = [settings.jwt_jwks_url, settings.jwt_key]
     if not settings.jwt_issuer and not settings.jwt_audience and not any(keys):
-        if settings.create_groups != "anyone" or settings.join_groups != "anyone":
+        is_closed = settings.create_groups != "anyone" or settings.join_groups != "anyone"
+        if is_closed and settings.kept_in == "memory":
             raise click.UsageError(
-                "CREATE_GROUPS and JOIN_GROUPS need users: set JWT_ISSUER, JWT_AUDIENCE, and their key."
+                "CREATE_GROUPS and JOIN_GROUPS need users, and STORE=memory keeps no accounts: set another "
+                "STORE, or JWT_ISSUER, JWT_AUDIENCE, and their key."
             )
         return
     if not settings.jwt_issuer or not settings.jwt_audience or all(keys) or not any(keys):

@@ -144,11 +144,12 @@ NO_HTTP2 = Refusal(505, "HTTP Version Not Supported", "Use HTTP/1.1. A proxy can
 
 @attrs.frozen
 class Upgrade:
-    """A request for a WebSocket that is in order."""
+    """A request for a WebSocket that is in order. `token`: of whom a page of ours is for, by its cookie."""
 
     path: str
     query: str
     key: str
+    token: str = attrs.field(default="", repr=False)
 
     def canonical(self) -> bytes:
         """The same request, with just what a handshake needs."""

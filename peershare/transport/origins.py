@@ -79,6 +79,12 @@ class Origins:
         is_listed = any(pattern.match(origin) for pattern in self._patterns)
         return is_listed or any(self._is_ours(origin.lower(), host.lower()) for host in hosts)
 
+    def is_own_page(self, origins: Sequence[str], hosts: Sequence[str], *, secure: bool) -> bool:
+        """Tell a page of our own host, and of no other scheme, by the same headers."""
+        if len(origins) != 1 or (secure and not origins[0].lower().startswith("https:")):
+            return False
+        return any(self._is_ours(origins[0].lower(), host.lower()) for host in hosts)
+
     def _is_ours(self, origin: str, host: str) -> bool:
         page, asked = _ORIGIN.fullmatch(origin), HOST.fullmatch(host)
         if page is None or asked is None or page[2] != asked[1]:

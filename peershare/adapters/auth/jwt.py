@@ -6,7 +6,9 @@ All is bounded before it is looked at, and judged in this order: size, form, alg
 import json
 import math
 import time
+from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import attrs
@@ -16,7 +18,7 @@ from joserfc.jws import CompactSignature, JWSRegistry
 
 from peershare.adapters.auth.keys import Keys
 from peershare.core.principal import Claims, Principal, Verified, subject_id
-from peershare.messages import GroupId, Username
+from peershare.messages import GroupId, PrincipalId, Username
 from peershare.ports.auth import TokenError, TokenFault
 from peershare.wire.validation import MAX_TOKEN, RULES, CheckFailedError
 
@@ -28,8 +30,14 @@ _MAX_DATE = 10**11  # seconds since 1970, in more than a thousand years
 
 @attrs.frozen
 class JwtRules:
+    """`principal_id`: of a subject. `has_devices`: the tokens say in `sid` of which sign-in they are."""
+
     issuer: str
     audience: str
+    principal_id: Callable[[str], PrincipalId] = attrs.field(
+        default=attrs.Factory(lambda self: partial(subject_id, self.issuer), takes_self=True), eq=False
+    )
+    has_devices: bool = False
 
 
 class _Registry(JWSRegistry):
@@ -39,7 +47,7 @@ class _Registry(JWSRegistry):
         return self.algorithms[name]
 
 
-_REGISTRY = _Registry()
+REGISTRY = _Registry()
 
 
 class JwtVerifier:
@@ -64,8 +72,9 @@ class JwtVerifier:
                 Username(_checked(Username, said.get("name"))),
                 None if said.get("group") is None else GroupId(_checked(GroupId, said["group"])),
                 None if said.get("role") is None else _text(said["role"], _MAX_ROLE),
+                _text(said.get("sid"), _MAX_SUBJECT) if rules.has_devices else None,
             )
-            subject = subject_id(rules.issuer, _text(said.get("sub"), _MAX_SUBJECT))
+            subject = rules.principal_id(_text(said.get("sub"), _MAX_SUBJECT))
         except (CheckFailedError, ValueError) as error:
             raise TokenError(TokenFault.CLAIMS) from error
         return Verified(Principal(subject, claims=claims), int(until * 1000))
@@ -78,7 +87,7 @@ def read_signed(
     if len(token) > max_size:
         raise TokenError(TokenFault.TOO_LONG)
     try:
-        signed = jws.extract_compact(token.encode("ascii"), registry=_REGISTRY)
+        signed = jws.extract_compact(token.encode("ascii"), registry=REGISTRY)
         header = signed.headers()
     except (JoseError, ValueError, TypeError, RecursionError) as error:
         raise TokenError(TokenFault.MALFORMED) from error
@@ -108,7 +117,7 @@ def _check_signature(signed: CompactSignature, header: Mapping[str, Any], known:
         raise TokenError(TokenFault.ALGORITHM)
     for key in fitting:
         try:
-            if jws.validate_compact(signed, key.key, registry=_REGISTRY):
+            if jws.validate_compact(signed, key.key, registry=REGISTRY):
                 return
         except (JoseError, ValueError):
             continue
@@ -129,6 +138,16 @@ def check_claims(said: Mapping[str, Any], rules: JwtRules, now: float) -> float:
         if name in said and _date(said, name) > now + SKEW:
             raise TokenError(TokenFault.NOT_YET)
     return until
+
+
+def issuer_of(token: str) -> object:
+    """The issuer that a token names, which proves nothing; None where that can't be read."""
+    payload = token[:MAX_TOKEN].partition(".")[2].partition(".")[0]
+    try:
+        said = json.loads(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (ValueError, RecursionError):
+        return None
+    return said.get("iss") if isinstance(said, dict) else None
 
 
 def _date(said: Mapping[str, Any], name: str) -> float:

@@ -1,5 +1,6 @@
 """Facts and groups as rows: a table of what each kind of fact changes, and how a group is read back."""
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, groupby
@@ -16,10 +17,11 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    text,
     update,
 )
 
-from peershare.adapters.store.schema import ended_rings, groups, members, participants, rings
+from peershare.adapters.store.schema import ended_rings, groups, members, participants, rings, visits
 from peershare.core.group.call import MAX_RECENT
 from peershare.core.group.facts import (
     Fact,
@@ -38,7 +40,7 @@ from peershare.core.group.facts import (
     StatusChanged,
 )
 from peershare.core.group.state import GroupSnapshot, Member
-from peershare.core.principal import Principal, SessionProof
+from peershare.core.principal import Principal, SessionProof, account_of
 from peershare.messages import GroupId, Participant, Ring, RingEnded, UserId
 from peershare.ports.store import Batch
 
@@ -88,6 +90,13 @@ _SHED_RINGS = delete(ended_rings).where(
     .scalar_subquery(),
 )
 
+_FORGET_VISITS = delete(visits).where(*_where(visits, "group_id"))
+# The same words in both databases. Of an account, two devices may join in one batch.
+_VISIT = text(
+    "INSERT INTO visits (principal_id, group_id, visited_at) VALUES (:principal_id, :group_id, :visited_at) "
+    "ON CONFLICT (principal_id, group_id) DO UPDATE SET visited_at = excluded.visited_at"
+)
+
 # --- facts to rows -------------------------------------------------------------------------------
 
 
@@ -113,12 +122,16 @@ def _emptied(fact: GroupEmptied) -> Iterator[Step]:
 
 def _closed(fact: GroupClosed) -> Iterator[Step]:
     yield _DELETE_GROUP, {"its_id": fact.group_id}
+    yield _FORGET_VISITS, {"its_group_id": fact.group_id}
 
 
 def _joined(fact: MemberJoined) -> Iterator[Step]:
     member = Member(fact.user_id, fact.username, fact.peer_id, fact.principal, session=fact.session)
     yield _INSERT[members], _row_of_member(fact.group_id, member)
     yield _SET_EMPTIED, {"its_id": fact.group_id, "emptied_at": None}
+    if account_of(fact.principal.id) is not None:
+        visit = {"principal_id": fact.principal.id, "group_id": fact.group_id}
+        yield _VISIT, {**visit, "visited_at": int(time.time() * 1000)}
 
 
 def _left(fact: MemberLeft) -> Iterator[Step]:
@@ -187,6 +200,7 @@ def _replace(group_id: GroupId, state: GroupSnapshot | None) -> Iterator[Step]:
     """Write a whole group."""
     yield _DELETE_GROUP, {"its_id": group_id}
     if state is None:
+        yield _FORGET_VISITS, {"its_group_id": group_id}
         return
     row = {"id": group_id, "name": state.name, "owner": state.owner, "lasts": state.lasts}
     yield _INSERT[groups], {**row, "created_at": state.created_at, "emptied_at": state.emptied_at}

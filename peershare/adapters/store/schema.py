@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 # The newest revision in `migrations`: a database that has it needs none of them.
-HEAD = "0002"
+HEAD = "0003"
 # Named so that other programs may have tables beside ours in a database of PostgreSQL.
 VERSION_TABLE = "peershare_version"
 
@@ -145,4 +145,97 @@ sessions = Table(
     Column("in_background", Boolean, nullable=False),
     Column("sent", BigInteger, nullable=False),
     Column("frames", LargeBinary, nullable=False),
+)
+
+# `login`: the name as it is looked up, in one letter case. `email` is what its owner says, `confirmed_email`
+# the last one that was shown to be its owner's, and nobody else's.
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("login", Text, nullable=False, unique=True),
+    Column("password_hash", Text),
+    Column("role", Text),
+    Column("email", Text),
+    Column("confirmed_email", Text, unique=True),
+    Column("disabled_at", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+
+def _account_id() -> Column[str]:
+    return Column("account_id", Text, ForeignKey("accounts.id", ondelete="CASCADE"), nullable=False)
+
+
+# The looks of each account's name (`peershare.names`), so that no two are alike.
+account_looks = Table("account_looks", metadata, Column("look", Text, primary_key=True), _account_id())
+
+# The same person at other providers.
+identities = Table(
+    "identities",
+    metadata,
+    Column("issuer", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    _account_id(),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+# Sign-ins, each with its family of refresh tokens, as hashes. `seed` makes each one's successor.
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _account_id(),
+    Column("name", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Column("selector_hash", Text, nullable=False, unique=True),
+    Column("secret_hash", Text, nullable=False),
+    Column("last_secret_hash", Text),
+    Column("seed", LargeBinary, nullable=False),
+    Index("devices_by_account", "account_id"),
+)
+
+# What access tokens are signed with: private keys, as JWKs.
+token_keys = Table(
+    "token_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("private_key", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+# Codes that are good once: to register (`invite`), to confirm an address, to set a new password.
+codes = Table(
+    "codes",
+    metadata,
+    Column("hash", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("account_id", Text, ForeignKey("accounts.id", ondelete="CASCADE")),
+    Column("email", Text),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+# Sign-ins that have ended lately: one device's, or all of an account. The server looks for new rows, since
+# `peershare user` writes them, too.
+account_changes = Table(
+    "account_changes",
+    metadata,
+    _number(),
+    Column("account_id", Text, nullable=False),
+    Column("device_id", Text),
+    Column("changed_at", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+# The groups that accounts have joined. A group's row may be written anew, so none hangs on it.
+visits = Table(
+    "visits",
+    metadata,
+    Column("principal_id", Text, primary_key=True),
+    Column("group_id", Text, primary_key=True),
+    Column("visited_at", BigInteger, nullable=False),
+    Index("visits_by_group", "group_id"),
 )

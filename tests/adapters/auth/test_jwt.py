@@ -98,7 +98,7 @@ BAD = {
     "kid that is no text": (f"{encoded({'alg': 'HS256', 'kid': []})}.e30.e30", TokenFault.MALFORMED),
     "too long": (token(name="a" * 4096), TokenFault.TOO_LONG),
     "encrypted": ("e30.e30.e30.e30.e30", TokenFault.MALFORMED),
-    "empty": ("", TokenFault.MALFORMED),
+    "a blank": (" ", TokenFault.MALFORMED),
     "not ASCII": ("é.é.é", TokenFault.MALFORMED),
     "deep header": (encoded(b"[" * 1500) + ".e30.e30", TokenFault.MALFORMED),
     "deep payload": (sign(b"[" * 2000), TokenFault.CLAIMS),

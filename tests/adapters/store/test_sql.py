@@ -246,7 +246,9 @@ async def test_15_a_database_of_before_sessions(open_database):
     """Its groups are there, and nobody in them, since nobody could come back."""
     database = open_database()
     with upgrade(database) as connection, connection.begin():
+        of_accounts = ("account_looks", "identities", "devices", "codes", "account_changes", "visits")
         for statement in (
+            *(f"DROP TABLE {table}" for table in (*of_accounts, "token_keys", "accounts")),
             "DROP TABLE sessions",
             "DROP TABLE signing_keys",
             "ALTER TABLE members DROP COLUMN session_id",

@@ -1,0 +1,519 @@
+"""Accounts: who registers, signs in and out, and with what they prove it. docs/accounts.md.
+
+Nothing here is the actor's. The store and hashes are waited for in the task of who asked.
+"""
+
+import hmac
+import secrets
+import time
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from itertools import count
+from uuid import uuid4
+
+import attrs
+import structlog
+import trio
+
+from peershare.core.accounts import Guesses, login_of, normal_password, password_fault
+from peershare.core.addresses import Allowances, address_key
+from peershare.core.limits import RateRules
+from peershare.core.principal import account_of, account_principal_id
+from peershare.messages import PrincipalId
+from peershare.names import cut, looks_of
+from peershare.ports.accounts import (
+    LATE_CHANGES,
+    TOKEN_LIFE,
+    Account,
+    AccountRows,
+    AccountStore,
+    Device,
+    Family,
+    NameTakenError,
+    StoredKey,
+    VisitedGroup,
+)
+from peershare.ports.auth import PasswordHasher, TokenMaker
+from peershare.ports.store import StoreUnavailableError
+
+log = structlog.get_logger("peershare.accounts")
+
+# All in seconds. How long a sign-in lasts that nobody uses; and by when its last refresh token may come once
+# more, since the answer to it was lost.
+DEVICE_LIFE, LOST_ANSWER = 30 * 86_400, 60
+# How long a key signs, and how long it is kept to verify what it has signed. One that is new is shown to
+# others before it signs.
+KEY_LIFE, KEY_KEPT, KEY_SHOWN = 30 * 86_400, 60 * 86_400, 3600
+# How often to look whether `peershare user` has ended sign-ins; and to look after keys, and what is over.
+LOOK, TIDY = 0.5, 3600.0
+# How long the ends of sign-ins are kept: by then no token of theirs is left.
+CHANGES_KEPT = 2 * TOKEN_LIFE
+# Of one account: one more ends that which was not used for longest.
+MAX_DEVICES = 50
+_MAX_GROUPS = 200
+# Requests that cost a hash, of one address: an office signs in in the morning.
+HASH_RATE = RateRules(rate=1, burst=50)
+# Guesses before the next one waits, and the longest wait in seconds: at one account, and from one address.
+FREE_GUESSES, LONGEST_WAIT = 5, 60.0
+FREE_GUESSES_OF_ADDRESS, LONGEST_WAIT_OF_ADDRESS = 50, 300.0
+# Who waits for a hash: of one address, and of all.
+WAITING_OF_ADDRESS, WAITING = 4, 64
+# How long one may do what takes a password after a sign-in, where an account has none.
+_FRESH = 600
+# Ends of sign-ins that wait to be told: more are those of before the start.
+_MAX_UNTOLD = 10_000
+
+
+class AccountError(Exception):
+    """A refusal. `code`: one of `ERRORS`. `retry_after` in seconds."""
+
+    def __init__(self, code: str, text: str = "", *, retry_after: float | None = None) -> None:
+        super().__init__(code)
+        self.code = code
+        self.text = text or ERRORS[code]
+        self.retry_after = retry_after
+
+
+ERRORS = {
+    "INVALID_REQUEST": "The request is not as it should be",
+    "WRONG_CREDENTIALS": "Name or password is wrong",
+    "NOT_SIGNED_IN": "Sign in first",
+    "SIGN_IN_AGAIN": "Sign in once more, and then try again",
+    "ACCOUNT_DISABLED": "This account is disabled",
+    "REGISTRATION_CLOSED": "Nobody can register here",
+    "INVITE_INVALID": "The invitation is not good, or not any more",
+    "NAME_TAKEN": "This name is taken, or looks like one that is",
+    "NOT_FOUND": "There is no such device",
+    "RATE_LIMITED": "Too many attempts",
+    "TRY_AGAIN": "Try again in a moment",
+}
+
+
+@attrs.frozen
+class AccountRules:
+    """`registration`: open, invite or closed."""
+
+    registration: str = "closed"
+
+
+@attrs.frozen
+class SignedIn:
+    """A sign-in. `expires_at`, of the access token, in ms since 1970."""
+
+    account: Account
+    device: str
+    access_token: str = attrs.field(repr=False)
+    expires_at: int
+    refresh_token: str = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Identity:
+    """Somebody, as a provider of identities knows her. `email`: only one that the provider has confirmed."""
+
+    issuer: str
+    subject: str
+    name: str
+    email: str | None = None
+
+
+def _hash(secret: str) -> str:
+    """Hash what is random and long, which nobody finds by its hash."""
+    return sha256(secret.encode()).hexdigest()
+
+
+def new_code() -> str:
+    return secrets.token_urlsafe(24)
+
+
+def new_account(
+    name: str,
+    now: int,
+    password_hash: str | None = None,
+    *,
+    email: str | None = None,
+    role: str | None = None,
+) -> Account:
+    return Account(str(uuid4()), name, login_of(name), now, password_hash, role, email)
+
+
+class AccountService:
+    """`now`: Trio's clock or another that never goes back; `date`: ms since 1970.
+
+    `end`: is told of each sign-in that has ended, and of each account of which all have (None).
+    """
+
+    def __init__(
+        self,
+        store: AccountStore,
+        passwords: PasswordHasher,
+        tokens: TokenMaker,
+        rules: AccountRules,
+        *,
+        now: Callable[[], float] = trio.current_time,
+        date: Callable[[], int] = lambda: int(time.time() * 1000),
+    ) -> None:
+        self.rules = rules
+        self.tokens = tokens
+        self._store = store
+        self._passwords = passwords
+        self._now = now
+        self._date = date
+        self._hashes = Allowances(HASH_RATE)
+        self._of_account = Guesses(FREE_GUESSES, LONGEST_WAIT)
+        self._of_address = Guesses(FREE_GUESSES_OF_ADDRESS, LONGEST_WAIT_OF_ADDRESS)
+        self._waiting: Counter[str] = Counter()
+        self._last_change = 0
+        self._seen: set[int] = set()
+        self._ended: deque[tuple[PrincipalId, str | None]] = deque(maxlen=_MAX_UNTOLD)
+        self._looking = trio.Lock()
+        self.end: Callable[[PrincipalId, str | None], Awaitable[None]] | None = None
+        self.counts: Counter[tuple[str, str]] = Counter()  # by request and result
+
+    # --- from the start on ---
+
+    async def open(self) -> None:
+        """Have keys, and know which sign-ins have ended: no token is judged before."""
+        await self._look_after_keys()
+        await self._learn()
+
+    async def run(self) -> None:
+        """Notice what others change in the store, and tidy up, until cancelled."""
+        tidied_at, trouble = self._now(), ""
+        while True:
+            try:
+                await self.look()
+                if self._now() - tidied_at > TIDY:
+                    tidied_at = self._now()
+                    await self._look_after_keys()
+                    now = self._date()
+                    await self._store.write(lambda rows: rows.clean(now, now - CHANGES_KEPT * 1000))  # noqa: B023
+                trouble = ""
+            except StoreUnavailableError as unavailable:
+                if trouble != str(unavailable):
+                    trouble = str(unavailable)
+                    log.warning("accounts can't be read", reason=trouble)
+            await trio.sleep(LOOK)
+
+    async def look(self) -> None:
+        """Have what has ended end here, too."""
+        await self._learn()
+        while self._ended and self.end is not None:
+            await self.end(*self._ended.popleft())
+
+    async def _learn(self) -> None:
+        async with self._looking:
+            for change in await self._store.read(lambda rows: rows.changes(self._last_change)):
+                if change.number in self._seen:
+                    continue
+                self._seen.add(change.number)
+                self._last_change = max(self._last_change, change.number)
+                if change.device_id is not None:
+                    self.tokens.end(change.device_id)
+                self._ended.append((account_principal_id(change.account_id), change.device_id))
+            self._seen = {number for number in self._seen if number > self._last_change - LATE_CHANGES}
+
+    async def _look_after_keys(self) -> None:
+        now = self._date()
+
+        def renew(rows: AccountRows) -> Sequence[StoredKey]:
+            rows.remove_keys(now - KEY_KEPT * 1000)
+            keys = list(rows.keys())
+            if not keys or keys[0].created_at < now - KEY_LIFE * 1000:
+                keys.insert(0, self.tokens.new_key())
+                rows.add_key(keys[0])
+            return keys
+
+        keys = await self._store.write(renew)
+        shown = [key for key in keys if key.created_at <= now - KEY_SHOWN * 1000] or keys[-1:]
+        self.tokens.use([shown[0], *(key for key in keys if key is not shown[0])])
+
+    # --- coming in ---
+
+    async def register(
+        self,
+        name: str,
+        password: str,
+        address: str | None,
+        *,
+        invite: str = "",
+        email: str | None = None,
+        device: str = "",
+    ) -> SignedIn:
+        """Make an account, and sign in."""
+        if self.rules.registration == "closed":
+            raise AccountError("REGISTRATION_CLOSED")
+        password = normal_password(password)
+        fault = password_fault(password, name)
+        if fault is not None:
+            raise AccountError("INVALID_REQUEST", fault)
+        async with self._paying(address):
+            account = new_account(name, self._date(), await self._passwords.hash(password), email=email)
+
+        def add(rows: AccountRows) -> SignedIn:
+            if (
+                self.rules.registration == "invite"
+                and rows.take_code("invite", _hash(invite), self._date()) is None
+            ):
+                raise AccountError("INVITE_INVALID")
+            rows.add(account, sorted(looks_of(account.name)))
+            return self._sign_in(rows, account, device)
+
+        try:
+            return await self._store.write(add)
+        except NameTakenError as error:
+            raise AccountError("NAME_TAKEN") from error
+
+    async def login(self, name: str, password: str, address: str | None, device: str = "") -> SignedIn:
+        """Sign in. A refusal does not tell, by its words or its time, whether there is such an account."""
+        login = login_of(name)
+        async with self._guessing(login, address):
+            account = await self._store.read(lambda rows: rows.by_login(login))
+            password = normal_password(password)
+            expected = None if account is None else account.password_hash
+            if not await self._passwords.verify(password, expected) or account is None:
+                raise AccountError("WRONG_CREDENTIALS")
+        renewed = None
+        if expected is not None and self._passwords.is_outdated(expected):
+            renewed = await self._passwords.hash(password)
+
+        def sign_in(rows: AccountRows) -> SignedIn:
+            found = rows.by_id(account.id)
+            if found is None:
+                raise AccountError("WRONG_CREDENTIALS")
+            if renewed is not None and found.password_hash == expected:
+                rows.update(attrs.evolve(found, password_hash=renewed))
+            return self._sign_in(rows, found, device)
+
+        return await self._store.write(sign_in)
+
+    async def sign_in_as(
+        self, identity: Identity, *, link_by_email: bool, may_register: bool, device: str = ""
+    ) -> SignedIn:
+        """Sign somebody in whom a provider has identified, and make an account for a new one, if that may be.
+
+        `link_by_email`: an account that has confirmed the same address is the same person's.
+        """
+
+        def sign_in(rows: AccountRows) -> SignedIn:
+            now = self._date()
+            account = rows.by_identity(identity.issuer, identity.subject)
+            if account is None and link_by_email and identity.email is not None:
+                account = rows.by_email(identity.email)
+                if account is not None:
+                    rows.add_identity(account.id, identity.issuer, identity.subject, now)
+            if account is None:
+                if not may_register:
+                    raise AccountError("REGISTRATION_CLOSED")
+                name = _free_name(rows, identity.name)
+                is_free = identity.email is not None and rows.by_email(identity.email) is None
+                confirmed = identity.email if is_free else None
+                account = attrs.evolve(new_account(name, now, email=confirmed), confirmed_email=confirmed)
+                rows.add(account, sorted(looks_of(name)))
+                rows.add_identity(account.id, identity.issuer, identity.subject, now)
+            return self._sign_in(rows, account, device)
+
+        return await self._store.write(sign_in)
+
+    def _sign_in(self, rows: AccountRows, account: Account, device_name: str) -> SignedIn:
+        """Begin a sign-in, and its family of refresh tokens."""
+        if account.disabled_at is not None:
+            raise AccountError("ACCOUNT_DISABLED")
+        now, selector, secret = self._date(), new_code(), secrets.token_urlsafe(32)
+        for oldest in rows.devices(account.id)[MAX_DEVICES - 1 :]:
+            rows.end_device(account.id, oldest.id, now)
+        device = Device(str(uuid4()), account.id, device_name, now, now, now + DEVICE_LIFE * 1000)
+        rows.add_device(device, Family(_hash(selector), _hash(secret), secrets.token_bytes(32)))
+        return self._with_tokens(account, device.id, f"{selector}.{secret}")
+
+    def _with_tokens(self, account: Account, device: str, refresh_token: str) -> SignedIn:
+        made, expires_at = self.tokens.sign(account, device)
+        return SignedIn(account, device, made, expires_at, refresh_token)
+
+    async def refresh(self, refresh_token: str) -> SignedIn:
+        """Give the next refresh token for this one, and an access token.
+
+        A token comes twice where the answer to the first was lost, or two pages ask at once: for a minute
+        the same successor is given, and not a second one. An older one has been stolen, by its bearer or from
+        it: then the sign-in ends for both.
+        """
+        selector, _, secret = refresh_token.partition(".")
+
+        def rotate(rows: AccountRows) -> SignedIn | Device | None:
+            found = rows.find_family(_hash(selector))
+            if found is None:
+                return None
+            device, family = found
+            now, presented = self._date(), _hash(secret)
+            following = _successor(family.seed, secret)
+            account = rows.by_id(device.account_id)
+            if account is None or account.disabled_at is not None or device.expires_at < now:
+                return None
+            if hmac.compare_digest(presented, family.secret):
+                renewed = attrs.evolve(device, seen_at=now, expires_at=now + DEVICE_LIFE * 1000)
+                if rows.rotate(renewed, presented, _hash(following)):
+                    return self._with_tokens(account, device.id, f"{selector}.{following}")
+                device, family = rows.find_family(_hash(selector)) or found  # another was faster
+            is_last = hmac.compare_digest(presented, family.last_secret or "")
+            if is_last and now - device.seen_at <= LOST_ANSWER * 1000:
+                return self._with_tokens(account, device.id, f"{selector}.{following}")
+            rows.end_device(account.id, device.id, now)
+            return device
+
+        signed_in = await self._store.write(rotate)
+        if isinstance(signed_in, SignedIn):
+            return signed_in
+        if signed_in is not None:
+            self.counts["refresh", "reused"] += 1
+            log.warning("a refresh token came once more: its sign-in has ended", account=signed_in.account_id)
+            await self.look()
+        raise AccountError("NOT_SIGNED_IN")
+
+    # --- who is in ---
+
+    async def who(self, principal_id: PrincipalId) -> Account:
+        """The account of a token that was verified."""
+        account_id = account_of(principal_id)
+        account = None
+        if account_id is not None:
+            account = await self._store.read(lambda rows: rows.by_id(account_id))
+        if account is None or account.disabled_at is not None:
+            raise AccountError("NOT_SIGNED_IN")
+        return account
+
+    async def groups(self, account: Account) -> Sequence[VisitedGroup]:
+        return await self._store.read(lambda rows: rows.groups(account_principal_id(account.id), _MAX_GROUPS))
+
+    async def devices(self, account: Account) -> Sequence[Device]:
+        return await self._store.read(lambda rows: rows.devices(account.id))
+
+    async def set_password(
+        self, account: Account, device: str, password: str, new: str, address: str | None
+    ) -> int:
+        """Set another password. Return how many other devices were signed out."""
+        new = normal_password(new)
+        fault = password_fault(new, account.name)
+        if fault is not None:
+            raise AccountError("INVALID_REQUEST", fault)
+        await self._prove(account, device, password, address)
+        async with self._paying(address):
+            made = await self._passwords.hash(new)
+
+        def change(rows: AccountRows) -> int:
+            found = rows.by_id(account.id)
+            if found is None or found.disabled_at is not None:
+                raise AccountError("NOT_SIGNED_IN")
+            rows.update(attrs.evolve(found, password_hash=made))
+            return rows.end_all(account.id, self._date(), but=device)
+
+        ended = await self._store.write(change)
+        await self.look()
+        return ended
+
+    # --- going out ---
+
+    async def end_device(self, account_id: str, device: str) -> bool:
+        ended = await self._store.write(lambda rows: rows.end_device(account_id, device, self._date()))
+        await self.look()
+        return ended
+
+    async def end_by_refresh_token(self, refresh_token: str) -> None:
+        """Sign out with any token of the family, be it good or not any more."""
+        selector = refresh_token.partition(".")[0]
+
+        def end(rows: AccountRows) -> None:
+            found = rows.find_family(_hash(selector))
+            if found is not None:
+                rows.end_device(found[0].account_id, found[0].id, self._date())
+
+        await self._store.write(end)
+        await self.look()
+
+    async def delete(self, account: Account, device: str, password: str, address: str | None) -> None:
+        await self._prove(account, device, password, address)
+
+        def delete(rows: AccountRows) -> None:
+            rows.end_all(account.id, self._date())
+            rows.delete(account)
+
+        await self._store.write(delete)
+        await self.look()
+
+    # --- what it costs ---
+
+    async def _prove(self, account: Account, device: str, password: str, address: str | None) -> None:
+        """Have the password once more; or where there is none, a sign-in of just now."""
+        if account.password_hash is None:
+            found = [one for one in await self.devices(account) if one.id == device]
+            if not found or found[0].created_at < self._date() - _FRESH * 1000:
+                raise AccountError("SIGN_IN_AGAIN")
+            return
+        async with self._guessing(account.login, address):
+            if not await self._passwords.verify(normal_password(password), account.password_hash):
+                raise AccountError("WRONG_CREDENTIALS")
+
+    @asynccontextmanager
+    async def _guessing(self, login: str, address: str | None) -> AsyncIterator[None]:
+        """Have the block be one guess, which is right unless it raises WRONG_CREDENTIALS."""
+        now, key = self._now(), None if address is None else address_key(address)
+        wait = self._of_account.wait(login, now)
+        if key is not None:
+            wait = max(wait, self._of_address.wait(key, now))
+        if wait:
+            raise AccountError("RATE_LIMITED", retry_after=wait)
+        async with self._paying(address):
+            self._of_account.begin(login, now)
+            if key is not None:
+                self._of_address.begin(key, now)
+            try:
+                yield
+            except AccountError:
+                raise
+            except BaseException:  # neither right nor wrong
+                self._take_back(login, key)
+                raise
+            self._of_account.forget(login)
+            if key is not None:
+                self._of_address.take_back(key)
+
+    def _take_back(self, login: str, key: str | None) -> None:
+        self._of_account.take_back(login)
+        if key is not None:
+            self._of_address.take_back(key)
+
+    @asynccontextmanager
+    async def _paying(self, address: str | None) -> AsyncIterator[None]:
+        """Have the block wait for a hash, where its address may, and not too many do."""
+        key = "" if address is None else address_key(address)
+        if address is not None:
+            wait = self._hashes.ask(address, self._now())
+            if wait:
+                raise AccountError("RATE_LIMITED", retry_after=wait)
+        if self._waiting.total() >= WAITING or (
+            address is not None and self._waiting[key] >= WAITING_OF_ADDRESS
+        ):
+            raise AccountError("TRY_AGAIN", retry_after=1.0)
+        self._waiting[key] += 1
+        try:
+            yield
+        finally:
+            self._waiting[key] -= 1
+            if not self._waiting[key]:
+                del self._waiting[key]
+
+
+def _free_name(rows: AccountRows, wanted: str) -> str:
+    """The name, or one with a number behind it, that no account has and none looks like."""
+    for number in count(1):
+        end = f" {number}" if number > 1 else ""
+        name = cut(wanted, 50 - len(end)).rstrip() + end
+        if not rows.is_taken(sorted(looks_of(name))):
+            break
+    return name
+
+
+def _successor(seed: bytes, secret: str) -> str:
+    """The refresh token behind this one: always the same, and known to none but who has both."""
+    return hmac.digest(seed, secret.encode(), "sha256").hex()
