@@ -26,6 +26,7 @@ from peershare.api.metrics_table import METRICS
 from peershare.core.hub import Hub
 from peershare.core.limits import RateRules
 from peershare.core.outcome import Delivery, Outcome, refuse
+from peershare.core.permissions import NEEDS, ROLES, GroupAction
 from peershare.core.principal import Guests, Principal
 from peershare.core.sessions import SessionRules, Sessions
 from peershare.messages import (
@@ -62,7 +63,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = (
     *(
         ROOT / "docs" / name
-        for name in ("settings.md", "protocol.md", "sessions.md", "peerjs.md", "metrics.md")
+        for name in ("settings.md", "protocol.md", "sessions.md", "moderation.md", "peerjs.md", "metrics.md")
     ),
 )
 DASHBOARD = ROOT / "docs" / "grafana-dashboard.json"
@@ -147,6 +148,25 @@ def _member(field: "attrs.Attribute[Any]") -> str:
         return f"{name}: [{_shape(get_args(field.type)[0])}, …]"
     inner = next((kind for kind in (field.type, *get_args(field.type)) if kind in _TS_NAMED), None)
     return name if inner is None else f"{name}: {_shape(inner)}"
+
+
+def roles() -> str:
+    rows = (
+        [f"`{role}`", *("yes" if action in allowed else "" for action in GroupAction)]
+        for role, allowed in ROLES.items()
+    )
+    return _table(["Role", *GroupAction], rows)
+
+
+def role_messages() -> str:
+    """The messages that are not for every role."""
+    names = {kind: name for name, kind in ALL_CLIENT_TYPES.items()}
+    rows = (
+        [f"`{names[kind]}`", need, *("yes" if need in allowed else "" for allowed in ROLES.values())]
+        for kind, need in NEEDS.items()
+        if need is not None
+    )
+    return _table(["Message", "Needs", *(f"`{role}`" for role in ROLES)], rows)
 
 
 def validation_rules() -> str:
@@ -520,6 +540,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "call-with-old-client": partial(dialogue, "call-with-old-client", before="before-old-client"),
     "server-messages": lambda: _messages(SERVER_TYPES),
     "metrics": metrics,
+    "roles": roles,
+    "role-messages": role_messages,
     "validation-rules": validation_rules,
     "connection-states": connection_states,
     **{name: partial(flow, name) for name in FLOWS},

@@ -292,6 +292,13 @@ METRICS = (
         lambda sources: [((outcome,), count) for outcome, count in sources.hub.call_stats().ended.items()],
     ),
     Row(
+        "peershare_members_removed_total",
+        "counter",
+        (),
+        "Members that a moderator has removed from their group.",
+        _one(lambda sources: sources.hub.removed()),
+    ),
+    Row(
         "peershare_link_reports_total",
         "counter",
         ("state", "local", "remote"),

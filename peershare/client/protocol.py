@@ -25,9 +25,11 @@ from peershare.messages import (
     Count,
     Error,
     GroupCreated,
+    GroupEnded,
     GroupId,
     GroupJoined,
     GroupLeft,
+    Kicked,
     LeaveGroup,
     Ping,
     Resumed,
@@ -387,7 +389,9 @@ class ClientProtocol:
         message = heard.message
         if isinstance(message, GroupCreated | GroupJoined):
             self.group_id = message.group_id
-        elif isinstance(message, GroupLeft):
+        elif isinstance(message, GroupLeft) or (
+            isinstance(message, Kicked | GroupEnded) and message.group_id == self.group_id
+        ):
             self.group_id = None
         self._window.received += 1
         if connection.ack is None:

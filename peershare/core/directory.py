@@ -14,13 +14,17 @@ from peershare.messages import GroupId, PeerId, UserId
 
 @attrs.define
 class Connected:
-    """A connection, in or out of a group. `peer_id`: the one it told last. `session`: as in `Member`."""
+    """A connection, in or out of a group. `peer_id`: the one it told last.
+
+    `session` and `network`: as in `Member`.
+    """
 
     user_id: UserId
     principal: Principal
     peer_id: PeerId | None = None
     group_id: GroupId | None = None
     session: SessionProof | None = None
+    network: str | None = None
 
 
 class Directory:
@@ -35,8 +39,8 @@ class Directory:
     def __iter__(self) -> Iterator[UserId]:
         return iter(self._connected)
 
-    def add(self, user_id: UserId, principal: Principal) -> None:
-        self._connected[user_id] = Connected(user_id, principal)
+    def add(self, user_id: UserId, principal: Principal, network: str | None = None) -> None:
+        self._connected[user_id] = Connected(user_id, principal, network=network)
 
     def remove(self, user_id: UserId) -> None:
         self._connected.pop(user_id, None)

@@ -103,8 +103,8 @@ class Hub:
 
     # --- a connection's life ---
 
-    def connect(self, user_id: UserId, principal: Principal) -> Outcome:
-        self._directory.add(user_id, principal)
+    def connect(self, user_id: UserId, principal: Principal, network: str | None = None) -> Outcome:
+        self._directory.add(user_id, principal, network)
         outcome = nothing()
         outcome.tell((user_id,), ConnectionEstablished(user_id))
         return outcome
@@ -134,11 +134,15 @@ class Hub:
         """Keep a member whose connection is lost. `until`, a moment of the core's clock."""
         return self._command(user_id, GoAway(self._date(until)), now)
 
-    def back(self, user_id: UserId, now: float, session: SessionProof | None = None) -> Outcome:
+    def back(
+        self, user_id: UserId, now: float, session: SessionProof | None = None, network: str | None = None
+    ) -> Outcome:
         """Have it here again. It hears what its group is like now, as if it had just joined."""
+        connected = self._directory[user_id]
+        connected.network = network
         if session is not None:
-            self._directory[user_id].session = session
-        return self._command(user_id, ComeBack(session), now)
+            connected.session = session
+        return self._command(user_id, ComeBack(session, network), now)
 
     def principal_of(self, user_id: UserId) -> Principal:
         return self._directory[user_id].principal
@@ -263,6 +267,10 @@ class Hub:
     def call_stats(self) -> CallStats:
         return self._index.call_stats()
 
+    def removed(self) -> int:
+        """Count the members that were removed by others."""
+        return self._index.removed
+
     def group_info(self, group_id: GroupId) -> GroupInfo | None:
         group = self._groups.get(group_id)
         if group is None:
@@ -337,6 +345,7 @@ class Hub:
             sender.principal,
             lasts,
             sender.session,
+            sender.network,
         )
         return self._move(sender, group, command, now)
 
@@ -347,7 +356,14 @@ class Hub:
                 return refuse(sender.user_id, errors.TOO_MANY_GROUPS, Reason.MAX_GROUPS)
             return refuse(sender.user_id, errors.GROUP_NOT_FOUND)
         peer_id = message.peer_id or sender.peer_id
-        command = Join(_name(sender, message), peer_id, sender.principal, message.peer_id, sender.session)
+        command = Join(
+            _name(sender, message),
+            peer_id,
+            sender.principal,
+            message.peer_id,
+            sender.session,
+            sender.network,
+        )
         return self._move(sender, group, command, now)
 
     def _move(self, sender: Connected, group: Group, command: Open | Join, now: float) -> Outcome:

@@ -1,7 +1,10 @@
-"""Permissions: one table, standing → actions, and the action of each message. One without is refused.
+"""Permissions: tables of who may do what, and the action of each message. One without is refused.
 
-House rules: as in `core.hub`. Asked in one place for messages, `SignalingService`, before anything follows
-from them; and for the broker, where its clients come in.
+- On this server: standing → actions. Asked in one place for messages, `SignalingService`, before anything
+  follows from them; and for the broker, where its clients come in.
+- In a group: role → actions. Asked where a group is given a message (`core.group.handle`).
+
+House rules: as in `core.hub`.
 """
 
 from collections.abc import Mapping, Set  # noqa: PYI025 - as it is called
@@ -20,17 +23,26 @@ from peershare.messages import (
     ClientState,
     CreateGroup,
     DeclineRing,
+    EndCall,
+    EndGroup,
     Error,
     GetIceServers,
+    GroupMessage,
     Hello,
     JoinCall,
     JoinGroup,
+    KickMember,
     LeaveCall,
     LeaveGroup,
+    LiftBan,
     LinkReport,
+    ListBans,
     Ping,
     RingUp,
+    Role,
+    SetMemberRole,
     Signal,
+    UpdateGroup,
     UpdateLayout,
     UpdateMedia,
     UpdatePeerId,
@@ -75,6 +87,13 @@ ACTIONS: Mapping[type[ClientMessage], Action] = {
     UpdateLayout: Action.TAKE_PART,
     RingUp: Action.TAKE_PART,
     DeclineRing: Action.TAKE_PART,
+    SetMemberRole: Action.TAKE_PART,
+    UpdateGroup: Action.TAKE_PART,
+    KickMember: Action.TAKE_PART,
+    ListBans: Action.TAKE_PART,
+    LiftBan: Action.TAKE_PART,
+    EndCall: Action.TAKE_PART,
+    EndGroup: Action.TAKE_PART,
 }
 
 _REFUSALS = {Action.CREATE: errors.NOT_PERMITTED_TO_CREATE, Action.JOIN: errors.NOT_PERMITTED_TO_JOIN}
@@ -142,3 +161,57 @@ class Permissions:
 
 def _only_group(principal: Principal) -> str | None:
     return None if principal.claims is None else principal.claims.group
+
+
+# --- in a group ----------------------------------------------------------------------------------
+
+
+class GroupAction(StrEnum):
+    CALL = "call"  # ring others, and send audio and video: everybody may listen
+    CHAT = "chat"
+    SHARE = "share"  # a screen
+    INVITE = "invite"
+    MODERATE = "moderate"  # remove and ban, lock, end the call, and give roles below one's own
+    RECORD = "record"
+    MANAGE = "manage"  # all settings, each role, and the end of the group
+
+
+ROLES: Mapping[Role, Set[GroupAction]] = {
+    "owner": frozenset(GroupAction),
+    "moderator": frozenset(GroupAction) - {GroupAction.MANAGE},
+    "member": frozenset({GroupAction.CALL, GroupAction.CHAT, GroupAction.SHARE, GroupAction.INVITE}),
+    "guest": frozenset({GroupAction.CALL, GroupAction.CHAT}),
+    "observer": frozenset(),
+}
+# The higher, the more one may.
+RANKS: Mapping[Role, int] = {role: -place for place, role in enumerate(ROLES)}
+
+# What a role must allow for a message to reach its handler; None where each role may send it.
+NEEDS: Mapping[type[GroupMessage], GroupAction | None] = {
+    CreateGroup: None,
+    JoinGroup: None,
+    UpdatePeerId: None,
+    Ping: None,
+    LeaveGroup: None,
+    Signal: None,
+    CallRequest: GroupAction.CALL,
+    CallResponse: None,
+    JoinCall: None,  # its handler judges what is sent: who may not call, listens
+    LeaveCall: None,
+    UpdateMedia: None,  # the same
+    UpdateLayout: None,
+    RingUp: GroupAction.CALL,
+    DeclineRing: None,
+    SetMemberRole: GroupAction.MODERATE,
+    UpdateGroup: GroupAction.MODERATE,
+    KickMember: GroupAction.MODERATE,
+    ListBans: GroupAction.MODERATE,
+    LiftBan: GroupAction.MODERATE,
+    EndCall: GroupAction.MODERATE,
+    EndGroup: GroupAction.MANAGE,
+}
+
+
+def outranks(one: Role, other: Role) -> bool:
+    """Tell whether one may remove the other, and change its role. Owners may do so to each other."""
+    return one == "owner" or RANKS[one] > RANKS[other]

@@ -10,10 +10,15 @@ from hashlib import sha256
 
 import attrs
 
+from peershare.core.addresses import address_key
 from peershare.messages import GroupId, PrincipalId, PrincipalToken, ResumeToken, SessionId, Username
 
 # Begins the IDs of verified principals. Those of guests are UUIDs: an ID tells whose it is, in the store too.
 _SUBJECT, _ACCOUNT = "subject-", "account-"
+
+
+def is_verified_id(principal_id: PrincipalId) -> bool:
+    return principal_id.startswith((_SUBJECT, _ACCOUNT))
 
 
 @attrs.frozen
@@ -43,7 +48,7 @@ class Principal:
 
     @property
     def is_verified(self) -> bool:
-        return self.id.startswith((_SUBJECT, _ACCOUNT))
+        return is_verified_id(self.id)
 
 
 @attrs.frozen
@@ -116,6 +121,10 @@ class Guests:
         # As bytes, since what a client sends may hold any character.
         is_right = hmac.compare_digest(signature.encode(), right.encode())
         return PrincipalId(principal_id) if is_right else None
+
+    def network_of(self, address: str) -> str:
+        """A hash of an address, as `address_key` counts it, that leads nobody back to it without the key."""
+        return self._sign(f"network {address_key(address)}")
 
     def _sign(self, principal_id: str) -> str:
         digest = hmac.digest(self.key, principal_id.encode(), "sha256")

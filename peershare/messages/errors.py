@@ -30,6 +30,13 @@ class ErrorCode(StrEnum):
     TRY_AGAIN = "TRY_AGAIN"
     TOKEN_INVALID = "TOKEN_INVALID"  # noqa: S105 - a code
     NOT_PERMITTED = "NOT_PERMITTED"
+    LAST_OWNER = "LAST_OWNER"
+    GROUP_LOCKED = "GROUP_LOCKED"
+    BANNED = "BANNED"
+    TOO_MANY_ROLES = "TOO_MANY_ROLES"
+    # What clients of the first version are told in place of `kicked` and `group-ended`.
+    KICKED = "KICKED"
+    GROUP_ENDED = "GROUP_ENDED"
     CONNECTION_ERROR = "CONNECTION_ERROR"
     USERNAME_TAKEN = "USERNAME_TAKEN"  # by a verified member; else it gets a suffix
     # Reserved for clients of the first version, which know them: a bad name is an INVALID_MESSAGE.
@@ -63,6 +70,12 @@ def token_invalid(reason: str) -> Error:
     return Error(ErrorCode.TOKEN_INVALID, "The token is not valid here", {"reason": reason})
 
 
+def banned(until: int) -> Error:
+    """`until`, in ms since 1970."""
+    what = "You were removed from this group, and may not come back yet"
+    return Error(ErrorCode.BANNED, what, {"until": until})
+
+
 GROUP_NOT_FOUND = Error(ErrorCode.GROUP_NOT_FOUND, "Group does not exist", {})
 USER_ID_MISMATCH = Error(ErrorCode.USER_NOT_FOUND, "User ID mismatch")
 TARGET_USER_NOT_FOUND = Error(ErrorCode.USER_NOT_FOUND, "Target user not found")
@@ -94,6 +107,12 @@ TOKEN_OF_ANOTHER = Error(ErrorCode.TOKEN_INVALID, "The token is of another user"
 NOT_PERMITTED = Error(ErrorCode.NOT_PERMITTED, "You may not do that here")
 NOT_PERMITTED_TO_CREATE = Error(ErrorCode.NOT_PERMITTED, "You may not create groups here")
 NOT_PERMITTED_TO_JOIN = Error(ErrorCode.NOT_PERMITTED, "You may not join groups here")
+NOT_YOUR_ROLE = Error(ErrorCode.NOT_PERMITTED, "Your role in this group does not allow that")
+LAST_OWNER = Error(ErrorCode.LAST_OWNER, "You are the last owner of this group: name another first")
+GROUP_LOCKED = Error(ErrorCode.GROUP_LOCKED, "The group is locked: nobody new may join it now")
+TOO_MANY_ROLES = Error(ErrorCode.TOO_MANY_ROLES, "Too many people have a role of their own in this group")
+KICKED = Error(ErrorCode.KICKED, "A moderator has removed you from the group")
+GROUP_ENDED = Error(ErrorCode.GROUP_ENDED, "The group was ended")
 NOT_YOUR_GROUP = Error(ErrorCode.NOT_PERMITTED, "Your token is for another group")
 NAME_OF_VERIFIED = Error(
     ErrorCode.USERNAME_TAKEN, "That is the name of a verified member, or looks like it: choose another"

@@ -32,6 +32,11 @@ Visibility = Literal["foreground", "background"]
 # A piece of JSON text that is passed on as it came, never looked into.
 RawJson = NewType("RawJson", object)
 
-LeaveReason = Literal["left", "disconnected", "timeout"]
+LeaveReason = Literal["left", "disconnected", "timeout", "kicked", "ended"]
+# A member's in its group, the highest first.
+Role = Literal["owner", "moderator", "member", "guest", "observer"]
+RemovalReason = NewType("RemovalReason", str)
+BanSeconds = NewType("BanSeconds", int)
+MemberLimit = NewType("MemberLimit", int)
 # How a ring ended. "missed": nobody answered in time, or the one who was rung has left the group.
 RingOutcome = Literal["accepted", "declined", "missed", "cancelled"]

@@ -4,7 +4,8 @@ from typing import Literal
 
 import attrs
 
-from peershare.messages.fields import GroupId, GroupName, LeaveReason, PeerId, UserId, Username
+from peershare.messages.fields import GroupId, GroupName, LeaveReason, PeerId, Role, UserId, Username
+from peershare.messages.moderation import GroupSettings
 
 # --- from clients ---
 
@@ -49,8 +50,8 @@ CLIENT_TYPES: dict[str, type[ClientMessage]] = {
 class User:
     """A member as the others see it. The fields below its peer ID are for sessions alone.
 
-    `status` is there only if the member is not online, `can_call` only if the member has a session, and
-    `verified` only if an issuer says who it is.
+    `status` is there only if the member is not online, `can_call` only if the member has a session,
+    `verified` only if an issuer says who it is, and `role` only if it is another than "member".
     """
 
     id: UserId
@@ -60,6 +61,7 @@ class User:
     until: int | None = None  # ms since 1970: the end of its grace
     can_call: bool | None = None
     verified: bool | None = None
+    role: Role | None = None
 
 
 @attrs.frozen
@@ -71,10 +73,13 @@ class GroupCreated:
 
 @attrs.frozen
 class GroupJoined:
+    """`settings`: for sessions, where they are not all as a new group has them."""
+
     group_id: GroupId
     group_name: GroupName
     user: User
     members: tuple[User, ...]
+    settings: GroupSettings | None = None
 
 
 @attrs.frozen

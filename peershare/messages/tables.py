@@ -10,6 +10,7 @@ from peershare.messages import (
     links,
     membership,
     mesh,
+    moderation,
     peer_ids,
     sessions,
     signals,
@@ -22,6 +23,7 @@ GroupMessage = (
     | signals.ClientMessage
     | connections.ClientMessage
     | CallMessage
+    | moderation.ClientMessage
 )
 SessionMessage = sessions.ClientMessage | ice.ClientMessage | links.ClientMessage
 ClientMessage = GroupMessage | SessionMessage
@@ -34,6 +36,7 @@ ServerMessage = (
     | sessions.ServerMessage
     | calls.ServerMessage
     | mesh.ServerMessage
+    | moderation.ServerMessage
     | ice.ServerMessage
     | errors.ServerMessage
 )
@@ -45,6 +48,7 @@ INNER_TYPES: tuple[type[Any], ...] = (
     *sessions.INNER_TYPES,
     *calls.INNER_TYPES,
     *mesh.INNER_TYPES,
+    *moderation.INNER_TYPES,
     *ice.INNER_TYPES,
 )
 
@@ -63,6 +67,7 @@ SESSION_TYPES: dict[str, type[ClientMessage]] = {
     **sessions.SESSION_TYPES,
     **calls.SESSION_TYPES,
     **mesh.SESSION_TYPES,
+    **moderation.SESSION_TYPES,
     **ice.SESSION_TYPES,
     **links.SESSION_TYPES,
 }
@@ -77,6 +82,7 @@ SERVER_TYPES: dict[str, type[ServerMessage]] = {
     **sessions.SERVER_TYPES,
     **calls.SERVER_TYPES,
     **mesh.SERVER_TYPES,
+    **moderation.SERVER_TYPES,
     **ice.SERVER_TYPES,
     **errors.SERVER_TYPES,
 }

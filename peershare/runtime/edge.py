@@ -52,6 +52,7 @@ class ConnectionState:
     """A connection's state. Costs count for its `address`, if any. `resumes`: None before a first attempt.
 
     `free`: the messages that its user may send, whatever is in them. `verified`: by its last `hello`.
+    `network`: as in `Member`.
     """
 
     connection: ConnectionId
@@ -64,6 +65,7 @@ class ConnectionState:
     session: Session | None = None
     resumes: Allowance | None = None
     verified: Verified | None = None
+    network: str | None = None
 
 
 class Limits:

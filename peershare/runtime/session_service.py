@@ -346,7 +346,7 @@ class SessionService:
         if frames:
             outcome.deliveries.append(Missed(state.connection, b"".join(frames)))
         log.info("session resumed", user=session.user_id, recovered=missed is not None)
-        back = self._hub.back(session.user_id, now, session.proof)
+        back = self._hub.back(session.user_id, now, session.proof, state.network)
         outcome.add(self._limits.charge(back, state.address, now))
         if was_restored and self._turn.has_turn and self._hub.is_in_call(session.user_id):
             # Nobody renews those of the run before, and its TURN server may have ended with it.

@@ -216,6 +216,7 @@ class SignalingService:
         if client is None:
             return  # it has gone meanwhile
         user_id, guest = UserId(command.connection), self.guests.admit()
+        network = None if command.address is None else self.guests.network_of(command.address)
         self._states[command.connection] = ConnectionState(
             command.connection,
             user_id,
@@ -223,10 +224,11 @@ class SignalingService:
             Allowance(self._rules.message_rate),
             Allowance(self._rules.signal_rate),
             self.permissions.free(guest),
+            network=network,
         )
         self.dispatcher.mailboxes[user_id] = client.mailbox
         self.dispatcher.connections[user_id] = command.connection
-        self.service.submit(self._hub.connect(user_id, guest), now, user_id)
+        self.service.submit(self._hub.connect(user_id, guest, network), now, user_id)
 
     def _handle_message(self, command: MessageReceived, now: float) -> None:
         state = self._states.get(command.connection)

@@ -11,7 +11,7 @@ import { PeerShare, RefusedError } from "./peershare.js";
 import { CloseCode, ErrorCode } from "./protocol.js";
 import { forgetSession, saveSession } from "./saved-session.js";
 
-/** @import {Devices, Facts, Group, GroupRef, GroupSessionEvents, IceServers, Media, Member, Note, Peer, PeerMessage, RingEnded, SavedSession, Target, Timer} from "./types" */
+/** @import {Devices, Facts, Group, GroupRef, GroupSessionEvents, IceServers, Media, Member, Note, Peer, PeerMessage, RingEnded, SavedSession, ServerMessages, Target, Timer} from "./types" */
 
 // In ms.
 const REJOIN_INTERVAL = 10_000; // while the server refuses to open the group again
@@ -69,6 +69,8 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 		client.addEventListener("state", () => this.#tellMedia());
 		client.addEventListener("resumed", ({ detail }) => (this.#mayBeOut = !detail.recovered));
 		client.addEventListener("session-lost", ({ detail }) => this.#handleSessionLost(detail.groupId, detail.groupName));
+		client.addEventListener("removed", ({ detail }) => this.#handleRemoved(detail));
+		client.addEventListener("call-ended", ({ detail }) => this.#handleCallEnded(detail.by));
 		client.addEventListener("closed", ({ detail }) => this.#handleClosed(detail));
 		client.addEventListener("member-joined", ({ detail }) => this.#announceMember(detail.member, "joined"));
 		client.addEventListener("member-left", ({ detail }) => this.#announceMember(detail.member, "left"));
@@ -422,6 +424,21 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 				? "This group is open in another window, which has taken over."
 				: `The server has closed the connection: ${reason || code}.`;
 		this.#emitEnded(text, false);
+	}
+
+	/** @param {ServerMessages["kicked"] | ServerMessages["group-ended"]} removed */
+	#handleRemoved(removed) {
+		this.#dispose();
+		if ("by" in removed) return this.#emitEnded("The group was ended.", false);
+		const reason = removed.reason ? `: ${isolate(removed.reason)}` : "";
+		this.#emitEnded(`A moderator has removed you from the group${reason}.`, !removed.until);
+	}
+
+	/** @param {string} by */
+	#handleCallEnded(by) {
+		if (!this.isInCall) return;
+		this.#endCall();
+		this.#note(`${isolate(this.nameOf(by))} ended the call.`);
 	}
 
 	/** Leave the call, lest our picture freezes on the others' screens. As a member we are away, in case of a reload. */

@@ -4,7 +4,7 @@
  * `SessionWindow` counts the messages of both sides and keeps those that may have to be sent again; `RateLimiter` keeps
  * below the server's rates; `PeerShare` holds one connection after another, and the state of group and call. Nothing here
  * knows of WebRTC or of a page's looks. How to use it: docs/web-module.md. The protocol: docs/protocol.md, docs/sessions.md.
- * @import {Answers, Call, ClientMessages, Events, Group, IceServers, LinkReport, Media, Member, Participant, PendingRequest, Ring, RingEnded, RingPair, Saved, SentMessage, ServerMessages, State, Target, Timer, Token, View} from "./types"
+ * @import {Answers, Call, ClientMessages, Events, Group, IceServers, LinkReport, Media, Participant, PendingRequest, Ring, RingEnded, RingPair, Saved, SentMessage, ServerMessages, State, Target, Timer, Token, View} from "./types"
  */
 
 import { CloseCode, ErrorCode, OWN_RECONNECT_CODES, PROTOCOL_VERSION, RECONNECT_CODES } from "./protocol.js";
@@ -318,18 +318,18 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	 * @returns {Promise<Group>}
 	 */
 	async createGroup(groupName, username, groupId) {
-		await this.#request("create-group", { groupName, username, groupId });
+		await this.request("create-group", { groupName, username, groupId });
 		return /** @type {Group} */ (this.group);
 	}
 
 	/** @param {string} groupId @param {string} username @returns {Promise<Group>} */
 	async joinGroup(groupId, username) {
-		await this.#request("join-group", { groupId, username });
+		await this.request("join-group", { groupId, username });
 		return /** @type {Group} */ (this.group);
 	}
 
 	async leaveGroup() {
-		if (this.group && this.userId) await this.#request("leave-group", { userId: this.userId });
+		if (this.group && this.userId) await this.request("leave-group", { userId: this.userId });
 	}
 
 	get inCall() {
@@ -340,34 +340,34 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	async joinCall({ audio, video, screen = false }) {
 		this.#media = { audio, video, screen };
 		/** @type {Answers["join-call"]} */
-		const { participants } = await this.#request("join-call", this.#media);
+		const { participants } = await this.request("join-call", this.#media);
 		return participants;
 	}
 
 	async leaveCall() {
-		await this.#request("leave-call", {});
+		await this.request("leave-call", {});
 	}
 
 	/** @param {Media} media */
 	async updateMedia({ audio, video, screen = false }) {
-		await this.#request("update-media", { audio, video, screen });
+		await this.request("update-media", { audio, video, screen });
 	}
 
 	/** Ring one member, or all who are not in the call. @param {string} [userId] @returns {Promise<Ring[]>} */
 	async ring(userId) {
 		/** @type {Answers["ring"]} */
-		const { rings } = await this.#request("ring", userId === undefined ? {} : { to: userId });
+		const { rings } = await this.request("ring", userId === undefined ? {} : { to: userId });
 		return rings;
 	}
 
 	/** @param {string} from the user ID of the caller */
 	async declineRing(from) {
-		await this.#request("decline-ring", { from });
+		await this.request("decline-ring", { from });
 	}
 
 	/** They are renewed while we are in a call: the event "ice-servers". @returns {Promise<IceServers>} */
 	getIceServers() {
-		return this.#request("get-ice-servers", {});
+		return this.request("get-ice-servers", {});
 	}
 
 	/** Send it to another member, now or when the connection is back. @param {string} to @param {any} data any JSON */
@@ -391,10 +391,11 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	// --- sending ---
 
 	/**
+	 * Ask for what has no method of its own: docs/moderation.md.
 	 * @template {keyof ClientMessages} K
 	 * @param {K} type @param {ClientMessages[K]} payload @returns {Promise<any>} the answer's payload
 	 */
-	#request(type, payload) {
+	request(type, payload) {
 		return new Promise((resolve, reject) => {
 			const requestId = `${++this.#requestCount}`;
 			const message = this.#send(type, payload, requestId);
@@ -417,7 +418,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 
 	/** A pong confirms all that was sent before its ping; the server has no other way to. */
 	#ping() {
-		this.#request("ping", {}).catch(() => {});
+		this.request("ping", {}).catch(() => {});
 	}
 
 	/** @param {Record<string, number>} limits */
@@ -504,7 +505,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	/** Go on with a newer token of the same user, when "token-expiring" has come. @param {string} token */
 	async refreshToken(token) {
 		if (typeof this.#token !== "function") this.#token = token;
-		await this.#request("auth-refresh", { token });
+		await this.request("auth-refresh", { token });
 	}
 
 	/** @param {number} code @param {string} [reason] */
@@ -696,6 +697,17 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 			this.group?.members.delete(userId);
 			if (member) this.#emit("member-left", { member, reason });
 		},
+		"member-role-changed": ({ userId, role }) => {
+			const member = userId === this.userId ? this.group?.me : this.#member(userId);
+			if (member) this.#emit("member-role", { member: Object.assign(member, { role }) });
+		},
+		"group-updated": ({ groupName, settings }) => {
+			if (!this.group) return;
+			Object.assign(this.group, { name: groupName, settings });
+			this.#groupToSave.groupName = groupName;
+		},
+		kicked: (kicked) => this.#handleRemoved(kicked),
+		"group-ended": (ended) => this.#handleRemoved(ended),
 		"member-status": ({ userId, status, until }) => {
 			const member = this.#member(userId);
 			if (!member) return;
@@ -717,8 +729,11 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 			this.call.participants.set(participant.userId, participant);
 			this.#emit("participant-joined", { participant });
 		},
-		"participant-left": ({ userId }) => {
-			if (this.call.participants.delete(userId)) this.#emit("participant-left", { userId });
+		"participant-left": (left) => this.#handleParticipantLeft(left),
+		"peer-revoked": (revoked) => this.#handleParticipantLeft(revoked),
+		"call-ended": (ended) => {
+			this.#setParticipants([]);
+			this.#emit("call-ended", ended);
 		},
 		"participant-media": (participant) => {
 			this.call.participants.set(participant.userId, participant);
@@ -817,12 +832,12 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 
 	// --- the group ---
 
-	/** Take the whole of it, after a join or a resume. @param {ServerMessages["group-created"] & {members?: Member[]}} group */
-	#setGroup({ groupId, groupName, user, members = [] }) {
+	/** Take the whole of it, after a join or a resume. @param {ServerMessages["group-created"] & Partial<ServerMessages["group-joined"]>} group */
+	#setGroup({ groupId, groupName, user, members = [], settings }) {
 		if (this.group?.id !== groupId) this.#leaveGroup();
 		const before = this.group?.members;
 		const after = mapBy(members, ({ id }) => id);
-		this.group = { id: groupId, name: groupName, me: user, members: after };
+		this.group = { id: groupId, name: groupName, me: user, members: after, settings };
 		this.#groupToSave = { groupId, groupName, username: user.username };
 		for (const member of notIn(after, before)) this.#emit("member-left", { member, reason: "left" });
 		if (before) for (const member of notIn(before, after)) this.#emit("member-joined", { member });
@@ -836,6 +851,13 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		this.#setCall({});
 		this.group = null;
 		this.#groupToSave = {};
+	}
+
+	/** @param {ServerMessages["kicked"] | ServerMessages["group-ended"]} removed */
+	#handleRemoved(removed) {
+		if (this.group?.id !== removed.groupId) return;
+		this.#leaveGroup();
+		this.#emit("removed", removed);
 	}
 
 	/** @param {string} userId */
@@ -870,6 +892,11 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 			if (userId !== this.userId) this.#emit("participant-left", { userId });
 		for (const participant of notIn(before, after))
 			if (participant.userId !== this.userId) this.#emit("participant-joined", { participant });
+	}
+
+	/** @param {{userId: string}} participant */
+	#handleParticipantLeft({ userId }) {
+		if (this.call.participants.delete(userId)) this.#emit("participant-left", { userId });
 	}
 
 	/** @param {Ring} ring */

@@ -6,7 +6,7 @@ import type { Devices } from "./media.js";
 import type { Mesh } from "./mesh.js";
 import type { Peer } from "./peer.js";
 import type { PeerShare } from "./peershare.js";
-import type { ClientMessages, LinkReason, Participant, PeerPlan, Resume, Ring, RingEnded, ServerMessages, User } from "./protocol.js";
+import type { ClientMessages, GroupSettings, LinkReason, Participant, PeerPlan, Resume, Ring, RingEnded, ServerMessages, User } from "./protocol.js";
 
 export type Timer = ReturnType<typeof setTimeout>;
 export type { Devices, GroupSession, Mesh, Peer, PeerShare };
@@ -20,7 +20,8 @@ export type Media = Omit<Participant, "userId">;
 export type RingPair = Pick<Ring, "from" | "to">;
 
 export type Member = User;
-export type Group = { id: string; name: string; me: Member; members: Map<string, Member> };
+/** `settings`: none where all are as a new group has them. */
+export type Group = { id: string; name: string; me: Member; members: Map<string, Member>; settings?: GroupSettings };
 
 export type Call = {
 	participants: Map<string, Participant>;
@@ -58,9 +59,13 @@ export type Events = {
 	"member-joined": { member: Member };
 	"member-left": { member: Member; reason: string };
 	"member-status": { member: Member };
+	"member-role": { member: Member };
+	/** A moderator has removed us, or the group was ended. */
+	removed: ServerMessages["kicked"] | ServerMessages["group-ended"];
 	"participant-joined": { participant: Participant };
 	"participant-left": { userId: string };
 	"participant-media": { participant: Participant };
+	"call-ended": ServerMessages["call-ended"];
 	ring: ServerMessages["incoming-ring"];
 	"ring-ended": RingEnded;
 	signal: ServerMessages["signal"];

@@ -17,6 +17,7 @@ import attrs
 from peershare.invisible import VISIBLE
 from peershare.messages import (
     AuthToken,
+    BanSeconds,
     Bitrate,
     CandidateType,
     Count,
@@ -25,11 +26,14 @@ from peershare.messages import (
     LinkProtocol,
     LinkReason,
     LinkState,
+    MemberLimit,
     PeerId,
     Percent,
     ProtocolVersion,
     RawJson,
+    RemovalReason,
     Resume,
+    Role,
     RoundTrip,
     UserId,
     Username,
@@ -323,6 +327,11 @@ MAX_TOKEN = 4096
 # In one layout: as many as MAX_CALL_SIZE may be.
 MAX_VIEWS = 100
 
+# Why somebody was removed, in characters: a list of bans has one for each.
+MAX_REASON = 100
+# In seconds, ten years: for good.
+MAX_BAN = 315_360_000
+
 _USER_ID = Uuid("Invalid user ID format")
 _HEIGHT = Integer(10_000)
 _SESSION_ID = Uuid("Invalid session ID format")
@@ -361,6 +370,15 @@ RULES: dict[object, Rule] = {
     Bitrate: Integer(10**9),
     RoundTrip: Integer(60_000),
     Percent: Integer(100),
+    Role: OneOf(get_args(Role)),
+    RemovalReason: Text(
+        MAX_REASON,
+        "Reason cannot be empty",
+        f"Reason cannot exceed {MAX_REASON} characters",
+        "Reason cannot contain control characters",
+    ),
+    BanSeconds: Integer(MAX_BAN),
+    MemberLimit: Integer(100_000),
 }
 
 

@@ -47,7 +47,7 @@ def test_a_script(server):
         "pong",
         "group-left",
     ]
-    assert heard[1]["payload"]["user"] == {"id": heard[0]["userId"], "username": "Ann Other"}
+    assert heard[1]["payload"]["user"] == {"id": heard[0]["userId"], "username": "Ann Other", "role": "owner"}
     eventually(lambda: f"code=1000 connection={heard[0]['userId']}" in server.log)
 
 

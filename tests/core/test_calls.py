@@ -268,7 +268,7 @@ def test_who_joins_the_group_hears_of_its_call(call):
     """After its peers, and before the others hear of it; without a session it hears nothing of calls."""
     call.given((cat, LeaveGroup(cat)), (cat, UpdatePeerId("peer-c")))
     members = (
-        User(ann, "Ann", "peer-a", can_call=True),
+        User(ann, "Ann", "peer-a", can_call=True, role="owner"),
         User(bob, "Bob", can_call=True),
         User(dan, "Dan", "peer-d"),
         User(eve, "Eve"),

@@ -8,6 +8,7 @@ from peershare.core.group.commands import GroupCommand
 from peershare.core.group.handle import COMMANDS, IN_GROUP, KEPT, MESSAGES, OUTSIDE, TOLD_TO_ALL, OwnRow, Row
 from peershare.core.hub import Hub
 from peershare.core.outcome import answer
+from peershare.core.permissions import NEEDS
 from peershare.messages import GroupMessage, Pong, errors
 
 
@@ -26,7 +27,8 @@ def test_each_row_holds_what_follows_from_it(kind):
 
     assert (kind in TOLD_TO_ALL, kind in KEPT) == (row.is_told, row.is_kept)
     if isinstance(row, Row):
-        assert (IN_GROUP[kind], OUTSIDE[kind]) == (row.handler, row.outside)
+        assert OUTSIDE[kind] == row.outside
+        assert (IN_GROUP[kind] is row.handler) == (NEEDS[kind] is None)
     else:
         assert kind not in IN_GROUP
 

@@ -57,7 +57,7 @@ def tea(script):
 
 
 # As those with sessions see them.
-ANN = User(ann, "Ann", can_call=True)
+ANN = User(ann, "Ann", can_call=True, role="owner")
 BOB = User(bob, "Bob", "peer-b", can_call=True)
 AWAY_BOB = User(bob, "Bob", "peer-b", "away", UNTIL * 1000, can_call=True)
 
@@ -107,7 +107,7 @@ def test_a_snapshot_without_a_peer_id(tea):
         tea.given(away(ann))
         >> back(ann)
         << to(bob, MemberStatus(ann, "online"))
-        << to(ann, GroupJoined(FIRST, "Tea", User(ann, "Ann"), (BOB, User(cat, "Cat"))))
+        << to(ann, GroupJoined(FIRST, "Tea", User(ann, "Ann", role="owner"), (BOB, User(cat, "Cat"))))
     )
 
 
@@ -120,7 +120,12 @@ def test_alone_in_a_group(script):
     """There is nobody to tell, but a snapshot."""
     script.given(begin_session(ann), (ann, CreateGroup("Tea", "Ann")))
 
-    assert script >> away(ann) >> back(ann) << to(ann, GroupJoined(FIRST, "Tea", User(ann, "Ann"), ()))
+    assert (
+        script
+        >> away(ann)
+        >> back(ann)
+        << to(ann, GroupJoined(FIRST, "Tea", User(ann, "Ann", role="owner"), ()))
+    )
 
 
 def test_two_who_are_away_hear_of_each_other(tea):
@@ -170,7 +175,7 @@ def test_a_snapshot_shows_who_is_away(tea):
         tea.given(away(bob), away(ann))
         >> back(ann)
         << to(bob, MemberStatus(ann, "online"))
-        << to(ann, GroupJoined(FIRST, "Tea", User(ann, "Ann"), others))
+        << to(ann, GroupJoined(FIRST, "Tea", User(ann, "Ann", role="owner"), others))
     )
 
 

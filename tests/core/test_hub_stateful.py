@@ -1,8 +1,9 @@
 """The hub against a simple model, under commands that no polite client would send.
 
 The model knows who is connected, where, with which peer ID and whether with a session, who is in the call and
-who rings whom. Beside it every connection keeps a `View`: what it was told, and nothing else. Whatever
-happens, the hub, the model and all views must agree.
+who rings whom, who has which role, which groups are locked, and who is banned from them. Beside it every
+connection keeps a `View`: what it was told, and nothing else. Whatever happens, the hub, the model and all
+views must agree.
 """
 
 from itertools import count
@@ -22,6 +23,7 @@ from peershare.core.hub import Hub
 from peershare.core.outcome import Delivery
 from peershare.messages import (
     SERVER_TYPES,
+    CallEnded,
     CallJoined,
     CallLeft,
     CallRequest,
@@ -29,16 +31,25 @@ from peershare.messages import (
     CallState,
     CreateGroup,
     DeclineRing,
+    EndCall,
+    EndGroup,
     Error,
     ExistingPeers,
     GroupCreated,
+    GroupEnded,
     GroupJoined,
     GroupLeft,
+    GroupSettings,
+    GroupUpdated,
     IncomingRing,
     JoinCall,
     JoinGroup,
+    Kicked,
+    KickMember,
     LeaveCall,
     LeaveGroup,
+    LiftBan,
+    MemberRoleChanged,
     MeshPlan,
     Participant,
     ParticipantJoined,
@@ -49,7 +60,9 @@ from peershare.messages import (
     RingEnded,
     Ringing,
     RingUp,
+    SetMemberRole,
     Signal,
+    UpdateGroup,
     UpdateLayout,
     UpdateMedia,
     UpdatePeerId,
@@ -113,15 +126,28 @@ def is_a(effect, kind):
     return isinstance(effect, Delivery) and isinstance(effect.message, kind)
 
 
+RANKS = {"owner": 4, "moderator": 3, "member": 2, "guest": 1, "observer": 0}
+MODERATORS = {"owner", "moderator"}
+MAY_CALL = {"owner", "moderator", "member", "guest"}
+
+
 @attrs.define
 class GroupModel:
     """The model of a group: who is in it, and since when nobody is."""
 
     created_at: float
     members: set[str] = attrs.field(factory=set)
+    owner: str = ""
+    roles: dict[str, str] = attrs.field(factory=dict)
+    locked: bool = False
+    autolock: bool = False
+    bans: dict[str, float] = attrs.field(factory=dict)
     participants: dict[str, Participant] = attrs.field(factory=dict)
     layouts: dict[str, Layout] = attrs.field(factory=dict)
     empty_since: float | None = None
+
+    def role(self, user_id):
+        return self.roles.get(user_id, "owner" if user_id == self.owner else "member")
 
 
 class Model:
@@ -184,7 +210,124 @@ class Model:
                 return self.ring(user_id, target)
             case DeclineRing(caller):
                 return self.decline(user_id, caller)
+        return self.hear_of_moderation(user_id, message)
+
+    def hear_of_moderation(self, user_id, message):
+        group_id = self.group_of(user_id)
+        if group_id is None:
+            return [answer(user_id, "NOT_IN_GROUP")]
+        group = self.groups[group_id]
+        if group.role(user_id) not in MODERATORS:
+            return [answer(user_id, "NOT_PERMITTED")]
+        match message:
+            case SetMemberRole(target, role):
+                return self.set_role(group, user_id, target, role)
+            case UpdateGroup(locked=locked, autolock=autolock):
+                return self.update_group(group, user_id, locked, autolock)
+            case KickMember(target, _, ban_seconds):
+                return self.kick(group, user_id, target, ban_seconds)
+            case LiftBan(banned):
+                group.bans.pop(banned, None)
+                return [answer(user_id, "BanLifted")]
+            case EndCall():
+                return self.end_call(group, user_id)
+            case EndGroup():
+                return self.end_group(group_id, group, user_id)
         raise AssertionError(message)
+
+    # --- moderation ---
+
+    def set_role(self, group, user_id, target, role):
+        if target not in group.members:
+            return [answer(user_id, "USER_NOT_FOUND")]
+        mine, its = group.role(user_id), group.role(target)
+        if role == its:
+            return [answer(user_id, "MemberRoleChanged")]
+        if mine != "owner" and (
+            RANKS[role] >= RANKS[mine] or (target != user_id and RANKS[its] >= RANKS[mine])
+        ):
+            return [answer(user_id, "NOT_PERMITTED")]
+        if target == user_id and mine == "owner" and not self.other_owners(group, user_id):
+            return [answer(user_id, "LAST_OWNER")]
+        return [answer(user_id, "MemberRoleChanged"), *self.role_changed(group, target, role, user_id)]
+
+    def other_owners(self, group, user_id):
+        return [one for one in group.members - {user_id} if group.role(one) == "owner"]
+
+    def role_changed(self, group, target, role, by):
+        group.roles[target] = role
+        told = to((group.members & self.sessions) - {by}, "MemberRoleChanged")
+        before = group.participants.get(target)
+        if before is None or (role in MAY_CALL and (role != "guest" or not before.screen)):
+            return told
+        screen = before.screen and role not in {"guest", "observer"}
+        video = before.video and (screen or (role in MAY_CALL and not before.screen))
+        now = Participant(target, before.audio and role in MAY_CALL, video, screen)
+        group.participants[target] = now
+        return told + (to(group.members & self.sessions, "ParticipantMedia") if now != before else [])
+
+    def update_group(self, group, user_id, locked, autolock):
+        if autolock is not None and group.role(user_id) != "owner":
+            return [answer(user_id, "NOT_PERMITTED")]
+        before = group.locked, group.autolock
+        group.locked = group.locked if locked is None else locked
+        group.autolock = group.autolock if autolock is None else autolock
+        told = to((group.members & self.sessions) - {user_id}, "GroupUpdated")
+        return [answer(user_id, "GroupUpdated"), *(told if (group.locked, group.autolock) != before else [])]
+
+    def kick(self, group, user_id, target, ban_seconds):
+        if target not in group.members or target == user_id:
+            return [answer(user_id, "USER_NOT_FOUND")]
+        mine, its = group.role(user_id), group.role(target)
+        if mine != "owner" and RANKS[its] >= RANKS[mine]:
+            return [answer(user_id, "NOT_PERMITTED")]
+        if ban_seconds:
+            group.bans = {one: until for one, until in group.bans.items() if until > self.now}
+            group.bans[target] = self.now + ban_seconds
+            group.roles[target] = "member"
+        kicked = to([target], "Kicked" if target in self.sessions else "KICKED")
+        others = group.participants.keys() - {target} if target in group.participants else ()
+        return [
+            answer(user_id, "MemberKicked"),
+            *kicked,
+            *to(others, "PeerRevoked"),
+            *self.gone(target, "kicked"),
+        ]
+
+    def end_rings(self, group):
+        mine = [ring for ring in self.rings if ring[0] in group.members]
+        return [effect for ring in mine for effect in self.end(ring, "cancelled")]
+
+    def end_call(self, group, user_id):
+        told = []
+        if group.participants:
+            told = to(self.hearers(user_id), "CallEnded")
+            group.participants.clear()
+            group.layouts.clear()
+            told += self.end_rings(group)
+        return [answer(user_id, "CallEnded"), *told]
+
+    def end_group(self, group_id, group, user_id):
+        told = self.end_rings(group)
+        told += [answer(user_id, "GroupEnded"), *to(self.hearers(user_id), "GroupEnded")]
+        told += to(group.members - self.sessions - {user_id}, "GROUP_ENDED")
+        for member in group.members:
+            self.recent.pop(member, None)
+            self.joined.remove(member)
+        return [*told, self.closed(group_id, "ended")]
+
+    def follow_leaving(self, group, leaver):
+        """Who inherits from an owner that has left, and whether the group is locked."""
+        told = []
+        if group.role(leaver) == "owner" and not self.other_owners(group, leaver):
+            heirs = [one for one in self.in_order(group.members) if group.role(one) == "moderator"]
+            if heirs:
+                told += self.role_changed(group, heirs[0], "owner", None)
+        moderators = [one for one in group.members if group.role(one) in MODERATORS]
+        if group.autolock and not group.locked and group.role(leaver) in MODERATORS and not moderators:
+            group.locked = True
+            told += to(group.members & self.sessions, "GroupUpdated")
+        return told
 
     def create(self, user_id, group_id):
         if group_id in self.groups:
@@ -193,7 +336,7 @@ class Model:
         if group_id is None:
             self.created += 1
             group_id = f"group-{self.created}"
-        self.groups[group_id] = GroupModel(self.now, {user_id})
+        self.groups[group_id] = GroupModel(self.now, {user_id}, user_id)
         self.joined.append(user_id)
         return [*left, opened(group_id), answer(user_id, "GroupCreated")]
 
@@ -201,6 +344,11 @@ class Model:
         group = self.groups.get(group_id)
         if group is None:
             return [answer(user_id, "GROUP_NOT_FOUND")]
+        if user_id not in group.members:
+            if group.bans.get(user_id, self.now) > self.now:
+                return [answer(user_id, "BANNED")]
+            if group.locked and group.role(user_id) not in MODERATORS:
+                return [answer(user_id, "GROUP_LOCKED")]
         others = group.members - {user_id}
         old = self.peer_ids.get(user_id)
         new = peer_id or old
@@ -239,6 +387,8 @@ class Model:
         return [answer(user_id, "ExistingPeers"), *to(others, "PeerJoined")]
 
     def call_request(self, user_id, target, pretended):
+        if not self.may_call(user_id):
+            return [answer(user_id, "NOT_PERMITTED")]
         rung = self.holder(self.others_of(user_id), target)
         if rung and self.peer_ids.get(user_id) == pretended:
             rings = {user_id, rung} & self.sessions and (user_id, rung) not in self.rings
@@ -262,6 +412,16 @@ class Model:
 
     # --- calls ---
 
+    def may_call(self, user_id):
+        group_id = self.group_of(user_id)
+        return group_id is None or self.groups[group_id].role(user_id) in MAY_CALL
+
+    def may_send(self, user_id, said):
+        role = self.groups[self.group_of(user_id)].role(user_id)
+        if said.screen and role in {"guest", "observer"}:
+            return False
+        return role in MAY_CALL or not (said.audio or said.video)
+
     def until(self):
         return int((self.now + RING_TIMEOUT) * 1000)
 
@@ -269,7 +429,8 @@ class Model:
         return self.others_of(user_id) & self.sessions
 
     def user_joined(self, user_id, others):
-        if user_id not in self.sessions:
+        role = self.groups[self.group_of(user_id)].role(user_id)
+        if user_id not in self.sessions and role == "member":
             return to(others, "UserJoined")
         return [*to(others & self.sessions, "UserJoined"), *to(others - self.sessions, "UserJoined")]
 
@@ -293,6 +454,8 @@ class Model:
             return [answer(user_id, "NOT_IN_GROUP")]
         if user_id not in participants and len(participants) >= MAX_PARTICIPANTS:
             return [answer(user_id, "CALL_FULL")]
+        if not self.may_send(user_id, message):
+            return [answer(user_id, "NOT_PERMITTED")]
         before = participants.get(user_id)
         now = Participant(user_id, message.audio, message.video, message.screen)
         participants[user_id] = now
@@ -336,6 +499,8 @@ class Model:
         return target in self.sessions or {user_id, target} <= self.peer_ids.keys()
 
     def ring(self, user_id, target):
+        if not self.may_call(user_id):
+            return [answer(user_id, "NOT_PERMITTED")]
         participants = self.participants_with(user_id)
         if user_id not in participants:
             return [answer(user_id, "NOT_IN_CALL")]
@@ -402,11 +567,12 @@ class Model:
         group.members.remove(user_id)
         self.joined.remove(user_id)
         if group.members:
-            return [*effects, *to(group.members, "UserLeft")]
+            told = to(group.members, "UserLeft")
+            return [*effects, *told, *self.follow_leaving(group, user_id)]
         if reason == "left":
             return [self.closed(group_id, "left")]
         group.empty_since = self.now
-        return []
+        return self.follow_leaving(group, user_id)
 
     def time_passes(self, seconds):
         """What becomes of rings, and which groups are closed."""
@@ -431,10 +597,15 @@ class View:
     group_id: str | None = None
     username: str | None = None
     others: dict[str, User] = attrs.field(factory=dict)
+    settings: GroupSettings = attrs.field(factory=GroupSettings)
 
-    def enter(self, group_id, me, others=()):
+    def enter(self, group_id, me, others=(), settings=None):
+        self.settings = settings or GroupSettings()
         self.group_id, self.username = group_id, me.username
         self.others = {user.id: user for user in others}
+
+    def leave(self):
+        self.group_id, self.username, self.others = None, None, {}
 
     def hear_of_peer(self, peer_id, username):
         """The protocol tells of peers by name: within a group that is enough."""
@@ -445,13 +616,13 @@ class View:
         match message:
             case GroupCreated(group_id, _, me):
                 self.enter(group_id, me)
-            case GroupJoined(group_id, _, me, others):
+            case GroupJoined(group_id, _, me, others, settings):
                 before = attrs.evolve(self)
-                self.enter(group_id, me, others)
+                self.enter(group_id, me, others, settings)
                 assert self == before or before.group_id != group_id, "a second join told something else"
             case GroupLeft(group_id):
                 assert group_id == self.group_id
-                self.group_id, self.username, self.others = None, None, {}
+                self.leave()
             case UserJoined(user):
                 assert user.id not in self.others, "a member joined twice"
                 self.others[user.id] = user
@@ -462,6 +633,18 @@ class View:
             case ExistingPeers(peers):
                 known = {(user.peer_id, user.username) for user in self.others.values() if user.peer_id}
                 assert {(peer.peer_id, peer.username) for peer in peers} == known
+            case _:
+                self.hear_of_moderation(message)
+
+    def hear_of_moderation(self, message):
+        match message:
+            case Kicked() | GroupEnded() | Error("KICKED" | "GROUP_ENDED"):
+                self.leave()
+            case MemberRoleChanged(user_id, role) if user_id in self.others:
+                shown = None if role == "member" else role
+                self.others[user_id] = attrs.evolve(self.others[user_id], role=shown)
+            case GroupUpdated(_, settings):
+                self.settings = settings
 
 
 @attrs.define
@@ -482,8 +665,10 @@ class CallView:
 
     def hear(self, message):
         match message:
-            case GroupCreated() | GroupJoined() | GroupLeft():
+            case GroupCreated() | GroupJoined() | GroupLeft() | Kicked() | GroupEnded():
                 self.reset()
+            case CallEnded():
+                self.participants, self.plan = {}, ()
             case CallState(participants, rings, recent):
                 self.participants = {one.user_id: one for one in participants}
                 self.rings = {(ring.sender, ring.to): ring.until for ring in rings}
@@ -714,6 +899,36 @@ class RudeClients(RuleBasedStateMachine):
         views = tuple(ShownView(named, height) for named, height in shown.items())
         self.say_in_session(user_id, UpdateLayout(views, upload))
 
+    # --- what moderators say ---
+
+    @rule(user_id=user_ids, named=user_ids, role=st.sampled_from(list(RANKS)))
+    def set_role(self, user_id, named, role):
+        self.say_in_session(user_id, SetMemberRole(named, role))
+
+    @rule(user_id=user_ids, locked=st.none() | st.booleans(), autolock=st.none() | st.booleans())
+    def update_group(self, user_id, *, locked, autolock):
+        self.say_in_session(user_id, UpdateGroup(locked=locked, autolock=autolock))
+
+    @rule(user_id=user_ids, named=user_ids, ban=st.sampled_from([None, 0, 1, TTL, 1000]))
+    def kick(self, user_id, named, ban):
+        self.say_in_session(user_id, KickMember(named, ban_seconds=ban))
+
+    @rule(user_id=user_ids, named=user_ids)
+    def lift_ban(self, user_id, named):
+        self.say_in_session(user_id, LiftBan(named))
+
+    @rule(user_id=user_ids)
+    def end_call(self, user_id):
+        self.say_in_session(user_id, EndCall())
+
+    @rule(user_id=user_ids, sure=st.integers(0, 3))
+    def end_group(self, user_id, sure):
+        if not sure and (self.model.group_of(user_id) is None or self.role_of(user_id) == "owner"):
+            self.say_in_session(user_id, EndGroup())
+
+    def role_of(self, user_id):
+        return self.model.groups[self.model.group_of(user_id)].role(user_id)
+
     # --- what rings lead to ---
 
     @precondition(lambda self: self.model.rings)
@@ -769,9 +984,23 @@ class RudeClients(RuleBasedStateMachine):
                     self.views[other].username,
                     self.model.peer_ids.get(other),
                     can_call=(knows_sessions and other in self.model.sessions) or None,
+                    role=self.shown_role(other) if knows_sessions else None,
                 )
                 for other in self.model.others_of(user_id)
             }
+
+    def shown_role(self, user_id):
+        role = self.role_of(user_id)
+        return None if role == "member" else role
+
+    @invariant()
+    def everyone_with_a_session_knows_the_settings(self):
+        for user_id in self.model.sessions:
+            group_id = self.model.group_of(user_id)
+            if group_id is not None:
+                group = self.model.groups[group_id]
+                its = GroupSettings(group.locked, group.autolock)
+                assert self.views[user_id].settings == its
 
     @invariant()
     def everyone_with_a_session_knows_the_call(self):

@@ -158,5 +158,5 @@ def test_15_no_room_for_an_idle_group(left):
 def test_15_leaving_says_what_it_always_said(script):
     """Nobody hears that the group lasts."""
     script >> (ann, CreateGroup("Tea", "Ann")) << opened(FIRST)
-    script << answer(ann, GroupCreated(FIRST, "Tea", User(UserId(ann), "Ann")))
+    script << answer(ann, GroupCreated(FIRST, "Tea", User(UserId(ann), "Ann", role="owner")))
     assert script >> (ann, LeaveGroup(ann)) << answer(ann, GroupLeft(FIRST))

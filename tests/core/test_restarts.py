@@ -95,6 +95,9 @@ def restarted(script, *, plans=False):
     return again
 
 
+ANN = User(ann, "Ann", role="owner")
+
+
 def test_15_everybody_is_away_and_comes_back(script):
     """As who they were: the others hear of each that it is here again, and of nothing else."""
     again = restarted(script)
@@ -103,10 +106,10 @@ def test_15_everybody_is_away_and_comes_back(script):
         again
         >> back(ann)
         << to(bob, MemberStatus(ann, "online"))
-        << to(ann, GroupJoined(FIRST, "Tea", User(ann, "Ann"), (User(bob, "Bob", "peer-b", **AWAY),)))
+        << to(ann, GroupJoined(FIRST, "Tea", ANN, (User(bob, "Bob", "peer-b", **AWAY),)))
         >> back(bob)
         << to(ann, MemberStatus(bob, "online"))
-        << to(bob, GroupJoined(FIRST, "Tea", User(bob, "Bob"), (User(ann, "Ann", can_call=True),)))
+        << to(bob, GroupJoined(FIRST, "Tea", User(bob, "Bob"), (attrs.evolve(ANN, can_call=True),)))
         << to(bob, ExistingPeers(()))
         >> (ann, Signal(bob, 1))
         << to(bob, SignalFrom(ann, 1))

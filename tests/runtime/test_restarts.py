@@ -106,7 +106,8 @@ def test_15_an_orderly_end_is_no_news(run, pair):
     }
     assert heard[3][1] == {"from": ann.id, "data": 2}
     until = int((START + DOWN + GRACE) * 1000)
-    other = {"id": ann.id, "username": "ann", "status": "away", "until": until, "canCall": True}
+    other = {"id": ann.id, "username": "ann", "status": "away", "until": until}
+    other |= {"canCall": True, "role": "owner"}
     assert heard[4][1]["members"] == [other]
 
 

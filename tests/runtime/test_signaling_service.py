@@ -68,7 +68,7 @@ class World:
 
     def snapshot(self, ann_status=()):
         """What Bob hears of the group."""
-        ann = {"id": self.ann.id, "username": "Ann", **dict(ann_status), "canCall": True}
+        ann = {"id": self.ann.id, "username": "Ann", **dict(ann_status), "canCall": True, "role": "owner"}
         others = [ann, {"id": self.cat.id, "username": "Cat"}]
         bob = {"id": self.bob.id, "username": "Bob"}
         joined = {"groupId": self.group, "groupName": "Team", "user": bob, "members": others}

@@ -20,6 +20,7 @@ from peershare.messages import (
     Hello,
     JoinCall,
     JoinGroup,
+    KickMember,
     LeaveGroup,
     PeerId,
     Ping,
@@ -274,6 +275,20 @@ async def test_a_resume_waits_for_what_it_tells(autojump_clock, world):
     await trio.sleep(2.1)
     assert world.hear("ann-again") == ["welcome", "resumed", "user-joined", "group-joined"]
     assert world.clients["ann"].ended
+
+
+async def test_a_resume_that_waits_for_a_removal(autojump_clock, world):
+    """It is judged when the removal is committed, and leads into no group."""
+    sessions = world.signaling_service._sessions._sessions.values()
+    session = next(one for one in sessions if one.user_id == "bob")
+    world.store.delay = 1.0
+    await world.say("ann", KickMember(UserId("bob")))
+    await world.enter("bob-again")
+    await world.say("bob-again", Hello(2, Resume(session.id, session.token, session.replay.sent)))
+    assert world.hear("bob-again") == ["connection-established"]
+    await trio.sleep(2.1)
+    assert world.hear("bob-again") == ["welcome", "resumed", "kicked"]
+    assert world.hub.group_of("bob") is None
 
 
 async def test_a_ring_that_is_missed_keeps_its_place(autojump_clock, world):

@@ -14,7 +14,18 @@ from peershare.core.group import facts
 from peershare.core.group.state import GroupSnapshot, Member
 from peershare.core.principal import Principal, SessionProof
 from peershare.core.sessions import SessionRecord
-from peershare.messages import IdTaken, Participant, Ping, Pong, Ring, RingEnded, Signal, SignalFrom, errors
+from peershare.messages import (
+    GroupSettings,
+    IdTaken,
+    Participant,
+    Ping,
+    Pong,
+    Ring,
+    RingEnded,
+    Signal,
+    SignalFrom,
+    errors,
+)
 from peershare.messages.close_codes import Ending
 from peershare.ports.store import Batch, Kept
 from peershare.runtime import broker_service, commands
@@ -34,6 +45,10 @@ FACTS = [
     facts.PeerIdChanged("g", "ann", None, "peer-a"),
     facts.StatusChanged("g", "ann", 5),
     facts.SessionRenewed("g", "ann", PROOF),
+    facts.RoleChanged("g", "ann", "guest-1", "moderator"),
+    facts.SettingsChanged("g", "Tea", GroupSettings(locked=True)),
+    facts.MemberBanned("g", "ann", "Ann", "guest-1", "hash", 5, "spam"),
+    facts.BanEnded("g", "ann"),
     facts.ParticipantEntered("g", ME),
     facts.MediaChanged("g", ME),
     facts.ParticipantExited("g", "ann"),

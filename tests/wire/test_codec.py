@@ -21,6 +21,8 @@ from peershare.messages import (
     Ack,
     AuthRefresh,
     AuthToken,
+    Ban,
+    BanSeconds,
     Bitrate,
     CallJoined,
     CallLeft,
@@ -33,6 +35,8 @@ from peershare.messages import (
     Count,
     CreateGroup,
     DeclineRing,
+    EndCall,
+    EndGroup,
     Error,
     ExistingPeers,
     GroupCreated,
@@ -40,6 +44,7 @@ from peershare.messages import (
     GroupJoined,
     GroupLeft,
     GroupName,
+    GroupSettings,
     Heartbeat,
     Hello,
     IceServer,
@@ -49,13 +54,17 @@ from peershare.messages import (
     IncomingRing,
     JoinCall,
     JoinGroup,
+    KickMember,
     LeaveCall,
     LeaveGroup,
     LeaveReason,
+    LiftBan,
     LinkProtocol,
     LinkReason,
     LinkReport,
     LinkState,
+    ListBans,
+    MemberLimit,
     MemberStatus,
     MeshPlan,
     Participant,
@@ -73,6 +82,7 @@ from peershare.messages import (
     PrincipalToken,
     ProtocolVersion,
     RawJson,
+    RemovalReason,
     Resume,
     Resumed,
     ResumeToken,
@@ -81,11 +91,14 @@ from peershare.messages import (
     Ringing,
     RingOutcome,
     RingUp,
+    Role,
     RoundTrip,
     ServerDraining,
     SessionId,
+    SetMemberRole,
     Signal,
     SignalFrom,
+    UpdateGroup,
     UpdateLayout,
     UpdateMedia,
     UpdatePeerId,
@@ -100,6 +113,7 @@ from peershare.messages import (
     errors,
 )
 from peershare.wire.codec import InvalidMessageError, _decode_thoroughly, decode, encode
+from peershare.wire.validation import MAX_BAN
 
 UUID = "0f8b7c3e-5d2a-4c1b-9e6f-a1b2c3d4e5f6"
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -211,7 +225,15 @@ FIELDS = {
     PeerId | None: st.none() | texts(100),
     GroupId: st.uuids().map(str),
     UserId: st.uuids().map(str),
-    LeaveReason: st.sampled_from(["left", "disconnected", "timeout"]),
+    LeaveReason: st.sampled_from(get_args(LeaveReason)),
+    Role: st.sampled_from(get_args(Role)),
+    Role | None: st.none() | st.sampled_from(get_args(Role)),
+    GroupName | None: st.none() | names(100),
+    bool | None: st.none() | st.booleans(),
+    MemberLimit | None: st.none() | st.integers(0, 100_000),
+    RemovalReason | None: st.none() | names(100),
+    BanSeconds | None: st.none() | st.integers(0, MAX_BAN),
+    tuple[UserId, ...]: st.lists(st.uuids().map(str), max_size=3).map(tuple),
     RawJson: json_texts.map(lambda text: Raw(text.encode())),
     bool: st.booleans(),
     str: st.text(),
@@ -278,6 +300,9 @@ urls = st.lists(st.text(), max_size=2).map(tuple)
 ice_servers = st.builds(IceServer, urls, st.none() | st.text(), st.none() | st.text())
 FIELDS[tuple[IceServer, ...]] = st.lists(ice_servers, max_size=3).map(tuple)
 FIELDS[IceTransportPolicy] = st.sampled_from(["all", "relay"])
+FIELDS[GroupSettings] = built(GroupSettings)
+FIELDS[GroupSettings | None] = st.none() | FIELDS[GroupSettings]
+FIELDS[tuple[Ban, ...]] = st.lists(built(Ban), max_size=3).map(tuple)
 FIELDS[tuple[RingEnded, ...]] = st.lists(built(RingEnded), max_size=3).map(tuple)
 
 CLIENTS = {**CLIENT_TYPES, **SESSION_TYPES}
@@ -369,6 +394,23 @@ def client_text(message, request_id=None):
             {"views": [{"userId": UUID.upper(), "height": 90, "width": 160}], "maxUpload": 500_000},
             UpdateLayout((View(UUID, 90),), 500_000),
         ),
+        ("member-role-set", {"userId": UUID.upper(), "role": "guest"}, SetMemberRole(UUID, "guest")),
+        ("group-update", {}, UpdateGroup()),
+        (
+            "group-update",
+            {"name": " Tea ", "locked": False, "autolock": True, "maxMembers": 5, "whoMayShare": "owner"},
+            UpdateGroup("Tea", locked=False, autolock=True, max_members=5, who_may_share="owner"),
+        ),
+        ("member-kick", {"userId": UUID}, KickMember(UUID)),
+        (
+            "member-kick",
+            {"userId": UUID, "reason": "spam", "banSeconds": MAX_BAN},
+            KickMember(UUID, "spam", MAX_BAN),
+        ),
+        ("ban-list", {}, ListBans()),
+        ("ban-lift", {"userId": UUID}, LiftBan(UUID)),
+        ("end-call", {}, EndCall()),
+        ("end-group", {}, EndGroup()),
         (
             "link-report",
             {
@@ -407,11 +449,13 @@ def test_a_clients_message(message_type, payload, message, spelled):
 
 
 def test_the_types_are_those_of_the_protocol():
-    """A client may say these eight things, and one with a session twelve more."""
+    """A client may say these eight things, and one with a session nineteen more."""
     assert list(CLIENT_TYPES) == TYPES
     calls = ["join-call", "leave-call", "update-media", "ring", "decline-ring", "update-layout"]
     sessions = ["hello", "ack", "client-state", "auth-refresh"]
-    assert list(SESSION_TYPES) == [*sessions, *calls, "get-ice-servers", "link-report"]
+    moderation = ["member-role-set", "group-update", "member-kick", "ban-list", "ban-lift"]
+    ends = ["end-call", "end-group"]
+    assert list(SESSION_TYPES) == [*sessions, *calls, *moderation, *ends, "get-ice-servers", "link-report"]
 
 
 @given(client_messages, request_ids)
@@ -1298,6 +1342,8 @@ def test_every_servers_message_has_a_name():
         *("token-expiring", "auth-refreshed"),
         *("call-joined", "call-left", "participant-joined", "participant-left", "participant-media"),
         *("incoming-ring", "ringing", "ring-ended", "call-state", "mesh-plan"),
+        *("member-role-changed", "group-updated", "member-kicked", "kicked", "peer-revoked"),
+        *("ban-list", "ban-lifted", "call-ended", "group-ended"),
     }
 
 

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from peershare.core.permissions import ROLES
 from peershare.messages import (
+    BanSeconds,
     Count,
     GroupId,
     GroupName,
@@ -15,7 +17,9 @@ from peershare.messages import (
     Percent,
     ProtocolVersion,
     RawJson,
+    RemovalReason,
     Resume,
+    Role,
     RoundTrip,
     UserId,
     Username,
@@ -606,6 +610,32 @@ def test_14_what_are_no_views():
     """They are an array."""
     for value, received in ((None, "null"), ({}, "object"), ("x", "string")):
         assert issues(VIEWS, value) == [invalid_type("array", received)]
+
+
+# --- moderation ----------------------------------------------------------------------------------
+
+
+def test_the_reason_of_a_removal():
+    """As a name: somebody else's screen shows it."""
+    longest = "x" * validation.MAX_REASON
+    assert RULES[RemovalReason].check(f" {longest} ") == longest
+    for reason in (longest + "x", "", " ", "a\u202eb", 5):
+        assert issues(RemovalReason, reason)
+
+
+def test_how_long_a_ban_may_be():
+    """Up to ten years; 0 is none."""
+    for seconds in (0, 1, validation.MAX_BAN):
+        assert RULES[BanSeconds].check(seconds) == seconds
+    for seconds in (-1, 0.5, validation.MAX_BAN + 1, True, "1", None):
+        assert issues(BanSeconds, seconds)
+
+
+def test_a_role():
+    """One of five, the highest first."""
+    assert [RULES[Role].check(role) for role in ROLES] == list(ROLES)
+    for role in ("admin", "Owner", "", None, 1):
+        assert issues(Role, role)
 
 
 # --- the shapes of issues that stand nowhere else ----------------------------------------------

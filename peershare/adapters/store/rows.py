@@ -1,5 +1,6 @@
 """Facts and groups as rows: a table of what each kind of fact changes, and how a group is read back."""
 
+import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -7,13 +8,17 @@ from itertools import chain, groupby
 from math import inf
 from typing import Any
 
+import attrs
 from sqlalchemy import (
     Connection,
     Executable,
     Select,
     Table,
+    Text,
     bindparam,
+    case,
     delete,
+    exists,
     func,
     insert,
     select,
@@ -21,14 +26,25 @@ from sqlalchemy import (
     update,
 )
 
-from peershare.adapters.store.schema import ended_rings, groups, members, participants, rings, visits
+from peershare.adapters.store.schema import (
+    bans,
+    ended_rings,
+    groups,
+    members,
+    participants,
+    rings,
+    roles,
+    visits,
+)
 from peershare.core.group.call import MAX_RECENT
 from peershare.core.group.facts import (
+    BanEnded,
     Fact,
     GroupClosed,
     GroupEmptied,
     GroupOpened,
     MediaChanged,
+    MemberBanned,
     MemberJoined,
     MemberLeft,
     ParticipantEntered,
@@ -36,12 +52,14 @@ from peershare.core.group.facts import (
     PeerIdChanged,
     RingBegan,
     RingFinished,
+    RoleChanged,
     SessionRenewed,
+    SettingsChanged,
     StatusChanged,
 )
 from peershare.core.group.state import GroupSnapshot, Member
 from peershare.core.principal import Principal, SessionProof, account_of
-from peershare.messages import GroupId, Participant, Ring, RingEnded, UserId
+from peershare.messages import GroupId, GroupSettings, Participant, PrincipalId, Ring, RingEnded, Role, UserId
 from peershare.ports.store import Batch
 
 # A statement, and the values of its parameters.
@@ -50,7 +68,9 @@ Step = tuple[Executable, Mapping[str, Any]]
 # --- statements: those that are made once, SQLAlchemy compiles once ------------------------------
 
 # `inline`: nobody asks for the numbers of new rows.
-_INSERT = {table: insert(table).inline() for table in (groups, members, participants, rings, ended_rings)}
+_INSERT = {
+    table: insert(table).inline() for table in (groups, members, participants, rings, ended_rings, bans)
+}
 
 
 def _where(table: Table, *names: str) -> list[Any]:
@@ -79,6 +99,31 @@ _SET_MEDIA = (
     .where(*_where(participants, "group_id", "user_id"))
     .values({name: bindparam(name) for name in ("audio", "video", "screen")})
 )
+_SET_SETTINGS = (
+    update(groups)
+    .where(*_where(groups, "id"))
+    .values(name=bindparam("new_name"), settings=bindparam("new_settings"))
+)
+_END_BAN = delete(bans).where(*_where(bans, "group_id", "user_id"))
+# Of several for the same principal, each statement is made for all before the next: so there is one row, and
+# the last role counts.
+_ITS_ROLE = _where(roles, "group_id", "principal_id")
+_ADD_ROLE = (
+    insert(roles)
+    .from_select(
+        ["group_id", "principal_id", "role"],
+        select(
+            bindparam("its_group_id", type_=Text),
+            bindparam("its_principal_id", type_=Text),
+            bindparam("new_role", type_=Text),
+        ).where(~exists().where(*_ITS_ROLE)),
+    )
+    .inline()
+)
+_SET_ROLE = update(roles).where(*_ITS_ROLE).values(role=bindparam("new_role"))
+_OWNER = select(groups.c.owner).where(groups.c.id == roles.c.group_id).scalar_subquery()
+_USUAL_ROLE = case((roles.c.principal_id == _OWNER, "owner"), else_="member")  # as `Group.role_of` has it
+_FORGET_USUAL_ROLE = delete(roles).where(*_ITS_ROLE, roles.c.role == _USUAL_ROLE)
 _SHED_RINGS = delete(ended_rings).where(
     *_where(ended_rings, "group_id", "user_id"),
     ended_rings.c.number
@@ -112,6 +157,7 @@ def _opened(fact: GroupOpened) -> Iterator[Step]:
             "created_at": fact.created_at,
             "emptied_at": None,
             "lasts": fact.lasts,
+            "settings": "{}",
         },
     )
 
@@ -151,6 +197,30 @@ def _session_renewed(fact: SessionRenewed) -> Iterator[Step]:
     yield _SET_SESSION, {**_key(fact.group_id, fact.user_id), **row_of_proof(fact.session)}
 
 
+def _role_changed(fact: RoleChanged) -> Iterator[Step]:
+    yield from _steps_of_role(fact.group_id, fact.principal, fact.role)
+    yield _FORGET_USUAL_ROLE, {"its_group_id": fact.group_id, "its_principal_id": fact.principal}
+
+
+def _steps_of_role(group_id: GroupId, principal: PrincipalId, role: Role) -> Iterator[Step]:
+    values = {"its_group_id": group_id, "its_principal_id": principal, "new_role": role}
+    yield _ADD_ROLE, values
+    yield _SET_ROLE, values
+
+
+def _settings_changed(fact: SettingsChanged) -> Iterator[Step]:
+    said = {"new_name": fact.name, "new_settings": _text_of(fact.settings)}
+    yield _SET_SETTINGS, {"its_id": fact.group_id, **said}
+
+
+def _banned(fact: MemberBanned) -> Iterator[Step]:
+    yield _INSERT[bans], _row_of_ban(fact)
+
+
+def _ban_ended(fact: BanEnded) -> Iterator[Step]:
+    yield _END_BAN, _key(fact.group_id, fact.user_id)
+
+
 def _entered(fact: ParticipantEntered) -> Iterator[Step]:
     yield _INSERT[participants], _row_of_participant(fact.group_id, fact.participant)
 
@@ -188,6 +258,10 @@ _STEPS: dict[type[Fact], Callable[[Any], Iterator[Step]]] = {
     PeerIdChanged: _peer_id_changed,
     StatusChanged: _status_changed,
     SessionRenewed: _session_renewed,
+    RoleChanged: _role_changed,
+    SettingsChanged: _settings_changed,
+    MemberBanned: _banned,
+    BanEnded: _ban_ended,
     ParticipantEntered: _entered,
     MediaChanged: _media_changed,
     ParticipantExited: _exited,
@@ -203,7 +277,12 @@ def _replace(group_id: GroupId, state: GroupSnapshot | None) -> Iterator[Step]:
         yield _FORGET_VISITS, {"its_group_id": group_id}
         return
     row = {"id": group_id, "name": state.name, "owner": state.owner, "lasts": state.lasts}
+    row["settings"] = _text_of(state.settings)
     yield _INSERT[groups], {**row, "created_at": state.created_at, "emptied_at": state.emptied_at}
+    for principal, role in state.roles:
+        yield from _steps_of_role(group_id, principal, role)
+    for ban in state.bans:
+        yield _INSERT[bans], _row_of_ban(ban)
     for member in state.members:
         yield _INSERT[members], _row_of_member(group_id, member)
     for participant in state.participants:
@@ -262,6 +341,17 @@ def proof_of(row: Any) -> SessionProof | None:
     return None if hashes is None else SessionProof(row.session_id, tuple(hashes.split(" ")))
 
 
+def _row_of_ban(ban: MemberBanned) -> dict[str, Any]:
+    row = attrs.asdict(ban)
+    row["principal_id"] = row.pop("principal")
+    return row
+
+
+def _text_of(settings: GroupSettings) -> str:
+    usual, its = attrs.asdict(GroupSettings()), attrs.asdict(settings)
+    return json.dumps({name: value for name, value in its.items() if value != usual[name]})
+
+
 def _row_of_participant(group_id: GroupId, said: Participant) -> dict[str, Any]:
     media = {"audio": said.audio, "video": said.video, "screen": said.screen}
     return {"group_id": group_id, "user_id": said.user_id, **media}
@@ -307,9 +397,10 @@ def _select_all(table: Table) -> Select[Any]:
     return select(table).where(*_where(table, "group_id")).order_by(table.c.number)
 
 
-# What a group has beside its own row, in the order of `_snapshot_of`.
-_PARTS = (members, participants, rings, ended_rings)
-_SELECT_PARTS = tuple(map(_select_all, _PARTS))
+# What a group has beside its own row, in the order of `_snapshot_of`; of these, what hangs on its members.
+_PARTS = (roles, bans, members, participants, rings, ended_rings)
+_OF_MEMBERS = (members, participants, rings, ended_rings)
+_SELECT_PARTS = {table: _select_all(table) for table in _PARTS}
 
 
 def read(connection: Connection, group_id: GroupId, moment: Callable[[int], float]) -> GroupSnapshot | None:
@@ -317,21 +408,26 @@ def read(connection: Connection, group_id: GroupId, moment: Callable[[int], floa
     group = connection.execute(_SELECT_GROUP, {"its_id": group_id}).one_or_none()
     if group is None:
         return None
-    if group.emptied_at is not None:  # what else there is hangs on members
-        return _snapshot_of(group, moment, [()] * len(_PARTS))
-    parts = [connection.execute(statement, {"its_group_id": group_id}).all() for statement in _SELECT_PARTS]
+    parts: list[Sequence[Any]] = [
+        connection.execute(statement, {"its_group_id": group_id}).all()
+        if group.emptied_at is None or table not in _OF_MEMBERS
+        else ()
+        for table, statement in _SELECT_PARTS.items()
+    ]
     return _snapshot_of(group, moment, parts)
 
 
 def read_in_use(connection: Connection, moment: Callable[[int], float]) -> Sequence[GroupSnapshot]:
     """Read all groups that have members."""
     by_group: list[dict[str, list[Any]]] = []
+    is_in_use = groups.c.emptied_at.is_(None)
     for table in _PARTS:
         rows = defaultdict(list)
-        for row in connection.execute(select(table).order_by(table.c.number)):
+        wanted = select(table).join(groups, groups.c.id == table.c.group_id).where(is_in_use)
+        for row in connection.execute(wanted.order_by(table.c.number)):
             rows[row.group_id].append(row)
         by_group.append(rows)
-    found = connection.execute(select(groups).where(groups.c.emptied_at.is_(None)))
+    found = connection.execute(select(groups).where(is_in_use))
     return [_snapshot_of(group, moment, [rows.get(group.id, ()) for rows in by_group]) for group in found]
 
 
@@ -340,7 +436,7 @@ def _snapshot_of(
     moment: Callable[[int], float],
     parts: Sequence[Sequence[Any]],
 ) -> GroupSnapshot:
-    its_members, its_participants, its_rings, its_ended_rings = parts
+    its_roles, its_bans, its_members, its_participants, its_rings, its_ended_rings = parts
     return GroupSnapshot(
         group.id,
         group.name,
@@ -364,6 +460,14 @@ def _snapshot_of(
         tuple((Ring(row.caller, row.rung, row.until), moment(row.until)) for row in its_rings),
         _by_user(its_ended_rings),
         group.lasts,
+        GroupSettings(**json.loads(group.settings)),
+        tuple(sorted((row.principal_id, row.role) for row in its_roles)),
+        tuple(
+            MemberBanned(
+                group.id, row.user_id, row.username, row.principal_id, row.network, row.until, row.reason
+            )
+            for row in its_bans
+        ),
     )
 
 

@@ -1,7 +1,7 @@
 """The tables of the store, the same in SQLite and PostgreSQL. docs/data.md says what is in them.
 
 They hold dates, in ms since 1970, and no moments of the core's clock, which begins anew with the server.
-House rule: no IP addresses.
+House rule: no IP addresses. `bans.network` is a hash of one, with a key.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 # The newest revision in `migrations`: a database that has it needs none of them.
-HEAD = "0003"
+HEAD = "0004"
 # Named so that other programs may have tables beside ours in a database of PostgreSQL.
 VERSION_TABLE = "peershare_version"
 
@@ -73,6 +73,8 @@ groups = Table(
     # The last visit of a group that is idle.
     Column("emptied_at", BigInteger),
     Column("lasts", Boolean, nullable=False),
+    # JSON: those that are not as a new group has them.
+    Column("settings", Text, nullable=False, server_default="{}"),
     Index("groups_by_visit", "emptied_at"),
 )
 
@@ -128,6 +130,32 @@ ended_rings = Table(
     Column("outcome", Text, nullable=False),
     Column("ended_at", BigInteger, nullable=False),
     Index("ended_rings_key", "group_id", "user_id"),
+)
+
+# Those of whom a group knows more than that they are members, or that one of them made it.
+roles = Table(
+    "roles",
+    metadata,
+    _number(),
+    _group_id(),
+    Column("principal_id", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    UniqueConstraint("group_id", "principal_id", name="roles_key"),
+)
+
+# `user_id` and `username` are the member's as it was removed.
+bans = Table(
+    "bans",
+    metadata,
+    _number(),
+    _group_id(),
+    Column("user_id", Text, nullable=False),
+    Column("username", Text, nullable=False),
+    Column("principal_id", Text, nullable=False),
+    Column("network", Text),
+    Column("until", BigInteger, nullable=False),
+    Column("reason", Text),
+    UniqueConstraint("group_id", "user_id", name="bans_key"),
 )
 
 # Written at an orderly end, read and deleted at the next start: what else a session needs to go on as it was.

@@ -16,12 +16,14 @@ from sqlalchemy import Connection, Table, and_, delete, func, insert, or_, selec
 
 from peershare.adapters.store.schema import (
     HEAD,
+    bans,
     ended_rings,
     groups,
     members,
     metadata,
     participants,
     rings,
+    roles,
     runs,
     sessions,
     signing_keys,
@@ -140,7 +142,12 @@ def forget_principal(database: Database, principal_id: str) -> int:
         left = and_(groups.c.id.in_({group_id for group_id, _user_id in known}), ~in_use)
         connection.execute(update(groups).where(left).values(emptied_at=now))
         owned_by = update(groups).where(groups.c.owner == principal_id).values(owner="")
-        return len(known) + connection.execute(owned_by).rowcount + kept
+        count = len(known) + connection.execute(owned_by).rowcount + kept
+        for kept_of in (roles, bans):
+            count += connection.execute(
+                delete(kept_of).where(kept_of.c.principal_id == principal_id)
+            ).rowcount
+        return count
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from peershare.core.group.facts import (
 )
 from peershare.core.group.state import Group, Member, record
 from peershare.core.outcome import Outcome, Reason, nothing, refuse
+from peershare.core.permissions import GroupAction
 from peershare.messages import (
     CallJoined,
     CallLeft,
@@ -59,9 +60,11 @@ def join(group: Group, user_id: UserId, message: JoinCall, now: float) -> Outcom
     is_in = user_id in call.participants
     if not is_in and len(call.participants) >= group.rules.max_participants:
         return _refuse_full(group, user_id)
+    me = Participant(user_id, message.audio, message.video, message.screen)
+    if _allowed(group, me) != me:
+        return refuse(user_id, errors.NOT_YOUR_ROLE)
     outcome = nothing()
     outcome.answer(user_id, CallJoined(call.others(user_id)))
-    me = Participant(user_id, message.audio, message.video, message.screen)
     if is_in:
         _change(group, call, me, outcome)
     else:
@@ -88,7 +91,10 @@ def update(group: Group, user_id: UserId, message: UpdateMedia, now: float) -> O
     call = _joined(group, user_id)
     if call is None:
         return refuse(user_id, errors.NOT_IN_CALL)
-    me, outcome = Participant(user_id, message.audio, message.video, message.screen), nothing()
+    me = Participant(user_id, message.audio, message.video, message.screen)
+    if _allowed(group, me) != me:
+        return refuse(user_id, errors.NOT_YOUR_ROLE)
+    outcome = nothing()
     outcome.answer(user_id, _media(me))
     _change(group, call, me, outcome)
     mesh.tell_plans(group, outcome)
@@ -193,6 +199,26 @@ def depart(group: Group, user_id: UserId, now: float, outcome: Outcome) -> None:
     mesh.tell_plans(group, outcome)
 
 
+def end_all(group: Group, now: float, outcome: Outcome) -> None:
+    """End the call and all rings. That the participants are out, the caller tells."""
+    call = group.call
+    if call is not None:
+        for user_id in list(call.participants):
+            record(group, outcome, ParticipantExited(group.id, user_id))
+        _end_all(group, list(call.expiries), "cancelled", now, outcome)
+
+
+def restrict(group: Group, outcome: Outcome) -> None:
+    """Show all that participants no longer send what they may not send any more."""
+    participants = () if group.call is None else tuple(group.call.participants.values())
+    changed = [allowed for one in participants if (allowed := _allowed(group, one)) != one]
+    for allowed in changed:
+        record(group, outcome, MediaChanged(group.id, allowed))
+        outcome.tell(group.hearers(None), _media(allowed), group.id)
+    if changed:
+        mesh.tell_plans(group, outcome)
+
+
 # --- participants ------------------------------------------------------------------------------
 
 
@@ -200,6 +226,15 @@ def _joined(group: Group, user_id: UserId) -> Call | None:
     """The call, if this member is in it."""
     call = group.call
     return call if call is not None and user_id in call.participants else None
+
+
+def _allowed(group: Group, said: Participant) -> Participant:
+    """What of its media a participant may send: nothing, for one who may only listen."""
+    role = group[said.user_id].role
+    may_call, may_share = group.may(role, GroupAction.CALL), group.may(role, GroupAction.SHARE)
+    screen = said.screen and may_share
+    video = said.video and (may_share if said.screen else may_call)
+    return Participant(said.user_id, said.audio and may_call, video, screen)
 
 
 def _change(group: Group, call: Call, me: Participant, outcome: Outcome) -> None:

@@ -13,7 +13,7 @@ from peershare.messages import GroupName, LeaveReason, PeerId, Ring, Username
 class Open:
     """Begin, with whoever sends this as the owner and first member. `lasts`: as in `Group`.
 
-    `session`: as in `Member`.
+    `session` and `network`: as in `Member`.
     """
 
     name: GroupName
@@ -22,13 +22,14 @@ class Open:
     principal: Principal
     lasts: bool = False
     session: SessionProof | None = None
+    network: str | None = None
 
 
 @attrs.frozen
 class Join:
     """`new_peer_id`: one that the message named, which counts for one who is a member already.
 
-    `session`: as in `Member`.
+    `session` and `network`: as in `Member`.
     """
 
     username: Username
@@ -36,6 +37,7 @@ class Join:
     principal: Principal
     new_peer_id: PeerId | None = None
     session: SessionProof | None = None
+    network: str | None = None
 
 
 @attrs.frozen
@@ -54,9 +56,10 @@ class GoAway:
 
 @attrs.frozen
 class ComeBack:
-    """Be here again. `session`: as in `Member`, where it is another now."""
+    """Be here again. `session` and `network`: as in `Member`, where they are others now."""
 
     session: SessionProof | None = None
+    network: str | None = None
 
 
 @attrs.frozen

@@ -13,12 +13,15 @@ from peershare.core.principal import Principal, SessionProof
 from peershare.messages import (
     GroupId,
     GroupName,
+    GroupSettings,
     LeaveReason,
     Participant,
     PeerId,
     PrincipalId,
+    RemovalReason,
     Ring,
     RingEnded,
+    Role,
     UserId,
     Username,
 )
@@ -28,7 +31,7 @@ from peershare.messages import (
 class GroupOpened:
     """`created_at` is a date, in ms since 1970; `opened_at` the same moment by the core's clock.
 
-    `lasts`: it does not end with its last member.
+    `owner`: who made it. `lasts`: it does not end with its last member.
     """
 
     waits: ClassVar[bool] = True
@@ -55,12 +58,14 @@ class GroupEmptied:
 
 @attrs.define
 class GroupClosed:
-    """`why`: its last member left, nobody came back to it in time, or it was idle for too long."""
+    """`why`: its last member left, nobody came back to it in time, it was idle for too long, or somebody has
+    ended it.
+    """
 
     waits: ClassVar[bool] = True
     group_id: GroupId
     lifetime: float  # seconds
-    why: Literal["left", "abandoned", "unvisited"]
+    why: Literal["left", "abandoned", "unvisited", "ended"]
 
 
 @attrs.define
@@ -117,6 +122,51 @@ class SessionRenewed:
 
 
 @attrs.define
+class RoleChanged:
+    """`user_id`: the member for whom it was changed; the role is its principal's."""
+
+    waits: ClassVar[bool] = True
+    group_id: GroupId
+    user_id: UserId
+    principal: PrincipalId
+    role: Role
+
+
+@attrs.define
+class SettingsChanged:
+    waits: ClassVar[bool] = True
+    group_id: GroupId
+    name: GroupName
+    settings: GroupSettings
+
+
+@attrs.define
+class MemberBanned:
+    """`user_id` and `username`: as they were. `network`: as in `Member`, of a guest.
+
+    `until`, in ms since 1970.
+    """
+
+    waits: ClassVar[bool] = True
+    group_id: GroupId
+    user_id: UserId
+    username: Username
+    principal: PrincipalId
+    network: str | None
+    until: int
+    reason: RemovalReason | None = None
+
+
+@attrs.define
+class BanEnded:
+    """A ban was lifted, or is over, or another one took its place."""
+
+    waits: ClassVar[bool] = True
+    group_id: GroupId
+    user_id: UserId
+
+
+@attrs.define
 class ParticipantEntered:
     waits: ClassVar[bool] = False
     group_id: GroupId
@@ -167,6 +217,10 @@ Fact = (
     | PeerIdChanged
     | StatusChanged
     | SessionRenewed
+    | RoleChanged
+    | SettingsChanged
+    | MemberBanned
+    | BanEnded
     | ParticipantEntered
     | MediaChanged
     | ParticipantExited

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from peershare.core.group import calls, membership, mesh
+from peershare.core.group import calls, membership, mesh, moderation, roles
 from peershare.core.group.commands import (
     Abandon,
     ComeBack,
@@ -20,21 +20,29 @@ from peershare.core.group.commands import (
     Open,
 )
 from peershare.core.group.state import Group
-from peershare.core.outcome import Outcome
+from peershare.core.outcome import Outcome, refuse
+from peershare.core.permissions import NEEDS, GroupAction
 from peershare.messages import (
     CallRequest,
     CallResponse,
     CreateGroup,
     DeclineRing,
+    EndCall,
+    EndGroup,
     Error,
     GroupMessage,
     JoinCall,
     JoinGroup,
+    KickMember,
     LeaveCall,
     LeaveGroup,
+    LiftBan,
+    ListBans,
     Ping,
     RingUp,
+    SetMemberRole,
     Signal,
+    UpdateGroup,
     UpdateLayout,
     UpdateMedia,
     UpdatePeerId,
@@ -87,6 +95,13 @@ MESSAGES: dict[type[GroupMessage], Row | OwnRow] = {
     UpdateLayout: Row(mesh.update_layout, errors.NOT_IN_CALL, is_planned=True),
     RingUp: Row(calls.ring, errors.NOT_IN_CALL, is_told=True),
     DeclineRing: Row(calls.decline, errors.RING_NOT_FOUND),
+    SetMemberRole: Row(roles.set_role, is_told=True, is_planned=True, is_kept=True),
+    UpdateGroup: Row(roles.update, is_told=True, is_planned=True, is_kept=True),
+    KickMember: Row(moderation.kick, is_told=True, is_planned=True, is_kept=True),
+    ListBans: Row(moderation.list_bans, is_kept=True),
+    LiftBan: Row(moderation.lift_ban, is_kept=True),
+    EndCall: Row(moderation.end_call, is_told=True, is_planned=True),
+    EndGroup: Row(moderation.end_group, is_told=True, is_planned=True, is_kept=True),
 }
 
 # What the server tells a group.
@@ -100,8 +115,28 @@ COMMANDS: dict[type[GroupCommand], Handler] = {
     ExpireRing: calls.expire,
 }
 
+
+def _for_roles(kind: type[GroupMessage], handler: Handler) -> Handler:
+    """Return a handler for those whose role allows this message; the same one, where each does.
+
+    So what is asked most, such as a signal, is asked for no role.
+    """
+    need = NEEDS.get(kind, _NO_ROLE)
+    if need is None:
+        return handler
+
+    def handle_if_allowed(group: Group, user_id: UserId, message: Any, now: float) -> Outcome:
+        if isinstance(need, GroupAction) and group.may(group[user_id].role, need):
+            return handler(group, user_id, message, now)
+        return refuse(user_id, errors.NOT_YOUR_ROLE)
+
+    return handle_if_allowed
+
+
+# A message without an entry is refused to everybody.
+_NO_ROLE = object()
 # Of the table above, for looking up with each message.
-IN_GROUP = {kind: row.handler for kind, row in MESSAGES.items() if isinstance(row, Row)}
+IN_GROUP = {kind: _for_roles(kind, row.handler) for kind, row in MESSAGES.items() if isinstance(row, Row)}
 OUTSIDE = {kind: row.outside for kind, row in MESSAGES.items() if isinstance(row, Row)}
 TOLD_TO_ALL: frozenset[type] = frozenset(kind for kind, row in MESSAGES.items() if row.is_told)
 PLANNED: frozenset[type] = frozenset(kind for kind, row in MESSAGES.items() if row.is_planned)

@@ -47,12 +47,16 @@ class CallStats:
 
 
 class GroupIndex:
-    """`empty_group_ttl`, in seconds: how long a group outlives its last member's lost connection."""
+    """`empty_group_ttl`, in seconds: how long a group outlives its last member's lost connection.
+
+    `removed` counts members.
+    """
 
     def __init__(self, empty_group_ttl: float) -> None:
         self._empty_group_ttl = empty_group_ttl
         self._groups = self._members = self._participants = 0
         self._in_call: dict[GroupId, int] = {}
+        self.removed = 0
         self._ended: dict[RingOutcome, int] = dict.fromkeys(get_args(RingOutcome), 0)
         # All wait for equally long: the order of insertion is the order of expiry.
         self._empty: dict[GroupId, float] = {}
@@ -140,6 +144,7 @@ class GroupIndex:
 
     def _left(self, fact: MemberLeft) -> None:
         self._members -= 1
+        self.removed += fact.reason == "kicked"
         self._unindex_peer_id(fact.peer_id, fact.group_id)
 
     def _peer_id_changed(self, fact: PeerIdChanged) -> None:

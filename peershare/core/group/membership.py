@@ -5,7 +5,7 @@ House rules: as in `core.hub`. A handler judges, records facts, and then says wh
 
 from typing import Literal
 
-from peershare.core.group import calls, mesh
+from peershare.core.group import admission, calls, mesh, roles
 from peershare.core.group.commands import Abandon, ComeBack, Depart, GoAway, Join, Open
 from peershare.core.group.facts import (
     GroupClosed,
@@ -24,6 +24,7 @@ from peershare.messages import (
     GroupCreated,
     GroupJoined,
     GroupLeft,
+    GroupSettings,
     LeaveGroup,
     LeaveReason,
     MemberStatus,
@@ -57,17 +58,21 @@ def open_group(group: Group, user_id: UserId, command: Open, now: float) -> Outc
     name = group.free_name(command.username)
     joined = MemberJoined(group.id, user_id, name, command.peer_id, principal, command.session)
     record(group, outcome, joined)
+    group[user_id].network = command.network
     outcome.answer(user_id, GroupCreated(group.id, group.name, _oneself(group[user_id])))
     return outcome
 
 
 def join(group: Group, user_id: UserId, command: Join, now: float) -> Outcome:
+    refusal = None if user_id in group else admission.refusal(group, command, now)
+    if refusal is not None:
+        return refuse(user_id, refusal)
     peer_id = command.peer_id
     if peer_id is not None and _is_taken(group, peer_id, user_id):
         return refuse(user_id, errors.PEER_ID_TAKEN)
     if user_id in group:
         return _join_again(group, user_id, command.new_peer_id)
-    if len(group) >= group.rules.max_members:
+    if len(group) >= group.max_members:
         return refuse(user_id, errors.GROUP_FULL, Reason.MAX_GROUP_SIZE)
     if not command.principal.is_verified and group.is_verified_name(command.username):
         return refuse(user_id, errors.NAME_OF_VERIFIED)
@@ -76,6 +81,7 @@ def join(group: Group, user_id: UserId, command: Join, now: float) -> Outcome:
     joined = MemberJoined(group.id, user_id, name, peer_id, command.principal, command.session)
     record(group, outcome, joined)
     member = group[user_id]
+    member.network = command.network
     _welcome(group, member, outcome)
     _tell_of_newcomer(group, member, outcome)
     _tell_of_peer_id(group, member, outcome)
@@ -101,7 +107,8 @@ def _welcome(group: Group, member: Member, outcome: Outcome, *, answers: bool = 
     others = tuple(
         other.user_for_sessions if with_sessions else other.user for other in group.others(user_id)
     )
-    joined = GroupJoined(group.id, group.name, _oneself(member), others)
+    settings = group.settings if with_sessions and group.settings != GroupSettings() else None
+    joined = GroupJoined(group.id, group.name, _oneself(member), others, settings)
     outcome.deliveries.append(Delivery(joined, (user_id,), answers))
     if member.peer_id is not None:
         outcome.tell((user_id,), ExistingPeers(group.peers(user_id)))
@@ -112,12 +119,13 @@ def _welcome(group: Group, member: Member, outcome: Outcome, *, answers: bool = 
 
 
 def _oneself(member: Member) -> User:
-    return User(member.user_id, member.username, verified=member.principal.is_verified or None)
+    role = member.role if member.has_session and member.role != "member" else None
+    return User(member.user_id, member.username, verified=member.principal.is_verified or None, role=role)
 
 
 def _tell_of_newcomer(group: Group, member: Member, outcome: Outcome) -> None:
-    """One that has a session is told of in two forms, but only where the others are of both kinds."""
-    if not member.has_session:
+    """Where there is more to know for sessions, in two forms, if the others are of both kinds."""
+    if member.user == member.user_for_sessions:
         outcome.tell(group.other_ids(member.user_id), UserJoined(member.user), group.id)
         return
     plain = [other.user_id for other in group.others(member.user_id) if not other.principal.has_session]
@@ -156,17 +164,18 @@ def leave(group: Group, user_id: UserId, message: LeaveGroup, now: float) -> Out
         return refuse(user_id, errors.USER_ID_MISMATCH)
     outcome = nothing()
     outcome.answer(user_id, GroupLeft(group.id))
-    _take_out(group, user_id, "left", now, outcome)
+    take_out(group, user_id, "left", now, outcome)
     return outcome
 
 
 def depart(group: Group, user_id: UserId, command: Depart, now: float) -> Outcome:
     outcome = nothing()
-    _take_out(group, user_id, command.reason, now, outcome)
+    take_out(group, user_id, command.reason, now, outcome)
     return outcome
 
 
-def _take_out(group: Group, user_id: UserId, reason: LeaveReason, now: float, outcome: Outcome) -> None:
+def take_out(group: Group, user_id: UserId, reason: LeaveReason, now: float, outcome: Outcome) -> None:
+    """Have a member out. The others hear of it, and the member itself nothing."""
     member = group[user_id]
     calls.depart(group, user_id, now, outcome)
     record(group, outcome, MemberLeft(group.id, user_id, member.peer_id, reason))
@@ -174,8 +183,10 @@ def _take_out(group: Group, user_id: UserId, reason: LeaveReason, now: float, ou
         outcome.tell(group.other_ids(user_id), UserLeft(user_id, member.username, reason), group.id)
     elif reason == "left" and not group.lasts:
         record(group, outcome, GroupClosed(group.id, now - group.opened_at, "left"))
+        return
     else:
         record(group, outcome, GroupEmptied(group.id, group.rules.date(now), now))
+    roles.follow_leaving(group, member, outcome)
 
 
 def abandon(group: Group, user_id: UserId, command: Abandon, now: float) -> Outcome:
@@ -199,6 +210,7 @@ def come_back(group: Group, user_id: UserId, command: ComeBack, now: float) -> O
     session = command.session
     if session is not None and session != group[user_id].session:
         record(group, outcome, SessionRenewed(group.id, user_id, session))
+    group[user_id].network = command.network
     _set_status(group, user_id, None, outcome)
     _welcome(group, group[user_id], outcome, answers=False)  # it asked for its session
     return outcome

@@ -13,11 +13,13 @@ import attrs
 
 from peershare.core.group.call import Call
 from peershare.core.group.facts import (
+    BanEnded,
     Fact,
     GroupClosed,
     GroupEmptied,
     GroupOpened,
     MediaChanged,
+    MemberBanned,
     MemberJoined,
     MemberLeft,
     ParticipantEntered,
@@ -25,21 +27,26 @@ from peershare.core.group.facts import (
     PeerIdChanged,
     RingBegan,
     RingFinished,
+    RoleChanged,
     SessionRenewed,
+    SettingsChanged,
     StatusChanged,
 )
 from peershare.core.outcome import Outcome
+from peershare.core.permissions import RANKS, ROLES, GroupAction
 from peershare.core.principal import Principal, SessionProof
 from peershare.messages import (
     CallState,
     GroupId,
     GroupName,
+    GroupSettings,
     Participant,
     Peer,
     PeerId,
     PrincipalId,
     Ring,
     RingEnded,
+    Role,
     User,
     UserId,
     Username,
@@ -72,6 +79,9 @@ class Member:
     """A principal in a group. `away_until`, in ms since 1970, while only its session is there.
 
     `session`: what its client comes back with after a restart. None where it has no session.
+
+    `role`: its principal's, which the group keeps here as well. `network`: a keyed hash of the address from
+    which it came last, where that counts; of the moment, and in no fact.
     """
 
     user_id: UserId
@@ -80,6 +90,8 @@ class Member:
     principal: Principal
     away_until: int | None = None
     session: SessionProof | None = None
+    role: Role = attrs.field(default="member", eq=False)
+    network: str | None = attrs.field(default=None, eq=False)
 
     @property
     def has_session(self) -> bool:
@@ -100,12 +112,16 @@ class Member:
             self.away_until,
             can_call=self.has_session or None,
             verified=self.principal.is_verified or None,
+            role=None if self.role == "member" else self.role,
         )
+
+
+_USUAL = GroupSettings()
 
 
 @attrs.frozen
 class GroupSnapshot:
-    """All that a group is, as values. `rings` with when each is missed."""
+    """All that a group is, as values. `rings` with when each is missed; roles as in `Group`."""
 
     id: GroupId
     name: GroupName
@@ -119,6 +135,9 @@ class GroupSnapshot:
     rings: tuple[tuple[Ring, float], ...] = ()
     recent_rings: tuple[tuple[UserId, tuple[RingEnded, ...]], ...] = ()
     lasts: bool = False
+    settings: GroupSettings = _USUAL
+    roles: tuple[tuple[PrincipalId, Role], ...] = ()
+    bans: tuple[MemberBanned, ...] = ()
 
 
 # Before the fact that it was opened.
@@ -130,6 +149,9 @@ class Group:
     """`created_at` and `emptied_at` are dates, in ms since 1970; `opened_at` and `empty_since` are the same
     moments by the core's clock, which begins anew with the server. While somebody is in it, it is empty since
     infinity. `lasts`: it does not end with its last member, but is idle until somebody joins again.
+
+    `owner`: who made it, and has the role of an owner unless `roles` says otherwise. There are those who have
+    another role than that, or than "member". `bans`: by the users that were removed.
 
     `call` is None where there is nothing to know, so a group that only signals costs nothing more.
     Its length is the number of its members: test for None, not for truth.
@@ -145,6 +167,9 @@ class Group:
     empty_since: float = math.inf
     lasts: bool = False
     call: Call | None = None
+    settings: GroupSettings = _USUAL
+    roles: dict[PrincipalId, Role] = attrs.field(factory=dict)
+    bans: dict[UserId, MemberBanned] = attrs.field(factory=dict)
     _members: dict[UserId, Member] = attrs.field(factory=dict, init=False)
     # The indexes exist so that a join and a ring cost the same in a group of 5 and of 500.
     _looks: set[str] = attrs.field(factory=set, init=False)  # of all names
@@ -174,6 +199,9 @@ class Group:
             tuple(call.expiries.items()),
             call.recent,
             self.lasts,
+            self.settings,
+            tuple(sorted(self.roles.items())),
+            tuple(self.bans.values()),
         )
 
     @classmethod
@@ -182,7 +210,8 @@ class Group:
         said = snapshot
         group = cls(said.id, rules, said.name, said.owner, said.created_at, said.opened_at)
         group.emptied_at, group.empty_since = said.emptied_at, said.empty_since
-        group.lasts = said.lasts
+        group.lasts, group.settings, group.roles = said.lasts, said.settings, dict(said.roles)
+        group.bans = {ban.user_id: ban for ban in said.bans}
         for member in said.members:
             group._insert(attrs.evolve(member))
         call = Call({one.user_id: one for one in said.participants})
@@ -232,6 +261,22 @@ class Group:
     def _session_renewed(self, fact: SessionRenewed) -> None:
         self._members[fact.user_id].session = fact.session
 
+    def _role_changed(self, fact: RoleChanged) -> None:
+        self.roles.pop(fact.principal, None)
+        if self.role_of(fact.principal) != fact.role:
+            self.roles[fact.principal] = fact.role
+        for member in self.members_of(fact.principal):
+            member.role = fact.role
+
+    def _settings_changed(self, fact: SettingsChanged) -> None:
+        self.name, self.settings = fact.name, fact.settings
+
+    def _banned(self, fact: MemberBanned) -> None:
+        self.bans[fact.user_id] = fact
+
+    def _ban_ended(self, fact: BanEnded) -> None:
+        del self.bans[fact.user_id]
+
     def _sends(self, fact: ParticipantEntered | MediaChanged) -> None:
         self.call = self.call or Call()
         self.call.participants[fact.participant.user_id] = fact.participant
@@ -257,6 +302,7 @@ class Group:
 
     def _insert(self, member: Member) -> None:
         self._members[member.user_id] = member
+        member.role = self.role_of(member.principal.id)
         looks = looks_of(member.username)
         self._looks |= looks
         if member.principal.is_verified:
@@ -274,6 +320,10 @@ class Group:
         PeerIdChanged: _peer_id_changed,
         StatusChanged: _status_changed,
         SessionRenewed: _session_renewed,
+        RoleChanged: _role_changed,
+        SettingsChanged: _settings_changed,
+        MemberBanned: _banned,
+        BanEnded: _ban_ended,
         ParticipantEntered: _sends,
         MediaChanged: _sends,
         ParticipantExited: _exited,
@@ -300,14 +350,31 @@ class Group:
         user_id = self._peers.get(peer_id)
         return None if user_id is None else self._members[user_id]
 
+    def role_of(self, principal_id: PrincipalId) -> Role:
+        return self.roles.get(principal_id) or ("owner" if principal_id == self.owner else "member")
+
+    def members_of(self, principal_id: PrincipalId) -> list[Member]:
+        """All connections of one person that are members."""
+        return [member for member in self if member.principal.id == principal_id]
+
+    def may(self, role: Role, action: GroupAction) -> bool:
+        """Tell whether a role allows something here: by the table, or by the group's own settings."""
+        if action is GroupAction.CALL:
+            lowest = self.settings.who_may_call
+        elif action is GroupAction.SHARE:
+            lowest = self.settings.who_may_share
+        else:
+            lowest = None
+        return action in ROLES[role] if lowest is None else RANKS[role] >= RANKS[lowest]
+
     def others(self, user_id: UserId) -> list[Member]:
         return [member for member in self if member.user_id != user_id]
 
     def other_ids(self, user_id: UserId) -> list[UserId]:
         return [other for other in self._members if other != user_id]
 
-    def hearers(self, user_id: UserId) -> list[UserId]:
-        """The others that have sessions, and so hear of those, and of calls."""
+    def hearers(self, user_id: UserId | None) -> list[UserId]:
+        """The others that have sessions, and so hear of those, and of calls; with None, all that have."""
         return [
             other
             for other, member in self._members.items()
@@ -327,6 +394,10 @@ class Group:
     def call_state(self, user_id: UserId) -> CallState | None:
         """Return what a member needs to know of the call; None if there is nothing."""
         return None if self.call is None else self.call.state(user_id)
+
+    @property
+    def max_members(self) -> int:
+        return min(self.rules.max_members, self.settings.max_members or self.rules.max_members)
 
     def is_verified_name(self, username: Username) -> bool:
         """Tell whether a name is that of a verified member, or looks like it."""

@@ -6,15 +6,23 @@ from itertools import count
 from peershare.core.group.facts import GroupClosed
 from peershare.core.group.state import Group, GroupRules
 from peershare.core.hub import Hub
+from peershare.core.permissions import ROLES, GroupAction
 from peershare.core.principal import Principal, SessionProof
 from peershare.messages import (
     CreateGroup,
     DeclineRing,
+    EndCall,
+    EndGroup,
     JoinCall,
     JoinGroup,
+    KickMember,
     LeaveCall,
     LeaveGroup,
+    LiftBan,
+    ListBans,
     RingUp,
+    SetMemberRole,
+    UpdateGroup,
     UpdateMedia,
     UpdatePeerId,
 )
@@ -67,7 +75,7 @@ class Story:
         hub, pick, now = self._hub, self._random.choice, self._now
         user_id = pick(PEOPLE)
         if user_id not in list(hub._directory):
-            hub.connect(user_id, Principal(f"guest-{user_id}"))
+            hub.connect(user_id, Principal(f"guest-{user_id}"), pick([None, "network"]))
             if pick([True, False, True]):
                 hub.begin_session(user_id, self._new_proof(user_id))
         event = self._random.random()
@@ -78,17 +86,25 @@ class Story:
                 return hub.away(user_id, now + 30, now)
             has_session = hub.principal_of(user_id).has_session
             return hub.back(user_id, now, self._new_proof(user_id) if has_session else None)
+        governors = [
+            (member.user_id, group)
+            for group in self._groups.values()
+            for member in group
+            if len(group) > 1 and group.may(member.role, GroupAction.MODERATE)
+        ]
+        if event < 0.35 and governors:
+            return self._govern(*pick(governors))
         group_ids = [*self._groups, "no-group"]
         said = pick(
             [
                 CreateGroup(pick(NAMES), pick(NAMES)),
-                *[JoinGroup(pick(group_ids), pick(NAMES), pick([None, *PEER_IDS]))] * 4,
+                *[JoinGroup(pick(group_ids[-4:]), pick(NAMES), pick([None, *PEER_IDS]))] * 6,
                 LeaveGroup(user_id),
                 UpdatePeerId(pick(PEER_IDS)),
                 *[JoinCall(audio=True, video=pick([True, False]), screen=False)] * 3,
                 LeaveCall(),
                 UpdateMedia(audio=pick([True, False]), video=False, screen=True),
-                *[RingUp(pick([None, pick(PEOPLE)]))] * 4,
+                *[RingUp(pick([None, pick(PEOPLE)]))] * 8,
                 DeclineRing(pick(PEOPLE)),
             ]
         )
@@ -96,3 +112,21 @@ class Story:
         if wanted is not None and not hub.is_ready(wanted.id):
             hub.load(wanted.snapshot(), now)
         return hub.handle(user_id, said, now)
+
+    def _govern(self, user_id, group):
+        pick = self._random.choice
+        target, role = pick(group.other_ids(user_id)), pick(list(ROLES))
+        said = pick(
+            [
+                *[SetMemberRole(target, role)] * 4,
+                UpdateGroup(pick([None, "Café"]), autolock=pick([None, False, True])),
+                UpdateGroup(who_may_share=role),
+                *[UpdateGroup(locked=pick([True, False, False, False]))] * 2,
+                KickMember(target, pick([None, "spam"]), pick([None, 5, 5])),
+                ListBans(),
+                LiftBan(pick([*group.bans, target])),
+                EndCall(),
+                *[EndGroup()] * pick([0, 0, 0, 0, 1]),
+            ]
+        )
+        return self._hub.handle(user_id, said, self._now)

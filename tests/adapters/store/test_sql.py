@@ -9,6 +9,7 @@ import attrs
 import pytest
 import sqlalchemy as sa
 import trio
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -46,7 +47,7 @@ async def loaded(store, group_ids):
     return {group_id: await store.load(group_id) for group_id in group_ids}
 
 
-@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("seed", [6, 8])
 async def test_15_what_is_read_is_what_facts_lead_to(store, seed):
     """Whatever happens: in batches of any size, and with whole groups in place of facts."""
     chance, story, kinds = random.Random(seed), Story(seed), Counter()
@@ -245,15 +246,9 @@ async def test_15_what_signs_tokens_stays(database, open_database):
 async def test_15_a_database_of_before_sessions(open_database):
     """Its groups are there, and nobody in them, since nobody could come back."""
     database = open_database()
-    with upgrade(database) as connection, connection.begin():
-        of_accounts = ("account_looks", "identities", "devices", "codes", "account_changes", "visits")
+    with database.own() as connection, connection.begin():
+        command.upgrade(sql._config(connection=connection), "0001")
         for statement in (
-            *(f"DROP TABLE {table}" for table in (*of_accounts, "token_keys", "accounts")),
-            "DROP TABLE sessions",
-            "DROP TABLE signing_keys",
-            "ALTER TABLE members DROP COLUMN session_id",
-            "ALTER TABLE members DROP COLUMN token_hashes",
-            f"UPDATE {VERSION_TABLE} SET version_num = '0001'",
             "INSERT INTO groups (id, name, owner, created_at, lasts) VALUES ('g', 'Tea', 'x', 1, true)",
             """INSERT INTO members (group_id, user_id, username, principal_id, has_session)
             VALUES ('g', 'ann', 'Ann', 'guest', true)""",

@@ -1,0 +1,33 @@
+"""Admission: who may not join a group, though it knows the ID.
+
+House rules: as in `core.hub`. Members who were lost come back to their sessions, and are not asked here.
+"""
+
+from peershare.core.group.commands import Join
+from peershare.core.group.facts import MemberBanned
+from peershare.core.group.state import Group
+from peershare.core.permissions import GroupAction
+from peershare.messages import Error, errors
+
+
+def refusal(group: Group, command: Join, now: float) -> Error | None:
+    """Refuse a newcomer, if so. Who may moderate is not kept out by what is meant for others."""
+    ban = _ban_of(group, command, group.rules.date(now)) if group.bans else None
+    if ban is not None:
+        return errors.banned(ban.until)
+    if group.settings.locked:
+        role = group.role_of(command.principal.id)
+        return None if group.may(role, GroupAction.MODERATE) else errors.GROUP_LOCKED
+    return None
+
+
+def _ban_of(group: Group, command: Join, date: int) -> MemberBanned | None:
+    """The ban on this principal that lasts longest; of a guest, on whoever comes from its address as well."""
+    network = None if command.principal.is_verified else command.network
+    bans = [
+        ban
+        for ban in group.bans.values()
+        if ban.until > date
+        and (ban.principal == command.principal.id or (network is not None and ban.network == network))
+    ]
+    return max(bans, key=lambda ban: ban.until, default=None)
