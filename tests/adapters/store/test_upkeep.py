@@ -81,7 +81,7 @@ async def test_15_a_backup_is_of_one_moment_and_restored_as_it_was(
 
 async def test_15_what_is_there_is_not_overwritten(where, store, database, folder):
     """Neither a file by a backup, nor groups by a restore."""
-    await store.commit(Batch(1, Story(1).facts(30), {}))
+    await store.commit(Batch(1, _tea(), {}))
     assert run("backup", "a.backup", *where)[0] == 0
     assert run("backup", "a.backup", *where) == (1, "a.backup is there already.")
     assert (folder / "a.backup").stat().st_mode & 0o077 == 0
