@@ -1,6 +1,6 @@
-"""How a group is governed by its own people: roles, settings, removal. For sessions alone.
+"""Roles in a group, its settings, and removal from it. For sessions alone.
 
-What clients of the first version hear of it: `user-left`, and errors.
+Clients of the first version hear no more of it than `user-left`, and errors.
 """
 
 import attrs
@@ -129,14 +129,14 @@ class GroupUpdated:
 
 @attrs.frozen
 class MemberKicked:
-    """To the one who asked for it: these are out, all connections of one person."""
+    """The answer: these are out, all connections of one person."""
 
     user_ids: tuple[UserId, ...]
 
 
 @attrs.frozen
 class Kicked:
-    """To the one who was removed. `until`, in ms since 1970: the end of its ban, if there is one."""
+    """Word to the one who was removed. `until`, in ms since 1970: the end of its ban, if there is one."""
 
     group_id: GroupId
     reason: RemovalReason | None = None
@@ -145,7 +145,7 @@ class Kicked:
 
 @attrs.frozen
 class PeerRevoked:
-    """To participants of the call: end the connection with this one, who was removed."""
+    """Word to participants of the call: end the connection with this one, who was removed."""
 
     user_id: UserId
 

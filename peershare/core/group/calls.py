@@ -229,7 +229,7 @@ def _joined(group: Group, user_id: UserId) -> Call | None:
 
 
 def _allowed(group: Group, said: Participant) -> Participant:
-    """What of its media a participant may send: nothing, for one who may only listen."""
+    """Return a participant with the media that it may send: with none, for one who may only listen."""
     role = group[said.user_id].role
     may_call, may_share = group.may(role, GroupAction.CALL), group.may(role, GroupAction.SHARE)
     screen = said.screen and may_share

@@ -124,7 +124,7 @@ def _oneself(member: Member) -> User:
 
 
 def _tell_of_newcomer(group: Group, member: Member, outcome: Outcome) -> None:
-    """Where there is more to know for sessions, in two forms, if the others are of both kinds."""
+    """Tell it in two forms, where sessions are to know more, if the others are of both kinds."""
     if member.user == member.user_for_sessions:
         outcome.tell(group.other_ids(member.user_id), UserJoined(member.user), group.id)
         return

@@ -80,7 +80,7 @@ def _make_room(group: Group, now: float, outcome: Outcome) -> None:
 
 
 def _ban(group: Group, member: Member, until: int, message: KickMember, outcome: Outcome) -> None:
-    """Ban one who is about to be removed. What role it had, it has no more."""
+    """Ban one who is about to be removed, and take its role."""
     principal = member.principal
     network = None if principal.is_verified else member.network
     ban = MemberBanned(
