@@ -11,7 +11,7 @@ from peershare.messages import Error, errors
 
 
 def refusal(group: Group, command: Join, now: float) -> Error | None:
-    """Refuse a newcomer, if so. Who may moderate is not kept out by what is meant for others."""
+    """Refuse a newcomer, if so. The lock is not for those who may moderate."""
     ban = _ban_of(group, command, group.rules.date(now)) if group.bans else None
     if ban is not None:
         return errors.banned(ban.until)
