@@ -180,7 +180,10 @@ def soak(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[:1])
 def restarts(session: nox.Session) -> None:
-    """Stops the server under 200 sessions, and kills it at 200 moments, on both databases. `-- 50` at 50."""
+    """Stops the server under 200 sessions, and kills it at 200 moments, on both databases. `-- 50` at 50.
+
+    And has PostgreSQL away for 30 seconds.
+    """
     run_long(session, "RESTART_KILLS", 200, "tests/test_restarts.py")
 
 

@@ -3,9 +3,12 @@
 The long forms are `nox -s restarts`.
 """
 
+import json
 import os
 import random
 import signal
+import urllib.error
+import urllib.request
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain, count, product
@@ -18,6 +21,7 @@ from peershare.client import (
     AnswerLostError,
     Heard,
     Recovered,
+    RefusedError,
     SessionClosedError,
     SessionLost,
     open_session,
@@ -48,6 +52,8 @@ LONG = "RESTART_KILLS" in os.environ
 # In CI as many as show what there is to see; in the long form as many as issue 15 wants.
 SESSIONS, GROUPS, CALLS = (200, 20, 10) if LONG else (40, 4, 2)
 KILLS = int(os.environ.get("RESTART_KILLS", "6"))
+# In seconds: how long PostgreSQL is away.
+AWAY = 30 if LONG else 3
 SEED = int(os.environ.get("RESTART_SEED", "1"))
 
 
@@ -121,6 +127,10 @@ class Member:
     @property
     def id(self):
         return self.session.user_id
+
+    @property
+    def heard_in_all(self):
+        return sum(map(len, self.heard.values()))
 
     async def listen(self):
         with suppress(SessionClosedError):
@@ -276,11 +286,19 @@ class Visitor(Member):
         await self.session.send(Signal(other, {"n": next(self.numbers)}))
 
     async def ask(self, message, then):
-        self.may_be.add(then)
-        with suppress(AnswerLostError):
+        before = self.may_be
+        self.may_be = {*before, then}
+        try:
             answer = await self.session.ask(message)
-            assert isinstance(answer, GroupJoined | GroupLeft | ExistingPeers), answer
-            self.may_be = {then}
+        except AnswerLostError:
+            return
+        except RefusedError as refused:
+            if refused.error.code != "TRY_AGAIN":
+                raise
+            self.may_be = before
+            return
+        assert isinstance(answer, GroupJoined | GroupLeft | ExistingPeers), answer
+        self.may_be = {then}
 
     async def act(self, everyone, chance):
         while True:
@@ -317,12 +335,16 @@ async def kill_at_random(servers, kills, seed):
                     await trio.sleep(chance.uniform(0, 0.6))
                     await trio.to_thread.run_sync(servers.kill)
                     acting.cancel()
-            await trio.to_thread.run_sync(servers.start)
-            await eventually(lambda: all(one.session._protocol.is_open for one in everyone))
-            for one in everyone:
-                await one.session.ask(Ping())  # behind what was not sent yet
+            await start_after_crash(servers, everyone)
             await check_after_crash(keeper, visitors, made.group_id)
         nursery.cancel_scope.cancel()
+
+
+async def start_after_crash(servers, everyone):
+    await trio.to_thread.run_sync(servers.start)
+    await eventually(lambda: all(one.session._protocol.is_open for one in everyone))
+    for one in everyone:
+        await one.session.ask(Ping())  # behind what was not sent yet
 
 
 async def check_after_crash(keeper, visitors, group_id):
@@ -350,3 +372,99 @@ def test_15_what_was_answered_is_there_after_a_kill_at_any_moment(tmp_path, sett
     """Members are those who were told so, with what they were told, and resume as who they were."""
     with servers_of(tmp_path, settings) as servers:
         trio.run(partial(kill_at_random, servers, KILLS, SEED))
+
+
+# --- a database that goes away -------------------------------------------------------------------
+
+# As many as may wait of one user, twice.
+FLOOD = 128
+
+
+async def flood(member, answers):
+    """Ask for more than may wait, at once. Gives how each was answered."""
+
+    async def ask(number):
+        try:
+            answers.append(await member.session.ask(UpdatePeerId(PeerId(f"flood {number}"))))
+        except RefusedError as refused:
+            answers.append(refused.error.code)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(FLOOD):
+            nursery.start_soon(ask, number)
+
+
+async def go_without_the_database(servers, cluster):
+    async with trio.open_nursery() as nursery:
+        keeper, flooder = [await enter(servers.port, nursery) for _ in range(2)]
+        visitors = [await enter(servers.port, nursery, Visitor) for _ in range(8)]
+        talkers = [await enter(servers.port, nursery) for _ in range(6)]
+        everyone = [keeper, flooder, *visitors, *talkers]
+        for at, first in enumerate((keeper, flooder, talkers[0])):
+            made = await first.session.ask(CreateGroup(GroupName("Team"), Username(f"first {at}")))
+            for number, visitor in enumerate(visitors if first is keeper else ()):
+                visitor.group, visitor.name = made.group_id, f"visitor {number}"
+        for talker in talkers[1:]:
+            await talker.session.ask(JoinGroup(made.group_id, Username("talker")))
+        answers = []
+        with trio.CancelScope() as acting:
+            async with trio.open_nursery() as actors:
+                for at, visitor in enumerate(visitors):
+                    actors.start_soon(visitor.act, visitors, random.Random(at))
+                for at, talker in enumerate(talkers):
+                    others = [one for one in talkers if one is not talker]
+                    actors.start_soon(talk, talker, others, random.Random(at))
+                await trio.sleep(1)
+                await trio.to_thread.run_sync(cluster.stop)
+                try:
+                    await until_ready(servers.port, 503)
+                    nursery.start_soon(flood, flooder, answers)
+                    before = [talker.heard_in_all for talker in talkers]
+                    await trio.sleep(AWAY)
+                    # A call goes on as well, in a group of which nothing waits.
+                    await talkers[0].session.ask(JoinCall(audio=True, video=False, screen=False))
+                    gained = [one.heard_in_all - was for one, was in zip(talkers, before, strict=True)]
+                    assert min(gained) > AWAY
+                    refused = len(answers)
+                    assert answers == ["TRY_AGAIN"] * refused
+                    assert FLOOD // 2 <= refused < FLOOD
+                finally:
+                    cluster.start()
+                await until_ready(servers.port, 200)
+                await eventually(lambda: len(answers) == FLOOD)
+                await trio.sleep(1)
+                acting.cancel()
+        assert all(isinstance(answer, ExistingPeers) for answer in answers[refused:])
+        await eventually(partial(has_all_arrived, [talkers]))
+        for one in everyone:  # those who were waiting have their answer
+            await one.session.ask(Ping())
+        assert not any(one.lost or one.recoveries for one in everyone)
+        assert not any(one.errors for one in talkers)
+        await trio.to_thread.run_sync(servers.kill)
+        await start_after_crash(servers, everyone)
+        await check_after_crash(keeper, visitors, visitors[0].group)
+        nursery.cancel_scope.cancel()
+
+
+def readiness(port):
+    """The status, and why it is not 200."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health/ready") as answer:
+            return answer.status, ""
+    except urllib.error.HTTPError as error:
+        return error.status, json.load(error)["reason"]
+
+
+async def until_ready(port, wanted):
+    with trio.fail_after(120):
+        while (found := await trio.to_thread.run_sync(readiness, port))[0] != wanted:  # noqa: ASYNC110 - as above
+            await trio.sleep(0.1)
+    assert wanted == 200 or found[1].startswith("the database "), found
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("settings", ["postgres"], indirect=True)
+def test_15_postgresql_goes_away_and_comes_back(tmp_path, settings, cluster):
+    """Under load: signals and calls go on, the rest waits or is refused, and what was answered stays."""
+    with servers_of(tmp_path, settings) as servers:
+        trio.run(go_without_the_database, servers, cluster)
