@@ -13,7 +13,7 @@ import click
 from peershare import __version__
 from peershare.output import unblock
 
-_OF_THE_SERVER = ("check-turn", "db", "serve", "settings")
+_OF_THE_SERVER = ("check-turn", "db", "serve", "settings", "user")
 
 
 class _Commands(click.Group):
@@ -26,7 +26,7 @@ class _Commands(click.Group):
         if cmd_name not in _OF_THE_SERVER:
             return super().get_command(ctx, cmd_name)
         try:
-            from peershare import check_turn, db, serve  # noqa: PLC0415 - their packages may be missing, and cost time
+            from peershare import check_turn, db, serve, user  # noqa: PLC0415 - their packages may be missing, and cost time
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] == "peershare":
                 raise
@@ -36,6 +36,7 @@ class _Commands(click.Group):
             "db": db.db,
             "serve": serve.serve,
             "settings": serve.show_settings,
+            "user": user.user,
         }
         return commands[cmd_name]
 

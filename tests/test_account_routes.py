@@ -387,3 +387,59 @@ def test_16_the_broker_takes_accounts(server):
     made = register(server.port, "Broker")
     with RawClient(server.port, f"/peerjs?key=peerjs&id=b&token={made['accessToken']}") as client:
         assert client.hear()["type"] == "OPEN"
+
+
+# --- when a sign-in ends -------------------------------------------------------------------------
+
+
+def closed(client):
+    """The close code, whatever was heard before."""
+    client.sock.settimeout(10)
+    return client.close_code()
+
+
+def end_by(server, how, made):
+    """End a sign-in, or all of its account, by one of the routes."""
+    bearer = {"bearer": made["accessToken"]}
+    match how:
+        case "logout":
+            return ask(server.port, "POST", "/api/auth/logout", {"refreshToken": made["refreshToken"]})
+        case "device":
+            return ask(server.port, "DELETE", f"/api/auth/devices/{made['deviceId']}", **bearer)
+        case "delete":
+            return ask(server.port, "POST", "/api/auth/delete", {"password": PASSWORD}, **bearer)
+        case _:  # by another device
+            said = {"username": made["account"]["username"], "password": PASSWORD}
+            other = ask(server.port, "POST", "/api/auth/login", said).json["accessToken"]
+            said = {"password": PASSWORD, "newPassword": "battery staple"}
+            return ask(server.port, "POST", "/api/auth/password", said, bearer=other)
+
+
+@pytest.mark.parametrize("how", ["logout", "device", "delete", "password"])
+def test_16_connections_end_with_their_sign_in(server, how):
+    """WebSockets of both kinds, at once; and its session, which is not resumed, nor its token taken."""
+    made = register(server.port, f"Ends by {how}")
+    client, welcome = connected(server.port, token=made["accessToken"])
+    client.ask("create-group", groupName="Tea", username="x")
+    broker = RawClient(server.port, f"/peerjs?key=peerjs&id={how}&token={made['accessToken']}")
+    assert broker.hear()["type"] == "OPEN"
+    assert end_by(server, how, made).status in {200, 204}
+    assert closed(client) == closed(broker) == 4500
+    again = {"sessionId": welcome["payload"]["sessionId"], "resumeToken": welcome["payload"]["resumeToken"]}
+    refused = connected(server.port, token=made["accessToken"], resume={**again, "received": 0})[1]["payload"]
+    assert refused["details"] == {"reason": "revoked"}
+    refused = connected(server.port, resume={**again, "received": 0})[1]["payload"]
+    assert refused["code"] == "SESSION_NOT_FOUND"
+    with RawClient(server.port, f"/peerjs?key=peerjs&id={how}&token={made['accessToken']}") as late:
+        assert late.hear()["type"] == "ERROR"
+
+
+def test_16_other_devices_stay(server):
+    """Whoever signs out one of two devices stays on the other."""
+    made = register(server.port, "Two devices")
+    said = {"username": "Two devices", "password": PASSWORD}
+    other = ask(server.port, "POST", "/api/auth/login", said).json
+    gone, stays = (connected(server.port, token=one["accessToken"])[0] for one in (made, other))
+    end_by(server, "device", made)
+    assert closed(gone) == 4500
+    assert stays.ask("ping")["type"] == "pong"

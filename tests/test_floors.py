@@ -115,6 +115,7 @@ FLOORS = [
     {
         "peershare.check_turn": {"click", "rich", "trio"},
         "peershare.db": {"click"},
+        "peershare.user": {"attrs", "click"},
         "peershare.serve": {"attrs", "click", "rich", "structlog", "trio"},
         "peershare.asgi": {"click", "hypercorn", "structlog", "trio"},
     },

@@ -2,14 +2,16 @@
 
 import attrs
 
-from peershare.composition.adapters import Adapters
+from peershare.composition.adapters import AccountAdapters, Adapters
 from peershare.core.broker import Broker, BrokerRules
 from peershare.core.hub import Hub
 from peershare.core.principal import Guests
 from peershare.core.sessions import SessionRules, Sessions
+from peershare.messages import PrincipalId
 from peershare.runtime.accounts import AccountRules, AccountService
 from peershare.runtime.actor import Actor
-from peershare.runtime.broker_service import BrokerService
+from peershare.runtime.broker_service import BrokerService, DropSignIn
+from peershare.runtime.commands import EndSignIn
 from peershare.runtime.edge import SignalingRules
 from peershare.runtime.journal import Journal
 from peershare.runtime.loader import GroupLoader, IdleRules
@@ -78,6 +80,14 @@ def make_signaling(
     return SignalingService(hub, sessions, guests, journal, rules, date=adapters.date, trace=trace)
 
 
+def make_accounts(given: AccountAdapters, rules: AccountRules, actor: Actor) -> AccountService:
+    async def end(principal: PrincipalId, device: str | None) -> None:
+        await actor.send(EndSignIn(principal, device))
+        await actor.send(DropSignIn(principal, device))
+
+    return AccountService(given.store, given.passwords, given.tokens, rules, end)
+
+
 def make_core(rules: CoreRules, adapters: Adapters) -> Core:
     groups = rules.groups
     hub = Hub(
@@ -99,10 +109,7 @@ def make_core(rules: CoreRules, adapters: Adapters) -> Core:
     loader = None
     if adapters.store.lasts:
         loader = GroupLoader(adapters.store, journal, groups.idle, hub, lambda: adapters.date(adapters.now()))
-    accounts = None
-    if adapters.accounts is not None:
-        with_what = adapters.accounts
-        accounts = AccountService(with_what.store, with_what.passwords, with_what.tokens, rules.accounts)
+    accounts = None if adapters.accounts is None else make_accounts(adapters.accounts, rules.accounts, actor)
     return Core(
         journal,
         hub,

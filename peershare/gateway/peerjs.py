@@ -52,7 +52,7 @@ class BrokerTokens:
         principal = self._principal(claim.token)
         if principal is None or not self.permissions.may(principal, Action.USE_BROKER):
             return attrs.evolve(claim, token=claim.token[:MAX_PARAMETER], is_proved=False)
-        return attrs.evolve(claim, token=principal.id)
+        return attrs.evolve(claim, token=principal.id, principal=principal)
 
     def _principal(self, token: str) -> Principal | None:
         known = self.guests.verify(token)

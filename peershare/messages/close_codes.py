@@ -49,4 +49,5 @@ class Ending(Enum):
     FLOODING = End(4029, "too many messages", come_back=True)
     NOT_ADMITTED = End(4500, "not admitted", come_back=False)
     TOKEN_OVER = End(4500, "token expired", come_back=False)
+    SIGNED_OUT = End(4500, "signed out", come_back=False, left="left")
     TAKEN_OVER = End(4506, "connected again elsewhere", come_back=False)

@@ -62,8 +62,6 @@ FREE_GUESSES_OF_ADDRESS, LONGEST_WAIT_OF_ADDRESS = 50, 300.0
 WAITING_OF_ADDRESS, WAITING = 4, 64
 # How long one may do what takes a password after a sign-in, where an account has none.
 _FRESH = 600
-# Ends of sign-ins that wait to be told: more are those of before the start.
-_MAX_UNTOLD = 10_000
 
 
 class AccountError(Exception):
@@ -119,7 +117,7 @@ class Identity:
     email: str | None = None
 
 
-def _hash(secret: str) -> str:
+def hash_of(secret: str) -> str:
     """Hash what is random and long, which nobody finds by its hash."""
     return sha256(secret.encode()).hexdigest()
 
@@ -151,6 +149,7 @@ class AccountService:
         passwords: PasswordHasher,
         tokens: TokenMaker,
         rules: AccountRules,
+        end: Callable[[PrincipalId, str | None], Awaitable[None]],
         *,
         now: Callable[[], float] = trio.current_time,
         date: Callable[[], int] = lambda: int(time.time() * 1000),
@@ -167,9 +166,9 @@ class AccountService:
         self._waiting: Counter[str] = Counter()
         self._last_change = 0
         self._seen: set[int] = set()
-        self._ended: deque[tuple[PrincipalId, str | None]] = deque(maxlen=_MAX_UNTOLD)
+        self._ended: deque[tuple[PrincipalId, str | None]] = deque()
         self._looking = trio.Lock()
-        self.end: Callable[[PrincipalId, str | None], Awaitable[None]] | None = None
+        self._end = end
         self.counts: Counter[tuple[str, str]] = Counter()  # by request and result
 
     # --- from the start on ---
@@ -200,8 +199,8 @@ class AccountService:
     async def look(self) -> None:
         """Have what has ended end here, too."""
         await self._learn()
-        while self._ended and self.end is not None:
-            await self.end(*self._ended.popleft())
+        while self._ended:
+            await self._end(*self._ended.popleft())
 
     async def _learn(self) -> None:
         async with self._looking:
@@ -255,7 +254,7 @@ class AccountService:
         def add(rows: AccountRows) -> SignedIn:
             if (
                 self.rules.registration == "invite"
-                and rows.take_code("invite", _hash(invite), self._date()) is None
+                and rows.take_code("invite", hash_of(invite), self._date()) is None
             ):
                 raise AccountError("INVITE_INVALID")
             rows.add(account, sorted(looks_of(account.name)))
@@ -325,7 +324,7 @@ class AccountService:
         for oldest in rows.devices(account.id)[MAX_DEVICES - 1 :]:
             rows.end_device(account.id, oldest.id, now)
         device = Device(str(uuid4()), account.id, device_name, now, now, now + DEVICE_LIFE * 1000)
-        rows.add_device(device, Family(_hash(selector), _hash(secret), secrets.token_bytes(32)))
+        rows.add_device(device, Family(hash_of(selector), hash_of(secret), secrets.token_bytes(32)))
         return self._with_tokens(account, device.id, f"{selector}.{secret}")
 
     def _with_tokens(self, account: Account, device: str, refresh_token: str) -> SignedIn:
@@ -342,20 +341,20 @@ class AccountService:
         selector, _, secret = refresh_token.partition(".")
 
         def rotate(rows: AccountRows) -> SignedIn | Device | None:
-            found = rows.find_family(_hash(selector))
+            found = rows.find_family(hash_of(selector))
             if found is None:
                 return None
             device, family = found
-            now, presented = self._date(), _hash(secret)
+            now, presented = self._date(), hash_of(secret)
             following = _successor(family.seed, secret)
             account = rows.by_id(device.account_id)
             if account is None or account.disabled_at is not None or device.expires_at < now:
                 return None
             if hmac.compare_digest(presented, family.secret):
                 renewed = attrs.evolve(device, seen_at=now, expires_at=now + DEVICE_LIFE * 1000)
-                if rows.rotate(renewed, presented, _hash(following)):
+                if rows.rotate(renewed, presented, hash_of(following)):
                     return self._with_tokens(account, device.id, f"{selector}.{following}")
-                device, family = rows.find_family(_hash(selector)) or found  # another was faster
+                device, family = rows.find_family(hash_of(selector)) or found  # another was faster
             is_last = hmac.compare_digest(presented, family.last_secret or "")
             if is_last and now - device.seen_at <= LOST_ANSWER * 1000:
                 return self._with_tokens(account, device.id, f"{selector}.{following}")
@@ -424,7 +423,7 @@ class AccountService:
         selector = refresh_token.partition(".")[0]
 
         def end(rows: AccountRows) -> None:
-            found = rows.find_family(_hash(selector))
+            found = rows.find_family(hash_of(selector))
             if found is not None:
                 rows.end_device(found[0].account_id, found[0].id, self._date())
 

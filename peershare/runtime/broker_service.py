@@ -9,12 +9,14 @@ import attrs
 import structlog
 
 from peershare.core.broker import Admit, Broker, BrokerStats, Claim, Drop, Effect, Lost, Probe, Send, Throttle
+from peershare.core.principal import Principal
 from peershare.messages import (
     ConnectionId,
     IdGranted,
     IdTaken,
     NotAdmitted,
     PeerId,
+    PrincipalId,
     Relayed,
     RelayedType,
     Transmission,
@@ -72,6 +74,14 @@ class Disconnect:
 
 
 @attrs.frozen
+class DropSignIn:
+    """The end of a sign-in, as `EndSignIn`. A client of which the device is not known goes with any."""
+
+    principal: PrincipalId
+    device: str | None
+
+
+@attrs.frozen
 class AskBrokerStats(Question[BrokerStats]):
     pass
 
@@ -91,6 +101,7 @@ class BrokerService:
         self._broker = broker
         self._trace = trace
         self.clients: dict[ConnectionId, BrokerClient] = {}
+        self._principals: dict[ConnectionId, Principal] = {}  # of those who have proved it
         self.unflushed: list[Mailbox] = []
         # Plain dicts with all keys, as in `groups`; None is a client's message that asks for nothing.
         self.heard: dict[str | None, int] = dict.fromkeys([*get_args(RelayedType), None], 0)
@@ -107,6 +118,7 @@ class BrokerService:
             TransmitTooLong: self._transmit_too_long,
             Alive: self._alive,
             Disconnect: self._disconnect,
+            DropSignIn: self._drop_sign_in,
         }
         self.questions: Questions = {
             AskBrokerStats: lambda _question, _now: self._broker.stats(),
@@ -126,6 +138,8 @@ class BrokerService:
     def _connect(self, connect: Connect, now: float) -> None:
         if connect.connection not in self.clients:
             return  # it has gone meanwhile
+        if connect.claim.principal is not None:
+            self._principals[connect.connection] = connect.claim.principal
         log.info("ID claimed", connection=connect.connection, peer=connect.claim.peer_id)
         effects = self._broker.connect(connect.connection, connect.claim, now, connect.address)
         self._apply(effects)
@@ -147,7 +161,14 @@ class BrokerService:
 
     def _disconnect(self, disconnect: Disconnect, now: float) -> None:
         self.clients.pop(disconnect.connection, None)
+        self._principals.pop(disconnect.connection, None)
         self._apply(self._broker.disconnect(disconnect.connection))
+
+    def _drop_sign_in(self, drop: DropSignIn, now: float) -> None:
+        for connection, principal in self._principals.items():
+            device = None if principal.claims is None else principal.claims.device
+            if principal.id == drop.principal and (drop.device is None or device in (None, drop.device)):
+                self._apply([Drop(connection, Ending.SIGNED_OUT)])
 
     def _apply(self, effects: Sequence[Effect]) -> None:
         for effect in effects:

@@ -23,6 +23,7 @@ from peershare.messages import (
     IceServers,
     JoinGroup,
     LeaveReason,
+    PrincipalId,
 )
 
 T = TypeVar("T")
@@ -69,6 +70,14 @@ class ConnectionClosed:
     connection: ConnectionId
     reason: LeaveReason
     is_final: bool
+
+
+@attrs.frozen
+class EndSignIn:
+    """A sign-in of an account has ended, or all of them, where `device` is None: so do its sessions."""
+
+    principal: PrincipalId
+    device: str | None
 
 
 @attrs.frozen

@@ -24,6 +24,7 @@ from peershare.core.outcome import (
 )
 from peershare.core.principal import Guests, Principal, Verified
 from peershare.core.sessions import Session, SessionRecord, Sessions
+from peershare.core.sign_ins import EndedSignIns
 from peershare.core.turn import Turn
 from peershare.messages import (
     Ack,
@@ -45,9 +46,10 @@ from peershare.messages import (
     errors,
 )
 from peershare.messages.close_codes import Ending
+from peershare.ports.auth import TokenFault
 from peershare.ports.store import Kept
 from peershare.runtime.actor import Handlers
-from peershare.runtime.commands import ConnectionClosed, LoadFailed, MessageReceived, destination
+from peershare.runtime.commands import ConnectionClosed, EndSignIn, LoadFailed, MessageReceived, destination
 from peershare.runtime.dispatch import Dispatcher, Recorder
 from peershare.runtime.edge import ConnectionState, Limits, SignalingRules
 from peershare.runtime.group_service import GroupService, refuse_for_now
@@ -64,6 +66,8 @@ _MAX_LEFT_BYTES = 64 << 20
 NOT_COUNTED = frozenset({Hello, Ack})
 # In seconds. A page in the background may be woken once in a minute.
 _WARNED_BEFORE = 60.0
+# In seconds: how long a `hello` with a token that was judged before can be on its way, or wait for the store.
+_ON_ITS_WAY = 900.0
 # In seconds: a token with so little left is over. Dates are whole milliseconds, and moments are not.
 _OVER = 1.0
 
@@ -102,6 +106,7 @@ class SessionService:
         self._connections: dict[SessionId, ConnectionId] = {}  # of the sessions that are online
         self._callers: Counter[PrincipalId] = Counter()  # the sessions of each
         self.tokens = Deadlines()  # when to warn of the token of a connection, and then to end it
+        self._ended_sign_ins = EndedSignIns(_ON_ITS_WAY)
         self.is_draining = False
         self.resumes = dict.fromkeys(("recovered", "not recovered", "not found", "throttled"), 0)
         self.restored = dict.fromkeys(("orderly", "crash"), 0)
@@ -116,9 +121,10 @@ class SessionService:
         resume = command.message.resume if isinstance(command.message, Hello) else None
         if state.said_anything or state.session is not None:
             return refuse(state.user_id, errors.HELLO_NOT_FIRST)
-        if isinstance(command.proof, Error):
-            return refuse(state.user_id, command.proof)
-        state.verified = command.proof
+        proof = self._still_good(command.proof)
+        if isinstance(proof, Error):
+            return refuse(state.user_id, proof)
+        state.verified = proof
         if resume is not None:
             wait = self._limits.resume_wait(state, now)
             if wait:
@@ -137,13 +143,40 @@ class SessionService:
         """Take a newer token of the same user."""
         if state.session is None:
             return refuse(state.user_id, UNKNOWN_TYPE)
-        proof = command.proof or errors.token_invalid("none")
+        proof = self._still_good(command.proof) or errors.token_invalid("none")
         if isinstance(proof, Error):
             return refuse(state.user_id, proof)
         if proof.principal.id != self._hub.principal_of(state.user_id).id:
             return refuse(state.user_id, errors.TOKEN_OF_ANOTHER)
         self._take_token(state, proof, now)
         return answer(state.user_id, AuthRefreshed(proof.until))
+
+    def _still_good(self, proof: Verified | Error | None) -> Verified | Error | None:
+        """Refuse a token whose sign-in has ended since it was judged."""
+        is_over = isinstance(proof, Verified) and self._ended_sign_ins.has(proof.principal)
+        return errors.token_invalid(TokenFault.REVOKED.value) if is_over else proof
+
+    def end_sign_in(self, command: EndSignIn, now: float) -> None:
+        """End all sessions of an account, or those whose last token was of one sign-in, here or away."""
+        if command.device is not None:
+            self._ended_sign_ins.note(command.device, now)
+        if not self.has_session(command.principal):
+            return
+        for session in list(self._sessions):
+            principal = self._hub.principal_of(session.user_id)
+            device = None if principal.claims is None else principal.claims.device
+            if principal.id == command.principal and command.device in (None, device):
+                self._end(session, Ending.SIGNED_OUT, now)
+
+    def _end(self, session: Session, ending: Ending, now: float) -> None:
+        """End a session at once, and its connection, if it has one."""
+        connection = self._connections.pop(session.id, None)
+        if connection is not None:
+            self.states.pop(connection, None)
+            self.tokens.forget(connection)
+            self._dispatcher.release(Outcome([], [], [Closing(connection, ending)]), now)
+        self._sessions.end(session)
+        self.forget(session.user_id, ending.value.left, session.address, now)
 
     def end_tokens(self, now: float) -> None:
         """Warn of the tokens that are over soon, and end the connections whose token is over."""
@@ -382,7 +415,8 @@ class SessionService:
             return None
         principal, verified = self._hub.principal_of(session.user_id), state.verified
         if verified is not None:
-            return session if verified.principal.id == principal.id else None
+            is_its = verified.principal.id == principal.id
+            return session if is_its and not self._ended_sign_ins.has(verified.principal) else None
         return None if principal.is_verified else session
 
     def _take_token(self, state: ConnectionState, verified: Verified, now: float) -> None:

@@ -51,6 +51,7 @@ from peershare.runtime.commands import (
     ConnectionClosed,
     ConnectionOpened,
     EndRun,
+    EndSignIn,
     InvalidMessageReceived,
     Loaded,
     LoadFailed,
@@ -127,6 +128,7 @@ class SignalingService:
             Committed: self._committed,
             Loaded: self._load,
             LoadFailed: self._refuse_for_now,
+            EndSignIn: self.sessions.end_sign_in,
         }
         self.questions: Questions = {
             AskStats: self._stats,

@@ -18,6 +18,7 @@ export declare const CloseCode: {
 	readonly FLOODING: 4029;
 	readonly NOT_ADMITTED: 4500;
 	readonly TOKEN_OVER: 4500;
+	readonly SIGNED_OUT: 4500;
 	readonly TAKEN_OVER: 4506;
 };
 

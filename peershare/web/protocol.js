@@ -19,6 +19,7 @@ export const CloseCode = {
 	FLOODING: 4029,
 	NOT_ADMITTED: 4500,
 	TOKEN_OVER: 4500,
+	SIGNED_OUT: 4500,
 	TAKEN_OVER: 4506,
 };
 

@@ -66,14 +66,13 @@ class World:
             self.passwords,
             self.tokens,
             AccountRules("open"),
+            self.end,
             now=lambda: self.now,
             date=lambda: int(self.now * 1000),
         )
 
-        async def end(principal_id, device):
-            self.ended.append((principal_id, device))
-
-        self.service.end = end
+    async def end(self, principal_id, device):
+        self.ended.append((principal_id, device))
 
     async def register(self, name="Ann", address=None, **others):
         return await self.service.register(name, PASSWORD, address, **others)
@@ -128,7 +127,7 @@ async def test_16_who_may_register(world):
     world.service.rules = AccountRules("invite")
     assert await refused(world.register(invite="")) == "INVITE_INVALID"
     code = Code("invite", int(world.now * 1000) + 5000)
-    await world.store.write(lambda rows: rows.add_code(module._hash("good"), code))
+    await world.store.write(lambda rows: rows.add_code(module.hash_of("good"), code))
     await world.register(invite="good")
     assert await refused(world.register("Bob", invite="good")) == "INVITE_INVALID"
 
@@ -138,7 +137,7 @@ async def test_16_an_invitation_is_not_lost_to_a_taken_name(world):
     await world.register()
     world.service.rules = AccountRules("invite")
     code = Code("invite", int(world.now * 1000) + 5000)
-    await world.store.write(lambda rows: rows.add_code(module._hash("good"), code))
+    await world.store.write(lambda rows: rows.add_code(module.hash_of("good"), code))
     assert await refused(world.register(invite="good")) == "NAME_TAKEN"
     await world.register("Bob", invite="good")
 

@@ -84,11 +84,13 @@ COMMANDS = [
     commands.Committed(1),
     commands.Loaded(GroupSnapshot("g", "Tea", "guest-1", 1, 0.1, 2, 0.2, (), lasts=True)),
     commands.LoadFailed("ann", "r1", Ping),
+    commands.EndSignIn("account-1", "phone"),
     broker_service.Connect("ann", Claim("ann", "token", "key")),
     broker_service.Transmit("ann", None),
     broker_service.TransmitTooLong("ann", 5),
     broker_service.Alive("ann"),
     broker_service.Disconnect("ann"),
+    broker_service.DropSignIn("account-1", None),
 ]
 QUESTIONS = [
     commands.Settle(),

@@ -15,6 +15,7 @@ from joserfc.jwk import OKPKey
 from peershare.adapters.auth.jwt import REGISTRY, SKEW, JwtRules, JwtVerifier
 from peershare.adapters.auth.keys import SigningKey
 from peershare.core.principal import Verified, account_principal_id
+from peershare.core.sign_ins import EndedSignIns
 from peershare.ports.accounts import TOKEN_LIFE, Account, StoredKey
 from peershare.ports.auth import OWN_AUDIENCE, OWN_ISSUER, TokenError, TokenFault
 
@@ -28,7 +29,7 @@ class OwnTokens:
         self._clock = clock
         self._signs_with: OKPKey | None = None
         self._keys: list[SigningKey] = []
-        self._ended: dict[str, float] = {}  # devices, and until when tokens of theirs last
+        self._ended = EndedSignIns(TOKEN_LIFE + 2 * SKEW)
         rules = JwtRules(OWN_ISSUER, OWN_AUDIENCE, account_principal_id, has_devices=True)
         self._verifier = JwtVerifier(rules, self, clock)
 
@@ -36,8 +37,7 @@ class OwnTokens:
 
     def verify(self, token: str) -> Verified:
         verified = self._verifier.verify(token)
-        claims = verified.principal.claims
-        if claims is None or claims.device in self._ended:
+        if self._ended.has(verified.principal):
             raise TokenError(TokenFault.REVOKED)
         return verified
 
@@ -91,7 +91,4 @@ class OwnTokens:
 
     def end(self, device: str) -> None:
         """Take no token of this sign-in any more."""
-        now = self._clock()
-        while self._ended and next(iter(self._ended.values())) < now:
-            del self._ended[next(iter(self._ended))]
-        self._ended[device] = now + TOKEN_LIFE + 2 * SKEW
+        self._ended.note(device, self._clock())

@@ -12,13 +12,13 @@ T = TypeVar("T")
 # At once: each takes a processor, and 64 MiB, for a third of a second. What is beyond waits.
 AT_ONCE = 2
 # One lane, where the RFC's second choice (section 4) has four: a hash takes one processor, not all of them.
-_HASHER = PasswordHasher(time_cost=3, memory_cost=64 << 10, parallelism=1)
+HASHER = PasswordHasher(time_cost=3, memory_cost=64 << 10, parallelism=1)
 
 
 class Passwords:
     """A `PasswordHasher` of ports. All that use the same one share its threads."""
 
-    def __init__(self, hasher: PasswordHasher = _HASHER) -> None:
+    def __init__(self, hasher: PasswordHasher = HASHER) -> None:
         self._hasher = hasher
         self._limiter = trio.CapacityLimiter(AT_ONCE)
         self._nobodys = ""

@@ -16,7 +16,10 @@ from sqlalchemy import Connection, Table, and_, delete, func, insert, or_, selec
 
 from peershare.adapters.store.schema import (
     HEAD,
+    account_changes,
+    accounts,
     bans,
+    codes,
     ended_rings,
     groups,
     members,
@@ -27,6 +30,8 @@ from peershare.adapters.store.schema import (
     runs,
     sessions,
     signing_keys,
+    token_keys,
+    visits,
 )
 from peershare.adapters.store.sql import Database, upgrade, version_of
 from peershare.adapters.store.sqlite import Sqlite
@@ -59,6 +64,14 @@ def owned(database: Database) -> Iterator[Connection]:
     finally:
         database.engine.dispose()
         database.release()
+
+
+def is_current(database: Database) -> bool:
+    """Tell whether a database is up to date, also while a server runs. Raises StoreError."""
+    if not database.exists:
+        return False
+    with _beside_others(database) as connection:
+        return version_of(connection) == HEAD
 
 
 def check(database: Database) -> Check:
@@ -100,10 +113,13 @@ def restore(database: Database, source: Path) -> int:
             # A copy, since one of an older version is brought up to date first.
             copy = Sqlite(Path(shutil.copy(source, folder)), str(source))
             with owned(copy) as found, owned(database) as connection, connection.begin():
-                there = _count(connection, groups)
-                if there:
-                    raise StoreError(f"{database.name} has {there} groups: restore into an empty one.")
-                connection.execute(delete(signing_keys))
+                for table in (groups, accounts):
+                    there = _count(connection, table)
+                    if there:
+                        what = f"{there} {table.name}"
+                        raise StoreError(f"{database.name} has {what}: restore into an empty one.")
+                for table in (signing_keys, token_keys, codes):
+                    connection.execute(delete(table))
                 return _copy(found, connection)
     except OSError as error:
         raise StoreError(f"{source} can't be read: {error.strerror}.") from error
@@ -115,6 +131,7 @@ def forget_group(database: Database, group_id: str) -> bool:
         # What was on its way to its members is about it.
         its_members = select(members.c.session_id).where(members.c.group_id == group_id)
         connection.execute(delete(sessions).where(sessions.c.session_id.in_(its_members)))
+        connection.execute(delete(visits).where(visits.c.group_id == group_id))
         return bool(connection.execute(delete(groups).where(groups.c.id == group_id)).rowcount)
 
 
@@ -141,6 +158,7 @@ def forget_principal(database: Database, principal_id: str) -> int:
         now = int(time.time() * 1000)
         left = and_(groups.c.id.in_({group_id for group_id, _user_id in known}), ~in_use)
         connection.execute(update(groups).where(left).values(emptied_at=now))
+        connection.execute(delete(visits).where(visits.c.principal_id == principal_id))
         owned_by = update(groups).where(groups.c.owner == principal_id).values(owner="")
         count = len(known) + connection.execute(owned_by).rowcount + kept
         for kept_of in (roles, bans):
@@ -168,7 +186,7 @@ def _refuse_old(database: Database, connection: Connection) -> None:
 def _copy(source: Connection, target: Connection) -> int:
     """Copy all rows in their order, which numbers them anew. Return the number of groups."""
     for table in metadata.sorted_tables:
-        if table in {runs, sessions}:
+        if table in {runs, sessions, account_changes}:
             continue
         columns = [column for column in table.c if column.name != "number"]
         chosen = select(*columns).order_by(table.c.number if "number" in table.c else columns[0])

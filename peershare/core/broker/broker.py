@@ -13,6 +13,7 @@ import attrs
 from peershare.core.addresses import address_key
 from peershare.core.broker.waiting import AddressWaiting, Waiting, WaitingMessages
 from peershare.core.limits import GRANTED, Allowance, RateRules, Verdict
+from peershare.core.principal import Principal
 from peershare.messages import (
     BrokerMessage,
     ConnectionId,
@@ -62,12 +63,16 @@ class BrokerRules:
 
 @attrs.frozen
 class Claim:
-    """The identity that a client claims. Empty where it named none. `is_proved`: by its token, if asked."""
+    """The identity that a client claims. Empty where it named none. `is_proved`: by its token, if asked.
+
+    `principal`: of whom, then.
+    """
 
     peer_id: PeerId
     token: str
     key: str
     is_proved: bool = True
+    principal: Principal | None = None
 
 
 # --- effects -----------------------------------------------------------------------------------
