@@ -63,7 +63,7 @@ def show_settings(**values: Any) -> None:
 def shown(value: object, *, secret: bool) -> str:
     if secret:
         return "********" if value else ""
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 async def _serve(settings: Settings) -> str:

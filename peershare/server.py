@@ -26,6 +26,7 @@ from peershare.composition.rules import (
     byte_rules,
     core_rules,
     peerjs_endpoint_rules,
+    provider_rules,
     signaling_endpoint_rules,
     store_rules,
     token_rules,
@@ -90,7 +91,7 @@ class Server:
         )
         self._coturn = None if managed is None else Coturn(managed.coturn, self._turn_watch.check_soon)
         turn_port = None if managed is None else TurnPort(managed.coturn.port, managed.coturn.loopback)
-        adapters = make_adapters(store_rules(settings), token_rules(settings))
+        adapters = make_adapters(store_rules(settings), token_rules(settings), provider_rules(settings))
         self._store, self._now, self._tokens = adapters.store, adapters.now, adapters.tokens
         core = make_core(core_rules(settings, managed), adapters)
         self._core = core
@@ -195,7 +196,7 @@ class Server:
                 outer.start_soon(self._poller.run)
             if self._coturn is not None:
                 outer.start_soon(self._coturn.run)
-            for part in (self._tokens, self._core.accounts):
+            for part in (self._tokens, self._core.accounts, self._core.sign_on):
                 if part is not None:
                     outer.start_soon(part.run)
             async with trio.open_nursery() as connections:

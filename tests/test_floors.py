@@ -101,7 +101,10 @@ FLOORS = [
         "peershare.gateway.endpoint": {"attrs", "trio"},
         "peershare.gateway.turn_port": {"attrs", "structlog", "trio"},
     },
-    {"peershare.gateway.throttling": {"trio"}},
+    {
+        "peershare.api.single_sign_on": {"attrs", "quart", "werkzeug"},
+        "peershare.gateway.throttling": {"trio"},
+    },
     {
         "peershare.gateway.peerjs": {"attrs", "structlog", "trio"},
         "peershare.gateway.signaling": {"structlog", "trio"},

@@ -406,6 +406,56 @@ def test_14_half_a_turn_server(args, sentence):
         read_settings(args)
 
 
+OIDC = {
+    "OIDC_PROVIDERS": "work, club",
+    "OIDC_WORK_ISSUER": "https://login.example.com/realms/work",
+    "OIDC_WORK_CLIENT_ID": "peershare",
+    "OIDC_WORK_CLIENT_SECRET": "hush, it is secret",
+    "OIDC_WORK_LABEL": "Our company",
+    "OIDC_CLUB_ISSUER": "http://localhost:8080",
+    "OIDC_CLUB_CLIENT_ID": "public",
+}
+
+
+def test_16_providers(monkeypatch, tmp_path):
+    """Each name has variables of its own; `peershare settings` shows the names, and no secret."""
+    for variable, value in OIDC.items():
+        monkeypatch.setenv(variable, value)
+    work, club = read_settings().oidc_providers
+    assert (work.name, work.label, work.client_id) == ("work", "Our company", "peershare")
+    assert (work.issuer, work.client_secret) == (OIDC["OIDC_WORK_ISSUER"], "hush, it is secret")
+    assert (club.label, club.client_secret) == ("club", "")
+    assert "hush" not in repr(work)
+    assert shown((work, club), secret=False) == "work,club"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "rule"),
+    [
+        ("OIDC_PROVIDERS", "work,work", "up to 16 names, each once"),
+        ("OIDC_PROVIDERS", ",".join(f"p{number}" for number in range(17)), "up to 16 names, each once"),
+        ("OIDC_PROVIDERS", "Work", "'Work' is not a name"),
+        ("OIDC_PROVIDERS", "our-work", "'our-work' is not a name"),
+        ("OIDC_PROVIDERS", "other", "OIDC_OTHER_ISSUER='' is not a URL"),
+        ("OIDC_WORK_ISSUER", "http://login.example.com", "is not a URL such as https://login.example.com"),
+        ("OIDC_WORK_ISSUER", "https://login.example.com?x", "is not a URL such as https://login.example.com"),
+        ("OIDC_WORK_ISSUER", "http://localhost.evil.example", "is not a URL"),
+        ("OIDC_WORK_CLIENT_ID", "", "OIDC_WORK_CLIENT_ID must be"),
+        ("OIDC_WORK_CLIENT_SECRET", "hush\u00e9", "OIDC_WORK_CLIENT_SECRET must be"),
+        ("OIDC_WORK_LABEL", "x" * 51, "OIDC_WORK_LABEL must be"),
+        ("STORE", "memory", "OIDC_PROVIDERS need accounts, and STORE=memory keeps none"),
+    ],
+)
+def test_16_a_bad_provider(monkeypatch, variable, value, rule):
+    """The message names the variable and the rule, and shows no secret."""
+    for name, said in (OIDC | {variable: value}).items():
+        monkeypatch.setenv(name, said)
+    with pytest.raises(click.ClickException) as refused:
+        read_settings()
+    assert rule in refused.value.format_message()
+    assert "hush" not in refused.value.format_message()
+
+
 def test_14_turn_alone(monkeypatch):
     """The option without a value says the same as the variable."""
     assert read_settings(["--turn"]).turn == "managed"

@@ -37,6 +37,7 @@ from peershare.runtime.counters import EndpointCounts, Histogram, TurnCounts
 from peershare.runtime.drain import ConnectionRegistry
 from peershare.runtime.loader import GroupLoader
 from peershare.runtime.signaling_service import SignalingService
+from peershare.runtime.single_sign_on import RESULTS, SignOn
 from peershare.runtime.tokens import Tokens
 from peershare.transport.head import REFUSAL_LABELS
 from peershare.transport.refusals import Refusals
@@ -60,6 +61,7 @@ class Sources:
     loader: GroupLoader | None = None
     tokens: Tokens = attrs.field(factory=Tokens)
     accounts: AccountService | None = None
+    sign_on: SignOn | None = None
     turn_counts: TurnCounts = attrs.field(factory=TurnCounts)
     listening: dict[str, int] = attrs.field(factory=lambda: dict.fromkeys(("itself", "systemd", "before"), 0))
     turn_watch: TurnWatch = attrs.field(factory=lambda: TurnWatch((), tuple))
@@ -476,6 +478,18 @@ METRICS = (
         "Requests about accounts, such as `login`, by result: `ok`, or the code of the refusal. `reused`: a "
         "refresh token came once more, and its sign-in has ended. Many `WRONG_CREDENTIALS` are guesses.",
         _account_requests,
+    ),
+    Row(
+        "peershare_sign_ons_total",
+        "counter",
+        ("result",),
+        "Sign-ins at providers of OpenID Connect: `signed in`, or what kept somebody from it. Many that are "
+        "`stale`, `replayed` or `mixed up` may be an attack; `away`, `code` and `id token` are a provider's "
+        "doing, or its settings here are wrong: the log says which.",
+        lambda sources: [
+            ((result,), 0 if sources.sign_on is None else sources.sign_on.counts[result])
+            for result in RESULTS
+        ],
     ),
     Row(
         "peershare_refusals_total",

@@ -1,6 +1,7 @@
 """Adapters: all that the core takes from outside."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from peershare.adapters.store.memory import MemoryStore
 from peershare.messages import GroupId, PrincipalId, ResumeToken, SessionId
 from peershare.ports.accounts import AccountStore
 from peershare.ports.auth import OWN_ISSUER, PasswordHasher, TokenMaker, TokenVerifier
+from peershare.ports.single_sign_on import ProviderRules, SingleSignOn
 from peershare.ports.store import Store
 from peershare.runtime.clock import ActorClock
 
@@ -33,7 +35,8 @@ class Adapters:
 
     `now`: the core's clock, in seconds; `date`: ms since 1970 at such a time. `signing_key`: of principals'
     tokens, where the store has none. `tokens`: of others, and of accounts; None where none are taken.
-    `accounts`: None where none are kept.
+    `accounts`: None where none are kept. `single_sign_on`: makes it, as `make_single_sign_on` does;
+    None without providers.
     """
 
     now: Callable[[], float]
@@ -45,6 +48,7 @@ class Adapters:
     new_principal_id: Callable[[], PrincipalId] = ids.new_principal_id
     tokens: TokenVerifier | None = None
     accounts: AccountAdapters | None = None
+    single_sign_on: Callable[..., SingleSignOn] | None = None
     signing_key: bytes = attrs.field(factory=ids.new_signing_key, repr=False)
 
 
@@ -67,7 +71,9 @@ class TokenRules:
     key: str = attrs.field(default="", repr=False)
 
 
-def make_adapters(rules: StoreRules, tokens: TokenRules | None = None) -> Adapters:
+def make_adapters(
+    rules: StoreRules, tokens: TokenRules | None = None, providers: Sequence[ProviderRules] = ()
+) -> Adapters:
     """Make those of a server."""
     clock = ActorClock()
     database = make_database(rules)
@@ -87,7 +93,16 @@ def make_adapters(rules: StoreRules, tokens: TokenRules | None = None) -> Adapte
         SqlStore(database, clock.moment),
         tokens=own if verifier is None else Issuers({OWN_ISSUER: own}, verifier),
         accounts=AccountAdapters(SqlAccounts(database), own, Passwords()),
+        single_sign_on=partial(make_single_sign_on, providers) if providers else None,
     )
+
+
+def make_single_sign_on(
+    providers: Sequence[ProviderRules], key: Callable[[], bytes], *, asks_email: bool
+) -> SingleSignOn:
+    from peershare.adapters.auth.oidc import SignIns  # noqa: PLC0415 - as below
+
+    return SignIns(providers, key, asks_email=asks_email)
 
 
 def make_verifier(rules: TokenRules) -> TokenVerifier | None:

@@ -16,6 +16,7 @@ from peershare.runtime.edge import SignalingRules
 from peershare.runtime.journal import Journal
 from peershare.runtime.loader import GroupLoader, IdleRules
 from peershare.runtime.signaling_service import SignalingService
+from peershare.runtime.single_sign_on import SignOn, SignOnRules
 from peershare.runtime.tokens import Tokens
 
 
@@ -42,13 +43,15 @@ class CoreRules:
     broker_in_groups: bool = False
     trace: bool = False
     accounts: AccountRules = attrs.field(factory=AccountRules)
+    sign_on: SignOnRules = attrs.field(factory=SignOnRules)
 
 
 @attrs.frozen
 class Core:
     """All but the own methods of journal, loader and actor are for the actor's task alone.
 
-    `loader`: None where no group lasts; `accounts`: where none are kept.
+    `loader`: None where no group lasts; `accounts`: where none are kept; `sign_on`: where
+    there are no providers.
     """
 
     journal: Journal
@@ -61,6 +64,7 @@ class Core:
     loader: GroupLoader | None
     tokens: Tokens
     accounts: AccountService | None = None
+    sign_on: SignOn | None = None
 
 
 def make_sessions(rules: SessionRules, adapters: Adapters) -> Sessions:
@@ -110,6 +114,12 @@ def make_core(rules: CoreRules, adapters: Adapters) -> Core:
     if adapters.store.lasts:
         loader = GroupLoader(adapters.store, journal, groups.idle, hub, lambda: adapters.date(adapters.now()))
     accounts = None if adapters.accounts is None else make_accounts(adapters.accounts, rules.accounts, actor)
+    sign_on = None
+    if accounts is not None and adapters.single_sign_on is not None:
+        providers = adapters.single_sign_on(
+            lambda: signaling.guests.key, asks_email=rules.sign_on.links_email
+        )
+        sign_on = SignOn(providers, accounts, rules.sign_on)
     return Core(
         journal,
         hub,
@@ -121,4 +131,5 @@ def make_core(rules: CoreRules, adapters: Adapters) -> Core:
         loader,
         Tokens(adapters.tokens),
         accounts,
+        sign_on,
     )

@@ -19,6 +19,7 @@ from peershare.api.limits import make_limits
 from peershare.api.metrics import make_metrics
 from peershare.api.metrics_table import ReadMetrics, Sources, read_all
 from peershare.api.peerjs import PeerjsRestRules, make_peerjs, make_readers
+from peershare.api.single_sign_on import make_single_sign_on
 from peershare.api.web import make_robots, read_files
 from peershare.composition.core import Core
 from peershare.core.addresses import AddressLimiter, address_key
@@ -134,6 +135,7 @@ def make_sources(
         core.loader,
         core.tokens,
         accounts=core.accounts,
+        sign_on=core.sign_on,
         **others,
     )
 
@@ -201,6 +203,7 @@ def make_app(
         make_metrics(core.actor, rules.metrics_token),
         make_robots(),
         make_peerjs(core.actor, rules.peerjs),
+        make_single_sign_on(core.sign_on, checks.proxies, rules.app.base_path),
         make_auth(core.accounts, core.tokens, checks.proxies, origins),
     ):
         app.register_blueprint(blueprint)

@@ -22,12 +22,14 @@ from peershare.core.permissions import Permissions, table
 from peershare.core.sessions import SessionRules
 from peershare.core.turn import TurnRules
 from peershare.messages import Heartbeat
+from peershare.ports.single_sign_on import ProviderRules
 from peershare.runtime.accounts import AccountRules
 from peershare.runtime.connection import ConnectionRules
 from peershare.runtime.edge import SignalingRules
 from peershare.runtime.heartbeat import HeartbeatRules
 from peershare.runtime.loader import IdleRules
 from peershare.runtime.outbox import OutboxRules
+from peershare.runtime.single_sign_on import SignOnRules
 from peershare.settings import Settings
 from peershare.transport.origins import Origins
 
@@ -197,6 +199,7 @@ def core_rules(settings: Settings, managed: ManagedTurn | None = None) -> CoreRu
         broker_in_groups=settings.peerjs_scope == "group",
         trace=settings.level == "debug",
         accounts=AccountRules(settings.registration),
+        sign_on=SignOnRules(settings.oidc_registration == "open", settings.oidc_link_email),
     )
 
 
@@ -206,6 +209,10 @@ def store_rules(settings: Settings) -> StoreRules:
 
 def token_rules(settings: Settings) -> TokenRules:
     return TokenRules(settings.jwt_issuer, settings.jwt_audience, settings.jwt_jwks_url, settings.jwt_key)
+
+
+def provider_rules(settings: Settings) -> list[ProviderRules]:
+    return [ProviderRules(**attrs.asdict(provider)) for provider in settings.oidc_providers]
 
 
 def signaling_endpoint_rules(settings: Settings, origins: Origins) -> EndpointRules:

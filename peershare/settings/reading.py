@@ -76,6 +76,10 @@ def settings_from(values: dict[str, Any]) -> Settings:
 
 
 def _check_tokens(settings: Settings) -> None:
+    if settings.oidc_providers and settings.kept_in == "memory":
+        raise click.UsageError(
+            "OIDC_PROVIDERS need accounts, and STORE=memory keeps none: set another STORE."
+        )
     if settings.registration != "closed" and settings.kept_in == "memory":
         raise click.UsageError("STORE=memory keeps no accounts: set REGISTRATION=closed, or another STORE.")
     if settings.jwt_issuer == "peershare":

@@ -15,13 +15,25 @@ from peershare.settings.listening import Listening
 from peershare.settings.operation import Operation
 from peershare.settings.peerjs import Peerjs
 from peershare.settings.sessions import Sessions
+from peershare.settings.single_sign_on import SingleSignOn
 from peershare.settings.storage import Storage
 from peershare.settings.turn import Turn
 
 
 @attrs.frozen(slots=False)
 class Settings(
-    Peerjs, Turn, Calls, Sessions, Groups, Storage, Accounts, Limits, Operation, Access, Listening
+    Peerjs,
+    Turn,
+    Calls,
+    Sessions,
+    Groups,
+    Storage,
+    SingleSignOn,
+    Accounts,
+    Limits,
+    Operation,
+    Access,
+    Listening,
 ):
     """The values of all sections. `None` stands for "it depends", and a property says on what.
 

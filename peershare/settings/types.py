@@ -5,6 +5,7 @@ import re
 from ipaddress import ip_address, ip_network
 from typing import Any, ClassVar
 
+import attrs
 import click
 
 
@@ -267,6 +268,58 @@ class IssuerKey(click.ParamType[str]):
                 ctx,
             )
         return text
+
+
+@attrs.frozen
+class OidcProvider:
+    """One provider of OpenID Connect."""
+
+    name: str
+    label: str
+    issuer: str
+    client_id: str
+    client_secret: str = attrs.field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class OidcProviders(click.ParamType[tuple[OidcProvider, ...]]):
+    """Names, each with variables of its own, which are read here: which they are, the names say."""
+
+    name = "names"
+
+    _MOST = 16
+    _ISSUER = re.compile(r"https://[!-~]+|http://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]+)?(?:/[!-~]*)?")
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[OidcProvider, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = [name.strip() for name in value.split(",") if name.strip()]
+        if len(set(names)) < len(names) or len(names) > self._MOST:
+            self.fail(f"It must be up to {self._MOST} names, each once.", param, ctx)
+        return tuple(self._read(name, param, ctx) for name in names)
+
+    def _read(self, name: str, param: click.Parameter | None, ctx: click.Context | None) -> OidcProvider:
+        if not re.fullmatch(r"[a-z][a-z0-9]{0,19}", name):
+            self.fail(f"{name!r} is not a name of 1 to 20 of a-z and 0-9, a letter first.", param, ctx)
+        variable = f"OIDC_{name.upper()}_"
+        issuer, client_id, secret, label = (
+            os.environ.get(variable + last, "") for last in ("ISSUER", "CLIENT_ID", "CLIENT_SECRET", "LABEL")
+        )
+        if not self._ISSUER.fullmatch(issuer) or re.search("[?#]", issuer):
+            self.fail(
+                f"{variable}ISSUER={issuer!r} is not a URL such as https://login.example.com.", param, ctx
+            )
+        if not re.fullmatch(r"[ -~]{1,500}", client_id):
+            self.fail(f"{variable}CLIENT_ID must be 1 to 500 visible ASCII characters.", param, ctx)
+        if not re.fullmatch(r"[ -~]{0,1000}", secret):
+            self.fail(f"{variable}CLIENT_SECRET must be up to 1000 visible ASCII characters.", param, ctx)
+        if len(label) > 50 or not label.isprintable():
+            self.fail(f"{variable}LABEL must be up to 50 visible characters.", param, ctx)
+        return OidcProvider(name, label or name, issuer, client_id, secret)
 
 
 class MountPath(click.ParamType[str]):

@@ -7,7 +7,7 @@ take such a one by https alone, so on loopback, where there may be none, the sam
 import re
 from collections.abc import Sequence
 
-ACCESS, REFRESH = "peershare-access", "peershare-refresh"
+ACCESS, REFRESH, SIGN_IN = "peershare-access", "peershare-refresh", "peershare-sign-in"
 _HOST = "__Host-"
 _LOOPBACK = re.compile(r"(?:(?:[a-z0-9-]+\.)*localhost|127\.0\.0\.1|\[::1\])(?::\d{1,5})?", re.IGNORECASE)
 
@@ -18,7 +18,7 @@ def may_have_cookies(hosts: Sequence[str], *, secure: bool) -> bool:
 
 
 def read_cookie(lines: Sequence[str], name: str, *, secure: bool) -> str:
-    """The value of ACCESS or REFRESH in the `Cookie` headers; "" where there is none."""
+    """The value of ACCESS, REFRESH or SIGN_IN in the `Cookie` headers; "" where there is none."""
     wanted = (_HOST if secure else "") + name
     pairs = (pair.partition("=") for line in lines for pair in line.split(";"))
     return next((value.strip() for key, _, value in pairs if key.strip() == wanted), "")

@@ -348,8 +348,22 @@ addEventListener("popstate", () => {
 	leaveGroup();
 	route();
 });
+/** Say why a sign-in elsewhere has failed, from which the browser comes back. @param {string} word */
+async function showSignInFailure(word) {
+	const navigation = navigations;
+	const answer = await fetch(`${BASE}api/auth/providers`).catch(() => null);
+	const failures = answer?.ok ? (await answer.json()).failures : {};
+	const text = Object.hasOwn(failures, word) ? failures[word] : "You are not signed in. Try again.";
+	if (location.pathname === BASE && navigation === navigations) showLanding({ message: text });
+	else toast(text, "bad");
+}
+
 devices.addEventListener("note", showNote);
 // A page from the back/forward cache has lost its connections.
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
+// Not the text, which a stranger's link could have: its name.
+const [, failure] = /^#sign-in=([a-z-]+)$/.exec(location.hash) ?? [];
+if (failure) history.replaceState(history.state, "", location.pathname);
 route();
+if (failure) showSignInFailure(failure);
 dispatchEvent(new Event("started")); // index.html waits for it

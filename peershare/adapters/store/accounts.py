@@ -133,7 +133,10 @@ class _Rows:
 
     def add_identity(self, account_id: str, issuer: str, subject: str, now: int) -> None:
         row = {"issuer": issuer, "subject": subject, "account_id": account_id, "created_at": now}
-        self._connection.execute(insert(identities).values(**row))
+        try:
+            self._connection.execute(insert(identities).values(**row))
+        except IntegrityError as error:
+            raise NameTakenError from error
 
     def add_device(self, device: Device, family: Family) -> None:
         hashes = {"selector_hash": family.selector, "secret_hash": family.secret, "seed": family.seed}

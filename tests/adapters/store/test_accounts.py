@@ -236,6 +236,19 @@ async def test_16_many_write_at_once(accounts, store):
 async def test_16_a_database_that_is_away(accounts, database, monkeypatch):
     """The reason is told, as for groups."""
     monkeypatch.setattr(type(database), "reason", lambda *_: "the disk is full")
-    await accounts.write(lambda rows: rows.add(ANN, ["ann"]))
+    key = StoredKey("k", "a key", 1)
+    await accounts.write(lambda rows: rows.add_key(key))
     with pytest.raises(StoreUnavailableError, match="the disk is full"):
-        await accounts.write(lambda rows: rows.add_identity("nobody", "x", "y", 1))
+        await accounts.write(lambda rows: rows.add_key(key))
+
+
+async def test_16_an_identity_that_is_taken(accounts):
+    """It leads to one account: another does not get it, and nothing of that account is kept."""
+    await accounts.write(lambda rows: (rows.add(ANN, ["ann"]), rows.add_identity(ANN.id, "x", "42", 1)))
+    other = attrs.evolve(ANN, id="other", login="other")
+    with pytest.raises(NameTakenError):
+        await accounts.write(
+            lambda rows: (rows.add(other, ["other"]), rows.add_identity(other.id, "x", "42", 1))
+        )
+    assert (await accounts.read(lambda rows: rows.by_identity("x", "42"))).id == ANN.id
+    assert await accounts.read(lambda rows: rows.by_login("other")) is None

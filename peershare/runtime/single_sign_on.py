@@ -1,0 +1,131 @@
+"""Single sign-on: from the browser's way back to an account. Bounded by address, and counted."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import attrs
+import trio
+
+from peershare.core.addresses import Allowances, address_key
+from peershare.core.limits import RateRules
+from peershare.messages import Username
+from peershare.names import cut
+from peershare.ports.accounts import NameTakenError
+from peershare.ports.single_sign_on import Answer, Begun, Identity, SignInError, SignInFault, SingleSignOn
+from peershare.ports.store import StoreUnavailableError
+from peershare.runtime import accounts
+from peershare.runtime.accounts import AccountError, AccountService, SignedIn
+from peershare.wire.validation import RULES, CheckFailedError
+
+SIGNED_IN = "signed in"
+RESULTS = (SIGNED_IN, *(fault.value for fault in SignInFault))
+_MAX_NAME = 50  # characters, as for all members
+# Sign-ins of one address, each of which has us ask a provider: an office of 150 comes in the morning.
+RATE = RateRules(rate=1, burst=200)
+# The same at once, of `peershare.adapters.auth.oidc.sign_ins._AT_ONCE` for all.
+AT_ONCE = 16
+
+_FAULTS = {"REGISTRATION_CLOSED": SignInFault.NO_ACCOUNT, "ACCOUNT_DISABLED": SignInFault.DISABLED}
+
+
+@attrs.frozen
+class SignOnRules:
+    """`registers`: whoever comes for the first time gets an account. `links_email`: or the one of an address.
+
+    Without `links_email`, no provider is believed about addresses: with one that it only claims, it could
+    keep its owner out, or later on have her sign in to an account that is not hers alone.
+    """
+
+    registers: bool = True
+    links_email: bool = False
+
+
+class SignOn:
+    """`counts`: by how sign-ins ended."""
+
+    def __init__(self, providers: SingleSignOn, service: AccountService, rules: SignOnRules) -> None:
+        self.labels = providers.labels
+        self.counts: dict[str, int] = dict.fromkeys(RESULTS, 0)
+        self._providers = providers
+        self._accounts = service
+        self._rules = rules
+        self._allowances = Allowances(RATE)
+        self._at_once: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        await self._providers.run()
+
+    def start(self, provider: str, to: str, redirect_uri: str) -> Begun:
+        """Begin, as in `SingleSignOn`."""
+        try:
+            return self._providers.start(provider, to, redirect_uri)
+        except SignInError as error:
+            self.counts[error.fault] += 1
+            raise
+
+    def may_lead(self, to: str) -> bool:
+        return self._providers.may_lead(to)
+
+    def path_of(self, cookie: str) -> str:
+        return self._providers.path_of(cookie)
+
+    async def finish(
+        self, answer: Answer, provider: str, redirect_uri: str, address: str | None
+    ) -> tuple[SignedIn, str]:
+        """Sign in whoever comes back from a provider. Return the path that was asked for, too.
+
+        Raises SignInError. An `address` of None is not counted.
+        """
+        try:
+            with self._counting(address):
+                found = await self._providers.finish(answer, provider, redirect_uri)
+            signed_in = await self._sign_in(found.identity, self.labels[provider])
+        except SignInError as error:
+            self.counts[error.fault] += 1
+            raise
+        self.counts[SIGNED_IN] += 1
+        return signed_in, found.to
+
+    @contextmanager
+    def _counting(self, address: str | None) -> Iterator[None]:
+        """Have the block be a request to a provider, where its address may."""
+        key = None if address is None else address_key(address)
+        if key is None:
+            yield
+            return
+        if self._allowances.ask(key, trio.current_time()) or self._at_once[key] >= AT_ONCE:
+            raise SignInError(SignInFault.BUSY)
+        self._at_once[key] += 1
+        try:
+            yield
+        finally:
+            self._at_once[key] -= 1
+            if not self._at_once[key]:
+                del self._at_once[key]
+
+    async def _sign_in(self, who: Identity, label: str) -> SignedIn:
+        rules = self._rules
+        email = who.email if who.email_is_verified and rules.links_email else None
+        known = accounts.Identity(who.issuer, who.subject, _name_of(who, label), email)
+        sign_in = partial(
+            self._accounts.sign_in_as, known, link_by_email=rules.links_email, may_register=rules.registers
+        )
+        try:
+            try:
+                return await sign_in()
+            except NameTakenError:  # by another, or by the same in another tab, at the same moment
+                return await sign_in()
+        except AccountError as error:
+            raise SignInError(_FAULTS.get(error.code, SignInFault.TRY_AGAIN)) from error
+        except (NameTakenError, StoreUnavailableError) as error:
+            raise SignInError(SignInFault.TRY_AGAIN) from error
+
+
+def _name_of(who: Identity, label: str) -> str:
+    """The name for a new account: the provider's word, if that can be a name here."""
+    try:
+        return str(RULES[Username].check(cut(who.name, _MAX_NAME)))
+    except CheckFailedError:
+        return cut(f"{label} user", _MAX_NAME)
