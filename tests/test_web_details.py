@@ -162,7 +162,7 @@ REPORTS = """async () => {
   const reports = new LinkReports(client);
   const found = { host: "found" };
   const facts = { isOnline: true, isAnswered: true, isNegotiated: true, mine: found, theirs: found };
-  const peer = { userId: "bob", state: "connecting", changedAt: 0, path: { selected: null } };
+  const peer = { userId: "bob", state: "connecting", changedAt: 0, unseenTimes: 0, path: { selected: null } };
   const unknown = { level: "unknown" };
   const is = (state, more = {}) => {
     Object.assign(peer, { state, changedAt: performance.now() - 5000, quality: unknown }, more);
@@ -176,6 +176,12 @@ REPORTS = """async () => {
   is("connected", { path, quality: { level: "good", roundTrip: 0.0384, loss: 0.021 } });
   is("reconnecting");
   is("connected", { path, quality: { level: "poor", roundTrip: 99, loss: 1 } });
+  peer.unseenTimes++;
+  is("connected", { path, changedAt: performance.now() });
+  is("connected", { path });
+  peer.unseenTimes++;
+  is("reconnecting");
+  is("connected", { path });
   client.state = "reconnecting";
   is("failed");
   client.state = "online";
@@ -194,5 +200,8 @@ def test_14_a_report_for_each_outcome(meet):
         {"state": "connected", **relayed, "rttMs": 38, "lossPercent": 2},
         {"state": "reconnecting", **nothing},
         {"state": "connected", **relayed, "rttMs": 60_000, "lossPercent": 100},
+        {"state": "connected", **relayed, "reason": "no-picture"},
+        {"state": "reconnecting", **nothing},
+        {"state": "connected", **relayed, "reason": "no-picture"},
         {"state": "failed", **nothing, "reason": "no-relay"},
     ]

@@ -189,7 +189,10 @@ def test_the_sentences_are_in_the_document():
     """Each reason that the server counts has its sentence there, word for word, and no other stands there."""
     document = (Path(__file__).parents[1] / "docs" / "connectivity.md").read_text("utf-8")
     rows = dict(re.findall(r"^\| (\S.*?\.) \| `([a-z-]+)` \|", document, re.MULTILINE))
-    told = {text: reason for reason, text in run(SENTENCES, get_args(LinkReason)).items()}
+    reasons = [
+        reason for reason in get_args(LinkReason) if reason != "no-picture"
+    ]  # that is over when it is told
+    told = {text: reason for reason, text in run(SENTENCES, reasons).items()}
     assert rows == told
 
 

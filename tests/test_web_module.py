@@ -940,6 +940,7 @@ def test_14_a_picture_that_is_not_shown(context, open_page):
     assert follow("----------") == 4
     assert follow("+-------") == 4
     assert follow("-") == 5
+    assert page.evaluate("() => ann.peer(bob).unseenTimes") == 2
 
 
 @pytest.mark.parametrize("news", ["online", "type"])

@@ -30,6 +30,7 @@ LinkReason = Literal[
     "dtls-failed",
     "network-changed",
     "browser-refused",
+    "no-picture",
     "unknown",
 ]
 

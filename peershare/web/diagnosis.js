@@ -3,7 +3,7 @@
  *
  * Each page knows only what its own browser has gathered. Pages tell each other (`gathered` in a signal), without
  * addresses: so it can be said whose network is in the way.
- * @import {Diagnosis, Facts, Gathered, LinkReason, Side, Way} from "./types"
+ * @import {Diagnosis, DiagnosisReason, Facts, Gathered, Side, Way} from "./types"
  */
 
 /** @type {Way[]} */
@@ -47,7 +47,7 @@ function sideWith({ mine, theirs }, test) {
 
 /**
  * The first that holds is the reason. What has not answered until a pair has failed counts as no answer.
- * @type {[LinkReason, (facts: Facts) => Side | boolean][]}
+ * @type {[DiagnosisReason, (facts: Facts) => Side | boolean][]}
  */
 const RULES = [
 	["network-changed", ({ isOnline }) => !isOnline && "you"],
@@ -108,7 +108,7 @@ const CHECK_TURN = "Ask the host to run “peershare check-turn”.";
 /** @param {string} _ @param {Words} words */
 const udpBlockedNoRelay = (_, { the, s }) => `${the("network")} block${s} UDP, ${TURN_ON}`;
 
-/** @type {Record<LinkReason, (name: string, words: Words) => string>} */
+/** @type {Record<DiagnosisReason, (name: string, words: Words) => string>} */
 const SENTENCES = {
 	"network-changed": () => "Your device is offline. Connect it to a network.",
 	"signaling-lost": (_, { the, s }) =>

@@ -9,7 +9,7 @@ const STABLE_TIME = 2_000; // ms, after which a state is reported: a path that c
 /** What was reported of each peer. */
 export class LinkReports {
 	#client;
-	/** @type {WeakMap<Peer, string>} */
+	/** @type {WeakMap<Peer, {state?: string, unseenTimes: number}>} */
 	#reported = new WeakMap();
 
 	/** @param {PeerShare} client */
@@ -19,12 +19,15 @@ export class LinkReports {
 
 	/** Report a peer, if it has become something else. @param {Peer} peer @param {Facts} facts */
 	update(peer, facts) {
-		const { state, changedAt } = peer;
-		const before = this.#reported.get(peer);
-		const isNews = state !== before && state !== "connecting" && (state !== "reconnecting" || before === "connected");
+		const { state, changedAt, unseenTimes } = peer;
+		const before = this.#reported.get(peer) ?? { unseenTimes: 0 };
+		const isBack = state === "connected" && unseenTimes > before.unseenTimes; // it was made anew for its picture
+		const isOther = state !== before.state && (state !== "reconnecting" || before.state === "connected");
+		const isNews = isBack || (isOther && state !== "connecting");
 		if (!isNews || performance.now() - changedAt < STABLE_TIME || this.#client.state !== "online") return;
-		this.#reported.set(peer, state);
-		this.#client.reportLink({ userId: peer.userId, state, ...path(peer), ...figures(peer), ...reason(peer, facts) });
+		this.#reported.set(peer, { state, unseenTimes: isBack ? unseenTimes : before.unseenTimes });
+		const why = isBack ? { reason: /** @type {const} */ ("no-picture") } : reason(peer, facts);
+		this.#client.reportLink({ userId: peer.userId, state, ...path(peer), ...figures(peer), ...why });
 	}
 }
 

@@ -70,6 +70,8 @@ export class Peer {
 	audioLevel = 0;
 	/** The time of the last change of the state, by `performance.now()`. */
 	changedAt = performance.now();
+	/** How often it was connected anew since its frames were not shown. */
+	unseenTimes = 0;
 	evidence = new Evidence();
 
 	/** @type {Connection | null} */
@@ -181,6 +183,7 @@ export class Peer {
 		this.#frames = frames;
 		if (this.#unseen < UNSEEN_SECONDS || !this.#callbacks.isReachable()) return;
 		this.#unseen = -Infinity;
+		this.unseenTimes++;
 		this.#take(RENEW);
 	}
 

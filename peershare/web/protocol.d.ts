@@ -55,7 +55,7 @@ export declare const ErrorCode: {
 };
 export type ErrorCode = keyof typeof ErrorCode;
 
-export type LinkReason = "udp-blocked" | "udp-blocked-no-relay" | "peer-udp-blocked-no-relay" | "no-relay" | "relay-unreachable" | "relay-refused" | "relay-silent" | "web-only" | "no-candidates" | "peer-silent" | "signaling-lost" | "dtls-failed" | "network-changed" | "browser-refused" | "unknown";
+export type LinkReason = "udp-blocked" | "udp-blocked-no-relay" | "peer-udp-blocked-no-relay" | "no-relay" | "relay-unreachable" | "relay-refused" | "relay-silent" | "web-only" | "no-candidates" | "peer-silent" | "signaling-lost" | "dtls-failed" | "network-changed" | "browser-refused" | "no-picture" | "unknown";
 export type User = { id: string; username: string; peerId?: string; status?: "away"; until?: number; canCall?: boolean; verified?: boolean; role?: "owner" | "moderator" | "member" | "guest" | "observer" };
 export type Peer = { peerId: string; username: string };
 export type Heartbeat = { intervalMs: number; timeoutMs: number };
@@ -97,7 +97,7 @@ export type ClientMessages = {
 	"end-call": {};
 	"end-group": {};
 	"get-ice-servers": {};
-	"link-report": { userId: string; state: "connected" | "reconnecting" | "failed"; localType: "host" | "srflx" | "prflx" | "relay" | "none"; remoteType: "host" | "srflx" | "prflx" | "relay" | "none"; protocol: "udp" | "tcp" | "tls" | "none"; rttMs?: number; lossPercent?: number; reason?: "udp-blocked" | "udp-blocked-no-relay" | "peer-udp-blocked-no-relay" | "no-relay" | "relay-unreachable" | "relay-refused" | "relay-silent" | "web-only" | "no-candidates" | "peer-silent" | "signaling-lost" | "dtls-failed" | "network-changed" | "browser-refused" | "unknown" };
+	"link-report": { userId: string; state: "connected" | "reconnecting" | "failed"; localType: "host" | "srflx" | "prflx" | "relay" | "none"; remoteType: "host" | "srflx" | "prflx" | "relay" | "none"; protocol: "udp" | "tcp" | "tls" | "none"; rttMs?: number; lossPercent?: number; reason?: "udp-blocked" | "udp-blocked-no-relay" | "peer-udp-blocked-no-relay" | "no-relay" | "relay-unreachable" | "relay-refused" | "relay-silent" | "web-only" | "no-candidates" | "peer-silent" | "signaling-lost" | "dtls-failed" | "network-changed" | "browser-refused" | "no-picture" | "unknown" };
 };
 
 /** The payloads of what the server sends, by type. */

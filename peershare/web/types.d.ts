@@ -218,7 +218,9 @@ export type Facts = {
 
 /** Who has the trouble. */
 export type Side = "you" | "them" | "both";
-export type Diagnosis = { reason: LinkReason; side: Side };
+/** A report may have another reason: of one that is connected, nothing is to be said. */
+export type DiagnosisReason = Exclude<LinkReason, "no-picture">;
+export type Diagnosis = { reason: DiagnosisReason; side: Side };
 
 // --- the page ---
 
