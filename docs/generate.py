@@ -102,6 +102,7 @@ def error_codes() -> str:
         errors.TOO_MANY_GROUPS_MADE,
         errors.TOO_MANY_RINGS,
         errors.TOO_MANY_CREDENTIALS,
+        errors.TOO_MANY_PASSCODES,
     )
     rates = (errors.rate_limited(what, 0) for what in limits)
     texts: dict[str, list[str]] = {code: [] for code in ErrorCode}
@@ -186,7 +187,7 @@ def _fields_of(kind: object) -> str:
 def _told(rule: Rule) -> tuple[str, str]:
     if isinstance(rule, Text):
         name = ", at least one of them visible, no control characters" if rule.control else ""
-        text = f"1 to {rule.maximum} characters{name}"
+        text = f"{1 if rule.empty else 0} to {rule.maximum} characters{name}"
         return text, "<br>".join(filter(None, (rule.empty, rule.too_long, rule.control)))
     if isinstance(rule, Uuid):
         return "a UUID in 8-4-4-4-12 form, any letter case", rule.message

@@ -29,6 +29,12 @@ class AccountAdapters:
     passwords: PasswordHasher
 
 
+def _make_passwords() -> PasswordHasher:
+    from peershare.adapters.auth.passwords import Passwords  # noqa: PLC0415 - as below
+
+    return Passwords()
+
+
 @attrs.frozen
 class Adapters:
     """Time, the store, IDs and secrets.
@@ -37,6 +43,8 @@ class Adapters:
     tokens, where the store has none. `tokens`: of others, and of accounts; None where none are taken.
     `accounts`: None where none are kept. `single_sign_on`: makes it, as `make_single_sign_on` does;
     None without providers.
+    `accounts`: None where none are kept. `passcodes`: apart from their passwords, so that neither waits for
+    the other.
     """
 
     now: Callable[[], float]
@@ -49,6 +57,7 @@ class Adapters:
     tokens: TokenVerifier | None = None
     accounts: AccountAdapters | None = None
     single_sign_on: Callable[..., SingleSignOn] | None = None
+    passcodes: PasswordHasher = attrs.field(factory=_make_passwords)
     signing_key: bytes = attrs.field(factory=ids.new_signing_key, repr=False)
 
 

@@ -15,6 +15,7 @@ from peershare.runtime.commands import EndSignIn
 from peershare.runtime.edge import SignalingRules
 from peershare.runtime.journal import Journal
 from peershare.runtime.loader import GroupLoader, IdleRules
+from peershare.runtime.passcodes import Passcodes
 from peershare.runtime.signaling_service import SignalingService
 from peershare.runtime.single_sign_on import SignOn, SignOnRules
 from peershare.runtime.tokens import Tokens
@@ -63,6 +64,7 @@ class Core:
     actor: Actor
     loader: GroupLoader | None
     tokens: Tokens
+    passcodes: Passcodes
     accounts: AccountService | None = None
     sign_on: SignOn | None = None
 
@@ -130,6 +132,7 @@ def make_core(rules: CoreRules, adapters: Adapters) -> Core:
         actor,
         loader,
         Tokens(adapters.tokens),
+        Passcodes(hub, adapters.passcodes),
         accounts,
         sign_on,
     )

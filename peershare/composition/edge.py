@@ -80,7 +80,15 @@ def make_endpoints(
         its_turns, its_loads = (None, None) if key is None else (turns.of(key), loads.of(key))
         clients, loader = core.signaling.clients, core.loader
         return Signaling(
-            accepted, core.actor, clients, its_turns, loader, loads=its_loads, tokens=core.tokens, trace=trace
+            accepted,
+            core.actor,
+            clients,
+            its_turns,
+            loader,
+            loads=its_loads,
+            tokens=core.tokens,
+            passcodes=core.passcodes,
+            trace=trace,
         )
 
     def talk_peerjs(accepted: AcceptedSocket) -> Peerjs:

@@ -278,6 +278,11 @@ class Hub:
         in_call = 0 if group.call is None else len(group.call.participants)
         return GroupInfo(group.id, group.name, group.created_at / 1000, len(group), in_call)
 
+    def passcode_of(self, group_id: GroupId) -> str | None:
+        """The hash of a group's passcode, where there is one."""
+        group = self._groups.get(group_id)
+        return None if group is None else group.passcode
+
     def snapshot(self, group_id: GroupId) -> GroupSnapshot | None:
         """All that a group is; None where there is none."""
         group = self._groups.get(group_id)
@@ -363,6 +368,7 @@ class Hub:
             message.peer_id,
             sender.session,
             sender.network,
+            message.passcode,
         )
         return self._move(sender, group, command, now)
 

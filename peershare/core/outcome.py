@@ -15,7 +15,7 @@ from peershare.messages.close_codes import Ending
 
 
 class Reason(StrEnum):
-    """The limit that a refusal is for, named as its setting; the last three have none."""
+    """The limit that a refusal is for, named as its setting; the last four have none."""
 
     MESSAGE_RATE = "MESSAGE_RATE"
     SIGNAL_RATE = "SIGNAL_RATE"
@@ -27,6 +27,7 @@ class Reason(StrEnum):
     TURN_CREDENTIALS_PER_HOUR = "TURN_CREDENTIALS_PER_HOUR"
     RESUMES = "RESUMES"
     RINGS_OF_MEMBER = "RINGS_OF_MEMBER"
+    PASSCODES = "PASSCODES"
     WAITING_FOR_STORE = "WAITING_FOR_STORE"
 
 

@@ -5,11 +5,13 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
+import attrs
 import structlog
 import trio
 
 from peershare.core.group.handle import PLANNED, TOLD_TO_ALL
 from peershare.core.limits import GRANTED, Allowance, RateRules
+from peershare.core.outcome import Reason
 from peershare.core.principal import Verified
 from peershare.gateway.endpoint import AcceptedSocket
 from peershare.gateway.throttling import ThrottledConversation
@@ -19,6 +21,8 @@ from peershare.messages import (
     Error,
     GroupId,
     Hello,
+    JoinGroup,
+    UpdateGroup,
     errors,
 )
 from peershare.messages.close_codes import Ending
@@ -28,11 +32,13 @@ from peershare.runtime.commands import (
     ConnectionClosed,
     ConnectionOpened,
     InvalidMessageReceived,
-    LoadFailed,
     MessageReceived,
+    MessageRefused,
+    Settle,
     destination,
 )
 from peershare.runtime.loader import GroupLoader
+from peershare.runtime.passcodes import Passcodes
 from peershare.runtime.tokens import BY_COOKIE, Tokens
 from peershare.wire.codec import InvalidMessageError, decode
 
@@ -43,6 +49,7 @@ PATHS = ("/", "/ws")
 _TOKENS = RateRules(rate=0.2, burst=5)
 # Looked up for each message.
 _WITH_TOKEN = frozenset({Hello, AuthRefresh})
+_WITH_PASSCODE = frozenset({JoinGroup, UpdateGroup})
 # A resume tells the others that one is back.
 _TOLD_TO_ALL = TOLD_TO_ALL | PLANNED | {Hello}
 
@@ -66,6 +73,7 @@ class Signaling(ThrottledConversation):
         *,
         loads: trio.Semaphore | None = None,
         tokens: Tokens | None = None,
+        passcodes: Passcodes,
         trace: bool = False,
     ) -> None:
         super().__init__(accepted, actor, turns)
@@ -73,6 +81,7 @@ class Signaling(ThrottledConversation):
         self._loader = loader  # None: no group lasts
         self._loads = loads  # of its address; None: not counted
         self._tokens = tokens or Tokens()
+        self._passcodes = passcodes
         self._judged: Allowance | None = None  # of tokens; None before the first
         self._trace = trace  # log each message, but not what is in it
 
@@ -111,16 +120,29 @@ class Signaling(ThrottledConversation):
         return type(command) is MessageReceived and type(command.message) in _TOLD_TO_ALL
 
     def preparation(self, command: object) -> Callable[[], Awaitable[object]] | None:
-        """Have the group in memory that a message names."""
+        """Have the group in memory that a message names, and then judge its passcode."""
         group_id = destination(command)
-        if group_id is None or self._loader is None or not self._loader.must_load(group_id):
-            return None
-        return partial(self._load, self._loader, group_id, command)
+        must_load = group_id is not None and self._loader is not None and self._loader.must_load(group_id)
+        has_passcode = (
+            type(command) is MessageReceived
+            and type(command.message) in _WITH_PASSCODE
+            and command.message.passcode is not None  # type: ignore[union-attr]  # of those it is an attribute
+        )
+        return partial(self._prepare, command, group_id) if must_load or has_passcode else None
 
-    async def _load(self, loader: GroupLoader, group_id: GroupId, command: Any) -> object:
-        async with self._loads or nullcontext():
-            is_known = await loader.load(group_id, self._actor.send)
-        return command if is_known else LoadFailed.of(command)
+    async def _prepare(self, command: Any, group_id: GroupId | None) -> object:
+        if group_id is not None and self._loader is not None and self._loader.must_load(group_id):
+            async with self._loads or nullcontext():
+                if not await self._loader.load(group_id, self._actor.send):
+                    return MessageRefused.of(command)
+        message = command.message
+        if type(message) not in _WITH_PASSCODE or message.passcode is None:
+            return command
+        await self._actor.ask(Settle())  # behind all that it has said, and the group that was loaded
+        judged = await self._passcodes.judge(message, self._accepted.address)
+        if isinstance(judged, Error):
+            return MessageRefused.of(command, judged, Reason.PASSCODES)
+        return attrs.evolve(command, message=judged)
 
     async def leave(self, ending: Ending, code: int) -> None:
         is_final = ending is Ending.CLOSED and code == Ending.CLOSED.value.code

@@ -33,6 +33,8 @@ class ErrorCode(StrEnum):
     LAST_OWNER = "LAST_OWNER"
     GROUP_LOCKED = "GROUP_LOCKED"
     BANNED = "BANNED"
+    PASSCODE_NEEDED = "PASSCODE_NEEDED"
+    WRONG_PASSCODE = "WRONG_PASSCODE"
     TOO_MANY_ROLES = "TOO_MANY_ROLES"
     # What clients of the first version are told in place of `kicked` and `group-ended`.
     KICKED = "KICKED"
@@ -76,6 +78,10 @@ def banned(until: int) -> Error:
     return Error(ErrorCode.BANNED, what, {"until": until})
 
 
+def too_many_passcodes(retry_after: float) -> Error:
+    return rate_limited(TOO_MANY_PASSCODES, retry_after)
+
+
 GROUP_NOT_FOUND = Error(ErrorCode.GROUP_NOT_FOUND, "Group does not exist", {})
 USER_ID_MISMATCH = Error(ErrorCode.USER_NOT_FOUND, "User ID mismatch")
 TARGET_USER_NOT_FOUND = Error(ErrorCode.USER_NOT_FOUND, "Target user not found")
@@ -93,6 +99,7 @@ TOO_MANY_GROUPS_MADE = "Too many groups from this address"
 TOO_MANY_RINGS = "Too many ring that member already"
 TOO_MANY_CREDENTIALS = "Too many requests for TURN credentials"
 TOO_MANY_TOKENS = "Too many tokens"
+TOO_MANY_PASSCODES = "Too many passcodes"
 # When somebody leaves, nobody knows.
 _LATER = 60.0  # s
 GROUP_FULL = rate_limited("The group is full", _LATER)
@@ -110,6 +117,8 @@ NOT_PERMITTED_TO_JOIN = Error(ErrorCode.NOT_PERMITTED, "You may not join groups 
 NOT_YOUR_ROLE = Error(ErrorCode.NOT_PERMITTED, "Your role in this group does not allow that")
 LAST_OWNER = Error(ErrorCode.LAST_OWNER, "You are the last owner of this group: name another first")
 GROUP_LOCKED = Error(ErrorCode.GROUP_LOCKED, "The group is locked: nobody new may join it now")
+PASSCODE_NEEDED = Error(ErrorCode.PASSCODE_NEEDED, "The group has a passcode")
+WRONG_PASSCODE = Error(ErrorCode.WRONG_PASSCODE, "That is not the group's passcode")
 TOO_MANY_ROLES = Error(ErrorCode.TOO_MANY_ROLES, "Too many people have a role of their own in this group")
 KICKED = Error(ErrorCode.KICKED, "A moderator has removed you from the group")
 GROUP_ENDED = Error(ErrorCode.GROUP_ENDED, "The group was ended")

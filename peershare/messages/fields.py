@@ -38,5 +38,6 @@ Role = Literal["owner", "moderator", "member", "guest", "observer"]
 RemovalReason = NewType("RemovalReason", str)
 BanSeconds = NewType("BanSeconds", int)
 MemberLimit = NewType("MemberLimit", int)
+Passcode = NewType("Passcode", str)
 # How a ring ended. "missed": nobody answered in time, or the one who was rung has left the group.
 RingOutcome = Literal["accepted", "declined", "missed", "cancelled"]

@@ -4,7 +4,16 @@ from typing import Literal
 
 import attrs
 
-from peershare.messages.fields import GroupId, GroupName, LeaveReason, PeerId, Role, UserId, Username
+from peershare.messages.fields import (
+    GroupId,
+    GroupName,
+    LeaveReason,
+    Passcode,
+    PeerId,
+    Role,
+    UserId,
+    Username,
+)
 from peershare.messages.moderation import GroupSettings
 
 # --- from clients ---
@@ -24,9 +33,12 @@ class CreateGroup:
 
 @attrs.frozen
 class JoinGroup:
+    """`passcode`: behind the gateway, the hash that it fits (`runtime.passcodes`)."""
+
     group_id: GroupId
     username: Username
     peer_id: PeerId | None = None
+    passcode: Passcode | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen

@@ -10,6 +10,7 @@ from peershare.messages.fields import (
     GroupId,
     GroupName,
     MemberLimit,
+    Passcode,
     RemovalReason,
     Role,
     UserId,
@@ -27,7 +28,10 @@ class SetMemberRole:
 
 @attrs.frozen
 class UpdateGroup:
-    """Change the settings that are named, as in `GroupSettings`."""
+    """Change the settings that are named, as in `GroupSettings`.
+
+    `passcode`: an empty one for none; behind the gateway, its hash (`runtime.passcodes`).
+    """
 
     name: GroupName | None = None
     locked: bool | None = None
@@ -35,6 +39,7 @@ class UpdateGroup:
     max_members: MemberLimit | None = None
     who_may_call: Role | None = None
     who_may_share: Role | None = None
+    passcode: Passcode | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen
@@ -97,6 +102,7 @@ class GroupSettings:
     max_members: int = 0
     who_may_call: Role | None = None
     who_may_share: Role | None = None
+    has_passcode: bool = False
 
 
 @attrs.frozen

@@ -12,6 +12,7 @@ import attrs
 from peershare.core.group.index import Stats
 from peershare.core.group.state import GroupSnapshot
 from peershare.core.hub import GroupInfo
+from peershare.core.outcome import Reason
 from peershare.core.principal import Verified
 from peershare.core.sessions import SessionRecord
 from peershare.messages import (
@@ -24,6 +25,7 @@ from peershare.messages import (
     JoinGroup,
     LeaveReason,
     PrincipalId,
+    errors,
 )
 
 T = TypeVar("T")
@@ -95,19 +97,22 @@ class Loaded:
 
 
 @attrs.frozen
-class LoadFailed:
-    """The store does not say whether there is the group that a message names: refuse the message for now.
+class MessageRefused:
+    """A message can't be looked at now: as a rule, since the store does not say whether there is its group.
 
-    `kind`: the message's type.
+    Refused by a command, so that answers keep their order. `kind`: the message's type.
     """
 
     connection: ConnectionId
     request_id: str | None
     kind: type[ClientMessage]
+    error: Error = errors.TRY_AGAIN
+    reason: Reason = Reason.WAITING_FOR_STORE
 
     @classmethod
-    def of(cls, command: MessageReceived) -> "LoadFailed":
-        return cls(command.connection, command.request_id, type(command.message))
+    def of(cls, command: MessageReceived, *why: Any) -> "MessageRefused":
+        """Refuse a command's message: for now, or with an error and a reason."""
+        return cls(command.connection, command.request_id, type(command.message), *why)
 
 
 def destination(command: object) -> GroupId | None:

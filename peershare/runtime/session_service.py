@@ -49,7 +49,13 @@ from peershare.messages.close_codes import Ending
 from peershare.ports.auth import TokenFault
 from peershare.ports.store import Kept
 from peershare.runtime.actor import Handlers
-from peershare.runtime.commands import ConnectionClosed, EndSignIn, LoadFailed, MessageReceived, destination
+from peershare.runtime.commands import (
+    ConnectionClosed,
+    EndSignIn,
+    MessageReceived,
+    MessageRefused,
+    destination,
+)
 from peershare.runtime.dispatch import Dispatcher, Recorder
 from peershare.runtime.edge import ConnectionState, Limits, SignalingRules
 from peershare.runtime.group_service import GroupService, refuse_for_now
@@ -336,7 +342,7 @@ class SessionService:
         for command in waiting.behind:
             try:
                 if isinstance(command, MessageReceived) and self._has_lost_its_group(command):
-                    command = LoadFailed.of(command)  # noqa: PLW2901 - in its place
+                    command = MessageRefused.of(command)  # noqa: PLW2901 - in its place
                 handlers[type(command)](command, now)
             except Exception:
                 log.exception("a handler failed", command=type(command).__name__)

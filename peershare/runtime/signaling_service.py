@@ -54,8 +54,8 @@ from peershare.runtime.commands import (
     EndSignIn,
     InvalidMessageReceived,
     Loaded,
-    LoadFailed,
     MessageReceived,
+    MessageRefused,
     WarnSessions,
 )
 from peershare.runtime.counters import LinkCounts
@@ -127,8 +127,8 @@ class SignalingService:
             ConnectionClosed: self._close_connection,
             Committed: self._committed,
             Loaded: self._load,
-            LoadFailed: self._refuse_for_now,
             EndSignIn: self.sessions.end_sign_in,
+            MessageRefused: self._refuse_for_now,
         }
         self.questions: Questions = {
             AskStats: self._stats,
@@ -292,7 +292,7 @@ class SignalingService:
     def _load(self, command: Loaded, now: float) -> None:
         self._hub.load(command.group, now)
 
-    def _refuse_for_now(self, failed: LoadFailed, now: float) -> None:
+    def _refuse_for_now(self, failed: MessageRefused, now: float) -> None:
         """Refuse a message as too much is refused that waits for the store, and as it would be limited."""
         state = self._states.get(failed.connection)
         if state is None:
@@ -300,8 +300,8 @@ class SignalingService:
             return
         self.heard[failed.kind] += 1
         self._count(state, failed.kind)
-        refusal = self._limits.refusal(state, None, now) or refuse_for_now(state.user_id)
-        self._release(refusal, now, failed.request_id)
+        refusal = refuse(state.user_id, failed.error, failed.reason)
+        self._release(self._limits.refusal(state, None, now) or refusal, now, failed.request_id)
 
     def _close_connection(self, command: ConnectionClosed, now: float) -> None:
         self.clients.pop(command.connection, None)

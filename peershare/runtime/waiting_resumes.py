@@ -6,7 +6,7 @@ import attrs
 
 from peershare.core.sessions import Session
 from peershare.messages import ConnectionId, Resume
-from peershare.runtime.commands import InvalidMessageReceived, LoadFailed, MessageReceived
+from peershare.runtime.commands import InvalidMessageReceived, MessageReceived, MessageRefused
 from peershare.runtime.edge import ConnectionState
 from peershare.runtime.gate import Gate
 
@@ -14,7 +14,7 @@ from peershare.runtime.gate import Gate
 # welcome. All count in `gate.MAX_HELD`.
 _MAX_BEHIND = 16
 
-Received = MessageReceived | InvalidMessageReceived | LoadFailed
+Received = MessageReceived | InvalidMessageReceived | MessageRefused
 
 
 @attrs.define(eq=False)

@@ -322,9 +322,9 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		return /** @type {Group} */ (this.group);
 	}
 
-	/** @param {string} groupId @param {string} username @returns {Promise<Group>} */
-	async joinGroup(groupId, username) {
-		await this.request("join-group", { groupId, username });
+	/** @param {string} groupId @param {string} username @param {string} [passcode] @returns {Promise<Group>} */
+	async joinGroup(groupId, username, passcode) {
+		await this.request("join-group", { groupId, username, passcode });
 		return /** @type {Group} */ (this.group);
 	}
 

@@ -45,6 +45,8 @@ export declare const ErrorCode: {
 	readonly LAST_OWNER: "LAST_OWNER";
 	readonly GROUP_LOCKED: "GROUP_LOCKED";
 	readonly BANNED: "BANNED";
+	readonly PASSCODE_NEEDED: "PASSCODE_NEEDED";
+	readonly WRONG_PASSCODE: "WRONG_PASSCODE";
 	readonly TOO_MANY_ROLES: "TOO_MANY_ROLES";
 	readonly KICKED: "KICKED";
 	readonly GROUP_ENDED: "GROUP_ENDED";
@@ -63,7 +65,7 @@ export type Participant = { userId: string; audio: boolean; video: boolean; scre
 export type Ring = { from: string; to: string; until: number };
 export type RingEnded = { from: string; to: string; outcome: "accepted" | "declined" | "missed" | "cancelled"; endedAt: number };
 export type PeerPlan = { userId: string; offerer: boolean; polite: boolean; maxVideoHeight: number; maxBitrate: number; video: boolean };
-export type GroupSettings = { locked?: boolean; autolock?: boolean; maxMembers?: number; whoMayCall?: "owner" | "moderator" | "member" | "guest" | "observer"; whoMayShare?: "owner" | "moderator" | "member" | "guest" | "observer" };
+export type GroupSettings = { locked?: boolean; autolock?: boolean; maxMembers?: number; whoMayCall?: "owner" | "moderator" | "member" | "guest" | "observer"; whoMayShare?: "owner" | "moderator" | "member" | "guest" | "observer"; hasPasscode?: boolean };
 export type Ban = { userId: string; username: string; until: number; reason?: string };
 export type IceServer = { urls: string[]; username?: string; credential?: string };
 export type Resume = { sessionId: string; resumeToken: string; received: number };
@@ -72,7 +74,7 @@ export type View = { userId: string; height: number };
 /** The payloads of what a client sends, by type. */
 export type ClientMessages = {
 	"create-group": { groupName: string; username: string; groupId?: string };
-	"join-group": { groupId: string; username: string; peerId?: string };
+	"join-group": { groupId: string; username: string; peerId?: string; passcode?: string };
 	"leave-group": { userId: string };
 	"update-peer-id": { peerId: string };
 	"call-request": { targetPeerId: string; fromPeerId: string; fromUsername: string };
@@ -90,7 +92,7 @@ export type ClientMessages = {
 	"decline-ring": { from: string };
 	"update-layout": { views: View[]; maxUpload?: number };
 	"member-role-set": { userId: string; role: "owner" | "moderator" | "member" | "guest" | "observer" };
-	"group-update": { name?: string; locked?: boolean; autolock?: boolean; maxMembers?: number; whoMayCall?: "owner" | "moderator" | "member" | "guest" | "observer"; whoMayShare?: "owner" | "moderator" | "member" | "guest" | "observer" };
+	"group-update": { name?: string; locked?: boolean; autolock?: boolean; maxMembers?: number; whoMayCall?: "owner" | "moderator" | "member" | "guest" | "observer"; whoMayShare?: "owner" | "moderator" | "member" | "guest" | "observer"; passcode?: string };
 	"member-kick": { userId: string; reason?: string; banSeconds?: number };
 	"ban-list": {};
 	"ban-lift": { userId: string };

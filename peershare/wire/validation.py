@@ -27,6 +27,7 @@ from peershare.messages import (
     LinkReason,
     LinkState,
     MemberLimit,
+    Passcode,
     PeerId,
     Percent,
     ProtocolVersion,
@@ -137,10 +138,13 @@ def normalised(value: object, maximum: int) -> str:
 
 @attrs.frozen
 class Text:
-    """A string of 1 to `maximum` characters. Of a name, one that can be seen is among them."""
+    """A string of 1 to `maximum` characters. Of a name, one that can be seen is among them.
+
+    `empty`: the message about one that is; None where it may be.
+    """
 
     maximum: int
-    empty: str
+    empty: str | None
     too_long: str
     control: str | None = None  # of a name: the message about control characters
 
@@ -149,7 +153,7 @@ class Text:
     def check(self, value: object) -> str:
         text = normalised(value, self.maximum)
         issues = []
-        if not text or (self.control and not VISIBLE.search(text)):
+        if self.empty and (not text or (self.control and not VISIBLE.search(text))):
             issues.append(too_small(self.empty))
         if len(text) > self.maximum:
             issues.append(too_big(self.maximum, self.too_long))
@@ -329,6 +333,8 @@ MAX_VIEWS = 100
 
 # Why somebody was removed, in characters: a list of bans has one for each.
 MAX_REASON = 100
+# In characters.
+MAX_PASSCODE = 100
 # In seconds, ten years: for good.
 MAX_BAN = 315_360_000
 
@@ -379,6 +385,7 @@ RULES: dict[object, Rule] = {
     ),
     BanSeconds: Integer(MAX_BAN),
     MemberLimit: Integer(100_000),
+    Passcode: Text(MAX_PASSCODE, None, f"Passcode cannot exceed {MAX_PASSCODE} characters"),
 }
 
 

@@ -325,6 +325,22 @@ def test_autolock(tea):
     assert tea >> join(eve, "Eve") << refused(eve, errors.GROUP_LOCKED)
 
 
+def test_a_passcode(tea):
+    """Newcomers need it, and who may moderate does not; it is told to nobody. Here it is a hash already."""
+    tea.given((ann, UpdateGroup(passcode="hash")), (bob, LeaveGroup(bob)))
+    assert tea.hub.passcode_of(FIRST) == "hash"
+    assert tea.hub._groups[FIRST].settings == GroupSettings(has_passcode=True)
+    assert tea >> join(eve, "Eve") << refused(eve, errors.PASSCODE_NEEDED)
+    assert tea >> (eve, CreateGroup("Tea", "Eve", FIRST)) << refused(eve, errors.PASSCODE_NEEDED)
+    for wrong in ("", "hash before"):
+        assert tea >> (eve, JoinGroup(FIRST, "Eve", None, wrong)) << refused(eve, errors.WRONG_PASSCODE)
+    tea.given((eve, JoinGroup(FIRST, "Eve", None, "hash")), join(bob, "Bob"))
+    assert [member.user_id for member in tea.hub._groups[FIRST]] == [ann, cat, dan, eve, bob]
+    assert tea >> (bob, UpdateGroup(passcode="")) << refused(bob, errors.NOT_YOUR_ROLE)
+    tea.given((ann, UpdateGroup(passcode="")), (eve, LeaveGroup(eve)), join(eve, "Eve"))
+    assert (tea.hub.passcode_of(FIRST), eve in tea.hub._groups[FIRST]) == (None, True)
+
+
 def test_a_group_is_as_small_as_it_wants(tea):
     """Up to what the server allows; those who are there stay."""
     tea.given((ann, UpdateGroup(max_members=2)))

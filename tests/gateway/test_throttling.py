@@ -47,7 +47,8 @@ class Clients:
 
     def connect(self, name: str, address: str | None) -> Signaling:
         accepted = SimpleNamespace(id=ConnectionId(name), outbox=None, address=address)
-        return Signaling(accepted, self.actor, {}, None if address is None else self.turns.of(address))
+        turns = None if address is None else self.turns.of(address)
+        return Signaling(accepted, self.actor, {}, turns, passcodes=None)
 
 
 async def test_12_12_an_address_has_four_broadcasts_in_the_queue(nursery, autojump_clock):

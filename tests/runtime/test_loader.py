@@ -11,7 +11,7 @@ from peershare.messages import CreateGroup, GroupId, Hello, JoinGroup, LeaveGrou
 from peershare.ports.store import StoreUnavailableError
 from peershare.runtime import loader as loader_module
 from peershare.runtime.actor import Actor
-from peershare.runtime.commands import LoadFailed, MessageReceived, Settle
+from peershare.runtime.commands import MessageReceived, MessageRefused, Settle
 from peershare.runtime.loader import GroupLoader, IdleRules
 from tests.runtime.fakes import FakeSignalingClient, enter, make_signaling_service
 
@@ -92,7 +92,7 @@ class World:
         command = MessageReceived(UserId(name), message, None)
         must_load = group_id is not None and self.loader.must_load(group_id)
         if must_load and not await self.loader.load(group_id, self.actor.send):
-            command = LoadFailed.of(command)
+            command = MessageRefused.of(command)
         await self.actor.send(command)
         await self.actor.ask(Settle())
 

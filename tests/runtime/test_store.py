@@ -39,8 +39,8 @@ from peershare.runtime.actor import Actor
 from peershare.runtime.commands import (
     ConnectionClosed,
     InvalidMessageReceived,
-    LoadFailed,
     MessageReceived,
+    MessageRefused,
     Settle,
 )
 from peershare.runtime.gate import MAX_HELD, MAX_HELD_OF_USER
@@ -504,7 +504,7 @@ async def test_15_what_is_refused_behind_a_resume_counts(autojump_clock, world):
     await world.enter("again")
     await world.say("again", world.resume("ann"), *[Ping()] * _MAX_BEHIND, *[Ping()] * 3, Ack(0), join())
     await world.actor.send(InvalidMessageReceived(UserId("again"), errors.invalid_json(), None))
-    await world.actor.send(LoadFailed(UserId("again"), None, JoinGroup))
+    await world.actor.send(MessageRefused(UserId("again"), None, JoinGroup))
     await world.settle()
     await trio.sleep(5)
     counted = {kind: service.heard[kind] - heard[kind] for kind in (Ping, Ack, JoinGroup, Hello)}

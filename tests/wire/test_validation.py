@@ -13,6 +13,7 @@ from peershare.messages import (
     Count,
     GroupId,
     GroupName,
+    Passcode,
     PeerId,
     Percent,
     ProtocolVersion,
@@ -629,6 +630,15 @@ def test_how_long_a_ban_may_be():
         assert RULES[BanSeconds].check(seconds) == seconds
     for seconds in (-1, 0.5, validation.MAX_BAN + 1, True, "1", None):
         assert issues(BanSeconds, seconds)
+
+
+def test_a_passcode():
+    """An empty one is for none."""
+    longest = "x" * validation.MAX_PASSCODE
+    for passcode in ("", longest, "日本"):
+        assert RULES[Passcode].check(passcode) == passcode
+    for passcode in (longest + "x", 5, None):
+        assert issues(Passcode, passcode)
 
 
 def test_a_role():

@@ -209,7 +209,7 @@ def _steps_of_role(group_id: GroupId, principal: PrincipalId, role: Role) -> Ite
 
 
 def _settings_changed(fact: SettingsChanged) -> Iterator[Step]:
-    said = {"new_name": fact.name, "new_settings": _text_of(fact.settings)}
+    said = {"new_name": fact.name, "new_settings": _text_of(fact.settings, fact.passcode)}
     yield _SET_SETTINGS, {"its_id": fact.group_id, **said}
 
 
@@ -277,7 +277,7 @@ def _replace(group_id: GroupId, state: GroupSnapshot | None) -> Iterator[Step]:
         yield _FORGET_VISITS, {"its_group_id": group_id}
         return
     row = {"id": group_id, "name": state.name, "owner": state.owner, "lasts": state.lasts}
-    row["settings"] = _text_of(state.settings)
+    row["settings"] = _text_of(state.settings, state.passcode)
     yield _INSERT[groups], {**row, "created_at": state.created_at, "emptied_at": state.emptied_at}
     for principal, role in state.roles:
         yield from _steps_of_role(group_id, principal, role)
@@ -347,9 +347,11 @@ def _row_of_ban(ban: MemberBanned) -> dict[str, Any]:
     return row
 
 
-def _text_of(settings: GroupSettings) -> str:
+def _text_of(settings: GroupSettings, passcode: str | None) -> str:
+    """The settings that are not as in a new group, and the hash of the passcode."""
     usual, its = attrs.asdict(GroupSettings()), attrs.asdict(settings)
-    return json.dumps({name: value for name, value in its.items() if value != usual[name]})
+    said = {name: value for name, value in its.items() if value != usual[name]}
+    return json.dumps(said if passcode is None else {**said, "passcode": passcode})
 
 
 def _row_of_participant(group_id: GroupId, said: Participant) -> dict[str, Any]:
@@ -436,6 +438,8 @@ def _snapshot_of(
     moment: Callable[[int], float],
     parts: Sequence[Sequence[Any]],
 ) -> GroupSnapshot:
+    settings = json.loads(group.settings)
+    passcode = settings.pop("passcode", None)
     its_roles, its_bans, its_members, its_participants, its_rings, its_ended_rings = parts
     return GroupSnapshot(
         group.id,
@@ -460,7 +464,7 @@ def _snapshot_of(
         tuple((Ring(row.caller, row.rung, row.until), moment(row.until)) for row in its_rings),
         _by_user(its_ended_rings),
         group.lasts,
-        GroupSettings(**json.loads(group.settings)),
+        GroupSettings(**settings),
         tuple(sorted((row.principal_id, row.role) for row in its_roles)),
         tuple(
             MemberBanned(
@@ -468,6 +472,7 @@ def _snapshot_of(
             )
             for row in its_bans
         ),
+        passcode,
     )
 
 

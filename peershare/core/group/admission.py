@@ -11,13 +11,16 @@ from peershare.messages import Error, errors
 
 
 def refusal(group: Group, command: Join, now: float) -> Error | None:
-    """Refuse a newcomer, if so. The lock is not for those who may moderate."""
+    """Refuse a newcomer, if so. Neither lock nor passcode is for those who may moderate."""
     ban = _ban_of(group, command, group.rules.date(now)) if group.bans else None
     if ban is not None:
         return errors.banned(ban.until)
+    if group.may(group.role_of(command.principal.id), GroupAction.MODERATE):
+        return None
     if group.settings.locked:
-        role = group.role_of(command.principal.id)
-        return None if group.may(role, GroupAction.MODERATE) else errors.GROUP_LOCKED
+        return errors.GROUP_LOCKED
+    if group.passcode is not None and command.passcode != group.passcode:
+        return errors.PASSCODE_NEEDED if command.passcode is None else errors.WRONG_PASSCODE
     return None
 
 

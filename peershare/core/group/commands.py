@@ -29,7 +29,7 @@ class Open:
 class Join:
     """`new_peer_id`: one that the message named, which counts for one who is a member already.
 
-    `session` and `network`: as in `Member`.
+    `session` and `network`: as in `Member`. `passcode`: as in `JoinGroup`, behind the gateway.
     """
 
     username: Username
@@ -38,6 +38,7 @@ class Join:
     new_peer_id: PeerId | None = None
     session: SessionProof | None = None
     network: str | None = None
+    passcode: str | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen

@@ -134,10 +134,13 @@ class RoleChanged:
 
 @attrs.define
 class SettingsChanged:
+    """`passcode`: its hash, where there is one."""
+
     waits: ClassVar[bool] = True
     group_id: GroupId
     name: GroupName
     settings: GroupSettings
+    passcode: str | None = attrs.field(default=None, repr=False)
 
 
 @attrs.define

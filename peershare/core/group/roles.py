@@ -13,8 +13,6 @@ from peershare.core.permissions import RANKS, GroupAction, outranks
 from peershare.core.principal import is_verified_id
 from peershare.messages import (
     Error,
-    GroupName,
-    GroupSettings,
     GroupUpdated,
     MemberRoleChanged,
     PrincipalId,
@@ -65,12 +63,13 @@ def update(group: Group, user_id: UserId, message: UpdateGroup, now: float) -> O
     changes = {name: value for name, value in said.items() if value is not None}
     if changes.keys() - _OF_MODERATORS and not group.may(group[user_id].role, GroupAction.MANAGE):
         return refuse(user_id, errors.NOT_YOUR_ROLE)
-    name = changes.pop("name", group.name)
-    settings = attrs.evolve(group.settings, **changes)
+    name, passcode = changes.pop("name", group.name), changes.pop("passcode", group.passcode) or None
+    settings = attrs.evolve(group.settings, **changes, has_passcode=passcode is not None)
+    changed = SettingsChanged(group.id, name, settings, passcode)
     outcome = nothing()
     outcome.answer(user_id, GroupUpdated(name, settings, user_id))
-    if (name, settings) != (group.name, group.settings):
-        _change_settings(group, name, settings, outcome, by=user_id)
+    if (name, settings, passcode) != (group.name, group.settings, group.passcode):
+        _change_settings(group, changed, outcome, by=user_id)
     return outcome
 
 
@@ -95,7 +94,9 @@ def follow_leaving(group: Group, leaver: Member, outcome: Outcome) -> None:
         and group.may(leaver.role, GroupAction.MODERATE)
         and not any(group.may(member.role, GroupAction.MODERATE) for member in group)
     ):
-        _change_settings(group, group.name, attrs.evolve(settings, locked=True), outcome, by=None)
+        locked = attrs.evolve(settings, locked=True)
+        changed = SettingsChanged(group.id, group.name, locked, group.passcode)
+        _change_settings(group, changed, outcome, by=None)
 
 
 def _has_owner(group: Group, besides: PrincipalId) -> bool:
@@ -115,9 +116,7 @@ def _change_role(group: Group, member: Member, role: Role, outcome: Outcome, by:
     calls.restrict(group, outcome)
 
 
-def _change_settings(
-    group: Group, name: GroupName, settings: GroupSettings, outcome: Outcome, by: UserId | None
-) -> None:
-    record(group, outcome, SettingsChanged(group.id, name, settings))
-    outcome.tell(group.hearers(by), GroupUpdated(name, settings, by), group.id)
+def _change_settings(group: Group, changed: SettingsChanged, outcome: Outcome, by: UserId | None) -> None:
+    record(group, outcome, changed)
+    outcome.tell(group.hearers(by), GroupUpdated(changed.name, changed.settings, by), group.id)
     calls.restrict(group, outcome)

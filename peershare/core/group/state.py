@@ -138,6 +138,7 @@ class GroupSnapshot:
     settings: GroupSettings = _USUAL
     roles: tuple[tuple[PrincipalId, Role], ...] = ()
     bans: tuple[MemberBanned, ...] = ()
+    passcode: str | None = attrs.field(default=None, repr=False)
 
 
 # Before the fact that it was opened.
@@ -151,7 +152,7 @@ class Group:
     infinity. `lasts`: it does not end with its last member, but is idle until somebody joins again.
 
     `owner`: who made it, and has the role of an owner unless `roles` says otherwise. There are those who have
-    another role than that, or than "member". `bans`: by the users that were removed.
+    another role than that, or than "member". `bans`: by the users that were removed. `passcode`: its hash.
 
     `call` is None where there is nothing to know, so a group that only signals costs nothing more.
     Its length is the number of its members: test for None, not for truth.
@@ -170,6 +171,7 @@ class Group:
     settings: GroupSettings = _USUAL
     roles: dict[PrincipalId, Role] = attrs.field(factory=dict)
     bans: dict[UserId, MemberBanned] = attrs.field(factory=dict)
+    passcode: str | None = attrs.field(default=None, repr=False)
     _members: dict[UserId, Member] = attrs.field(factory=dict, init=False)
     # The indexes exist so that a join and a ring cost the same in a group of 5 and of 500.
     _looks: set[str] = attrs.field(factory=set, init=False)  # of all names
@@ -202,6 +204,7 @@ class Group:
             self.settings,
             tuple(sorted(self.roles.items())),
             tuple(self.bans.values()),
+            self.passcode,
         )
 
     @classmethod
@@ -211,7 +214,7 @@ class Group:
         group = cls(said.id, rules, said.name, said.owner, said.created_at, said.opened_at)
         group.emptied_at, group.empty_since = said.emptied_at, said.empty_since
         group.lasts, group.settings, group.roles = said.lasts, said.settings, dict(said.roles)
-        group.bans = {ban.user_id: ban for ban in said.bans}
+        group.bans, group.passcode = {ban.user_id: ban for ban in said.bans}, said.passcode
         for member in said.members:
             group._insert(attrs.evolve(member))
         call = Call({one.user_id: one for one in said.participants})
@@ -269,7 +272,7 @@ class Group:
             member.role = fact.role
 
     def _settings_changed(self, fact: SettingsChanged) -> None:
-        self.name, self.settings = fact.name, fact.settings
+        self.name, self.settings, self.passcode = fact.name, fact.settings, fact.passcode
 
     def _banned(self, fact: MemberBanned) -> None:
         self.bans[fact.user_id] = fact

@@ -121,10 +121,11 @@ class Story:
                 *[SetMemberRole(target, role)] * 4,
                 UpdateGroup(pick([None, "Café"]), autolock=pick([None, False, True])),
                 UpdateGroup(who_may_share=role),
+                UpdateGroup(passcode=pick(["", "hash"])),
                 *[UpdateGroup(locked=pick([True, False, False, False]))] * 2,
-                KickMember(target, pick([None, "spam"]), pick([None, 5, 5])),
+                *[KickMember(target, pick([None, "spam"]), pick([None, 5, 5]))] * 2,
                 ListBans(),
-                LiftBan(pick([*group.bans, target])),
+                *[LiftBan(pick([*group.bans] or [target]))] * 2,
                 EndCall(),
                 *[EndGroup()] * pick([0, 0, 0, 0, 1]),
             ]

@@ -47,7 +47,7 @@ async def loaded(store, group_ids):
     return {group_id: await store.load(group_id) for group_id in group_ids}
 
 
-@pytest.mark.parametrize("seed", [7, 8])
+@pytest.mark.parametrize("seed", [0, 5])
 async def test_15_what_is_read_is_what_facts_lead_to(store, seed):
     """Whatever happens: in batches of any size, and with whole groups in place of facts."""
     chance, story, kinds = random.Random(seed), Story(seed), Counter()
