@@ -42,9 +42,8 @@ class Adapters:
     `now`: the core's clock, in seconds; `date`: ms since 1970 at such a time. `signing_key`: of principals'
     tokens, where the store has none. `tokens`: of others, and of accounts; None where none are taken.
     `accounts`: None where none are kept. `single_sign_on`: makes it, as `make_single_sign_on` does;
-    None without providers.
-    `accounts`: None where none are kept. `passcodes`: apart from their passwords, so that neither waits for
-    the other.
+    None without providers. `passcodes`: hashes those of groups, apart from passwords, so that neither waits
+    for the other.
     """
 
     now: Callable[[], float]

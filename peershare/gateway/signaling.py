@@ -5,7 +5,6 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any
 
-import attrs
 import structlog
 import trio
 
@@ -142,7 +141,7 @@ class Signaling(ThrottledConversation):
         judged = await self._passcodes.judge(message, self._accepted.address)
         if isinstance(judged, Error):
             return MessageRefused.of(command, judged, Reason.PASSCODES)
-        return attrs.evolve(command, message=judged)
+        return MessageReceived(command.connection, judged, command.request_id, command.proof)
 
     async def leave(self, ending: Ending, code: int) -> None:
         is_final = ending is Ending.CLOSED and code == Ending.CLOSED.value.code
