@@ -46,7 +46,8 @@ class Answer:
         self.status = response.status
         self.headers = response.headers
         body = response.read()
-        self.json = json.loads(body) if body else None
+        is_json = self.headers.get_content_type() == "application/json"
+        self.json = json.loads(body) if body and is_json else None
 
     @property
     def cookies(self):

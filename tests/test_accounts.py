@@ -90,6 +90,13 @@ PAYLOADS = {
     "update-layout": {"views": []},
     "get-ice-servers": {},
     "link-report": {"userId": ID, "state": "connected"},
+    "member-role-set": {"userId": ID, "role": "moderator"},
+    "member-kick": {"userId": ID},
+    "ban-list": {},
+    "ban-lift": {"userId": ID},
+    "group-update": {"locked": True},
+    "end-call": {},
+    "end-group": {},
 }
 NEEDS_A_TOKEN = {"create-group": "NOT_PERMITTED", "join-group": "NOT_PERMITTED"}
 
@@ -308,6 +315,27 @@ def test_the_recipe_in_python(documented, tmp_path):
     program.write_text(source.replace("ws://localhost:3000", f"ws://127.0.0.1:{documented.port}"))
     done = subprocess.run([sys.executable, program], capture_output=True, text=True, timeout=60, check=False)
     assert re.search("Ann has made .*, verified: True", done.stdout), done.stderr
+
+
+def test_16_the_recipe_of_an_account(tmp_path):
+    """On an open server with accounts, as it stands there: it registers, and at the next start signs in."""
+    line = re.search(r"^REGISTRATION=.*peershare serve$", DOCS.read_text("utf-8"), re.MULTILINE)[0]
+    settings = dict(word.split("=", 1) for word in line.split() if "=" in word)
+    with serving(STORE="sqlite", DATA_DIR=tmp_path / "data", **settings) as server:
+        program = tmp_path / "bot.py"
+        program.write_text(recipe("account").replace("localhost:3000", f"127.0.0.1:{server.port}"))
+        for _ in range(2):
+            done = subprocess.run(
+                [sys.executable, program], capture_output=True, text=True, timeout=60, check=False
+            )
+            assert re.search("Bot has made .*, verified: True", done.stdout), done.stderr
+        with RawClient(server.port) as guest:
+            guest.hear()
+            assert (
+                guest.ask("create-group", groupName="Tea", username="x")["payload"]["code"] == "NOT_PERMITTED"
+            )
+            group = re.search("made ([^,]+)", done.stdout)[1]
+            assert guest.ask("join-group", groupId=group, username="x")["type"] == "group-joined"
 
 
 def test_the_recipe_in_javascript(documented, tmp_path):

@@ -15,7 +15,7 @@ from quart import Blueprint, Response, jsonify, request
 
 from peershare.api.guard import client_of
 from peershare.core.accounts import MAX_DEVICE_NAME, MAX_EMAIL, MAX_PASSWORD, is_email
-from peershare.core.principal import Verified
+from peershare.core.principal import Verified, account_of
 from peershare.messages import Username
 from peershare.ports.accounts import TOKEN_LIFE, Account, Device
 from peershare.ports.store import StoreUnavailableError
@@ -152,9 +152,8 @@ class _Routes:
         token = asker.refresh_token
         if token:
             await self.accounts.end_by_refresh_token(token)
-        elif asker.proof is not None:
-            account = await self._account(asker)
-            await self.accounts.end_device(account.id, asker.device)
+        elif asker.proof is not None and (account_id := account_of(asker.proof.principal.id)) is not None:
+            await self.accounts.end_device(account_id, asker.device)
         return _done(asker, is_out=True)
 
     async def password(self, asker: Asker) -> Response:

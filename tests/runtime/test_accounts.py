@@ -1,12 +1,16 @@
 """The service of accounts, with passwords that cost nothing, and a clock of the test's own."""
 
+import random
+import time
 from contextlib import suppress
 
 import attrs
 import pytest
 import trio
+from argon2 import PasswordHasher
 
 from peershare.adapters.auth.own_tokens import OwnTokens
+from peershare.adapters.auth.passwords import Passwords
 from peershare.adapters.store.accounts import SqlAccounts
 from peershare.adapters.store.sql import SqlStore
 from peershare.adapters.store.sqlite import Sqlite
@@ -33,7 +37,7 @@ from peershare.runtime.accounts import (
 PASSWORD, ADDRESS = "correct horse", "192.0.2.1"
 
 
-class Passwords:
+class CheapPasswords:
     """Hashes that cost nothing, and are counted."""
 
     def __init__(self):
@@ -58,7 +62,7 @@ class World:
     def __init__(self, database):
         self.now = 1_800_000_000.0
         self.tokens = OwnTokens(lambda: self.now)
-        self.passwords = Passwords()
+        self.passwords = CheapPasswords()
         self.store = SqlAccounts(database)
         self.ended = []
         self.service = AccountService(
@@ -497,3 +501,40 @@ async def test_16_a_guess_that_came_to_nothing(world):
     for _ in range(FREE_GUESSES + 1):
         with pytest.raises(OSError):  # noqa: PT011 - any will do
             await world.service.login("Ann", "wrong", ADDRESS)
+
+
+async def test_16_the_same_time_for_every_failure(world):
+    """Of a wrong password and a name that nobody has, neither is told by how long it takes.
+
+    By ranks, one beside the other: one time of the first kind is as often longer than one of the other as it
+    is shorter. If one of them spared the hash, it would never be. By chance alone, one run in a million is as
+    far off as this lets it be.
+    """
+    passwords = Passwords(PasswordHasher(time_cost=2, memory_cost=4096, parallelism=1))
+    world.service._passwords = passwords
+    world.service._hashes = module.Allowances(None)
+    world.service._of_account = module.Guesses(10_000, 1.0)
+    await world.register()
+    times = {"Ann": [], "Nobody": []}
+    for _ in range(40):
+        for name, taken in times.items():
+            began = time.perf_counter()
+            assert await refused(world.service.login(name, "wrong wrong", None)) == "WRONG_CREDENTIALS"
+            taken.append(time.perf_counter() - began)
+    pairs = [a > b for a in times["Ann"] for b in times["Nobody"]]
+    assert 0.18 < sum(pairs) / len(pairs) < 0.82
+
+
+async def test_16_any_refresh_token(world):
+    """Whatever comes is refused, and nothing else follows."""
+    made = await world.register()
+    draw = random.Random(16)
+    alphabet = [*"abcXYZ019-_.%\\'\" \n\0é漢🦊"]
+    good = made.refresh_token
+    for _ in range(150):
+        text = "".join(draw.choices(alphabet, k=draw.randrange(60)))
+        at = draw.randrange(len(good.partition(".")[0]))  # behind it, a wrong secret is a stolen one
+        for shown in (text, good[:at] + text, text + "." + good.partition(".")[2]):
+            assert await refused(world.service.refresh(shown)) == "NOT_SIGNED_IN"
+            await world.service.end_by_refresh_token(shown)
+    assert (await world.service.refresh(good)).device == made.device
