@@ -230,7 +230,7 @@ def answers(tmp_path_factory) -> dict[frozenset[str], object]:
         ann.hear()
         group = ann.ask("create-group", groupName="Friends", username="Ann")["payload"]["groupId"]
         paths = [f"/api/group/{group}", "/api/group/no-id", "/api/ice", "/api/limits", "/api/stats"]
-        paths.append("/api/health/ready")
+        paths += ["/api/health/ready", "/api/auth/providers"]
         found = {}
         for path in [*paths, *["/api"] * 100]:  # until it is too much
             try:

@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 import urllib.request
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +19,7 @@ from peershare.api.single_sign_on import SENTENCES
 from peershare.ports.single_sign_on import SignInFault
 from tests.browser import launcher
 from tests.oidc import CLIENT_SECRET, Browser, real_provider
-from tests.support import RawClient, eventually, free_port, running, serving
+from tests.support import RawClient, environment, eventually, free_port, running, serving
 
 ATTEMPT, ACCESS = "peershare-sign-in", "peershare-access"
 
@@ -35,8 +37,8 @@ class World:
             eventually(lambda: Browser().ask(self.start(name)).location.startswith("http"))  # noqa: B023
         return self
 
-    def start(self, name="work", to="/"):
-        return f"{self.url}/api/auth/oidc/{name}/start?{urlencode({'to': to})}"
+    def start(self, name="work", to="/", **more):
+        return f"{self.url}/api/auth/oidc/{name}/start?{urlencode({'to': to, **more})}"
 
     def callback(self, name="work"):
         return f"{self.url}/api/auth/oidc/{name}/callback"
@@ -118,8 +120,11 @@ def test_a_sign_in(world):
     assert account["email"] is None  # no provider is believed about addresses, unless the settings say so
     assert account["hasPassword"] is False
     again = Browser()
-    world.signed_in(again)
+    back = again.sign_in_at(world.start(device="Bücher & Äpfel"), "ann", world.callback())
+    again.ask(back.location)
     assert world.me(again)["id"] == account["id"]
+    devices = json.loads(again.ask(f"{world.url}/api/auth/devices").text)["devices"]
+    assert {(one["name"], one["isCurrent"]) for one in devices} == {("Bücher & Äpfel", True), ("", False)}
 
 
 def test_a_lean_provider_and_a_client_without_a_secret(world):
@@ -254,6 +259,12 @@ def test_who_does_not_sign_in(world):
     assert back.query["error"] == "access_denied"
     assert fault_of(browser.ask(back.location)) == ("/x", "denied")
     assert fault_of(browser.ask(world.start("gone", "/x"))) == ("/x", "away")
+
+
+@pytest.mark.parametrize("device", ["x" * 101, "a\nb", "a\x00b"])
+def test_a_device_that_can_have_no_such_name(world, device):
+    """It is refused before anybody leaves."""
+    assert Browser().ask(world.start(device=device)).status == 400
 
 
 @pytest.mark.parametrize("name", ["nobody", "Work", "work%2F..%2Fclub", "%00", "é"])
@@ -416,7 +427,8 @@ def test_the_recipe_for_a_company(providers, tmp_path):
 def test_linked_by_address_and_logs_without_secrets(providers, tmp_path):
     """With OIDC_LINK_EMAIL, who has confirmed the same address at both providers is one person.
 
-    OIDC_REGISTRATION=closed lets in nobody else. And what was secret on the way is in no log.
+    OIDC_REGISTRATION=closed lets in nobody else, and nobody gets in by a disabled account. What was secret on
+    the way is in no log.
     """
     (_, port), work, club = providers
     issuers = {"work": (work, "peershare", CLIENT_SECRET), "club": (club, "posting", CLIENT_SECRET)}
@@ -446,6 +458,9 @@ def test_linked_by_address_and_logs_without_secrets(providers, tmp_path):
         assert fault_of(one.signed_in(Browser(), "bob", "club")) == ("/", "no-account")
         assert fault_of(one.signed_in(Browser(), "new", "work")) == ("/", "no-account")
         assert one.signed_in(Browser(), "bob", "work").location == "/"
+        command = [sys.executable, "-m", "peershare", "user", "disable", "Bob"]
+        subprocess.run(command, env=environment(**common), cwd=tmp_path, check=True, timeout=60)
+        assert fault_of(one.signed_in(Browser(), "bob", "work")) == ("/", "disabled")
         metrics = urllib.request.urlopen(f"{one.url}/metrics").read().decode()
         assert 'peershare_sign_ons_total{result="signed in"} 2.0' in metrics
         assert 'peershare_sign_ons_total{result="no account"} 2.0' in metrics

@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response
 
 from peershare.api.auth import cookies_of
 from peershare.api.guard import client_of
-from peershare.ports.single_sign_on import Answer, SignInError, SignInFault
+from peershare.ports.single_sign_on import Answer, SignInError, SignInFault, Wish
 from peershare.runtime.single_sign_on import SignOn
 from peershare.transport.cookies import SIGN_IN, may_have_cookies, read_cookie, set_cookie
 from peershare.transport.origins import is_linkable
@@ -83,15 +83,16 @@ class _Visit:
         return cls(sign_on, provider, client, home, uri)
 
     def start(self) -> Response | tuple[dict[str, Any], int]:
-        to = request.args.get("to", self.home)
-        if not to.startswith(self.home) or not self.sign_on.may_lead(to):
-            return {"error": "to must be a path of this server", "code": "INVALID_REQUEST"}, 400
+        wish = Wish(request.args.get("to", self.home), request.args.get("device", ""))
+        if not wish.to.startswith(self.home) or not self.sign_on.may_have(wish):
+            error = "to must be a path of this server, and device a name of up to 100 characters"
+            return {"error": error, "code": "INVALID_REQUEST"}, 400
         if not may_have_cookies(request.headers.getlist("Host"), secure=self.client.secure):
             return {"error": "Signing in needs https", "code": "HTTPS_NEEDED"}, 400
         try:
-            begun = self.sign_on.start(self.provider, to, self.redirect_uri)
+            begun = self.sign_on.start(self.provider, wish, self.redirect_uri)
         except SignInError as error:
-            return self._back(to, [], error.fault)
+            return self._back(wish.to, [], error.fault)
         return _redirect(begun.url, [self._cookie(begun.cookie, _COOKIE_LIFE)])
 
     async def finish(self) -> Response:

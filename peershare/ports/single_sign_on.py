@@ -54,6 +54,14 @@ class SignInError(Exception):
 
 
 @attrs.frozen
+class Wish:
+    """Whatever was asked for at the start: the path to come back to, and a name for the device."""
+
+    to: str
+    device: str = ""
+
+
+@attrs.frozen
 class Begun:
     """A sign-in that has begun: where the browser is sent, and the cookie that binds it to the browser."""
 
@@ -71,10 +79,10 @@ class Answer:
 
 @attrs.frozen
 class Finished:
-    """A sign-in that went well: who it is, and the path that was asked for at the start."""
+    """A sign-in that went well: who it is, and what was asked for at the start."""
 
     identity: Identity
-    to: str
+    wish: Wish
 
 
 class SingleSignOn(Protocol):
@@ -85,12 +93,12 @@ class SingleSignOn(Protocol):
         """Names of the providers in the settings, each with the one that people are shown."""
         ...
 
-    def start(self, provider: str, to: str, redirect_uri: str) -> Begun:
+    def start(self, provider: str, wish: Wish, redirect_uri: str) -> Begun:
         """Begin a sign-in at a provider, which is one of `labels`. Raises SignInError. Never waits."""
         ...
 
-    def may_lead(self, to: str) -> bool:
-        """Tell whether a sign-in may lead to this path: of our own, and not too long."""
+    def may_have(self, wish: Wish) -> bool:
+        """Tell whether the path is one of our own, and nothing is too long."""
         ...
 
     def path_of(self, cookie: str) -> str:

@@ -13,7 +13,16 @@ from peershare.core.limits import RateRules
 from peershare.messages import Username
 from peershare.names import cut
 from peershare.ports.accounts import NameTakenError
-from peershare.ports.single_sign_on import Answer, Begun, Identity, SignInError, SignInFault, SingleSignOn
+from peershare.ports.single_sign_on import (
+    Answer,
+    Begun,
+    Finished,
+    Identity,
+    SignInError,
+    SignInFault,
+    SingleSignOn,
+    Wish,
+)
 from peershare.ports.store import StoreUnavailableError
 from peershare.runtime import accounts
 from peershare.runtime.accounts import AccountError, AccountService, SignedIn
@@ -57,16 +66,16 @@ class SignOn:
     async def run(self) -> None:
         await self._providers.run()
 
-    def start(self, provider: str, to: str, redirect_uri: str) -> Begun:
+    def start(self, provider: str, wish: Wish, redirect_uri: str) -> Begun:
         """Begin, as in `SingleSignOn`."""
         try:
-            return self._providers.start(provider, to, redirect_uri)
+            return self._providers.start(provider, wish, redirect_uri)
         except SignInError as error:
             self.counts[error.fault] += 1
             raise
 
-    def may_lead(self, to: str) -> bool:
-        return self._providers.may_lead(to)
+    def may_have(self, wish: Wish) -> bool:
+        return self._providers.may_have(wish)
 
     def path_of(self, cookie: str) -> str:
         return self._providers.path_of(cookie)
@@ -81,12 +90,12 @@ class SignOn:
         try:
             with self._counting(address):
                 found = await self._providers.finish(answer, provider, redirect_uri)
-            signed_in = await self._sign_in(found.identity, self.labels[provider])
+            signed_in = await self._sign_in(found, self.labels[provider])
         except SignInError as error:
             self.counts[error.fault] += 1
             raise
         self.counts[SIGNED_IN] += 1
-        return signed_in, found.to
+        return signed_in, found.wish.to
 
     @contextmanager
     def _counting(self, address: str | None) -> Iterator[None]:
@@ -105,12 +114,16 @@ class SignOn:
             if not self._at_once[key]:
                 del self._at_once[key]
 
-    async def _sign_in(self, who: Identity, label: str) -> SignedIn:
-        rules = self._rules
+    async def _sign_in(self, found: Finished, label: str) -> SignedIn:
+        who, rules = found.identity, self._rules
         email = who.email if who.email_is_verified and rules.links_email else None
         known = accounts.Identity(who.issuer, who.subject, _name_of(who, label), email)
         sign_in = partial(
-            self._accounts.sign_in_as, known, link_by_email=rules.links_email, may_register=rules.registers
+            self._accounts.sign_in_as,
+            known,
+            link_by_email=rules.links_email,
+            may_register=rules.registers,
+            device=found.wish.device,
         )
         try:
             try:

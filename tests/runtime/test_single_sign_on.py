@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from peershare.ports.accounts import NameTakenError
-from peershare.ports.single_sign_on import Answer, Finished, Identity, SignInError, SignInFault
+from peershare.ports.single_sign_on import Answer, Finished, Identity, SignInError, SignInFault, Wish
 from peershare.ports.store import StoreUnavailableError
 from peershare.runtime.accounts import AccountError
 from peershare.runtime.single_sign_on import AT_ONCE, RATE, RESULTS, SignOn, SignOnRules
@@ -28,7 +28,7 @@ class Providers:
             await self.waits.wait()
         if self.fault is not None:
             raise SignInError(self.fault)
-        return Finished(self.who, "/x")
+        return Finished(self.who, Wish("/x", "Firefox"))
 
 
 class Accounts:
@@ -79,7 +79,7 @@ async def test_who_it_is(sign_on, said, name, email):
     [(identity, options)] = sign_on.accounts.asked
     assert (identity.issuer, identity.subject) == (ANN.issuer, "42")
     assert (identity.name, identity.email) == (name, email)
-    assert options == {"link_by_email": True, "may_register": True}
+    assert options == {"link_by_email": True, "may_register": True, "device": "Firefox"}
     assert sign_on.counts["signed in"] == 1
 
 
@@ -87,7 +87,7 @@ async def test_the_rules_are_passed_on():
     """Who gets an account, and whether an address leads to one; if not, it is not even kept."""
     accounts = Accounts()
     await finish(SignOn(Providers(), accounts, SignOnRules(registers=False)))
-    assert accounts.asked[0][1] == {"link_by_email": False, "may_register": False}
+    assert accounts.asked[0][1] == {"link_by_email": False, "may_register": False, "device": "Firefox"}
     assert accounts.asked[0][0].email is None
 
 

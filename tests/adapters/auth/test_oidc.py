@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from peershare.adapters.auth.oidc import SignIns
 from peershare.adapters.auth.oidc.attempt import LIFETIME, Attempts, is_own_path
-from peershare.ports.single_sign_on import Answer, ProviderRules, SignInError, SignInFault
+from peershare.ports.single_sign_on import Answer, ProviderRules, SignInError, SignInFault, Wish
 from tests.tokens import KEYS, OTHER_RSA, RSA, encoded, sign
 
 CLIENT, SECRET, ACCESS_TOKEN = "peershare", "a secret: with + and %", "an-access-token"
@@ -156,14 +156,14 @@ async def until(condition):
 async def known(one):
     def is_known():
         with suppress(SignInError):
-            return one.start("work", "/", BACK)
+            return one.start("work", Wish("/"), BACK)
 
     await until(is_known)
 
 
 def begin(one, provider, to="/group/1"):
     """Begin, and give the cookie and what a provider answers by way of the browser."""
-    begun = one.start("work", to, BACK)
+    begun = one.start("work", Wish(to, "Bücher"), BACK)
     asked = {name: values[0] for name, values in parse_qs(urlsplit(begun.url).query).items()}
     provider.nonce = asked["nonce"]
     return begun.cookie, {"code": ["a code"], "state": [asked["state"]], "iss": [provider.issuer]}, asked
@@ -185,11 +185,11 @@ async def fault(one, cookie, said, name="work"):
 async def test_a_sign_in(provider, running):
     """A code is asked for with PKCE, state and nonce, and changed for the one who has signed in."""
     cookie, said, asked = begin(running, provider, "/group/1?x=%20y")
-    assert urlsplit(running.start("work", "/", BACK).url).path == "/auth"
+    assert urlsplit(running.start("work", Wish("/"), BACK).url).path == "/auth"
     assert (asked["tenant"], asked["response_type"], asked["redirect_uri"]) == ("1", "code", BACK)
     assert asked["scope"].split() == ["openid", "profile", "email"]
     finished = await running.finish(Answer(cookie, said), "work", BACK)
-    assert finished.to == "/group/1?x=%20y"
+    assert finished.wish == Wish("/group/1?x=%20y", "Bücher")
     who = finished.identity
     assert (who.issuer, who.subject, who.name) == (provider.issuer, "42", "Ann")
     assert (who.email, who.email_is_verified) == ("ann@example.com", True)
@@ -296,11 +296,12 @@ async def test_a_parameter_that_comes_twice(provider, running, name):
 async def test_a_cookie_that_was_changed(provider, running):
     """Neither another path nor another time can be put into it."""
     cookie, said, _ = begin(running, provider)
-    seed, name, until, path = cookie.split(".")
+    seed, name, until, device, path = cookie.split(".")
     for changed in (
-        f"{seed}.{name}.{until}.{encoded(b'/elsewhere')}",
-        f"{seed}.{name}.{int(until) + 1}.{path}",
-        f"{seed}.club.{until}.{path}",
+        f"{seed}.{name}.{until}.{device}.{encoded(b'/elsewhere')}",
+        f"{seed}.{name}.{int(until) + 1}.{device}.{path}",
+        f"{seed}.{name}.{until}.{encoded(b'Mine')}.{path}",
+        f"{seed}.club.{until}.{device}.{path}",
     ):
         assert await fault(running, changed, said) is SignInFault.STALE
 
@@ -598,7 +599,7 @@ async def test_a_bad_document(provider, short, nursery, document):
         await until(lambda: len(provider.asked) >= 2)
     assert any(line.get("provider") == "work" and "why" in line for line in logs)
     with pytest.raises(SignInError) as caught:
-        one.start("work", "/", BACK)
+        one.start("work", Wish("/"), BACK)
     assert caught.value.fault is SignInFault.AWAY
     provider.document = {}
     await known(one)
@@ -615,13 +616,13 @@ async def test_a_document_that_changes(provider, short, nursery, monkeypatch):
     provider.raw["/.well-known/openid-configuration"] = http("503 Away", b"")
     before = len(provider.asked)
     await until(lambda: len(provider.asked) >= before + 2)
-    one.start("work", "/", BACK)
+    one.start("work", Wish("/"), BACK)
     provider.document = {
         "authorization_endpoint": f"{provider.issuer}/new",
         "jwks_uri": f"{provider.issuer}/k",
     }
     del provider.raw["/.well-known/openid-configuration"]
-    await until(lambda: "/new" in one.start("work", "/", BACK).url)
+    await until(lambda: "/new" in one.start("work", Wish("/"), BACK).url)
     await until(lambda: any(path == "/k" for path, *_ in provider.asked))
     old = sum(path == "/jwks" for path, *_ in provider.asked)
     await until(lambda: sum(path == "/k" for path, *_ in provider.asked) > 3)

@@ -13,11 +13,11 @@ from hashlib import sha256
 
 import attrs
 
-from peershare.ports.single_sign_on import SignInError, SignInFault
+from peershare.ports.single_sign_on import SignInError, SignInFault, Wish
 
 # In seconds, for people to find their password. Providers' own forms end sooner.
 LIFETIME = 600
-_LONGEST_PATH = 500  # characters
+_LONGEST_PATH, _LONGEST_DEVICE = 500, 100  # characters
 # A path of our own: to browsers, `//` and `/\` begin another host, and tabs and line ends are nothing.
 _PATH = re.compile(r"/(?!/)[A-Za-z0-9._~!$&'()*+,;=:@%/?-]*")
 
@@ -26,13 +26,18 @@ def is_own_path(to: str) -> bool:
     return len(to) <= _LONGEST_PATH and _PATH.fullmatch(to) is not None
 
 
+def may_have(wish: Wish) -> bool:
+    is_name = len(wish.device) <= _LONGEST_DEVICE and wish.device.isprintable()
+    return is_name and is_own_path(wish.to)
+
+
 @attrs.frozen
 class Attempt:
     """One of them. `until`: seconds since 1970. `verifier` is of PKCE (RFC 7636), `nonce` of the ID token."""
 
     cookie: str = attrs.field(repr=False)
     until: int
-    to: str
+    wish: Wish
     state: str = attrs.field(repr=False)
     nonce: str = attrs.field(repr=False)
     verifier: str = attrs.field(repr=False)
@@ -49,27 +54,28 @@ class Attempts:
         self._key = key
         self._clock = clock
 
-    def begin(self, provider: str, to: str) -> Attempt:
+    def begin(self, provider: str, wish: Wish) -> Attempt:
         until = int(self._clock()) + LIFETIME
-        path = _encoded(to.encode())
-        return self._of(f"{secrets.token_urlsafe(16)}.{provider}.{until}.{path}", until, to)
+        device, path = _encoded(wish.device.encode()), _encoded(wish.to.encode())
+        return self._of(f"{secrets.token_urlsafe(16)}.{provider}.{until}.{device}.{path}", until, wish)
 
     def resume(self, provider: str, cookie: str, state: str) -> Attempt:
         """Read the one that an answer of this provider belongs to. Raises SignInError."""
-        found = self._of(cookie, 0, "/")
+        found = self._of(cookie, 0, Wish("/"))
         if not hmac.compare_digest(found.state.encode(), state.encode("utf-8", "surrogatepass")):
             raise SignInError(SignInFault.STALE)
-        # Made here, and so it has these four parts.
-        _, begun_at, until, _ = cookie.split(".")
+        # Made here, and so it has these parts.
+        _, begun_at, until, device, _ = cookie.split(".")
         if begun_at != provider:
             raise SignInError(SignInFault.MIXED_UP)
         if int(until) <= self._clock():
             raise SignInError(SignInFault.STALE)
-        return attrs.evolve(found, until=int(until), to=path_of(cookie))
+        wish = Wish(path_of(cookie), _decoded(device).decode())
+        return attrs.evolve(found, until=int(until), wish=wish)
 
-    def _of(self, cookie: str, until: int, to: str) -> Attempt:
+    def _of(self, cookie: str, until: int, wish: Wish) -> Attempt:
         state, nonce, verifier = (self._derived(use, cookie) for use in ("state", "nonce", "verifier"))
-        return Attempt(cookie, until, to, state, nonce, verifier)
+        return Attempt(cookie, until, wish, state, nonce, verifier)
 
     def _derived(self, use: str, cookie: str) -> str:
         return _encoded(hmac.digest(self._key, f"{use} {cookie}".encode("utf-8", "surrogatepass"), "sha256"))
@@ -78,10 +84,14 @@ class Attempts:
 def path_of(cookie: str) -> str:
     """The path in a cookie, which may be anybody's: a path of our own, or else none."""
     try:
-        to = urlsafe_b64decode(cookie.rpartition(".")[2] + "==").decode("ascii")
+        to = _decoded(cookie.rpartition(".")[2]).decode("ascii")
     except ValueError:
         return ""
     return to if is_own_path(to) else ""
+
+
+def _decoded(text: str) -> bytes:
+    return urlsafe_b64decode(text + "==")
 
 
 def _encoded(value: bytes) -> str:

@@ -7,9 +7,17 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from peershare.adapters.auth.oidc.attempt import Attempt, Attempts, is_own_path, path_of
+from peershare.adapters.auth.oidc.attempt import Attempt, Attempts, may_have, path_of
 from peershare.adapters.auth.oidc.provider import Provider
-from peershare.ports.single_sign_on import Answer, Begun, Finished, ProviderRules, SignInError, SignInFault
+from peershare.ports.single_sign_on import (
+    Answer,
+    Begun,
+    Finished,
+    ProviderRules,
+    SignInError,
+    SignInFault,
+    Wish,
+)
 
 # Answers of providers that are waited for at once, for all together. Each holds a request.
 _AT_ONCE = 64
@@ -48,12 +56,12 @@ class SignIns:
         # A key of its own: what is derived of it is shown to browsers, and must be no token of a principal's.
         return Attempts(hmac.digest(self._key(), b"single sign-on", "sha256"), self._clock)
 
-    def start(self, provider: str, to: str, redirect_uri: str) -> Begun:
-        attempt = self._attempts.begin(provider, to)
+    def start(self, provider: str, wish: Wish, redirect_uri: str) -> Begun:
+        attempt = self._attempts.begin(provider, wish)
         return Begun(self._providers[provider].url_for(attempt, redirect_uri), attempt.cookie)
 
-    def may_lead(self, to: str) -> bool:
-        return is_own_path(to)
+    def may_have(self, wish: Wish) -> bool:
+        return may_have(wish)
 
     def path_of(self, cookie: str) -> str:
         return path_of(cookie)
@@ -75,7 +83,7 @@ class SignIns:
             raise SignInError(SignInFault.BUSY)
         self._waiting += 1
         try:
-            return Finished(await asked.identify(attempt, code, redirect_uri), attempt.to)
+            return Finished(await asked.identify(attempt, code, redirect_uri), attempt.wish)
         finally:
             self._waiting -= 1
 
