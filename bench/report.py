@@ -17,16 +17,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from bench import comeback, flood, join
+from bench import comeback, flood, groups, join
 from bench.idle import MEMORY
 from bench.latency import P99
 from bench.scaling import FEW, MANY
-from bench.servers import LIMITED, PEER, PEERS, PEERSHARE, STOCK, WS_ZOD
+from bench.servers import LIMITED, PEER, PEERS, PEERSHARE, POSTGRES, SQLITE, STOCK, WS_ZOD
 from bench.trial import DISTURBED, Table
 
 ORDER = (
     *("relay", "broadcast", "storm", "handshakes", "comeback", "flood", "sessions", "store", "facts"),
-    *("idle", "latency", "scaling", "rest", "peerjs", "join"),
+    *("groups", "idle", "latency", "scaling", "rest", "peerjs", "join"),
 )
 _HERE = Path(__file__).parent
 
@@ -59,6 +59,10 @@ def _value(table: str, case: str) -> Callable[[Tables], float | None]:
     return lambda tables: _values(tables, table, case).get(PEERSHARE)
 
 
+def _join_idle(server: str) -> Callable[[Tables], float | None]:
+    return lambda tables: _values(tables, "groups", groups.JOIN_P50).get(server)
+
+
 def _growth(tables: Tables) -> float | None:
     many, few = (_values(tables, "scaling", case).get(PEERSHARE) for case in (MANY, FEW))
     return many / few if many and few else None
@@ -85,6 +89,8 @@ AIMS = (
     Aim("Join storm of 500", 0.7, _RATIO, _to_ws_zod("storm", "500 join one group")),
     Aim("Handshake", 2.5, _RATIO, _to_ws_zod("handshakes", "open a WebSocket")),
     Aim("Memory of an idle connection", 25, "KiB", _value("idle", MEMORY)),
+    Aim("Joining one of 1,000,000 idle groups, SQLite", 10, "ms", _join_idle(SQLITE)),
+    Aim("Joining one of 1,000,000 idle groups, PostgreSQL", 10, "ms", _join_idle(POSTGRES)),
     Aim("A message at 5,000 connections", 2, "times at 200", _growth),
     Aim("p99 at half of the capacity", 10, "ms", _value("latency", P99)),
     Aim("p99 while 5,000 come back", 50, "ms", _value("comeback", comeback.P99)),
