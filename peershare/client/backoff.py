@@ -7,7 +7,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 from random import uniform
-from statistics import median_low
 
 import attrs
 
@@ -17,10 +16,9 @@ DEFAULT_GRACE = 30.0  # until a server has said how long it remembers a session
 
 # The longest that one step of an attempt may take: to connect, to speak TLS, the handshake, the welcome.
 STEP_TIMEOUT = 10.0
-# The shortest such limit while the session lives. A packet that was lost on the way is waited for no longer,
-# so that there is an attempt 2.5 s after a network has begun to work, at the latest.
+# The same while the session lives, for the first attempt and at most for those after it. A packet that was lost
+# on the way is waited for no longer, so that there is a new attempt soon after a network has begun to work.
 _MIN_STEP_TIMEOUT = 1.5
-# A step that began in a network that was away succeeds within this, by TCP's own second and third try.
 _MAX_EARLY_STEP_TIMEOUT = 4.0
 
 LONGEST_PAUSE = 60.0  # a server that asks for more is tried all the same
@@ -40,10 +38,10 @@ def comes_back(code: int) -> bool:
 def longest_wait(grace: float, away: float) -> float:
     """Return the longest time between two attempts, `away` seconds after the connection was lost.
 
-    While the session lives, no network that works for 3 s may be missed: a twelfth of its grace. After that
-    there is nothing to be saved, and a third.
+    While the session lives, no network that works for 3 s may be missed: a fifteenth of its grace, which is
+    2 s of 30. After that there is nothing to be saved, and a third.
     """
-    return grace / 12 if away < grace else grace / 3
+    return grace / 15 if away < grace else grace / 3
 
 
 def full_jitter(
@@ -79,16 +77,18 @@ class Backoff:
         self._lost_at = now
 
     def step_timeout(self, grace: float, now: float) -> float:
-        """Return how long each step may take until there is a session: longer where it usually takes longer.
+        """Return how long each step may take until there is a session: longer where it always takes longer.
 
-        A single slow attempt may have met a server that stood still, and counts for nothing. With each
-        attempt in vain it is half as much again: where all come back at once, a step takes a busy server
-        longer than usual, and giving up to begin anew only makes it busier.
+        A slow attempt may have met a server that stood still: the fastest of the last three counts. With
+        each attempt in vain it is half as much again: where all come back at once, a step takes a busy server
+        longer than usual, and giving up to begin anew only makes it busier. But no longer than the longest
+        wait, since an attempt may have begun when the network was still away, and get no answer for ever.
         """
         if now - self._lost_at > grace:
             return STEP_TIMEOUT
-        patience = min(_MIN_STEP_TIMEOUT * 1.5 ** min(self._attempt, 16), _MAX_EARLY_STEP_TIMEOUT)
-        return min(STEP_TIMEOUT, max(patience, median_low(self._durations)))
+        grown = _MIN_STEP_TIMEOUT * 1.5 ** min(self._attempt, 16)
+        longest = min(max(_MIN_STEP_TIMEOUT, longest_wait(grace, 0)), _MAX_EARLY_STEP_TIMEOUT)
+        return min(STEP_TIMEOUT, max(min(grown, longest), min(self._durations)))
 
     def next_attempt_at(self, began_at: float, opened_at: float, grace: float, now: float) -> float:
         """Return when to try again, after an attempt or its connection has come to its end.

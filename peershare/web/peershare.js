@@ -15,7 +15,6 @@ const MAX_IN_FLIGHT = 50; // messages that are not confirmed: what stalls on the
 const ACK_INTERVAL = 10_000; // ms, after which something new is acknowledged
 const TIMEOUT = 10_000; // ms for a connection to open, and for a pong
 const MIN_TIMEOUT = 2_000; // the same while the session can be resumed: a packet lost on the way is not waited for
-const MAX_GROWN_TIMEOUT = 4_000; // MIN_TIMEOUT grows with each attempt in vain, to this
 const SHORT_TIMEOUT = 3_000; // the same where there is a reason to doubt the connection, or to try again
 const PROBE_INTERVAL = 2_000; // ms, on average, while the server is away and the page is visible
 const TOUCH_INTERVAL = 1_000; // ms: not each of many touches, or changes of the network, is an attempt
@@ -467,10 +466,9 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		socket.onopen = () => this.#sendHello();
 		socket.onmessage = ({ data }) => this.#handleMessage(JSON.parse(data));
 		socket.onclose = ({ code, reason }) => this.#handleClose(code, reason);
-		// Slow networks get more time, by the usual one; a single long one may have been the server's.
-		const [first, usual = first] = this.#connectTimes.toSorted((one, other) => one - other);
-		// And so does each attempt after one in vain: where all come back at once, giving up makes a busy server busier.
-		const timeout = Math.max(Math.min(MIN_TIMEOUT * 1.5 ** this.#attempt, MAX_GROWN_TIMEOUT), 2 * usual);
+		// Slow networks get more time, by the fastest of the last attempts: the others may have met a server that stood
+		// still. No more than that: what began while the network was away may get no answer for ever.
+		const timeout = Math.max(MIN_TIMEOUT, 2 * Math.min(...this.#connectTimes));
 		this.#expectActivity(this.#mayResume ? Math.min(TIMEOUT, timeout) : TIMEOUT);
 	}
 
@@ -515,7 +513,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		const now = performance.now();
 		if (this.#state === "online") this.#connectedAt = now;
 		// No network that works for 3 s may be missed while the session can be resumed.
-		const longest = this.#mayResume ? this.#grace / 12 : this.#grace / 3;
+		const longest = this.#mayResume ? this.#grace / 15 : this.#grace / 3;
 		const serverDelay = this.#mayResume ? Math.min(this.#serverDelay, this.#grace / 3) : this.#serverDelay;
 		const since = Math.max(this.#connectedAt, this.#attemptedAt);
 		const delay = serverDelay + Math.max(0, since + this.#delay(this.#attempt++, longest) - now);
