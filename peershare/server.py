@@ -105,9 +105,7 @@ class Server:
         self._tls = tls_context(settings)
         bytes_read = ByteLimiter(byte_rules(settings))
         patience = settings.handshake_timeout
-        options = EndpointOptions(
-            self._registry, settings.max_message_size, patience, self._poller, bytes_read
-        )
+        options = EndpointOptions(self._registry, settings.max_message_size, self._poller, bytes_read)
         origins = Origins(settings.origins, self._ports, settings.require_origin)
         endpoints = make_endpoints(
             core,
@@ -131,6 +129,7 @@ class Server:
             self.http,
             options,
             checks,
+            handshake_timeout=patience,
             tls=lambda: self._tls,
             peerjs_path=settings.peerjs_path,
             base_path=settings.base_path,

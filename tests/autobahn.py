@@ -104,7 +104,7 @@ async def serve(poller: Poller | None, transport: trio.SocketStream) -> None:
     outbox = Outbox(stream, RULES.outbox, lambda: connection.end(Ending.TOO_SLOW))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(outbox.run)
-        socket = await accept_websocket(nursery, stream, outbox, upgrade, MAX_SIZE, poller=poller)
+        socket = accept_websocket(nursery, stream, outbox, upgrade, MAX_SIZE, poller=poller)
         await connection.run(nursery, socket, outbox, Echo(outbox))
         nursery.cancel_scope.cancel()
 

@@ -78,7 +78,7 @@ class Harness:
         self.trouble = None
         self.health = Health(self.actor, lambda: self.draining, lambda: self.trouble)
         self.refusals = Refusals()
-        options = EndpointOptions(self.registry, 1000, 10, poller=None)
+        options = EndpointOptions(self.registry, 1000, poller=None)
         endpoints = make_endpoints(core, options, EndpointRules(rules), EndpointRules(rules), trace=trace)
         self.signaling, self.peerjs = endpoints.signaling, endpoints.peerjs
         self.checks = Checks(

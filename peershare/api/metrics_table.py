@@ -225,8 +225,8 @@ METRICS = (
         "peershare_handshake_seconds",
         "histogram",
         ("endpoint",),
-        "From the request for a WebSocket to its answer, waiting for a turn included. Those that failed are "
-        "not in it.",
+        "From the request for a WebSocket until its client is counted in: its wait for room in the server's "
+        "queue. Those that failed are not in it.",
         _by_endpoint(lambda endpoint: endpoint.handshakes),
     ),
     Row(

@@ -16,8 +16,8 @@ DEFAULT_GRACE = 30.0  # until a server has said how long it remembers a session
 
 # The longest that one step of an attempt may take: to connect, to speak TLS, the handshake, the welcome.
 STEP_TIMEOUT = 10.0
-# The same while the session lives, for the first attempt and at most for those after it. A packet that was lost
-# on the way is waited for no longer, so that there is a new attempt soon after a network has begun to work.
+# The same while the session lives, for the first attempt and at most for those after it. A packet that was
+# lost on the way is waited for no longer, so that a network that begins to work meets a new attempt soon.
 _MIN_STEP_TIMEOUT = 1.5
 _MAX_EARLY_STEP_TIMEOUT = 4.0
 

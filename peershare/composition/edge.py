@@ -154,18 +154,19 @@ def make_listener(
     options: EndpointOptions,
     checks: Checks,
     *,
+    handshake_timeout: float,
     tls: Callable[[], SSLContext | None],
     peerjs_path: str,
     base_path: str,
     turn_port: TurnPort | None = None,
 ) -> Listener:
-    """Make the listener for all ports. Both paths begin and end with a slash; `tls`: as in `Listener`."""
+    """Make the listener for all ports. Both paths begin and end with a slash; the rest: as in `Listener`."""
     by_path = {**dict.fromkeys(PATHS, endpoints.signaling), f"{peerjs_path}peerjs": endpoints.peerjs}
     return Listener(
         by_path,
         http,
         checks.registry,
-        options.handshake_timeout,
+        handshake_timeout,
         tls,
         checks.proxies,
         checks.address_limiter,

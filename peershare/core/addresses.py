@@ -6,10 +6,10 @@ have a bound.
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Self
 
 import attrs
 
@@ -293,12 +293,24 @@ class Stay:
     """A WebSocket's stay: refused for `wait` seconds over the setting `limit`, or let in, where `wait` is 0.
 
     One that was let in past the limits has until `prove_until` to resume a session; for others that is never.
+    It is over when its `with` block is left.
     """
 
     wait: float = 0.0
     limit: str = ""
     prove_until: float = math.inf
     returning: "Returning | None" = None
+    counted_in: dict[str, int] | None = None  # the open ones of each key, this one among them, if it counts
+    key: str = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.counted_in is not None:
+            self.counted_in[self.key] -= 1
+            if not self.counted_in[self.key]:
+                del self.counted_in[self.key]
 
     def prove(self) -> None:
         """Note that a session was resumed on it."""
@@ -352,9 +364,8 @@ class AddressLimiter:
         """The number of addresses with open WebSockets."""
         return len(self._open)
 
-    @contextmanager
-    def stay(self, address: str | None, now: float, *, session_id: str = "") -> Iterator[Stay]:
-        """A WebSocket's stay, counted until the block is left, unless it is refused.
+    def stay(self, address: str | None, now: float, *, session_id: str = "") -> Stay:
+        """Begin a WebSocket's stay, which counts until its block is left, unless it is refused.
 
         `session_id`: of the session that its client says it comes back to, and may get past the limits for.
         """
@@ -364,16 +375,10 @@ class AddressLimiter:
             stay = self.returning.admit(session_id, now) or stay
         if stay.wait:
             self._refuse(stay.limit, stay.wait)
-        if key is None or stay.wait:
-            yield stay
-            return
-        self._open[key] = self._open.get(key, 0) + 1
-        try:
-            yield stay
-        finally:
-            self._open[key] -= 1
-            if not self._open[key]:
-                del self._open[key]
+        elif key is not None:
+            self._open[key] = self._open.get(key, 0) + 1
+            stay.counted_in, stay.key = self._open, key
+        return stay
 
     def arrive(self, address: str | None, now: float, close: Callable[[], None]) -> HttpConnection | float:
         """Count a connection that was accepted, until its `leave`.

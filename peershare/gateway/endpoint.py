@@ -21,10 +21,7 @@ from peershare.transport.poller import Poller
 from peershare.transport.proxies import UNKNOWN, Client
 from peershare.transport.streams import ClientStream
 from peershare.transport.turns import FairTurns
-from peershare.transport.websocket import WebSocket, accept_websocket
-
-# After a restart everyone comes back at once, and those who are in already shall not wait for them all.
-_HANDSHAKES_AT_ONCE = 16
+from peershare.transport.websocket import accept_websocket
 
 
 @attrs.frozen
@@ -45,14 +42,12 @@ class AcceptedSocket:
 
 @attrs.define
 class EndpointOptions:
-    """Shared by all WebSockets. `max_message_size` in bytes, `handshake_timeout` in seconds."""
+    """Shared by all WebSockets. `max_message_size` in bytes."""
 
     registry: ConnectionRegistry
     max_message_size: int
-    handshake_timeout: float
     poller: Poller | None
     bytes_read: ByteLimiter = attrs.field(factory=lambda: ByteLimiter(ByteRules()))
-    handshakes: trio.CapacityLimiter = attrs.field(factory=lambda: trio.CapacityLimiter(_HANDSHAKES_AT_ONCE))
     long_messages: FairTurns = attrs.field(factory=lambda: FairTurns(1))
 
 
@@ -86,53 +81,36 @@ class WebSocketEndpoint:
     ) -> None:
         """One client, from its handshake to its close. If cancelled, the client hears 1001 if it can."""
         stay = stay or Stay()
-        name, registry = new_connection_id(), self.options.registry
-        connection = Connection(name, client.address, self.rules, registry, self.counts.round_trips.observe)
+        name, options, counts = new_connection_id(), self.options, self.counts
+        connection = Connection(
+            name,
+            client.address,
+            self.rules,
+            options.registry,
+            entered=counts.handshakes.observe,
+            answered=counts.round_trips.observe,
+        )
         outbox = Outbox(stream, self.rules.outbox, lambda: connection.end(Ending.TOO_SLOW))
-        with registry.seat():
+        with options.registry.seat():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(outbox.run)
-                socket = await self._shake_hands(nursery, stream, outbox, upgrade, client)
-                if socket is not None:
-                    if stay.prove_until < math.inf:
-                        nursery.start_soon(_expect_proof, stay, connection)
-                    accepted = AcceptedSocket(name, upgrade, socket, outbox, connection, client.counted, stay)
-                    with self.counts.stay(connection, outbox):
-                        await connection.run(nursery, socket, outbox, self.converse(accepted))
+                socket = accept_websocket(
+                    nursery,
+                    stream,
+                    outbox,
+                    upgrade,
+                    self.max_message_size or options.max_message_size,
+                    max_skipped=self.max_skipped,
+                    account=options.bytes_read.account(client.counted),
+                    poller=options.poller,
+                    turns=options.long_messages,
+                )
+                if stay.prove_until < math.inf:
+                    nursery.start_soon(_expect_proof, stay, connection)
+                accepted = AcceptedSocket(name, upgrade, socket, outbox, connection, client.counted, stay)
+                with counts.stay(connection, outbox):
+                    await connection.run(nursery, socket, outbox, self.converse(accepted))
                 nursery.cancel_scope.cancel()
-
-    async def _shake_hands(
-        self,
-        nursery: trio.Nursery,
-        stream: ClientStream,
-        outbox: Outbox,
-        upgrade: Upgrade,
-        client: Client,
-    ) -> Socket | None:
-        """None if the client took too long for it, or has gone."""
-        options, began = self.options, trio.current_time()
-        socket: WebSocket | None = None
-        try:
-            with trio.fail_after(options.handshake_timeout):
-                async with options.handshakes:  # for our own work: no client is waited for in here
-                    socket = await accept_websocket(
-                        nursery,
-                        stream,
-                        outbox,
-                        upgrade,
-                        self.max_message_size or options.max_message_size,
-                        max_skipped=self.max_skipped,
-                        account=options.bytes_read.account(client.counted),
-                        poller=options.poller,
-                        turns=options.long_messages,
-                    )
-                await outbox.flushed()
-        except (trio.TooSlowError, trio.BrokenResourceError):
-            if socket is not None:
-                socket.abandon()
-            return None
-        self.counts.handshakes.observe(trio.current_time() - began)
-        return socket
 
 
 async def _expect_proof(stay: Stay, connection: Connection) -> None:

@@ -37,11 +37,12 @@ class ConnectionRules:
 class Connection:
     """A client's stay, from `run` to the closed socket. `end` ends it, from wherever the reason is found.
 
-    `answered` is told how many seconds after a ping something came.
+    `entered` is told how many seconds passed until the conversation had begun, and `answered` how many after
+    a ping something came.
     """
 
     __slots__ = (
-        *("_answered", "_code", "_ending", "_log", "_reading", "_registry", "_rules", "_why"),
+        *("_answered", "_code", "_ending", "_entered", "_log", "_reading", "_registry", "_rules", "_why"),
         *("expects_restart", "heard"),
     )
 
@@ -51,12 +52,14 @@ class Connection:
         address: str,
         rules: ConnectionRules,
         registry: ConnectionRegistry,
+        *,
+        entered: Callable[[float], None] = lambda _seconds: None,
         answered: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self._log = log.bind(connection=name, address=address)
         self._rules = rules
         self._registry = registry
-        self._answered = answered
+        self._entered, self._answered = entered, answered
         self._ending: Ending | None = None
         self._code, self._why = 0, ""
         self.heard = 0  # messages
@@ -99,6 +102,7 @@ class Connection:
         try:
             with self._registry.listed(self.end), self._reading:
                 await conversation.enter()
+                self._entered(trio.current_time() - began)
                 nursery.start_soon(self._watch, socket, outbox)
                 try:
                     await socket.listen(_CountingHandler(self, conversation))
@@ -118,7 +122,8 @@ class Connection:
             )
 
     async def _watch(self, socket: Socket, outbox: Outbox) -> None:
-        """The heartbeat."""
+        """The heartbeat. It begins a moment after the conversation: what waits for its first word goes."""
+        outbox.flush()
         await heartbeat(
             lambda: socket.last_activity,
             lambda: outbox.put_control(PING),

@@ -1,9 +1,10 @@
 """The open connections, their limit, and the orderly end of them all."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from math import ceil
 
+import attrs
 import trio
 
 from peershare.messages.close_codes import Ending
@@ -34,27 +35,29 @@ class ConnectionRegistry:
     def has_room(self) -> bool:
         return not self.draining and self._seats < self._max
 
-    @contextmanager
-    def seat(self) -> Iterator[None]:
+    def seat(self) -> AbstractContextManager[None]:
         """A connection's place, from before its handshake to after its close."""
-        self._seats += 1
-        try:
-            yield
-        finally:
-            self._seats -= 1
-            if not self._seats:
-                self._emptied.unpark_all()
+        return _Seat(self)
 
-    @contextmanager
-    def listed(self, end: End) -> Iterator[None]:
+    def listed(self, end: End) -> AbstractContextManager[None]:
         """List an open connection. `end` ends it, and is called at once if the server is ending already."""
+        return _Listed(self, end)
+
+    def take_seat(self) -> None:
+        self._seats += 1
+
+    def leave_seat(self) -> None:
+        self._seats -= 1
+        if not self._seats:
+            self._emptied.unpark_all()
+
+    def add(self, end: End) -> None:
         self._ends[end] = None
-        try:
-            if self.draining:
-                end(Ending.GOING_AWAY)
-            yield
-        finally:
-            del self._ends[end]
+        if self.draining:
+            end(Ending.GOING_AWAY)
+
+    def remove(self, end: End) -> None:
+        del self._ends[end]
 
     async def drain(self) -> None:
         """Admit nobody, tell everyone that the server is going away, and wait until all have gone.
@@ -70,3 +73,29 @@ class ConnectionRegistry:
             end(Ending.GOING_AWAY)
         while self._seats:
             await self._emptied.park()
+
+
+# Each connection enters both: contextlib's generators take several times as long.
+
+
+@attrs.frozen
+class _Seat:
+    _registry: ConnectionRegistry
+
+    def __enter__(self) -> None:
+        self._registry.take_seat()
+
+    def __exit__(self, *_: object) -> None:
+        self._registry.leave_seat()
+
+
+@attrs.frozen
+class _Listed:
+    _registry: ConnectionRegistry
+    _end: End
+
+    def __enter__(self) -> None:
+        self._registry.add(self._end)
+
+    def __exit__(self, *_: object) -> None:
+        self._registry.remove(self._end)

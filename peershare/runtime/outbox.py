@@ -107,11 +107,12 @@ class Outbox:
             self._append(data[written:])
             self._changed.unpark_all()
 
-    def put_control(self, frame: bytes) -> None:
-        """Send a frame that is no message."""
+    def put_control(self, data: bytes, *, flush: bool = True) -> None:
+        """Send what is no message, at once or with what comes next: call `flush` in a moment then."""
         if not self._sealed and not self._broken:
-            self._append(frame)
-            self.flush()
+            self._append(data)
+            if flush:
+                self.flush()
 
     async def send(self, data: bytes) -> None:
         """Send, and wait until this and all before it is written. Works on a sealed outbox too.

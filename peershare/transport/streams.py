@@ -37,15 +37,12 @@ class ClientStream(trio.abc.Stream):
         # Asked for once: a call on each read and write costs. Once closed it is -1, never somebody else's.
         self._fd = below.socket.fileno() if isinstance(below, trio.SocketStream) else -1
         self._is_plain = self._fd >= 0
+        # True if the client speaks TLS.
+        self.secure = not self._is_plain and isinstance(below, trio.SSLStream)
+        # The socket at the bottom, under TLS as well; None for a memory stream.
+        self.socket = _socket_of(below)
         self._poller: Poller | None = None
         self.account = FREE  # pays for what is read before there is a WebSocket
-
-    @property
-    def socket(self) -> trio.socket.SocketType | None:
-        """The socket at the bottom, under TLS as well; None for a memory stream."""
-        bottom = self.below.transport_stream if isinstance(self.below, trio.SSLStream) else self.below
-        bottom = bottom.below if isinstance(bottom, PaidStream) else bottom
-        return bottom.socket if isinstance(bottom, trio.SocketStream) else None
 
     async def pay(self, size: int) -> None:
         """Pay for one read of so many bytes, and wait until that is granted."""
@@ -68,11 +65,6 @@ class ClientStream(trio.abc.Stream):
             return str(self.socket.getsockname()[0]) if self.socket else ""
         except OSError:
             return ""
-
-    @property
-    def secure(self) -> bool:
-        """True if the client speaks TLS."""
-        return isinstance(self.below, trio.SSLStream)
 
     def unread(self, data: bytes) -> None:
         """Put bytes in front that were read, and are for whoever reads next."""
@@ -205,6 +197,14 @@ class ClientStream(trio.abc.Stream):
             self.reset_on_close()  # it goes on talking
         except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
             pass
+
+
+def _socket_of(stream: trio.abc.Stream) -> trio.socket.SocketType | None:
+    if isinstance(stream, trio.SocketStream):
+        return stream.socket
+    bottom = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    bottom = bottom.below if isinstance(bottom, PaidStream) else bottom
+    return bottom.socket if isinstance(bottom, trio.SocketStream) else None
 
 
 class PaidStream(trio.abc.Stream):

@@ -51,7 +51,8 @@ class TurnsByOwner:
         """Return the turns of an owner, an address as it is counted; for None, a connection's own."""
         if owner is None:
             return trio.Semaphore(self._at_once)
-        return self._by_owner.setdefault(owner, trio.Semaphore(self._at_once))
+        found = self._by_owner.get(owner)
+        return found or self._by_owner.setdefault(owner, trio.Semaphore(self._at_once))
 
 
 class FairTurns:

@@ -1,8 +1,10 @@
 """trio-websocket, and nothing else of the project knows it.
 
-It does the handshake, pings, pongs and closes. Between it and the transport stands `_FastPathStream`, a
-stream of our own, with the short cuts, all through public API:
+It answers pings and closes, and says what is wrong with a frame. Between it and the transport stands
+`_FastPathStream`, a stream of our own, with the short cuts, all through public API:
 
+- It comes in with the first frame that needs it, since most connections have none for hours: it is given the
+  handshake then as it would have been, and its answer goes nowhere.
 - Messages are taken out of what is read, and heard on the spot (`FrameSplitter`).
 - What is read is paid for before it is heard, and before more is read: each byte, and each frame of any kind.
 - What trio-websocket writes goes through the outbox like everything else, so that frames never interleave.
@@ -15,7 +17,7 @@ from typing import Any
 
 import trio
 from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection, wrap_server_stream
-from wsproto.utilities import LocalProtocolError
+from wsproto.utilities import LocalProtocolError, generate_accept_token
 
 from peershare.core.addresses import FREE, ByteAccount
 from peershare.core.limits import GRANTED, Allowance, RateRules
@@ -51,7 +53,7 @@ _PREPAID = 8192
 _LONG = 4096
 
 
-async def accept_websocket(
+def accept_websocket(
     nursery: trio.Nursery,
     stream: ClientStream,
     outbox: Outbox,
@@ -63,25 +65,22 @@ async def accept_websocket(
     poller: Poller | None = None,
     turns: FairTurns | None = None,
 ) -> "WebSocket":
-    """Do the handshake; trio-websocket's reader goes on in `nursery`.
+    """Answer the handshake; trio-websocket's reader will be in `nursery`.
 
-    It waits for nothing but its turn: the request has been read, and the answer is put into `outbox`, whose
-    `run` must be running. `max_message_size` in bytes; of a message that is longer, up to `max_skipped`, a
+    It waits for nothing: the request has been read, and the answer is put into `outbox`, whose `run` must be
+    running. `max_message_size` in bytes; of a message that is longer, up to `max_skipped`, a
     `TooLong` is heard. `account` pays for what is read. A long message waits for one of
-    the `turns`, where the poller does not see to it that others have theirs. Raises
-    trio.BrokenResourceError if the client has gone.
+    the `turns`, where the poller does not see to it that others have theirs.
     """
     splitter = FrameSplitter(max_message_size, max_skipped)
     below = _FastPathStream(
         stream, outbox, upgrade, splitter, account=account, poller=poller, turns=turns or FairTurns(1)
     )
-    try:
-        reading: Any = _Reading(nursery)
-        request = await wrap_server_stream(reading, below, max_message_size=max_message_size)
-        below.websocket = await request.accept()
-    except ConnectionClosed:
-        raise trio.BrokenResourceError from None
-    return WebSocket(below, below.websocket)
+    # RFC 6455, section 4.2.2. The first message will be there in a moment, and goes with it.
+    answer = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    token = generate_accept_token(upgrade.key.encode("ascii"))
+    outbox.put_control(b"%bSec-WebSocket-Accept: %b\r\n\r\n" % (answer, token), flush=False)
+    return WebSocket(below, nursery)
 
 
 class _Reading:
@@ -103,11 +102,11 @@ class _Reading:
 
 
 class WebSocket:
-    """A `Socket` on trio-websocket."""
+    """A `Socket`, on trio-websocket from the first frame on that needs it."""
 
-    def __init__(self, below: "_FastPathStream", websocket: WebSocketConnection) -> None:
+    def __init__(self, below: "_FastPathStream", nursery: trio.Nursery) -> None:
         self._below = below
-        self._websocket = websocket
+        self._nursery = nursery
 
     @property
     def last_activity(self) -> float:
@@ -121,16 +120,31 @@ class WebSocket:
         await self._below.activity.park()
 
     async def listen(self, handler: MessageHandler) -> None:
-        # Messages are heard in the poller's task or in trio-websocket's, never in both at a time. None goes
-        # the slow path: here only the end is waited for.
-        with trio.CancelScope() as listened:
-            self._below.listen(handler, listened)
-            try:
-                await self._websocket.get_message()
-            except ConnectionClosed as closed:
-                raise self._goodbye(closed) from None
-        ending = Ending.STALLED if self._below.stalled else Ending.TOO_BIG
+        # Messages are heard in the poller's task, or in this one, or in trio-websocket's once that is there.
+        below = self._below
+        below.handler = handler
+        try:
+            frame = await below.next_frame()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            frame = b""
+        if frame:
+            with trio.CancelScope() as below.waiting:
+                websocket = await self._bring_in(frame)
+                try:
+                    await websocket.get_message()  # none comes: only the end is waited for
+                except ConnectionClosed as closed:
+                    raise self._goodbye(closed) from None
+        ending = below.ending or Ending.LOST
         raise SocketClosedError(ending, ending.value.code)
+
+    async def _bring_in(self, frame: bytes = b"") -> WebSocketConnection:
+        """Have trio-websocket from now on, and `frame` be the first that it sees. It waits for no peer."""
+        with trio.CancelScope(shield=True):  # its reader begins, and must not be left behind half way
+            reading: Any = _Reading(self._nursery)
+            request = await wrap_server_stream(reading, self._below)
+            websocket = await request.accept()
+        self._below.begin(websocket, frame)
+        return websocket
 
     def _goodbye(self, closed: ConnectionClosed) -> SocketClosedError:
         if closed.reason is None or closed.reason.code == 1006:
@@ -139,15 +153,12 @@ class WebSocket:
         ending = Ending.CLOSED if self._below.fault is None else _FAULTS[code]
         return SocketClosedError(ending, code, closed.reason.reason or "")
 
-    def abandon(self) -> None:
-        """Forget a connection that nobody listened to, and whose stream is closed elsewhere."""
-        self._below.stop()
-
     async def close(self, code: int, reason: str) -> None:
         self._below.splitter.close()
-        self._below.hear_out()
         try:
-            await self._websocket.aclose(code, reason)
+            if not self._below.is_lost:
+                websocket = self._below.websocket or await self._bring_in()
+                await websocket.aclose(code, reason)
             if self._below.fault is not None:
                 await self._below.stream.linger()
             await self._below.stream.wait_until_taken()
@@ -190,20 +201,22 @@ class _FastPathStream(trio.abc.Stream):
         self.websocket: WebSocketConnection | None = None
         self._outbox = outbox
         self._poller = poller
-        self._head = upgrade.canonical()
-        self._listening = trio.Event()
-        self._handler: MessageHandler = _NoHandler()
-        self._listened = trio.CancelScope()
+        self._upgrade = upgrade
+        self._accepted: trio.Event | None = None  # that trio-websocket has accepted; None before it is there
+        self._frame = b""  # the first that it gets
+        self.is_lost = False  # the client has ended the connection without a word
+        self.handler: MessageHandler = _NoHandler()
+        self.ending: Ending | None = None  # the reason why nothing more is heard, if it is one of ours
+        self.waiting: trio.CancelScope | None = None  # for trio-websocket's end; cancelled over ours
         self._said_close = False
         self._answered = 0  # the code that trio-websocket closed with
         self._done = False
         self._pings = Allowance(_PINGS)
         self._account = account
         self._owner = account.owner
-        self._turn = turns.of(self._owner)
+        self._turns = turns
         self._credit = _PREPAID
         self._paid_at = 0.0  # nothing is heard before
-        self.stalled = False
         self._begun: float | None = None  # when the part of a message came that waits for the rest
         self._batch: _Batch | None = None  # what the poller read and could not deal with
         self._handed_over = trio.lowlevel.ParkingLot()
@@ -223,46 +236,56 @@ class _FastPathStream(trio.abc.Stream):
         is_fault = closed is not None and closed.code in _FAULTS and closed.code != self._answered
         return closed if is_fault else None
 
-    def listen(self, handler: MessageHandler, listened: trio.CancelScope) -> None:
-        """Messages may come now. `listened` is cancelled where one can't be heard, and all before it are."""
-        self._handler = handler
-        self._listened = listened
-        self._listening.set()
-
-    def hear_out(self) -> None:
-        """The client's close frame may come now, also where no messages ever might."""
-        self._listening.set()
+    def begin(self, websocket: WebSocketConnection, frame: bytes) -> None:
+        """Give trio-websocket, which has accepted, this frame and then all others that need it."""
+        self.websocket, self._frame = websocket, frame
+        if self._accepted is not None:
+            self._accepted.set()
 
     def stop(self) -> None:
         """Read nothing more. Without these two there is no cycle of objects for the collector to find."""
         self._done = True
         self._hand_over(None)
         self.websocket = None
-        self._handler = _NoHandler()
+        self.handler = _NoHandler()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """The next bytes for trio-websocket; messages in whole frames are heard on the way."""
-        if self._head:
-            head, self._head = self._head, b""
-            return head
-        if not self._listening.is_set():
-            # Frames that came together with the handshake would be lost in it.
-            await self._listening.wait()
+        """The next bytes for trio-websocket: the handshake, and frames that need it."""
+        if self._accepted is None:
+            self._accepted = trio.Event()
+            return self._upgrade.canonical()
+        await self._accepted.wait()  # frames would be lost in the handshake
         # A flood of pings is many steps of this task; the others shall have theirs in between.
         await trio.lowlevel.checkpoint()
-        batch: _Batch | None = self._split(b"")  # what waits behind the frame before
+        frame, self._frame = self._frame, b""
+        return frame or await self.next_frame()
+
+    async def next_frame(self) -> bytes:
+        """Return the next frame that needs trio-websocket; messages before it are heard. Empty at the end.
+
+        And where we end it, unless trio-websocket is there, which waits for the client's close then. Raises
+        trio.ClosedResourceError once nothing is read any more, and trio.BrokenResourceError.
+        """
+        # What came before this was cancelled, or waits behind the frame before.
+        batch: _Batch | None = self._batch or self._split(b"")
         while not self._done and self.fault is None:
             if batch is None:
+                self.is_lost = True
                 return b""
             messages, slow_path = batch
+            self._batch = [], slow_path  # if it is cancelled here, nobody listens any more
             await self._pay()
             await self._hear(messages)
             if self.splitter.too_big:
-                self._listened.cancel()
+                self._end(Ending.TOO_BIG)
+            if self.ending is not None and self.websocket is None:
+                return b""
             if slow_path:
                 if slow_path[0] == _PING_OPCODE:
                     await self._wait_for_ping()
+                self._batch = None
                 return slow_path
+            self._batch = None
             if self.splitter.has_more:
                 await trio.lowlevel.checkpoint()
                 batch = self._split(b"")
@@ -288,8 +311,12 @@ class _FastPathStream(trio.abc.Stream):
         if self._begun is None:
             self._begun = now
         elif now - self._begun > min(_PATIENCE + self.splitter.announced / _MIN_RATE, _LONGEST_TIME):
-            self.stalled = True
-            self._listened.cancel()
+            self._end(Ending.STALLED)
+
+    def _end(self, ending: Ending) -> None:
+        self.ending = self.ending or ending
+        if self.waiting is not None:
+            self.waiting.cancel()
 
     def _charge(self) -> bool:
         """Pay, and have some left. True if that could be done at once."""
@@ -316,9 +343,9 @@ class _FastPathStream(trio.abc.Stream):
     async def _hear(self, messages: list[bytes]) -> None:
         for message in messages:
             if len(message) > _LONG:
-                await self._turn.wait()
-            if not self._handler.handle_nowait(message):
-                await self._handler.handle(message)
+                await self._turns.of(self._owner).wait()
+            if not self.handler.handle_nowait(message):
+                await self.handler.handle(message)
 
     async def _next_batch(self) -> _Batch | None:
         """Return what this task has to deal with next; None at the end."""
@@ -358,10 +385,11 @@ class _FastPathStream(trio.abc.Stream):
         is_paid = self._credit >= 0 or self._charge()
         if is_paid:
             for message in messages:
-                if not self._handler.handle_nowait(message):
+                if not self.handler.handle_nowait(message):
                     break
                 heard += 1
-        if slow_path or heard < len(messages) or splitter.has_more or splitter.too_big or not is_paid:
+        is_over = splitter.too_big or self.ending is not None
+        if slow_path or heard < len(messages) or splitter.has_more or is_over or not is_paid:
             self._hand_over((messages[heard:], slow_path))
 
     def _note_activity(self) -> None:
@@ -376,11 +404,8 @@ class _FastPathStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         if self.websocket is None and not self._done:
-            # The answer to the handshake. A client that reads nothing must not hold up the handshakes of
-            # others.
-            self._outbox.put_control(bytes(data))
             await trio.lowlevel.checkpoint()
-            return
+            return  # its answer to the handshake, which the client has had
         if data[0] == _CLOSE_OPCODE:
             self._answered = int.from_bytes(data[2:4])
             self._seal()

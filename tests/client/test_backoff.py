@@ -86,7 +86,8 @@ def test_steps_that_always_take_long():
     """The fastest of the last three counts: a server that stood still twice changes nothing."""
     backoff = Backoff()
     backoff.lose(100)
-    for duration, timeout in ((8, 1.5), (6, 1.5), (60, 6), (7, 6), (9, 7), (60, 7), (60, 9), (60, STEP_TIMEOUT)):
+    expected = (1.5, 1.5, 6, 6, 7, 7, 9, STEP_TIMEOUT)
+    for duration, timeout in zip((8, 6, 60, 7, 9, 60, 60, 60), expected, strict=True):
         backoff.succeed(duration)
         assert backoff.step_timeout(GRACE, now=100) == timeout
 

@@ -100,11 +100,11 @@ async def test_a_client_that_has_gone_during_the_handshake(harness, autojump_clo
 
 
 async def test_a_handshake_that_nobody_reads(harness, autojump_clock):
-    """It is given up after its timeout."""
+    """It is closed when the time for a write is over."""
     near, far = trio.testing.lockstep_stream_pair()  # takes nothing until it is read
     began = trio.current_time()
     await harness.signaling.serve(ClientStream(far), UPGRADE)
-    assert trio.current_time() - began == 10
+    assert 10 <= trio.current_time() - began < 10.1
     assert len(harness.registry) == 0
     await near.aclose()
 
@@ -220,7 +220,7 @@ async def test_no_ghost_of_a_session_wherever_it_is_cancelled(nursery, autojump_
         if not goodbye and b"pong" in heard:
             break  # from here on it would wait for ever
     assert created
-    assert steps > 15, "it tried too few places to show anything"
+    assert steps > 10, "it tried too few places to show anything"
     nursery.cancel_scope.cancel()
 
 
@@ -248,7 +248,7 @@ async def test_no_ghost_of_a_resume_wherever_it_is_cancelled(nursery, autojump_c
         assert len(harness.registry) == 0
         assert not any(leftovers(harness))
     assert resumed
-    assert steps > 15, "it tried too few places to show anything"
+    assert steps > 10, "it tried too few places to show anything"
     nursery.cancel_scope.cancel()
 
 

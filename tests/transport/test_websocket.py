@@ -209,7 +209,7 @@ async def hear_all(
         stream = ClientStream(far)
         outbox = Outbox(stream, OutboxRules(), nursery.cancel_scope.cancel)
         nursery.start_soon(outbox.run)
-        socket = await accept_websocket(
+        socket = accept_websocket(
             *(nursery, stream, outbox, UPGRADE, max_size),
             max_skipped=max_skipped,
             account=account,
