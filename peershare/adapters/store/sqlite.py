@@ -24,6 +24,7 @@ _READING = 0.5
 # In seconds: how long the lock is waited for, since one that was killed has it for a moment; and how often.
 _LOCK_TIMEOUT, _LOCK_PAUSE = 1.0, 0.05
 
+_DAMAGED = "the database is damaged"
 # Of errors that pass, or that an operator can mend while the server runs. All others are faults.
 _REASONS = {
     sqlite3.SQLITE_FULL: "the disk is full",
@@ -34,6 +35,9 @@ _REASONS = {
     sqlite3.SQLITE_CANTOPEN: "the database file can't be opened",
     sqlite3.SQLITE_PERM: "the database file can't be opened",
     sqlite3.SQLITE_NOMEM: "there is no memory for the database",
+    # In a part that nobody has read before. Calls go on until there is a backup to be restored.
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
 }
 
 
@@ -120,7 +124,7 @@ class Sqlite(Database):
                 tables = {name for [name] in connection.execute("SELECT name FROM sqlite_master")}
                 verdict = self._read(connection)
         except sqlite3.DatabaseError as error:
-            what = "can't be used" if self._reason_of(error) else "is damaged"
+            what = "is damaged" if self._reason_of(error) in {None, _DAMAGED} else "can't be used"
             raise StoreError(f"{self.name} {what}: {error}.") from error
         if verdict != "ok":
             raise StoreError(f"{self.name} is damaged: {verdict}.")

@@ -111,6 +111,24 @@ def as_nobody():
 
 
 @contextmanager
+def damaged_meanwhile(world):
+    """Pages that nobody has read yet are no more what they were."""
+    if world.kind == "postgres":
+        pytest.skip("PostgreSQL looks after its files by itself")
+    world.store._disconnect()
+    with closing(sqlite3.connect(world.database.path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = world.database.path.read_bytes()
+    with world.database.path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (len(before) - 4096))
+    yield
+    with world.database.path.open("r+b") as file:
+        file.write(before)
+    world.store._disconnect()
+
+
+@contextmanager
 def killed(world):
     """PostgreSQL is killed, and comes back."""
     if world.kind != "postgres":
@@ -158,6 +176,7 @@ FAILURES = pytest.mark.parametrize(
         (full, {"the disk is full"}),
         (locked, {"the database is locked"}),
         (read_only, {"the database is read-only"}),
+        (damaged_meanwhile, {"the database is damaged"}),
         (killed, {"the database can't be reached", "the database is not up"}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
