@@ -8,6 +8,7 @@ from functools import partial
 import attrs
 import trio
 
+from peershare.core.accounts import is_email
 from peershare.core.addresses import Allowances, address_key
 from peershare.core.limits import RateRules
 from peershare.messages import Username
@@ -116,7 +117,8 @@ class SignOn:
 
     async def _sign_in(self, found: Finished, label: str) -> SignedIn:
         who, rules = found.identity, self._rules
-        email = who.email if who.email_is_verified and rules.links_email else None
+        is_believed = rules.links_email and who.email_is_verified and is_email(who.email)
+        email = who.email if is_believed else None
         known = accounts.Identity(who.issuer, who.subject, _name_of(who, label), email)
         sign_in = partial(
             self._accounts.sign_in_as,

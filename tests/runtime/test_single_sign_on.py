@@ -65,6 +65,7 @@ async def fault(sign_on, address="192.0.2.1"):
     [
         ({}, "Ann", "ann@example.com"),
         ({"email_is_verified": False}, "Ann", None),
+        ({"email": "ann@example.com, eve@example.com"}, "Ann", None),
         ({"name": "  Ann  "}, "Ann", "ann@example.com"),
         ({"name": "A" * 200}, "A" * 50, "ann@example.com"),
         ({"name": ""}, "Work user", "ann@example.com"),

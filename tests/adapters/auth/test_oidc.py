@@ -13,10 +13,14 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from joserfc.jwk import OctKey
 from structlog.testing import capture_logs
 
-from peershare.adapters.auth.oidc import SignIns
+from peershare.adapters.auth.jwt import JwtRules
+from peershare.adapters.auth.keys import FixedKeys
+from peershare.adapters.auth.oidc import SignIns, id_token
 from peershare.adapters.auth.oidc.attempt import LIFETIME, Attempts, is_own_path
+from peershare.ports.auth import TokenError
 from peershare.ports.single_sign_on import Answer, ProviderRules, SignInError, SignInFault, Wish
 from tests.tokens import KEYS, OTHER_RSA, RSA, encoded, sign
 
@@ -657,3 +661,50 @@ def test_any_cookie(cookie, state):
     assert one.path_of(cookie) == "" or is_own_path(one.path_of(cookie))
     with pytest.raises(SignInError):
         Attempts(b"key", time.time).resume("work", cookie, state)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["iss", "aud", "azp", "sub", "nonce", "at_hash", "exp", "nbf", "iat", "x"]),
+        json_values,
+    )
+)
+def test_any_id_token(others):
+    """Rightly signed, whatever is in it: either it is for us and this attempt, or it is refused."""
+    now = time.time()
+    said = {"iss": "https://a.example", "aud": CLIENT, "sub": "42", "exp": now + 60, "nonce": "n", **others}
+    keys = FixedKeys("x" * 32)
+    token = sign(said, OctKey.import_key("x" * 32))
+    rules = JwtRules("https://a.example", CLIENT)
+    try:
+        claims = id_token.judge(token, keys, rules, "n", ACCESS_TOKEN, now=now)
+    except TokenError:
+        return
+    assert (claims["iss"], claims["nonce"]) == ("https://a.example", "n")
+    assert claims["aud"] == CLIENT or CLIENT in claims["aud"]
+    assert 1 <= len(claims["sub"]) <= 255
+
+
+@given(
+    st.text(max_size=50),
+    st.dictionaries(
+        st.sampled_from(["state", "code", "iss", "error", "x"]), st.lists(st.text(), min_size=1, max_size=2)
+    ),
+)
+def test_any_answer(cookie, said):
+    """Whatever a browser brings, nobody has signed in, and nothing is remembered."""
+    one = SignIns([ProviderRules("work", "Work", "https://a.example", CLIENT)], lambda: b"key")
+
+    async def finish():
+        with pytest.raises(SignInError):
+            await one.finish(Answer(cookie, said), "work", BACK)
+
+    trio.run(finish)
+    assert not one._ended
