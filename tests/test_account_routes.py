@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.support import RawClient, serving
+from tests.support import RawClient, eventually, serving
 from tests.tokens import AUDIENCE, ISSUER, RSA, pem, token
 
 PASSWORD = "correct horse"
@@ -350,6 +350,29 @@ def test_16_an_account_in_a_group(server):
     assert (created["user"]["username"], created["user"]["verified"]) == ("Member", True)
     found = ask(server.port, "GET", "/api/auth/groups", bearer=made["accessToken"]).json["groups"]
     assert [(one["id"], one["name"], one["isOwner"]) for one in found] == [(created["groupId"], "Tea", True)]
+
+
+def test_16_a_group_is_forgotten(server):
+    """It is in the list no more, for this account alone, and again when it is joined again."""
+    ann, bob = (register(server.port, name) for name in ("Forgetful", "Another"))
+    client, _ = connected(server.port, token=ann["accessToken"])
+    group = client.ask("create-group", groupName="Tea", username="x")["payload"]["groupId"]
+    other, _ = connected(server.port, token=bob["accessToken"])
+    other.ask("join-group", groupId=group, username="x")
+
+    def listed(who):
+        found = ask(server.port, "GET", "/api/auth/groups", bearer=who["accessToken"]).json["groups"]
+        return [one["id"] for one in found]
+
+    path, bearer = f"/api/auth/groups/{group}", {"bearer": ann["accessToken"]}
+    eventually(lambda: listed(bob) == [group])
+    assert ask(server.port, "DELETE", path).code == "NOT_SIGNED_IN"
+    assert ask(server.port, "DELETE", path, **bearer).status == 204
+    assert (listed(ann), listed(bob)) == ([], [group])
+    assert ask(server.port, "DELETE", path, **bearer).code == "NOT_FOUND"
+    client.ask("leave-group", userId=client.user_id)
+    client.ask("join-group", groupId=group, username="x")
+    eventually(lambda: listed(ann) == [group])
 
 
 def test_16_a_page_connects_by_its_cookie(server):

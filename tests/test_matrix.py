@@ -48,7 +48,7 @@ ROUTES = [
     ("GET", "/api/auth"),
     ("GET", "/api/auth/providers"),
     ("GET", "/.well-known/jwks.json"),
-    *((method, path.replace("<device_id>", ID)) for method, path, _ in ROUTES_OF_ACCOUNTS),
+    *((method, re.sub("<[a-z_]+>", ID, path)) for method, path, _ in ROUTES_OF_ACCOUNTS),
     ("GET", "/peerjs/id"),
     ("GET", "/metrics"),
 ]

@@ -186,6 +186,12 @@ class _Routes:
         ]
         return jsonify({"groups": listed})
 
+    async def forget_group(self, asker: Asker) -> Response:
+        account, group = await self._account(asker), asker.text("group_id", 100)
+        if not await self.accounts.forget_group(account, group):
+            raise AccountError("NOT_FOUND")
+        return _done(asker, is_out=False)
+
     async def devices(self, asker: Asker) -> Response:
         found = await self.accounts.devices(await self._account(asker))
         return jsonify({"devices": [_shown_device(one, asker.device) for one in found]})
@@ -211,6 +217,7 @@ ROUTES: Sequence[tuple[str, str, Handler]] = (
     ("POST", "/api/auth/delete", _Routes.delete),
     ("GET", "/api/auth/me", _Routes.me),
     ("GET", "/api/auth/groups", _Routes.groups),
+    ("DELETE", "/api/auth/groups/<group_id>", _Routes.forget_group),
     ("GET", "/api/auth/devices", _Routes.devices),
     ("DELETE", "/api/auth/devices/<device_id>", _Routes.end_device),
 )

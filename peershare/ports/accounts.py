@@ -184,6 +184,10 @@ class AccountRows(Protocol):
         """Those that it has made or joined, the last visited first."""
         ...
 
+    def forget_group(self, principal_id: PrincipalId, group_id: str) -> bool:
+        """Forget that it was in a group. False where that is not known."""
+        ...
+
 
 class AccountStore(Protocol):
     async def read(self, work: Callable[[AccountRows], T]) -> T:

@@ -83,7 +83,7 @@ ERRORS = {
     "REGISTRATION_CLOSED": "Nobody can register here",
     "INVITE_INVALID": "The invitation is not good, or not any more",
     "NAME_TAKEN": "This name is taken, or looks like one that is",
-    "NOT_FOUND": "There is no such device",
+    "NOT_FOUND": "There is no such device or group",
     "RATE_LIMITED": "Too many attempts",
     "TRY_AGAIN": "Try again in a moment",
 }
@@ -384,6 +384,11 @@ class AccountService:
 
     async def groups(self, account: Account) -> Sequence[VisitedGroup]:
         return await self._store.read(lambda rows: rows.groups(account_principal_id(account.id), _MAX_GROUPS))
+
+    async def forget_group(self, account: Account, group_id: str) -> bool:
+        """Take a group from its list, until it is there again."""
+        principal_id = account_principal_id(account.id)
+        return await self._store.write(lambda rows: rows.forget_group(principal_id, group_id))
 
     async def devices(self, account: Account) -> Sequence[Device]:
         return await self._store.read(lambda rows: rows.devices(account.id))

@@ -232,6 +232,10 @@ class _Rows:
             for row in self._connection.execute(chosen)
         ]
 
+    def forget_group(self, principal_id: PrincipalId, group_id: str) -> bool:
+        is_it = and_(visits.c.group_id == group_id, visits.c.principal_id == principal_id)
+        return self._connection.execute(delete(visits).where(is_it)).rowcount > 0
+
 
 _FIXED = {"id", "name", "login", "created_at"}
 
