@@ -401,6 +401,16 @@ def test_a_failure_on_the_page(world, page):
 # --- docs/accounts.md --------------------------------------------------------------------------
 
 
+def test_each_failure_is_documented():
+    """By the word that the page gets, with what to do about it; and it has a sentence for people."""
+    text = (Path(__file__).parents[1] / "docs" / "accounts.md").read_text("utf-8")
+    words = text.partition("| Word | What is wrong")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`([a-z-]+)`(?=[,| ])", words)) >= {
+        fault.replace(" ", "-") for fault in SignInFault
+    }
+    assert set(SENTENCES) == set(SignInFault)
+
+
 def test_the_recipe_for_a_company(providers, tmp_path):
     """With the settings that stand there: its people make groups, and guests don't."""
     text = (Path(__file__).parents[1] / "docs" / "accounts.md").read_text("utf-8")
