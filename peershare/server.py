@@ -28,6 +28,7 @@ from peershare.composition.rules import (
     peerjs_endpoint_rules,
     provider_rules,
     signaling_endpoint_rules,
+    smtp_rules,
     store_rules,
     token_rules,
     turn_rules,
@@ -91,7 +92,9 @@ class Server:
         )
         self._coturn = None if managed is None else Coturn(managed.coturn, self._turn_watch.check_soon)
         turn_port = None if managed is None else TurnPort(managed.coturn.port, managed.coturn.loopback)
-        adapters = make_adapters(store_rules(settings), token_rules(settings), provider_rules(settings))
+        adapters = make_adapters(
+            store_rules(settings), token_rules(settings), provider_rules(settings), smtp_rules(settings)
+        )
         self._store, self._now, self._tokens = adapters.store, adapters.now, adapters.tokens
         core = make_core(core_rules(settings, managed), adapters)
         self._core = core

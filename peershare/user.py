@@ -21,7 +21,8 @@ from peershare.messages import Username
 from peershare.names import looks_of
 from peershare.ports.accounts import Account, AccountRows, Code, NameTakenError
 from peershare.ports.store import StoreError, StoreUnavailableError
-from peershare.runtime.accounts import hash_of, new_account, new_code
+from peershare.runtime.accounts import new_account
+from peershare.runtime.codes import hash_of, new_code
 from peershare.settings import Configured, options, settings_from
 from peershare.wire.validation import RULES, CheckFailedError
 
@@ -57,7 +58,7 @@ def create(name: str, admin: bool, email: str | None, **values: Any) -> None:  #
     if email is not None and not is_email(email):
         raise click.UsageError(f"{email!r} is no address.")
     made = HASHER.hash(_ask_password(name))
-    account = new_account(name, _now(), made, email=email, role="admin" if admin else None)
+    account = new_account(name, _now(), made, email=email and email.lower(), role="admin" if admin else None)
     with _accounts(values) as accounts:
         try:
             accounts.do(lambda rows: rows.add(account, sorted(looks_of(name))))

@@ -309,7 +309,11 @@ def test_16_delays_grow(server):
 def test_16_without_a_store(tmp_path):
     """A server that keeps nothing keeps no accounts, and says so."""
     with serving(STORE="memory") as server:
-        assert ask(server.port, "GET", "/api/auth").json == {"accounts": False, "registration": "closed"}
+        assert ask(server.port, "GET", "/api/auth").json == {
+            "accounts": False,
+            "registration": "closed",
+            "mail": False,
+        }
         for method, path in (("POST", "login"), ("GET", "me"), ("DELETE", "devices/x")):
             answer = ask(server.port, method, f"/api/auth/{path}")
             assert (answer.status, answer.code) == (404, "NO_ACCOUNTS")
@@ -318,7 +322,11 @@ def test_16_without_a_store(tmp_path):
 def test_16_registration_is_closed_by_default(tmp_path):
     """Until the operator says otherwise, nobody makes an account; and `/api/auth` tells pages."""
     with serving(STORE="sqlite", DATA_DIR=tmp_path) as server:
-        assert ask(server.port, "GET", "/api/auth").json == {"accounts": True, "registration": "closed"}
+        assert ask(server.port, "GET", "/api/auth").json == {
+            "accounts": True,
+            "registration": "closed",
+            "mail": False,
+        }
         said = {"username": "Ann", "password": PASSWORD}
         assert ask(server.port, "POST", "/api/auth/register", said).code == "REGISTRATION_CLOSED"
 

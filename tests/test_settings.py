@@ -406,6 +406,39 @@ def test_14_half_a_turn_server(args, sentence):
         read_settings(args)
 
 
+MAIL = ["--smtp-url", "smtps://a:secret@mail.example.com", "--mail-from", "a@example.com"]
+SITE = ["--public-url", "https://call.example.com/calls"]
+
+
+@pytest.mark.parametrize(
+    ("args", "sentence"),
+    [
+        (MAIL[:2], "SMTP_URL needs MAIL_FROM and PUBLIC_URL"),
+        (MAIL, "SMTP_URL needs MAIL_FROM and PUBLIC_URL"),
+        ([*MAIL, *SITE, "--store", "memory"], "SMTP_URL is for accounts"),
+        (["--smtp-url", "mail.example.com:secret"], "It must be as in smtp://user"),
+        (["--mail-from", "somebody"], "'somebody' is not an address such as"),
+        (["--mail-from", "a@example.com\nBcc: b@c"], "is not an address such as"),
+        (["--public-url", "call.example.com"], "'call.example.com' is not a URL such as"),
+        (["--public-url", "https://call.example.com/?x"], "is not a URL such as"),
+        (["--registration", "open", "--store", "memory"], "STORE=memory keeps no accounts"),
+        (["--create-groups", "accounts", "--store", "memory"], "STORE=memory keeps no accounts"),
+        (["--jwt-issuer", "peershare"], "JWT_ISSUER=peershare is of this server's own accounts"),
+    ],
+)
+def test_16_accounts_that_can_not_be(args, sentence):
+    """One sentence says what is missing, and repeats no password."""
+    with pytest.raises(click.UsageError, match=sentence) as refused:
+        read_settings(args)
+    assert "secret" not in refused.value.format_message()
+
+
+def test_16_accounts():
+    """With a database they need nothing else; the first page's URL ends with a slash."""
+    settings = read_settings([*MAIL, *SITE, "--registration", "open", "--create-groups", "accounts"])
+    assert settings.public_url == "https://call.example.com/calls/"
+
+
 OIDC = {
     "OIDC_PROVIDERS": "work, club",
     "OIDC_WORK_ISSUER": "https://login.example.com/realms/work",

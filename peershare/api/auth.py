@@ -39,8 +39,10 @@ _STATUSES = {
     "INVITE_INVALID": 403,
     "ORIGIN_REFUSED": 403,
     "NAME_TAKEN": 409,
+    "EMAIL_TAKEN": 409,
     "NOT_FOUND": 404,
     "NO_ACCOUNTS": 404,
+    "NO_MAIL": 404,
     "RATE_LIMITED": 429,
     "TRY_AGAIN": 503,
 }
@@ -95,7 +97,7 @@ class Asker:
         email = self.text("email", MAX_EMAIL, needed=False)
         if email and not is_email(email):
             raise AccountError("INVALID_REQUEST", "email is no address")
-        return email or None
+        return email.lower() or None
 
 
 def cookies_of(signed_in: SignedIn | None, *, secure: bool) -> list[str]:
@@ -167,6 +169,28 @@ class _Routes:
         )
         return jsonify({"signedOut": ended})
 
+    async def email(self, asker: Asker) -> Response:
+        account = await self._account(asker)
+        given = asker.text("password", _MAX_TYPED, needed=account.password_hash is not None)
+        await self.accounts.set_email(account, asker.device, given, asker.email(), asker.address)
+        return _done(asker, is_out=False)
+
+    async def confirm(self, asker: Asker) -> Response:
+        await self.accounts.confirm(asker.text("code", _MAX_SECRET))
+        return _done(asker, is_out=False)
+
+    async def forgot(self, asker: Asker) -> Response:
+        email = asker.email()
+        if email is None:
+            raise AccountError("INVALID_REQUEST", "email is missing")
+        await self.accounts.forgot(email, asker.address)
+        return _done(asker, is_out=False)
+
+    async def reset(self, asker: Asker) -> Response:
+        code, new = asker.text("code", _MAX_SECRET), asker.text("newPassword", _MAX_TYPED)
+        await self.accounts.reset(code, new, asker.address)
+        return _done(asker, is_out=False)
+
     async def delete(self, asker: Asker) -> Response:
         account = await self._account(asker)
         given = asker.text("password", _MAX_TYPED, needed=account.password_hash is not None)
@@ -214,6 +238,10 @@ ROUTES: Sequence[tuple[str, str, Handler]] = (
     ("POST", "/api/auth/refresh", _Routes.refresh),
     ("POST", "/api/auth/logout", _Routes.logout),
     ("POST", "/api/auth/password", _Routes.password),
+    ("POST", "/api/auth/email", _Routes.email),
+    ("POST", "/api/auth/confirm", _Routes.confirm),
+    ("POST", "/api/auth/forgot", _Routes.forgot),
+    ("POST", "/api/auth/reset", _Routes.reset),
     ("POST", "/api/auth/delete", _Routes.delete),
     ("GET", "/api/auth/me", _Routes.me),
     ("GET", "/api/auth/groups", _Routes.groups),
@@ -232,8 +260,9 @@ def make_auth(
     @blueprint.get("/api/auth")
     async def about() -> dict[str, Any]:
         if accounts is None:
-            return {"accounts": False, "registration": "closed"}
-        return {"accounts": True, "registration": accounts.rules.registration}
+            return {"accounts": False, "registration": "closed", "mail": False}
+        has_mail = accounts.mails is not None
+        return {"accounts": True, "registration": accounts.rules.registration, "mail": has_mail}
 
     if accounts is None:
 

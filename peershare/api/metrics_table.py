@@ -156,6 +156,12 @@ def _account_requests(sources: Sources) -> Iterator[tuple[Sequence[str], float]]
     yield from {**_NO_REQUESTS, **counts}.items()
 
 
+def _mails(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
+    mails = None if sources.accounts is None else sources.accounts.mails
+    for result in ("sent", "failed", "dropped"):
+        yield (result,), 0 if mails is None else mails.counts[result]
+
+
 def _limits(sources: Sources) -> Iterator[tuple[Sequence[str], float]]:
     yield ("MAX_CONNECTIONS",), sources.registry.turned_away
     yield ("PEERJS_CONCURRENT_LIMIT",), sources.broker_service.dropped[Ending.FULL]
@@ -490,6 +496,14 @@ METRICS = (
             ((result,), 0 if sources.sign_on is None else sources.sign_on.counts[result])
             for result in RESULTS
         ],
+    ),
+    Row(
+        "peershare_mails_total",
+        "counter",
+        ("result",),
+        "Mails to owners of accounts: `sent`, that is taken by the mail server; `failed`, not taken three "
+        "times; or `dropped`, since there were too many.",
+        _mails,
     ),
     Row(
         "peershare_refusals_total",

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import attrs
 
 from peershare import ids
+from peershare.adapters.smtp import SmtpMailer, SmtpRules
 from peershare.adapters.store.memory import MemoryStore
 from peershare.messages import GroupId, PrincipalId, ResumeToken, SessionId
 from peershare.ports.accounts import AccountStore
 from peershare.ports.auth import OWN_ISSUER, PasswordHasher, TokenMaker, TokenVerifier
+from peershare.ports.mail import Mailer
 from peershare.ports.single_sign_on import ProviderRules, SingleSignOn
 from peershare.ports.store import Store
 from peershare.runtime.clock import ActorClock
@@ -27,6 +29,7 @@ class AccountAdapters:
     store: AccountStore
     tokens: TokenMaker
     passwords: PasswordHasher
+    mailer: Mailer | None = None
 
 
 def _make_passwords() -> PasswordHasher:
@@ -80,7 +83,10 @@ class TokenRules:
 
 
 def make_adapters(
-    rules: StoreRules, tokens: TokenRules | None = None, providers: Sequence[ProviderRules] = ()
+    rules: StoreRules,
+    tokens: TokenRules | None = None,
+    providers: Sequence[ProviderRules] = (),
+    smtp: SmtpRules | None = None,
 ) -> Adapters:
     """Make those of a server."""
     clock = ActorClock()
@@ -100,7 +106,9 @@ def make_adapters(
         clock.date,
         SqlStore(database, clock.moment),
         tokens=own if verifier is None else Issuers({OWN_ISSUER: own}, verifier),
-        accounts=AccountAdapters(SqlAccounts(database), own, Passwords()),
+        accounts=AccountAdapters(
+            SqlAccounts(database), own, Passwords(), None if smtp is None else SmtpMailer(smtp)
+        ),
         single_sign_on=partial(make_single_sign_on, providers) if providers else None,
     )
 

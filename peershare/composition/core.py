@@ -8,6 +8,7 @@ from peershare.core.hub import Hub
 from peershare.core.principal import Guests
 from peershare.core.sessions import SessionRules, Sessions
 from peershare.messages import PrincipalId
+from peershare.runtime.account_mails import AccountMails
 from peershare.runtime.accounts import AccountRules, AccountService
 from peershare.runtime.actor import Actor
 from peershare.runtime.broker_service import BrokerService, DropSignIn
@@ -91,7 +92,8 @@ def make_accounts(given: AccountAdapters, rules: AccountRules, actor: Actor) -> 
         await actor.send(EndSignIn(principal, device))
         await actor.send(DropSignIn(principal, device))
 
-    return AccountService(given.store, given.passwords, given.tokens, rules, end)
+    mails = None if given.mailer is None else AccountMails(given.store, given.mailer, rules.site)
+    return AccountService(given.store, given.passwords, given.tokens, rules, end, mails=mails)
 
 
 def make_core(rules: CoreRules, adapters: Adapters) -> Core:

@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 
 import attrs
 
+from peershare.adapters.smtp import SmtpRules
 from peershare.api.app import AppRules
 from peershare.api.peerjs import PeerjsRestRules
 from peershare.composition.adapters import StoreRules, TokenRules
@@ -198,13 +199,17 @@ def core_rules(settings: Settings, managed: ManagedTurn | None = None) -> CoreRu
         broker_rules(settings),
         broker_in_groups=settings.peerjs_scope == "group",
         trace=settings.level == "debug",
-        accounts=AccountRules(settings.registration),
+        accounts=AccountRules(settings.registration, settings.public_url),
         sign_on=SignOnRules(settings.oidc_registration == "open", settings.oidc_link_email),
     )
 
 
 def store_rules(settings: Settings) -> StoreRules:
     return StoreRules(settings.kept_in, settings.database_url, settings.data_dir)
+
+
+def smtp_rules(settings: Settings) -> SmtpRules | None:
+    return SmtpRules(settings.smtp_url, settings.mail_from) if settings.smtp_url else None
 
 
 def token_rules(settings: Settings) -> TokenRules:

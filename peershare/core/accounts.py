@@ -12,7 +12,9 @@ MIN_PASSWORD, MAX_PASSWORD = 8, 128  # characters
 # Different characters that a password has at least.
 _MIN_DIFFERENT = 5
 MAX_EMAIL, MAX_DEVICE_NAME = 254, 100
-_EMAIL = re.compile(r"[^\s@<>\"(),:;\\]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?", re.ASCII)
+# As browsers have it (https://html.spec.whatwg.org/#valid-e-mail-address): ASCII alone, and nothing that
+# means something in a mail's head.
+_EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
 
 
 def login_of(name: str) -> str:

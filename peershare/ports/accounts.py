@@ -180,6 +180,10 @@ class AccountRows(Protocol):
         """Have a code that is still good, which it is not any more."""
         ...
 
+    def remove_codes(self, kind: str, account_id: str) -> None:
+        """Have those of an account good no more."""
+        ...
+
     def groups(self, principal_id: PrincipalId, most: int) -> Sequence[VisitedGroup]:
         """Those that it has made or joined, the last visited first."""
         ...

@@ -9,7 +9,6 @@ import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from hashlib import sha256
 from itertools import count
 from uuid import uuid4
 
@@ -17,7 +16,7 @@ import attrs
 import structlog
 import trio
 
-from peershare.core.accounts import Guesses, login_of, normal_password, password_fault
+from peershare.core.accounts import Guesses, is_email, login_of, normal_password, password_fault
 from peershare.core.addresses import Allowances, address_key
 from peershare.core.limits import RateRules
 from peershare.core.principal import account_of, account_principal_id
@@ -30,6 +29,7 @@ from peershare.ports.accounts import (
     AccountRows,
     AccountStore,
     Device,
+    EmailTakenError,
     Family,
     NameTakenError,
     StoredKey,
@@ -37,6 +37,8 @@ from peershare.ports.accounts import (
 )
 from peershare.ports.auth import PasswordHasher, TokenMaker
 from peershare.ports.store import StoreUnavailableError
+from peershare.runtime.account_mails import AccountMails
+from peershare.runtime.codes import hash_of, new_code
 
 log = structlog.get_logger("peershare.accounts")
 
@@ -58,6 +60,8 @@ HASH_RATE = RateRules(rate=1, burst=50)
 # Guesses before the next one waits, and the longest wait in seconds: at one account, and from one address.
 FREE_GUESSES, LONGEST_WAIT = 5, 60.0
 FREE_GUESSES_OF_ADDRESS, LONGEST_WAIT_OF_ADDRESS = 50, 300.0
+# Requests of one address that send mails.
+MAIL_RATE = RateRules(rate=1 / 120, burst=5)
 # Who waits for a hash: of one address, and of all.
 WAITING_OF_ADDRESS, WAITING = 4, 64
 # How long one may do what takes a password after a sign-in, where an account has none.
@@ -82,6 +86,9 @@ ERRORS = {
     "ACCOUNT_DISABLED": "This account is disabled",
     "REGISTRATION_CLOSED": "Nobody can register here",
     "INVITE_INVALID": "The invitation is not good, or not any more",
+    "NO_MAIL": "This server sends no mail: ask whoever runs it",
+    "CODE_INVALID": "This link is not good, or not any more",
+    "EMAIL_TAKEN": "Another account has this address",
     "NAME_TAKEN": "This name is taken, or looks like one that is",
     "NOT_FOUND": "There is no such device or group",
     "RATE_LIMITED": "Too many attempts",
@@ -91,9 +98,10 @@ ERRORS = {
 
 @attrs.frozen
 class AccountRules:
-    """`registration`: open, invite or closed."""
+    """`registration`: open, invite or closed. `site`: the first page's URL, for mails."""
 
     registration: str = "closed"
+    site: str = ""
 
 
 @attrs.frozen
@@ -117,15 +125,6 @@ class Identity:
     email: str | None = None
 
 
-def hash_of(secret: str) -> str:
-    """Hash what is random and long, which nobody finds by its hash."""
-    return sha256(secret.encode()).hexdigest()
-
-
-def new_code() -> str:
-    return secrets.token_urlsafe(24)
-
-
 def new_account(
     name: str,
     now: int,
@@ -140,7 +139,8 @@ def new_account(
 class AccountService:
     """`now`: Trio's clock or another that never goes back; `date`: ms since 1970.
 
-    `end`: is told of each sign-in that has ended, and of each account of which all have (None).
+    `end`: is told of each sign-in that has ended, and of each account of which all have (None). `mails`: None
+    where none are sent.
     """
 
     def __init__(
@@ -151,6 +151,7 @@ class AccountService:
         rules: AccountRules,
         end: Callable[[PrincipalId, str | None], Awaitable[None]],
         *,
+        mails: AccountMails | None = None,
         now: Callable[[], float] = trio.current_time,
         date: Callable[[], int] = lambda: int(time.time() * 1000),
     ) -> None:
@@ -169,6 +170,8 @@ class AccountService:
         self._ended: deque[tuple[PrincipalId, str | None]] = deque()
         self._looking = trio.Lock()
         self._end = end
+        self.mails = mails
+        self._asks_for_mail = Allowances(MAIL_RATE)
         self.counts: Counter[tuple[str, str]] = Counter()  # by request and result
 
     # --- from the start on ---
@@ -179,7 +182,13 @@ class AccountService:
         await self._learn()
 
     async def run(self) -> None:
-        """Notice what others change in the store, and tidy up, until cancelled."""
+        """Notice what others change in the store, tidy up, and send mails, until cancelled."""
+        async with trio.open_nursery() as nursery:
+            if self.mails is not None:
+                nursery.start_soon(self.mails.run)
+            await self._watch()
+
+    async def _watch(self) -> None:
         tidied_at, trouble = self._now(), ""
         while True:
             try:
@@ -261,9 +270,12 @@ class AccountService:
             return self._sign_in(rows, account, device)
 
         try:
-            return await self._store.write(add)
+            signed_in = await self._store.write(add)
         except NameTakenError as error:
             raise AccountError("NAME_TAKEN") from error
+        if self.mails is not None and email is not None and not self._wait_for_mail(address):
+            self.mails.confirm(account.id, email)
+        return signed_in
 
     async def login(self, name: str, password: str, address: str | None, device: str = "") -> SignedIn:
         """Sign in. A refusal does not tell, by its words or its time, whether there is such an account."""
@@ -296,19 +308,22 @@ class AccountService:
         `link_by_email`: an account that has confirmed the same address is the same person's.
         """
 
+        # In another alphabet, a letter may become one of ours when it is made small.
+        is_plain = identity.email is not None and is_email(identity.email)
+        email = identity.email.lower() if identity.email is not None and is_plain else None
+
         def sign_in(rows: AccountRows) -> SignedIn:
             now = self._date()
             account = rows.by_identity(identity.issuer, identity.subject)
-            if account is None and link_by_email and identity.email is not None:
-                account = rows.by_email(identity.email)
+            if account is None and link_by_email and email is not None:
+                account = rows.by_email(email)
                 if account is not None:
                     rows.add_identity(account.id, identity.issuer, identity.subject, now)
             if account is None:
                 if not may_register:
                     raise AccountError("REGISTRATION_CLOSED")
                 name = _free_name(rows, identity.name)
-                is_free = identity.email is not None and rows.by_email(identity.email) is None
-                confirmed = identity.email if is_free else None
+                confirmed = email if email is not None and rows.by_email(email) is None else None
                 account = attrs.evolve(new_account(name, now, email=confirmed), confirmed_email=confirmed)
                 rows.add(account, sorted(looks_of(name)))
                 rows.add_identity(account.id, identity.issuer, identity.subject, now)
@@ -410,11 +425,88 @@ class AccountService:
             if found is None or found.disabled_at is not None:
                 raise AccountError("NOT_SIGNED_IN")
             rows.update(attrs.evolve(found, password_hash=made))
+            rows.remove_codes("reset", account.id)
             return rows.end_all(account.id, self._date(), but=device)
 
         ended = await self._store.write(change)
         await self.look()
         return ended
+
+    # --- by mail ---
+
+    async def set_email(
+        self, account: Account, device: str, password: str, email: str | None, address: str | None
+    ) -> None:
+        """Name another address, or none, and have it confirmed."""
+        mails = self._mails(address)
+        await self._prove(account, device, password, address)
+
+        def change(rows: AccountRows) -> None:
+            found = rows.by_id(account.id)
+            if found is None:
+                raise AccountError("NOT_SIGNED_IN")
+            for kind in ("confirm", "reset"):
+                rows.remove_codes(kind, account.id)
+            # Until another is confirmed, the one before is still its owner's.
+            confirmed = None if email is None else found.confirmed_email
+            rows.update(attrs.evolve(found, email=email, confirmed_email=confirmed))
+
+        await self._store.write(change)
+        if email is not None and email != account.confirmed_email:
+            mails.confirm(account.id, email)
+
+    async def confirm(self, code: str) -> None:
+        """Note that whoever has this code owns the address to which it was sent."""
+
+        def confirm(rows: AccountRows) -> None:
+            found = rows.take_code("confirm", hash_of(code), self._date())
+            account = None if found is None else rows.by_id(found.account_id or "")
+            if found is None or account is None or account.email != found.email:
+                raise AccountError("CODE_INVALID")
+            rows.update(attrs.evolve(account, confirmed_email=found.email))
+
+        try:
+            await self._store.write(confirm)
+        except EmailTakenError as error:
+            raise AccountError("EMAIL_TAKEN") from error
+
+    async def forgot(self, email: str, address: str | None) -> None:
+        """Send the owner of an address what sets a new password. It does not show whether there is one."""
+        self._mails(address).reset(email)
+
+    async def reset(self, code: str, new: str, address: str | None) -> None:
+        """Set a new password by a code from a mail, and sign the account out everywhere."""
+        new = normal_password(new)
+        fault = password_fault(new, "")
+        if fault is not None:
+            raise AccountError("INVALID_REQUEST", fault)
+        async with self._paying(address):
+            made = await self._passwords.hash(new)
+
+        def reset(rows: AccountRows) -> str:
+            found = rows.take_code("reset", hash_of(code), self._date())
+            account = None if found is None else rows.by_id(found.account_id or "")
+            is_its = account is not None and found is not None and account.confirmed_email == found.email
+            if account is None or not is_its or account.disabled_at is not None:
+                raise AccountError("CODE_INVALID")
+            rows.update(attrs.evolve(account, password_hash=made))
+            rows.end_all(account.id, self._date())
+            return account.login
+
+        self._of_account.forget(await self._store.write(reset))
+        await self.look()
+
+    def _mails(self, address: str | None) -> AccountMails:
+        """Have the mails, if there are any, and this address may ask for one more."""
+        if self.mails is None:
+            raise AccountError("NO_MAIL")
+        wait = self._wait_for_mail(address)
+        if wait:
+            raise AccountError("RATE_LIMITED", retry_after=wait)
+        return self.mails
+
+    def _wait_for_mail(self, address: str | None) -> float:
+        return 0.0 if address is None else self._asks_for_mail.ask(address, self._now())
 
     # --- going out ---
 

@@ -4,7 +4,7 @@ import attrs
 import click
 
 from peershare.settings.section import setting
-from peershare.settings.types import IssuerKey, KeySetUrl
+from peershare.settings.types import IssuerKey, KeySetUrl, MailAddress, PublicUrl, SmtpUrl
 
 
 @attrs.frozen(slots=False)
@@ -16,6 +16,22 @@ class Accounts:
         meaning="Who may make an account: anyone (`open`); who has an invitation of `peershare user invite` "
         "(`invite`); or nobody, but by `peershare user create` (`closed`).",
     )
+    public_url: str = setting(
+        "",
+        PublicUrl(),
+        "PUBLIC_URL",
+        meaning="The URL of this server's first page, as people open it: links in mails lead there.",
+    )
+    smtp_url: str = setting(
+        "",
+        SmtpUrl(),
+        "SMTP_URL",
+        meaning="The mail server by which addresses are confirmed, and forgotten passwords set anew: "
+        "smtp://user:password@host:587, or smtps:// for TLS from the beginning. It needs MAIL_FROM and "
+        "PUBLIC_URL. Empty: no mails are sent.",
+        secret=True,
+    )
+    mail_from: str = setting("", MailAddress(), "MAIL_FROM", meaning="The address from which mails come.")
     create_groups: str = setting(
         "anyone",
         click.Choice(["anyone", "accounts", "admins"]),

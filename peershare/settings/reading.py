@@ -82,6 +82,10 @@ def _check_tokens(settings: Settings) -> None:
         )
     if settings.registration != "closed" and settings.kept_in == "memory":
         raise click.UsageError("STORE=memory keeps no accounts: set REGISTRATION=closed, or another STORE.")
+    if settings.smtp_url and not (settings.mail_from and settings.public_url):
+        raise click.UsageError("SMTP_URL needs MAIL_FROM and PUBLIC_URL: set all three.")
+    if settings.smtp_url and settings.kept_in == "memory":
+        raise click.UsageError("SMTP_URL is for accounts, and STORE=memory keeps none: set another STORE.")
     if settings.jwt_issuer == "peershare":
         raise click.UsageError("JWT_ISSUER=peershare is of this server's own accounts: set another.")
     keys = [settings.jwt_jwks_url, settings.jwt_key]

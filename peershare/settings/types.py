@@ -225,6 +225,36 @@ class DatabaseUrl(click.ParamType[str]):
         return str(value)
 
 
+class PublicUrl(click.ParamType[str]):
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the URL with a slash at its end."""
+        if value and not re.fullmatch(r"https?://[A-Za-z0-9.:\[\]-]+(?:/[A-Za-z0-9._~-]+)*/?", value):
+            self.fail(f"{value!r} is not a URL such as https://call.example.com.", param, ctx)
+        return f"{str(value).rstrip('/')}/" if value else ""
+
+
+class SmtpUrl(click.ParamType[str]):
+    """A URL with a password in it, which no message repeats."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value and not re.fullmatch(r"smtps?://(?:[^@/\s]+@)?[A-Za-z0-9.-]+(?::\d{1,5})?/?", value):
+            self.fail("It must be as in smtp://user:password@mail.example.com:587.", param, ctx)
+        return str(value)
+
+
+class MailAddress(click.ParamType[str]):
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value and not re.fullmatch(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]+", value):
+            self.fail(f"{value!r} is not an address such as calls@example.com.", param, ctx)
+        return str(value)
+
+
 class KeySetUrl(click.ParamType[str]):
     name = "url"
 

@@ -33,6 +33,7 @@ from peershare.runtime.accounts import (
     AccountService,
     Identity,
 )
+from peershare.runtime.codes import hash_of
 
 PASSWORD, ADDRESS = "correct horse", "192.0.2.1"
 
@@ -131,7 +132,7 @@ async def test_16_who_may_register(world):
     world.service.rules = AccountRules("invite")
     assert await refused(world.register(invite="")) == "INVITE_INVALID"
     code = Code("invite", int(world.now * 1000) + 5000)
-    await world.store.write(lambda rows: rows.add_code(module.hash_of("good"), code))
+    await world.store.write(lambda rows: rows.add_code(hash_of("good"), code))
     await world.register(invite="good")
     assert await refused(world.register("Bob", invite="good")) == "INVITE_INVALID"
 
@@ -141,7 +142,7 @@ async def test_16_an_invitation_is_not_lost_to_a_taken_name(world):
     await world.register()
     world.service.rules = AccountRules("invite")
     code = Code("invite", int(world.now * 1000) + 5000)
-    await world.store.write(lambda rows: rows.add_code(module.hash_of("good"), code))
+    await world.store.write(lambda rows: rows.add_code(hash_of("good"), code))
     assert await refused(world.register(invite="good")) == "NAME_TAKEN"
     await world.register("Bob", invite="good")
 

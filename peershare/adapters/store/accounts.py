@@ -214,6 +214,10 @@ class _Rows:
             return None
         return Code(row.kind, row.expires_at, row.account_id, row.email)
 
+    def remove_codes(self, kind: str, account_id: str) -> None:
+        its_own = and_(codes.c.kind == kind, codes.c.account_id == account_id)
+        self._connection.execute(delete(codes).where(its_own))
+
     def groups(self, principal_id: PrincipalId, most: int) -> Sequence[VisitedGroup]:
         its_visit = and_(visits.c.group_id == groups.c.id, visits.c.principal_id == principal_id)
         chosen = (
