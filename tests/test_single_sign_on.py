@@ -301,7 +301,8 @@ def test_below_a_path_and_behind_a_proxy(world, tmp_path):
         for to in ("/", "/other", "/callsx"):
             assert Browser().ask(f"{start}?to={to}").status == 400
         refused = Browser().ask(start, Host="call.example.com")
-        assert json.loads(refused.text)["code"] == "HTTPS_NEEDED"
+        assert fault_of(refused) == ("/calls/", "needs-https")
+        assert "set-cookie" not in dict(refused.headers)
         callback = start.replace("/start", "/callback?state=x&code=y")
         assert fault_of(Browser().ask(callback)) == ("/calls/", "stale")
 

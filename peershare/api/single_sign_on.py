@@ -20,6 +20,7 @@ from peershare.transport.turns import without_place
 _COOKIE_LIFE = 600
 # The sentences for people. The page gets the key in its URL, in which a stranger could write any text.
 SENTENCES: Mapping[SignInFault, str] = {
+    SignInFault.NEEDS_HTTPS: "Signing in needs https. Open this page by its address that begins with https.",
     SignInFault.DENIED: "You have not signed in there. Try again, or go on without.",
     SignInFault.STALE: "This sign-in was begun in another browser, or took too long. Begin it again.",
     SignInFault.REPLAYED: "This sign-in is over already. Begin it again.",
@@ -87,10 +88,9 @@ class _Visit:
         if not wish.to.startswith(self.home) or not self.sign_on.may_have(wish):
             error = "to must be a path of this server, and device a name of up to 100 characters"
             return {"error": error, "code": "INVALID_REQUEST"}, 400
-        if not may_have_cookies(request.headers.getlist("Host"), secure=self.client.secure):
-            return {"error": "Signing in needs https", "code": "HTTPS_NEEDED"}, 400
+        is_safe = may_have_cookies(request.headers.getlist("Host"), secure=self.client.secure)
         try:
-            begun = self.sign_on.start(self.provider, wish, self.redirect_uri)
+            begun = self.sign_on.start(self.provider, wish, self.redirect_uri, is_safe=is_safe)
         except SignInError as error:
             return self._back(wish.to, [], error.fault)
         return _redirect(begun.url, [self._cookie(begun.cookie, _COOKIE_LIFE)])

@@ -32,6 +32,7 @@ class Identity:
 class SignInFault(StrEnum):
     """The reason for which a sign-in has failed, as the page and the metrics are told."""
 
+    NEEDS_HTTPS = "needs https"
     DENIED = "denied"
     STALE = "stale"
     REPLAYED = "replayed"

@@ -67,13 +67,12 @@ class SignOn:
     async def run(self) -> None:
         await self._providers.run()
 
-    def start(self, provider: str, wish: Wish, redirect_uri: str) -> Begun:
-        """Begin, as in `SingleSignOn`."""
-        try:
+    def start(self, provider: str, wish: Wish, redirect_uri: str, *, is_safe: bool = True) -> Begun:
+        """Begin, as in `SingleSignOn`. `is_safe`: nobody on the way to the browser reads its cookies."""
+        with self._counting_faults():
+            if not is_safe:
+                raise SignInError(SignInFault.NEEDS_HTTPS)
             return self._providers.start(provider, wish, redirect_uri)
-        except SignInError as error:
-            self.counts[error.fault] += 1
-            raise
 
     def may_have(self, wish: Wish) -> bool:
         return self._providers.may_have(wish)
@@ -88,15 +87,20 @@ class SignOn:
 
         Raises SignInError. An `address` of None is not counted.
         """
-        try:
+        with self._counting_faults():
             with self._counting(address):
                 found = await self._providers.finish(answer, provider, redirect_uri)
             signed_in = await self._sign_in(found, self.labels[provider])
+        self.counts[SIGNED_IN] += 1
+        return signed_in, found.wish.to
+
+    @contextmanager
+    def _counting_faults(self) -> Iterator[None]:
+        try:
+            yield
         except SignInError as error:
             self.counts[error.fault] += 1
             raise
-        self.counts[SIGNED_IN] += 1
-        return signed_in, found.wish.to
 
     @contextmanager
     def _counting(self, address: str | None) -> Iterator[None]:
