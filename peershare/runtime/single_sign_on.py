@@ -105,11 +105,11 @@ class SignOn:
     @contextmanager
     def _counting(self, address: str | None) -> Iterator[None]:
         """Have the block be a request to a provider, where its address may."""
-        key = None if address is None else address_key(address)
-        if key is None:
+        if address is None:
             yield
             return
-        if self._allowances.ask(key, trio.current_time()) or self._at_once[key] >= AT_ONCE:
+        key = address_key(address)
+        if self._allowances.ask(address, trio.current_time()) or self._at_once[key] >= AT_ONCE:
             raise SignInError(SignInFault.BUSY)
         self._at_once[key] += 1
         try:
