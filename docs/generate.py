@@ -57,7 +57,18 @@ from peershare.runtime.journal import Journal
 from peershare.runtime.signaling_service import SignalingService
 from peershare.settings import Settings, about
 from peershare.wire.codec import MAX_REQUEST_ID, InvalidMessageError, decode, encode, wire_name
-from peershare.wire.validation import RULES, Exactly, Inner, Integer, OneOf, Rule, Several, Text, Uuid
+from peershare.wire.validation import (
+    RULES,
+    Exactly,
+    Inner,
+    Integer,
+    OneOf,
+    Rule,
+    Several,
+    Text,
+    Uuid,
+    UuidOrWord,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = (
@@ -191,6 +202,9 @@ def _told(rule: Rule) -> tuple[str, str]:
         return text, "<br>".join(filter(None, (rule.empty, rule.too_long, rule.control)))
     if isinstance(rule, Uuid):
         return "a UUID in 8-4-4-4-12 form, any letter case", rule.message
+    if isinstance(rule, UuidOrWord):
+        text, message = _told(rule.uuid)
+        return f'{text}, or "{rule.word}"', message
     if isinstance(rule, Inner):
         return "an object: " + "; ".join(f"`{name}` {_told(inner)[0]}" for name, inner in rule.members), ""
     if isinstance(rule, Several):
@@ -446,7 +460,10 @@ export const RECONNECT_CODES = new Set([{again}]);
 export const OWN_RECONNECT_CODES = {_js_object({"first": own[0], "last": own[-1]})};
 
 /** The codes of `error` messages: docs/protocol.md, "Errors". */
-export const ErrorCode = {_js_object({code.name: code.value for code in ErrorCode})};
+export const ErrorCode = Object.fromEntries(
+	[
+{"".join(f'		"{code.value}",{chr(10)}' for code in ErrorCode)}	].map((code) => [code, code]),
+);
 """
 
 

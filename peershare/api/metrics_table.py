@@ -307,6 +307,13 @@ METRICS = (
         _one(lambda sources: sources.hub.removed()),
     ),
     Row(
+        "peershare_lobby_waiting",
+        "gauge",
+        (),
+        "Clients that wait in the lobby of a group until a moderator lets them in.",
+        _one(lambda sources: len(sources.hub.lobbies)),
+    ),
+    Row(
         "peershare_link_reports_total",
         "counter",
         ("state", "local", "remote"),

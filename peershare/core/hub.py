@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import attrs
 
 from peershare.core.directory import Connected, Directory
+from peershare.core.group import admission
 from peershare.core.group.call import Call
 from peershare.core.group.commands import (
     Abandon,
@@ -37,17 +38,22 @@ from peershare.core.group.facts import (
 )
 from peershare.core.group.handle import IN_GROUP, OUTSIDE, PLANNED, TOLD_TO_ALL, handle
 from peershare.core.group.index import CallStats, GroupIndex, Stats
+from peershare.core.group.lobby import Lobbies
 from peershare.core.group.state import Group, GroupRules, GroupSnapshot, in_ms
 from peershare.core.outcome import Outcome, Reason, answer, nothing, refuse
 from peershare.core.principal import Principal, SessionProof
 from peershare.messages import (
+    AdmitToGroup,
     ConnectionEstablished,
     CreateGroup,
+    DenyFromGroup,
     GroupId,
     GroupMessage,
     GroupName,
     JoinGroup,
+    LeaveLobby,
     LeaveReason,
+    LobbyLeft,
     PeerId,
     PeerIdUpdated,
     Ping,
@@ -100,6 +106,8 @@ class Hub:
         self._directory = Directory()
         self._groups: dict[GroupId, Group] = {}
         self._index = GroupIndex(empty_group_ttl)
+        self._empty_group_ttl = empty_group_ttl
+        self.lobbies = Lobbies(self._groups, self._join_from_lobby)
 
     # --- a connection's life ---
 
@@ -111,7 +119,8 @@ class Hub:
 
     def disconnect(self, user_id: UserId, reason: LeaveReason, now: float) -> Outcome:
         """Forget a connection. Doing so twice, or for one that never came, is harmless."""
-        outcome = self._command(user_id, Depart(reason), now)
+        outcome = self.lobbies.leave(user_id)
+        outcome.add(self._command(user_id, Depart(reason), now))
         self._directory.remove(user_id)
         return outcome
 
@@ -131,8 +140,13 @@ class Hub:
         self._directory[user_id].principal = attrs.evolve(principal, has_session=True)
 
     def away(self, user_id: UserId, until: float, now: float) -> Outcome:
-        """Keep a member whose connection is lost. `until`, a moment of the core's clock."""
-        return self._command(user_id, GoAway(self._date(until)), now)
+        """Keep a member whose connection is lost. `until`, a moment of the core's clock.
+
+        In a lobby it waits no longer: whoever is let in shall be here.
+        """
+        outcome = self.lobbies.leave(user_id)
+        outcome.add(self._command(user_id, GoAway(self._date(until)), now))
+        return outcome
 
     def back(
         self, user_id: UserId, now: float, session: SessionProof | None = None, network: str | None = None
@@ -142,7 +156,10 @@ class Hub:
         connected.network = network
         if session is not None:
             connected.session = session
-        return self._command(user_id, ComeBack(session, network), now)
+        outcome = self._command(user_id, ComeBack(session, network), now)
+        if connected.group_id is not None:
+            self.lobbies.show(self._groups[connected.group_id], [user_id], outcome)
+        return outcome
 
     def principal_of(self, user_id: UserId) -> Principal:
         return self._directory[user_id].principal
@@ -163,7 +180,7 @@ class Hub:
         in_group = IN_GROUP.get(kind)
         if in_group is not None and sender.group_id is not None:
             outcome = in_group(self._groups[sender.group_id], user_id, message, now)
-            return self._note(outcome) if outcome.facts else outcome
+            return self._note(outcome, now) if outcome.facts else outcome
         refusal = OUTSIDE.get(kind)
         if refusal is not None:
             return refuse(user_id, refusal)
@@ -178,6 +195,9 @@ class Hub:
         for other in (closing, self._index.next_to_drop() if self.groups_last else None):
             if other is not None:
                 expiry = other[1] if expiry is None else min(expiry, other[1])
+        waiting = self.lobbies.next()
+        if waiting is not None:
+            expiry = waiting.expiry if expiry is None else min(expiry, waiting.expiry)
         return expiry
 
     def sweep(
@@ -193,8 +213,12 @@ class Hub:
         outcomes: dict[GroupId, Outcome] = defaultdict(nothing)
         while (ring := self._index.next_ring()) is not None and ring[2] <= now:
             outcomes[ring[1]].add(self._ask_group(ring[1], ring[0].sender, ExpireRing(ring[0]), now))
+        while (waiting := self.lobbies.next()) is not None and waiting.expiry <= now:
+            outcomes[waiting.group_id].add(self.lobbies.end([waiting], "timeout"))
         while (closing := self._index.next_to_close()) is not None and closing[1] <= now:
-            if self._groups[closing[0]].lasts:
+            if self._empty_group_ttl and self.lobbies.of(closing[0]):
+                self._index.load(closing[0], now, is_new=False)  # somebody waits to be let in
+            elif self._groups[closing[0]].lasts:
                 self._index.set_idle(closing[0], now)
             else:
                 outcomes[closing[0]].add(self._ask_group(closing[0], UserId(""), Abandon(), now))
@@ -303,6 +327,8 @@ class Hub:
         if mine is not None and mine.call is not None and kind in PLANNED:
             participants = len(mine.call.participants)
             here += participants * max(1, participants // _USUAL_CALL)
+        if isinstance(message, AdmitToGroup) and mine is not None:
+            return here * max(1, len(self.lobbies.chosen(mine.id, message.user_id)))
         if isinstance(message, RingUp):
             return 3 * here if message.to is None else 0
         if not isinstance(message, JoinGroup | CreateGroup) or message.group_id is None:
@@ -370,6 +396,8 @@ class Hub:
             sender.network,
             message.passcode,
         )
+        if sender.user_id not in group and admission.must_wait(group, command):
+            return self.lobbies.knock(group, sender.user_id, command, now)
         return self._move(sender, group, command, now)
 
     def _move(self, sender: Connected, group: Group, command: Open | Join, now: float) -> Outcome:
@@ -377,19 +405,36 @@ class Hub:
         before = sender.group_id
         granted = handle(group, sender.user_id, command, now)
         if not granted.facts or before == group.id:
-            return self._note(granted)
+            return self._note(granted, now)
         self._groups[group.id] = group
-        self._note(granted)
+        left_lobby = self.lobbies.leave(sender.user_id)
+        self._note(granted, now)
+        granted.add(left_lobby)
         if before is None:
             return granted
         left = self._ask_group(before, sender.user_id, Depart("left"), now)
         left.add(granted)  # whoever is in both hears of the leaving first
         return left
 
+    def _join_from_lobby(self, user_id: UserId, group: Group, command: Join, now: float) -> Outcome:
+        return self._move(self._directory[user_id], group, command, now)
+
     def _update_peer_id(self, sender: Connected, message: UpdatePeerId, now: float) -> Outcome:
         """Keep the peer ID of one who is in no group, for the next that it joins."""
         sender.peer_id = message.peer_id
         return answer(sender.user_id, PeerIdUpdated(message.peer_id))
+
+    def _admit(self, sender: Connected, message: AdmitToGroup, now: float) -> Outcome:
+        return self.lobbies.admit(sender.group_id, sender.user_id, message, now)
+
+    def _deny(self, sender: Connected, message: DenyFromGroup, now: float) -> Outcome:
+        return self.lobbies.deny(sender.group_id, sender.user_id, message)
+
+    def _leave_lobby(self, sender: Connected, message: LeaveLobby, now: float) -> Outcome:
+        """Wait no longer. For one who waits nowhere, there is nothing to do."""
+        outcome = answer(sender.user_id, LobbyLeft())
+        outcome.add(self.lobbies.leave(sender.user_id))
+        return outcome
 
     def _ping(self, sender: Connected, message: Ping, now: float) -> Outcome:
         return answer(sender.user_id, Pong())
@@ -400,6 +445,9 @@ class Hub:
         JoinGroup: _join_group,
         UpdatePeerId: _update_peer_id,
         Ping: _ping,
+        AdmitToGroup: _admit,
+        DenyFromGroup: _deny,
+        LeaveLobby: _leave_lobby,
     }
 
     # --- what they share ---
@@ -410,14 +458,16 @@ class Hub:
         return nothing() if group_id is None else self._ask_group(group_id, user_id, command, now)
 
     def _ask_group(self, group_id: GroupId, user_id: UserId, command: GroupCommand, now: float) -> Outcome:
-        return self._note(handle(self._groups[group_id], user_id, command, now))
+        return self._note(handle(self._groups[group_id], user_id, command, now), now)
 
-    def _note(self, outcome: Outcome) -> Outcome:
+    def _note(self, outcome: Outcome, now: float) -> Outcome:
         """Keep up with what has happened in a group."""
         self._index.note(outcome.facts)
         self._directory.note(outcome.facts)
         if outcome.facts and isinstance(outcome.facts[-1], GroupClosed):
             del self._groups[outcome.facts[-1].group_id]
+        if self.lobbies and outcome.facts:
+            self.lobbies.follow(outcome.facts[-1].group_id, outcome, now)
         return outcome
 
 

@@ -16,6 +16,7 @@ from peershare.core.principal import Principal
 from peershare.messages import (
     ALL_CLIENT_TYPES,
     Ack,
+    AdmitToGroup,
     AuthRefresh,
     CallRequest,
     CallResponse,
@@ -23,6 +24,7 @@ from peershare.messages import (
     ClientState,
     CreateGroup,
     DeclineRing,
+    DenyFromGroup,
     EndCall,
     EndGroup,
     Error,
@@ -34,6 +36,7 @@ from peershare.messages import (
     KickMember,
     LeaveCall,
     LeaveGroup,
+    LeaveLobby,
     LiftBan,
     LinkReport,
     ListBans,
@@ -89,6 +92,9 @@ ACTIONS: Mapping[type[ClientMessage], Action] = {
     DeclineRing: Action.TAKE_PART,
     SetMemberRole: Action.TAKE_PART,
     UpdateGroup: Action.TAKE_PART,
+    AdmitToGroup: Action.TAKE_PART,
+    DenyFromGroup: Action.TAKE_PART,
+    LeaveLobby: Action.JOIN,
     KickMember: Action.TAKE_PART,
     ListBans: Action.TAKE_PART,
     LiftBan: Action.TAKE_PART,
@@ -171,7 +177,7 @@ class GroupAction(StrEnum):
     CHAT = "chat"
     SHARE = "share"  # a screen
     INVITE = "invite"
-    MODERATE = "moderate"  # remove and ban, lock, end the call, and give roles below one's own
+    MODERATE = "moderate"  # let in, remove and ban, lock, end the call, and give roles below one's own
     RECORD = "record"
     MANAGE = "manage"  # all settings, each role, and the end of the group
 
@@ -207,6 +213,9 @@ NEEDS: Mapping[type[GroupMessage], GroupAction | None] = {
     KickMember: GroupAction.MODERATE,
     ListBans: GroupAction.MODERATE,
     LiftBan: GroupAction.MODERATE,
+    AdmitToGroup: GroupAction.MODERATE,
+    DenyFromGroup: GroupAction.MODERATE,
+    LeaveLobby: None,
     EndCall: GroupAction.MODERATE,
     EndGroup: GroupAction.MANAGE,
 }

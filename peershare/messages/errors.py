@@ -33,6 +33,8 @@ class ErrorCode(StrEnum):
     LAST_OWNER = "LAST_OWNER"
     GROUP_LOCKED = "GROUP_LOCKED"
     BANNED = "BANNED"
+    LOBBY = "LOBBY"
+    LOBBY_FULL = "LOBBY_FULL"
     PASSCODE_NEEDED = "PASSCODE_NEEDED"
     WRONG_PASSCODE = "WRONG_PASSCODE"
     TOO_MANY_ROLES = "TOO_MANY_ROLES"
@@ -117,6 +119,8 @@ NOT_PERMITTED_TO_JOIN = Error(ErrorCode.NOT_PERMITTED, "You may not join groups 
 NOT_YOUR_ROLE = Error(ErrorCode.NOT_PERMITTED, "Your role in this group does not allow that")
 LAST_OWNER = Error(ErrorCode.LAST_OWNER, "You are the last owner of this group: name another first")
 GROUP_LOCKED = Error(ErrorCode.GROUP_LOCKED, "The group is locked: nobody new may join it now")
+LOBBY = Error(ErrorCode.LOBBY, "A moderator lets people into this group: that takes a newer program")
+LOBBY_FULL = Error(ErrorCode.LOBBY_FULL, "Too many people are waiting to be let into this group")
 PASSCODE_NEEDED = Error(ErrorCode.PASSCODE_NEEDED, "The group has a passcode")
 WRONG_PASSCODE = Error(ErrorCode.WRONG_PASSCODE, "That is not the group's passcode")
 TOO_MANY_ROLES = Error(ErrorCode.TOO_MANY_ROLES, "Too many people have a role of their own in this group")

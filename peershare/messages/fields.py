@@ -39,5 +39,7 @@ RemovalReason = NewType("RemovalReason", str)
 BanSeconds = NewType("BanSeconds", int)
 MemberLimit = NewType("MemberLimit", int)
 Passcode = NewType("Passcode", str)
+# A user ID, or "all".
+LobbyTarget = NewType("LobbyTarget", str)
 # How a ring ended. "missed": nobody answered in time, or the one who was rung has left the group.
 RingOutcome = Literal["accepted", "declined", "missed", "cancelled"]

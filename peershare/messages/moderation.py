@@ -40,6 +40,7 @@ class UpdateGroup:
     who_may_call: Role | None = None
     who_may_share: Role | None = None
     passcode: Passcode | None = attrs.field(default=None, repr=False)
+    lobby: bool | None = None
 
 
 @attrs.frozen
@@ -91,7 +92,8 @@ SESSION_TYPES: dict[str, type[ClientMessage]] = {
 
 @attrs.frozen
 class GroupSettings:
-    """`locked`: nobody new may join. `autolock`: it is locked when the last who may moderate leaves.
+    """`locked`: nobody new may join. `autolock`: it is locked when the last who may moderate leaves. `lobby`:
+    newcomers wait until a moderator lets them in.
 
     `max_members`: 0 for the server's own limit. `who_may_…`: the lowest role that may, where it is not as in
     the table of roles.
@@ -103,6 +105,7 @@ class GroupSettings:
     who_may_call: Role | None = None
     who_may_share: Role | None = None
     has_passcode: bool = False
+    lobby: bool = False
 
 
 @attrs.frozen

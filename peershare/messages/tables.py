@@ -8,6 +8,7 @@ from peershare.messages import (
     errors,
     ice,
     links,
+    lobby,
     membership,
     mesh,
     moderation,
@@ -24,6 +25,7 @@ GroupMessage = (
     | connections.ClientMessage
     | CallMessage
     | moderation.ClientMessage
+    | lobby.ClientMessage
 )
 SessionMessage = sessions.ClientMessage | ice.ClientMessage | links.ClientMessage
 ClientMessage = GroupMessage | SessionMessage
@@ -37,6 +39,7 @@ ServerMessage = (
     | calls.ServerMessage
     | mesh.ServerMessage
     | moderation.ServerMessage
+    | lobby.ServerMessage
     | ice.ServerMessage
     | errors.ServerMessage
 )
@@ -49,6 +52,7 @@ INNER_TYPES: tuple[type[Any], ...] = (
     *calls.INNER_TYPES,
     *mesh.INNER_TYPES,
     *moderation.INNER_TYPES,
+    *lobby.INNER_TYPES,
     *ice.INNER_TYPES,
 )
 
@@ -68,6 +72,7 @@ SESSION_TYPES: dict[str, type[ClientMessage]] = {
     **calls.SESSION_TYPES,
     **mesh.SESSION_TYPES,
     **moderation.SESSION_TYPES,
+    **lobby.SESSION_TYPES,
     **ice.SESSION_TYPES,
     **links.SESSION_TYPES,
 }
@@ -83,6 +88,7 @@ SERVER_TYPES: dict[str, type[ServerMessage]] = {
     **calls.SERVER_TYPES,
     **mesh.SERVER_TYPES,
     **moderation.SERVER_TYPES,
+    **lobby.SERVER_TYPES,
     **ice.SERVER_TYPES,
     **errors.SERVER_TYPES,
 }

@@ -194,7 +194,11 @@ async function startSession(enter, joinsCall) {
 /** @template T @param {GroupSession} session @param {Promise<T>} action @returns {Promise<T>} */
 function orTimeout({ client }, action) {
 	const failure = new Promise((_, reject) => {
-		setTimeout(() => reject(new Error("The server does not answer. Try again in a moment.")), JOIN_TIMEOUT);
+		const timer = setTimeout(
+			() => reject(new Error("The server does not answer. Try again in a moment.")),
+			JOIN_TIMEOUT,
+		);
+		client.addEventListener("lobby", () => clearTimeout(timer));
 		client.addEventListener("state", () => client.isRefused && reject(new Error(REFUSED)));
 	});
 	return /** @type {Promise<T>} */ (Promise.race([action, failure]));

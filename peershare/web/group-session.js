@@ -11,7 +11,7 @@ import { PeerShare, RefusedError } from "./peershare.js";
 import { CloseCode, ErrorCode } from "./protocol.js";
 import { forgetSession, saveSession } from "./saved-session.js";
 
-/** @import {Devices, Facts, Group, GroupRef, GroupSessionEvents, IceServers, Media, Member, Note, Peer, PeerMessage, RingEnded, SavedSession, ServerMessages, Target, Timer} from "./types" */
+/** @import {Devices, Facts, Group, GroupRef, GroupSessionEvents, IceServers, Media, Member, Note, Peer, PeerMessage, RingEnded, SavedSession, Target, Timer} from "./types" */
 
 // In ms.
 const REJOIN_INTERVAL = 10_000; // while the server refuses to open the group again
@@ -69,8 +69,13 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 		client.addEventListener("state", () => this.#tellMedia());
 		client.addEventListener("resumed", ({ detail }) => (this.#mayBeOut = !detail.recovered));
 		client.addEventListener("session-lost", ({ detail }) => this.#handleSessionLost(detail.groupId, detail.groupName));
+		client.addEventListener("lobby", ({ detail }) => this.#note(`You are number ${detail.position} in the lobby.`));
 		client.addEventListener("removed", ({ detail }) => this.#handleRemoved(detail));
-		client.addEventListener("call-ended", ({ detail }) => this.#handleCallEnded(detail.by));
+		client.addEventListener("call-ended", () => {
+			if (!this.isInCall) return;
+			this.#endCall();
+			this.#note("The call was ended.");
+		});
 		client.addEventListener("closed", ({ detail }) => this.#handleClosed(detail));
 		client.addEventListener("member-joined", ({ detail }) => this.#announceMember(detail.member, "joined"));
 		client.addEventListener("member-left", ({ detail }) => this.#announceMember(detail.member, "left"));
@@ -426,19 +431,10 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 		this.#emitEnded(text, false);
 	}
 
-	/** @param {ServerMessages["kicked"] | ServerMessages["group-ended"]} removed */
-	#handleRemoved(removed) {
+	/** @param {{by?: string, reason?: string, until?: number}} removed by somebody who has ended the group, or a moderator */
+	#handleRemoved({ by, reason = "", until }) {
 		this.#dispose();
-		if ("by" in removed) return this.#emitEnded("The group was ended.", false);
-		const reason = removed.reason ? `: ${isolate(removed.reason)}` : "";
-		this.#emitEnded(`A moderator has removed you from the group${reason}.`, !removed.until);
-	}
-
-	/** @param {string} by */
-	#handleCallEnded(by) {
-		if (!this.isInCall) return;
-		this.#endCall();
-		this.#note(`${isolate(this.nameOf(by))} ended the call.`);
+		this.#emitEnded(by ? "The group was ended." : `A moderator removed you. ${isolate(reason)}`, !by && !until);
 	}
 
 	/** Leave the call, lest our picture freezes on the others' screens. As a member we are away, in case of a reload. */

@@ -4,7 +4,7 @@
  * `SessionWindow` counts the messages of both sides and keeps those that may have to be sent again; `RateLimiter` keeps
  * below the server's rates; `PeerShare` holds one connection after another, and the state of group and call. Nothing here
  * knows of WebRTC or of a page's looks. How to use it: docs/web-module.md. The protocol: docs/protocol.md, docs/sessions.md.
- * @import {Answers, Call, ClientMessages, Events, Group, IceServers, LinkReport, Media, Participant, PendingRequest, Ring, RingEnded, RingPair, Saved, SentMessage, ServerMessages, State, Target, Timer, Token, View} from "./types"
+ * @import {Answers, Call, ClientMessages, Events, Group, IceServers, LinkReport, Lobby, Media, Participant, PendingRequest, Ring, RingEnded, RingPair, Saved, SentMessage, ServerMessages, State, Target, Timer, Token, View} from "./types"
  */
 
 import { CloseCode, ErrorCode, OWN_RECONNECT_CODES, PROTOCOL_VERSION, RECONNECT_CODES } from "./protocol.js";
@@ -205,6 +205,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	/** @type {Map<string, PendingRequest>} */
 	#requests = new Map();
 	#requestCount = 0;
+	/** @type {Lobby | null} */
+	#lobby = null;
 	#media = { audio: false, video: false, screen: false }; // one's own, as the call was joined with
 	#isReloaded = false; // the session was another page's, and this one has none of its state yet
 	#isResuming = false; // this connection's hello asked for that
@@ -321,9 +323,14 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		return /** @type {Group} */ (this.group);
 	}
 
-	/** @param {string} groupId @param {string} username @param {string} [passcode] @returns {Promise<Group>} */
+	/**
+	 * Join, which may take until a moderator lets us in: the event "lobby". @param {string} groupId @param {string} username
+	 * @param {string} [passcode] @returns {Promise<Group>}
+	 */
 	async joinGroup(groupId, username, passcode) {
-		await this.request("join-group", { groupId, username, passcode });
+		const wanted = { groupId, username, passcode };
+		const { position } = await this.request("join-group", wanted);
+		if (position) await new Promise((resolve, reject) => (this.#lobby = { wanted, resolve, reject }));
 		return /** @type {Group} */ (this.group);
 	}
 
@@ -700,9 +707,12 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 			if (member) this.#emit("member-role", { member: Object.assign(member, { role }) });
 		},
 		"group-updated": ({ groupName, settings }) => {
-			if (!this.group) return;
-			Object.assign(this.group, { name: groupName, settings });
-			this.#groupToSave.groupName = groupName;
+			if (this.group) Object.assign(this.group, { name: groupName, settings });
+		},
+		"lobby-waiting": (waiting) => this.#emit("lobby", waiting),
+		"lobby-denied": () => {
+			this.#lobby?.reject(new Error("You were not let in."));
+			this.#lobby = null;
 		},
 		kicked: (kicked) => this.#handleRemoved(kicked),
 		"group-ended": (ended) => this.#handleRemoved(ended),
@@ -797,6 +807,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		this.#timers.ack = setInterval(() => this.#acknowledge(1), ACK_INTERVAL);
 		this.#setState("online");
 		if (document.hidden) this.#showVisibility(); // a resume counts as being looked at
+		// Who is lost waits no longer, and asks again.
+		if (this.#lobby) this.request("join-group", this.#lobby.wanted).catch(this.#lobby.reject);
 		this.#flush();
 	}
 
@@ -833,6 +845,8 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 	/** Take the whole of it, after a join or a resume. @param {ServerMessages["group-created"] & Partial<ServerMessages["group-joined"]>} group */
 	#setGroup({ groupId, groupName, user, members = [], settings }) {
 		if (this.group?.id !== groupId) this.#leaveGroup();
+		this.#lobby?.resolve();
+		this.#lobby = null;
 		const before = this.group?.members;
 		const after = mapBy(members, ({ id }) => id);
 		this.group = { id: groupId, name: groupName, me: user, members: after, settings };

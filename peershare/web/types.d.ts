@@ -47,6 +47,12 @@ export type LinkReport = ClientMessages["link-report"];
 
 /** A message of ours, as it was or will be written, and a request, which waits for its answer. */
 export type SentMessage = { text: string };
+/** Where a `join-group` waits to be let in. */
+export type Lobby = {
+	wanted: ClientMessages["join-group"];
+	resolve: (value?: any) => void;
+	reject: (error: Error) => void;
+};
 export type PendingRequest = { message: SentMessage; resolve: (answer: any) => void; reject: (error: Error) => void };
 
 export type Events = {
@@ -60,6 +66,8 @@ export type Events = {
 	"member-left": { member: Member; reason: string };
 	"member-status": { member: Member };
 	"member-role": { member: Member };
+	/** We wait to be let in, or our place has changed. */
+	lobby: ServerMessages["lobby-waiting"];
 	/** A moderator has removed us, or the group was ended. */
 	removed: ServerMessages["kicked"] | ServerMessages["group-ended"];
 	"participant-joined": { participant: Participant };

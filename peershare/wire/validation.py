@@ -26,6 +26,7 @@ from peershare.messages import (
     LinkProtocol,
     LinkReason,
     LinkState,
+    LobbyTarget,
     MemberLimit,
     Passcode,
     PeerId,
@@ -182,6 +183,19 @@ class Uuid:
 
 
 @attrs.frozen
+class UuidOrWord:
+    """A UUID, or one word in its place."""
+
+    uuid: Uuid
+    word: str
+
+    expected = "string"
+
+    def check(self, value: object) -> str:
+        return self.word if value == self.word else self.uuid.check(value)
+
+
+@attrs.frozen
 class Boolean:
     expected = "boolean"
 
@@ -323,7 +337,7 @@ class Several:
         return tuple(checked)
 
 
-Rule = Text | Uuid | Boolean | AnyJson | Integer | OneOf | Exactly | Inner | Several
+Rule = Text | Uuid | UuidOrWord | Boolean | AnyJson | Integer | OneOf | Exactly | Inner | Several
 
 # What an application puts into a token is a tenth of it. In characters.
 MAX_TOKEN = 4096
@@ -385,6 +399,7 @@ RULES: dict[object, Rule] = {
     ),
     BanSeconds: Integer(MAX_BAN),
     MemberLimit: Integer(100_000),
+    LobbyTarget: UuidOrWord(_USER_ID, "all"),
     Passcode: Text(MAX_PASSCODE, None, f"Passcode cannot exceed {MAX_PASSCODE} characters"),
 }
 

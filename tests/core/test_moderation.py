@@ -9,12 +9,14 @@ from peershare.core.group.facts import GroupClosed
 from peershare.core.permissions import NEEDS, RANKS, ROLES, GroupAction
 from peershare.core.principal import Claims, Principal, subject_id
 from peershare.messages import (
+    AdmitToGroup,
     Ban,
     BanLifted,
     BanList,
     CallEnded,
     CallRequest,
     CreateGroup,
+    DenyFromGroup,
     EndCall,
     EndGroup,
     GroupEnded,
@@ -224,6 +226,8 @@ def test_each_role_and_message(tea, kind, name):
         KickMember: KickMember(dan),
         ListBans: ListBans(),
         LiftBan: LiftBan(dan),
+        AdmitToGroup: AdmitToGroup("all"),
+        DenyFromGroup: DenyFromGroup("all"),
         EndCall: EndCall(),
         EndGroup: EndGroup(),
     }

@@ -19,6 +19,7 @@ from peershare.messages import (
     SERVER_TYPES,
     SESSION_TYPES,
     Ack,
+    AdmitToGroup,
     AuthRefresh,
     AuthToken,
     Ban,
@@ -35,6 +36,7 @@ from peershare.messages import (
     Count,
     CreateGroup,
     DeclineRing,
+    DenyFromGroup,
     EndCall,
     EndGroup,
     Error,
@@ -55,8 +57,10 @@ from peershare.messages import (
     JoinCall,
     JoinGroup,
     KickMember,
+    Knocker,
     LeaveCall,
     LeaveGroup,
+    LeaveLobby,
     LeaveReason,
     LiftBan,
     LinkProtocol,
@@ -64,6 +68,7 @@ from peershare.messages import (
     LinkReport,
     LinkState,
     ListBans,
+    LobbyTarget,
     MemberLimit,
     MemberStatus,
     MeshPlan,
@@ -232,6 +237,8 @@ FIELDS = {
     GroupName | None: st.none() | names(100),
     bool | None: st.none() | st.booleans(),
     Passcode | None: st.none() | texts(100) | st.just(""),
+    LobbyTarget: st.just("all") | st.uuids().map(str),
+    Literal["denied", "timeout", "ended"]: st.sampled_from(["denied", "timeout", "ended"]),
     MemberLimit | None: st.none() | st.integers(0, 100_000),
     RemovalReason | None: st.none() | names(100),
     BanSeconds | None: st.none() | st.integers(0, MAX_BAN),
@@ -302,6 +309,8 @@ urls = st.lists(st.text(), max_size=2).map(tuple)
 ice_servers = st.builds(IceServer, urls, st.none() | st.text(), st.none() | st.text())
 FIELDS[tuple[IceServer, ...]] = st.lists(ice_servers, max_size=3).map(tuple)
 FIELDS[IceTransportPolicy] = st.sampled_from(["all", "relay"])
+FIELDS[Knocker] = st.builds(Knocker, st.uuids().map(str), names(50), st.sampled_from([None, True]))
+FIELDS[tuple[Knocker, ...]] = st.lists(FIELDS[Knocker], max_size=3).map(tuple)
 FIELDS[GroupSettings] = built(GroupSettings)
 FIELDS[GroupSettings | None] = st.none() | FIELDS[GroupSettings]
 FIELDS[tuple[Ban, ...]] = st.lists(built(Ban), max_size=3).map(tuple)
@@ -411,6 +420,10 @@ def client_text(message, request_id=None):
         ),
         ("ban-list", {}, ListBans()),
         ("ban-lift", {"userId": UUID}, LiftBan(UUID)),
+        ("lobby-admit", {"userId": "all"}, AdmitToGroup("all")),
+        ("lobby-admit", {"userId": UUID.upper()}, AdmitToGroup(UUID)),
+        ("lobby-deny", {"userId": UUID}, DenyFromGroup(UUID)),
+        ("lobby-leave", {}, LeaveLobby()),
         ("end-call", {}, EndCall()),
         ("end-group", {}, EndGroup()),
         (
@@ -451,12 +464,12 @@ def test_a_clients_message(message_type, payload, message, spelled):
 
 
 def test_the_types_are_those_of_the_protocol():
-    """A client may say these eight things, and one with a session nineteen more."""
+    """A client may say these eight things, and one with a session 22 more."""
     assert list(CLIENT_TYPES) == TYPES
     calls = ["join-call", "leave-call", "update-media", "ring", "decline-ring", "update-layout"]
     sessions = ["hello", "ack", "client-state", "auth-refresh"]
     moderation = ["member-role-set", "group-update", "member-kick", "ban-list", "ban-lift"]
-    ends = ["end-call", "end-group"]
+    ends = ["end-call", "end-group", "lobby-admit", "lobby-deny", "lobby-leave"]
     assert list(SESSION_TYPES) == [*sessions, *calls, *moderation, *ends, "get-ice-servers", "link-report"]
 
 
@@ -1346,6 +1359,7 @@ def test_every_servers_message_has_a_name():
         *("incoming-ring", "ringing", "ring-ended", "call-state", "mesh-plan"),
         *("member-role-changed", "group-updated", "member-kicked", "kicked", "peer-revoked"),
         *("ban-list", "ban-lifted", "call-ended", "group-ended"),
+        *("lobby-waiting", "lobby-request", "lobby-state", "lobby-settled", "lobby-denied", "lobby-left"),
     }
 
 

@@ -11,17 +11,27 @@ from peershare.messages import Error, errors
 
 
 def refusal(group: Group, command: Join, now: float) -> Error | None:
-    """Refuse a newcomer, if so. Neither lock nor passcode is for those who may moderate."""
+    """Refuse a newcomer, if so. Lock and passcode are not for whom a moderator lets in, or who is one."""
     ban = _ban_of(group, command, group.rules.date(now)) if group.bans else None
     if ban is not None:
         return errors.banned(ban.until)
-    if group.may(group.role_of(command.principal.id), GroupAction.MODERATE):
+    if command.is_admitted or group.may(group.role_of(command.principal.id), GroupAction.MODERATE):
         return None
     if group.settings.locked:
         return errors.GROUP_LOCKED
     if group.passcode is not None and command.passcode != group.passcode:
         return errors.PASSCODE_NEEDED if command.passcode is None else errors.WRONG_PASSCODE
     return None
+
+
+def must_wait(group: Group, command: Join) -> bool:
+    """Tell whether a newcomer waits until it is let in."""
+    role = group.role_of(command.principal.id)
+    return group.settings.lobby and not group.may(role, GroupAction.MODERATE)
+
+
+def is_banned(group: Group, command: Join, now: float) -> bool:
+    return bool(group.bans) and _ban_of(group, command, group.rules.date(now)) is not None
 
 
 def _ban_of(group: Group, command: Join, date: int) -> MemberBanned | None:

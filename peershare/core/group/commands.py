@@ -30,6 +30,7 @@ class Join:
     """`new_peer_id`: one that the message named, which counts for one who is a member already.
 
     `session` and `network`: as in `Member`. `passcode`: as in `JoinGroup`, behind the gateway.
+    `is_admitted`: a moderator lets it in.
     """
 
     username: Username
@@ -39,6 +40,7 @@ class Join:
     session: SessionProof | None = None
     network: str | None = None
     passcode: str | None = attrs.field(default=None, repr=False)
+    is_admitted: bool = False
 
 
 @attrs.frozen

@@ -23,10 +23,12 @@ from peershare.core.group.state import Group
 from peershare.core.outcome import Outcome, refuse
 from peershare.core.permissions import NEEDS, GroupAction
 from peershare.messages import (
+    AdmitToGroup,
     CallRequest,
     CallResponse,
     CreateGroup,
     DeclineRing,
+    DenyFromGroup,
     EndCall,
     EndGroup,
     Error,
@@ -36,6 +38,7 @@ from peershare.messages import (
     KickMember,
     LeaveCall,
     LeaveGroup,
+    LeaveLobby,
     LiftBan,
     ListBans,
     Ping,
@@ -100,6 +103,9 @@ MESSAGES: dict[type[GroupMessage], Row | OwnRow] = {
     KickMember: Row(moderation.kick, is_told=True, is_planned=True, is_kept=True),
     ListBans: Row(moderation.list_bans, is_kept=True),
     LiftBan: Row(moderation.lift_ban, is_kept=True),
+    AdmitToGroup: OwnRow(is_told=True, is_kept=True),
+    DenyFromGroup: OwnRow(),
+    LeaveLobby: OwnRow(),
     EndCall: Row(moderation.end_call, is_told=True, is_planned=True),
     EndGroup: Row(moderation.end_group, is_told=True, is_planned=True, is_kept=True),
 }

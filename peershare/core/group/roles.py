@@ -26,7 +26,7 @@ from peershare.messages import (
 # In one group: as many as it has members at most, by default. "member" is none.
 MAX_ROLES = 500
 # For these it takes a moderator; for the others, who may manage the group.
-_OF_MODERATORS = frozenset({"locked"})
+_OF_MODERATORS = frozenset({"locked", "lobby"})
 
 
 def set_role(group: Group, user_id: UserId, message: SetMemberRole, now: float) -> Outcome:

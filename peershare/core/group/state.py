@@ -398,6 +398,10 @@ class Group:
         """Return what a member needs to know of the call; None if there is nothing."""
         return None if self.call is None else self.call.state(user_id)
 
+    def moderators(self, user_id: UserId | None = None) -> list[UserId]:
+        """The others who may moderate, and have sessions; with None, all."""
+        return [one for one in self.hearers(user_id) if self.may(self[one].role, GroupAction.MODERATE)]
+
     @property
     def max_members(self) -> int:
         return min(self.rules.max_members, self.settings.max_members or self.rules.max_members)
