@@ -284,6 +284,7 @@ class Model:
         if ban_seconds:
             group.bans = {one: until for one, until in group.bans.items() if until > self.now}
             group.bans[target] = self.now + ban_seconds
+        if RANKS[its] > RANKS["member"]:
             group.roles[target] = "member"
         kicked = to([target], "Kicked" if target in self.sessions else "KICKED")
         others = group.participants.keys() - {target} if target in group.participants else ()
@@ -300,7 +301,7 @@ class Model:
 
     def end_call(self, group, user_id):
         told = []
-        if group.participants:
+        if group.participants or any(caller in group.members for caller, _ in self.rings):
             told = to(self.hearers(user_id), "CallEnded")
             group.participants.clear()
             group.layouts.clear()

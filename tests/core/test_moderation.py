@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 
 from peershare.core.group import moderation, roles
-from peershare.core.group.facts import GroupClosed
+from peershare.core.group.facts import BanEnded, GroupClosed, MemberBanned
 from peershare.core.permissions import NEEDS, RANKS, ROLES, GroupAction
 from peershare.core.principal import Claims, Principal, subject_id
 from peershare.messages import (
@@ -494,10 +494,51 @@ def test_an_address_counts_as_it_is_now(tea):
     assert tea.outcome_of(join("again", "Somebody")).deliveries[0].message == errors.banned(UNTIL)
 
 
-def test_a_ban_takes_the_role(tea):
-    """A moderator who is banned by an owner comes back, once it may, as a member."""
-    tea.given((ann, KickMember(bob, None, 60)), after(60), join(bob, "Bob"))
-    assert tea.hub._groups[FIRST][bob].role == "member"
+def test_a_banned_account_does_not_come_back_as_a_guest(tea):
+    """Nobody gets in by signing out: the address of an account is banned for guests, too."""
+    account = Principal(subject_id("issuer", "eve"), claims=Claims("Eve"))
+    tea.given(lost(eve), lambda s: s.hub.connect(eve, Principal("guest-x"), "home"))
+    tea.hub.begin_session(eve, principal=account)
+    tea.given(join(eve, "Eve"), (ann, KickMember(eve, None, 60)), from_network("again", "home"))
+    assert tea.outcome_of(join("again", "Eve")).deliveries[0].message == errors.banned(UNTIL)
+
+
+def test_who_bans_a_neighbour_is_not_banned_with_it(script):
+    """The address counts for nobody who may moderate; a ban on itself does."""
+    script.given(
+        *(from_network(one, "home") for one in ("owner", "friend", "troll")),
+        *map(begin_session, ("owner", "friend")),
+        ("owner", CreateGroup("Tea", "Owner")),
+        join("friend", "Friend"),
+        join("troll", "Troll"),
+        join(bob, "Bob"),
+        ("owner", role("friend", "moderator")),
+        ("friend", KickMember("troll", None, 60)),
+    )
+    script.given(*((one, LeaveGroup(one)) for one in ("friend", "owner")))
+    script.given(join("owner", "Owner"), join("friend", "Friend"))
+    assert [member.user_id for member in script.hub._groups[FIRST]] == [bob, "owner", "friend"]
+    script.given(("owner", KickMember("friend", None, 60)))
+    assert script.outcome_of(join("friend", "Friend")).deliveries[0].message == errors.banned(UNTIL)
+
+
+def test_a_ban_in_the_place_of_another(tea):
+    """Of one that is over, and is not by a date that was set back: the store knows one for each."""
+    tea.given((ann, KickMember(cat, None, 60)), after(60), join(cat, "Cat"))
+    tea.now -= 30
+    facts = tea.outcome_of((ann, KickMember(cat, None, 60))).facts
+    assert [type(fact) for fact in facts[:2]] == [BanEnded, MemberBanned]
+    assert tea.hub._groups[FIRST].bans[cat].until == UNTIL + 30_000
+
+
+@pytest.mark.parametrize("seconds", [None, 60])
+@pytest.mark.parametrize(
+    ("before", "afterwards"), [("owner", "member"), ("moderator", "member"), ("observer",) * 2]
+)
+def test_a_removal_takes_the_role(tea, seconds, before, afterwards):
+    """Whoever was removed comes back, once it may, and may no more than a member, nor than before."""
+    tea.given((ann, role(bob, before)), (ann, KickMember(bob, None, seconds)), after(60), join(bob, "Bob"))
+    assert tea.hub._groups[FIRST][bob].role == afterwards
 
 
 def test_many_bans(tea, monkeypatch):
@@ -527,6 +568,14 @@ def test_the_call_is_ended(tea):
     assert tea >> (bob, EndCall()) << answer(bob, ended)
     tea.given((cat, JoinCall(audio=True, video=True)))
     assert list(tea.hub._groups[FIRST].call.participants) == [cat]
+
+
+def test_rings_without_a_call_end_with_it(tea):
+    """A client of the first version rings without being in a call."""
+    tea.given((ann, UpdatePeerId("peer-a")), (dan, UpdatePeerId("peer-d")))
+    tea.given((dan, CallRequest("peer-a", "peer-d", "Dan")))
+    tea.given((bob, EndCall()))
+    assert tea.hub.call_stats().rings == 0
 
 
 def test_the_group_is_ended(tea):

@@ -35,8 +35,12 @@ def is_banned(group: Group, command: Join, now: float) -> bool:
 
 
 def _ban_of(group: Group, command: Join, date: int) -> MemberBanned | None:
-    """The ban on this principal that lasts longest; of a guest, on whoever comes from its address as well."""
-    network = None if command.principal.is_verified else command.network
+    """The ban on this principal that lasts longest; of a guest, on whoever comes from its address as well.
+
+    An address counts for nobody who may moderate: who bans a neighbour shall not be banned with it.
+    """
+    is_trusted = group.may(group.role_of(command.principal.id), GroupAction.MODERATE)
+    network = None if command.principal.is_verified or is_trusted else command.network
     bans = [
         ban
         for ban in group.bans.values()

@@ -145,7 +145,7 @@ class SettingsChanged:
 
 @attrs.define
 class MemberBanned:
-    """`user_id` and `username`: as they were. `network`: as in `Member`, of a guest.
+    """`user_id` and `username`: as they were. `network`: as in `Member`, which keeps out guests.
 
     `until`, in ms since 1970.
     """

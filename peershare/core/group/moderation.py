@@ -10,7 +10,7 @@ from peershare.core.group import calls, membership
 from peershare.core.group.facts import BanEnded, GroupClosed, MemberBanned, MemberLeft, RoleChanged
 from peershare.core.group.state import Group, Member, record
 from peershare.core.outcome import Outcome, answer, nothing, refuse
-from peershare.core.permissions import outranks
+from peershare.core.permissions import RANKS, outranks
 from peershare.messages import (
     Ban,
     BanLifted,
@@ -49,6 +49,8 @@ def kick(group: Group, user_id: UserId, message: KickMember, now: float) -> Outc
         until = group.rules.date(now) + 1000 * message.ban_seconds
         _make_room(group, now, outcome)
         _ban(group, target, until, message, outcome)
+    if RANKS[target.role] > RANKS["member"]:
+        record(group, outcome, RoleChanged(group.id, target.user_id, target.principal.id, "member"))
     for member in removed:
         if member.has_session:
             outcome.tell((member.user_id,), Kicked(group.id, message.reason, until))
@@ -80,15 +82,19 @@ def _make_room(group: Group, now: float, outcome: Outcome) -> None:
 
 
 def _ban(group: Group, member: Member, until: int, message: KickMember, outcome: Outcome) -> None:
-    """Ban one who is about to be removed, and take its role."""
-    principal = member.principal
-    network = None if principal.is_verified else member.network
+    """Ban one who is about to be removed; its address too if it is verified, lest it come back as a guest."""
+    if member.user_id in group.bans:  # over, but not by a date that was set back
+        record(group, outcome, BanEnded(group.id, member.user_id))
     ban = MemberBanned(
-        group.id, member.user_id, member.username, principal.id, network, until, message.reason
+        group.id,
+        member.user_id,
+        member.username,
+        member.principal.id,
+        member.network,
+        until,
+        message.reason,
     )
     record(group, outcome, ban)
-    if member.role != "member":
-        record(group, outcome, RoleChanged(group.id, member.user_id, principal.id, "member"))
 
 
 def _end_old_bans(group: Group, now: float, outcome: Outcome) -> None:
@@ -119,9 +125,9 @@ def lift_ban(group: Group, user_id: UserId, message: LiftBan, now: float) -> Out
 
 
 def end_call(group: Group, user_id: UserId, message: EndCall, now: float) -> Outcome:
-    """Have everyone out of the call, and end its rings. Where there is no call, there is nothing to do."""
+    """Have everyone out of the call, and end its rings. Where there is neither, there is nothing to do."""
     ended = CallEnded(user_id)
-    if group.call is None or not group.call.participants:
+    if group.call is None or not (group.call.participants or group.call.expiries):
         return answer(user_id, ended)
     outcome = nothing()
     outcome.answer(user_id, ended)
