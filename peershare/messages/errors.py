@@ -92,6 +92,7 @@ CALLER_PEER_NOT_FOUND = Error(ErrorCode.PEER_NOT_FOUND, "Caller peer not found")
 PEER_ID_TAKEN = Error(ErrorCode.PEER_ID_TAKEN, "Peer ID is already in use in this group")
 NOT_IN_GROUP = Error(ErrorCode.NOT_IN_GROUP, "You are in no group")
 NOT_IN_CALL = Error(ErrorCode.NOT_IN_CALL, "You are not in the call")
+TARGET_NOT_IN_CALL = Error(ErrorCode.NOT_IN_CALL, "That member is not in the call")
 ALREADY_IN_CALL = Error(ErrorCode.ALREADY_IN_CALL, "That member is in the call already")
 RING_NOT_FOUND = Error(ErrorCode.RING_NOT_FOUND, "That member does not ring you")
 # Of a `rate_limited`, each.

@@ -38,6 +38,7 @@ Role = Literal["owner", "moderator", "member", "guest", "observer"]
 RemovalReason = NewType("RemovalReason", str)
 BanSeconds = NewType("BanSeconds", int)
 MemberLimit = NewType("MemberLimit", int)
+Medium = Literal["audio", "video", "screen"]
 Passcode = NewType("Passcode", str)
 # A user ID, or "all".
 LobbyTarget = NewType("LobbyTarget", str)

@@ -9,6 +9,7 @@ from peershare.messages.fields import (
     BanSeconds,
     GroupId,
     GroupName,
+    Medium,
     MemberLimit,
     Passcode,
     RemovalReason,
@@ -53,6 +54,27 @@ class KickMember:
 
 
 @attrs.frozen
+class MuteMember:
+    """Ask a participant to send no audio."""
+
+    user_id: UserId
+
+
+@attrs.frozen
+class StopVideo:
+    """Ask a participant to send no video."""
+
+    user_id: UserId
+
+
+@attrs.frozen
+class StopScreen:
+    """Ask a participant not to show its screen."""
+
+    user_id: UserId
+
+
+@attrs.frozen
 class ListBans:
     pass
 
@@ -74,12 +96,26 @@ class EndGroup:
     """End the group: everyone is out, and nothing is kept of it."""
 
 
-ClientMessage = SetMemberRole | UpdateGroup | KickMember | ListBans | LiftBan | EndCall | EndGroup
+ClientMessage = (
+    SetMemberRole
+    | UpdateGroup
+    | KickMember
+    | MuteMember
+    | StopVideo
+    | StopScreen
+    | ListBans
+    | LiftBan
+    | EndCall
+    | EndGroup
+)
 
 SESSION_TYPES: dict[str, type[ClientMessage]] = {
     "member-role-set": SetMemberRole,
     "group-update": UpdateGroup,
     "member-kick": KickMember,
+    "mute-member": MuteMember,
+    "stop-video": StopVideo,
+    "stop-screen": StopScreen,
     "ban-list": ListBans,
     "ban-lift": LiftBan,
     "end-call": EndCall,
@@ -160,6 +196,18 @@ class PeerRevoked:
 
 
 @attrs.frozen
+class StopRequested:
+    """Word to all that a moderator has asked a participant to send this no more.
+
+    See `participant-media` for what it does.
+    """
+
+    user_id: UserId
+    medium: Medium
+    by: UserId
+
+
+@attrs.frozen
 class BanList:
     bans: tuple[Ban, ...]
 
@@ -190,6 +238,7 @@ ServerMessage = (
     | MemberKicked
     | Kicked
     | PeerRevoked
+    | StopRequested
     | BanList
     | BanLifted
     | CallEnded
@@ -202,6 +251,7 @@ SERVER_TYPES: dict[str, type[ServerMessage]] = {
     "member-kicked": MemberKicked,
     "kicked": Kicked,
     "peer-revoked": PeerRevoked,
+    "stop-requested": StopRequested,
     "ban-list": BanList,
     "ban-lifted": BanLifted,
     "call-ended": CallEnded,

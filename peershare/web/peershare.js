@@ -739,6 +739,7 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 		},
 		"participant-left": (left) => this.#handleParticipantLeft(left),
 		"peer-revoked": (revoked) => this.#handleParticipantLeft(revoked),
+		"stop-requested": (asked) => this.#emit("stop-requested", asked),
 		"call-ended": (ended) => {
 			this.#setParticipants([]);
 			this.#emit("call-ended", ended);

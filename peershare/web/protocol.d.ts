@@ -97,6 +97,9 @@ export type ClientMessages = {
 	"member-role-set": { userId: string; role: "owner" | "moderator" | "member" | "guest" | "observer" };
 	"group-update": { name?: string; locked?: boolean; autolock?: boolean; maxMembers?: number; whoMayCall?: "owner" | "moderator" | "member" | "guest" | "observer"; whoMayShare?: "owner" | "moderator" | "member" | "guest" | "observer"; passcode?: string; lobby?: boolean };
 	"member-kick": { userId: string; reason?: string; banSeconds?: number };
+	"mute-member": { userId: string };
+	"stop-video": { userId: string };
+	"stop-screen": { userId: string };
 	"ban-list": {};
 	"ban-lift": { userId: string };
 	"end-call": {};
@@ -144,6 +147,7 @@ export type ServerMessages = {
 	"member-kicked": { userIds: string[] };
 	"kicked": { groupId: string; reason?: string; until?: number };
 	"peer-revoked": { userId: string };
+	"stop-requested": { userId: string; medium: "audio" | "video" | "screen"; by: string };
 	"ban-list": { bans: Ban[] };
 	"ban-lifted": { userId: string };
 	"call-ended": { by: string };

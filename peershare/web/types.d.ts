@@ -74,6 +74,7 @@ export type Events = {
 	"participant-left": { userId: string };
 	"participant-media": { participant: Participant };
 	"call-ended": ServerMessages["call-ended"];
+	"stop-requested": ServerMessages["stop-requested"];
 	ring: ServerMessages["incoming-ring"];
 	"ring-ended": RingEnded;
 	signal: ServerMessages["signal"];

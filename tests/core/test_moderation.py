@@ -32,6 +32,7 @@ from peershare.messages import (
     ListBans,
     MemberKicked,
     MemberRoleChanged,
+    MuteMember,
     ParticipantLeft,
     ParticipantMedia,
     PeerRevoked,
@@ -39,6 +40,9 @@ from peershare.messages import (
     RingUp,
     SetMemberRole,
     Signal,
+    StopRequested,
+    StopScreen,
+    StopVideo,
     UpdateGroup,
     UpdateMedia,
     UpdatePeerId,
@@ -224,6 +228,9 @@ def test_each_role_and_message(tea, kind, name):
         SetMemberRole: role(dan, "guest"),
         UpdateGroup: UpdateGroup(locked=True),
         KickMember: KickMember(dan),
+        MuteMember: MuteMember(dan),
+        StopVideo: StopVideo(dan),
+        StopScreen: StopScreen(dan),
         ListBans: ListBans(),
         LiftBan: LiftBan(dan),
         AdmitToGroup: AdmitToGroup("all"),
@@ -424,6 +431,22 @@ def test_all_connections_of_a_person_are_removed(script):
     assert len(script.hub._groups[FIRST]) == 1
     script.hub.begin_session(bob, principal=cats)  # from wherever
     assert script.outcome_of(join(bob, "Cat")).deliveries[0].message.code == "BANNED"
+
+
+ASKED = [(MuteMember, "audio"), (StopVideo, "video"), (StopScreen, "screen")]
+
+
+@pytest.mark.parametrize(("kind", "medium"), ASKED, ids=[medium for _, medium in ASKED])
+def test_a_participant_is_asked_to_stop(tea, kind, medium):
+    """All see that it was asked, and by whom. Its client decides; what it sends, it says itself."""
+    tea.given((cat, JoinCall(audio=True, video=True)), (ann, JoinCall(audio=True, video=True)))
+    asked = StopRequested(cat, medium, bob)
+    assert tea >> (bob, kind(cat)) << answer(bob, asked) << to(ann, cat, asked)
+    assert tea.hub._groups[FIRST].call.participants[cat].audio
+    assert tea >> (bob, kind(ann)) << refused(bob, errors.NOT_YOUR_ROLE)
+    assert tea >> (ann, kind(dan)) << refused(ann, errors.TARGET_NOT_IN_CALL)
+    for nobody in (eve, ann):
+        assert tea >> (ann, kind(nobody)) << refused(ann, errors.TARGET_USER_NOT_FOUND)
 
 
 # --- bans --------------------------------------------------------------------------------------

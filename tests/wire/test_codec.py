@@ -69,9 +69,11 @@ from peershare.messages import (
     LinkState,
     ListBans,
     LobbyTarget,
+    Medium,
     MemberLimit,
     MemberStatus,
     MeshPlan,
+    MuteMember,
     Participant,
     ParticipantJoined,
     ParticipantLeft,
@@ -104,6 +106,8 @@ from peershare.messages import (
     SetMemberRole,
     Signal,
     SignalFrom,
+    StopScreen,
+    StopVideo,
     UpdateGroup,
     UpdateLayout,
     UpdateMedia,
@@ -239,6 +243,7 @@ FIELDS = {
     Passcode | None: st.none() | texts(100) | st.just(""),
     LobbyTarget: st.just("all") | st.uuids().map(str),
     Literal["denied", "timeout", "ended"]: st.sampled_from(["denied", "timeout", "ended"]),
+    Medium: st.sampled_from(get_args(Medium)),
     MemberLimit | None: st.none() | st.integers(0, 100_000),
     RemovalReason | None: st.none() | names(100),
     BanSeconds | None: st.none() | st.integers(0, MAX_BAN),
@@ -418,6 +423,9 @@ def client_text(message, request_id=None):
             {"userId": UUID, "reason": "spam", "banSeconds": MAX_BAN},
             KickMember(UUID, "spam", MAX_BAN),
         ),
+        ("mute-member", {"userId": UUID}, MuteMember(UUID)),
+        ("stop-video", {"userId": UUID}, StopVideo(UUID)),
+        ("stop-screen", {"userId": UUID}, StopScreen(UUID)),
         ("ban-list", {}, ListBans()),
         ("ban-lift", {"userId": UUID}, LiftBan(UUID)),
         ("lobby-admit", {"userId": "all"}, AdmitToGroup("all")),
@@ -464,11 +472,12 @@ def test_a_clients_message(message_type, payload, message, spelled):
 
 
 def test_the_types_are_those_of_the_protocol():
-    """A client may say these eight things, and one with a session 22 more."""
+    """A client may say these eight things, and one with a session 25 more."""
     assert list(CLIENT_TYPES) == TYPES
     calls = ["join-call", "leave-call", "update-media", "ring", "decline-ring", "update-layout"]
     sessions = ["hello", "ack", "client-state", "auth-refresh"]
-    moderation = ["member-role-set", "group-update", "member-kick", "ban-list", "ban-lift"]
+    moderation = ["member-role-set", "group-update", "member-kick", "mute-member", "stop-video"]
+    moderation += ["stop-screen", "ban-list", "ban-lift"]
     ends = ["end-call", "end-group", "lobby-admit", "lobby-deny", "lobby-leave"]
     assert list(SESSION_TYPES) == [*sessions, *calls, *moderation, *ends, "get-ice-servers", "link-report"]
 
@@ -1359,6 +1368,7 @@ def test_every_servers_message_has_a_name():
         *("incoming-ring", "ringing", "ring-ended", "call-state", "mesh-plan"),
         *("member-role-changed", "group-updated", "member-kicked", "kicked", "peer-revoked"),
         *("ban-list", "ban-lifted", "call-ended", "group-ended"),
+        "stop-requested",
         *("lobby-waiting", "lobby-request", "lobby-state", "lobby-settled", "lobby-denied", "lobby-left"),
     }
 

@@ -4,6 +4,7 @@ The difference between two messages is in their rows, and nowhere else.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import attrs
@@ -41,10 +42,13 @@ from peershare.messages import (
     LeaveLobby,
     LiftBan,
     ListBans,
+    MuteMember,
     Ping,
     RingUp,
     SetMemberRole,
     Signal,
+    StopScreen,
+    StopVideo,
     UpdateGroup,
     UpdateLayout,
     UpdateMedia,
@@ -101,6 +105,9 @@ MESSAGES: dict[type[GroupMessage], Row | OwnRow] = {
     SetMemberRole: Row(roles.set_role, is_told=True, is_planned=True, is_kept=True),
     UpdateGroup: Row(roles.update, is_told=True, is_planned=True, is_kept=True),
     KickMember: Row(moderation.kick, is_told=True, is_planned=True, is_kept=True),
+    MuteMember: Row(partial(moderation.ask_to_stop, "audio"), is_told=True),
+    StopVideo: Row(partial(moderation.ask_to_stop, "video"), is_told=True),
+    StopScreen: Row(partial(moderation.ask_to_stop, "screen"), is_told=True),
     ListBans: Row(moderation.list_bans, is_kept=True),
     LiftBan: Row(moderation.lift_ban, is_kept=True),
     AdmitToGroup: OwnRow(is_told=True, is_kept=True),

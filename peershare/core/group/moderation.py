@@ -23,8 +23,13 @@ from peershare.messages import (
     KickMember,
     LiftBan,
     ListBans,
+    Medium,
     MemberKicked,
+    MuteMember,
     PeerRevoked,
+    StopRequested,
+    StopScreen,
+    StopVideo,
     UserId,
     errors,
 )
@@ -68,6 +73,26 @@ def _revoke(group: Group, member: Member, removed: Sequence[Member], outcome: Ou
     if member.user_id in participants:
         gone = {one.user_id for one in removed}
         outcome.tell([other for other in participants if other not in gone], PeerRevoked(member.user_id))
+
+
+def ask_to_stop(
+    medium: Medium, group: Group, user_id: UserId, message: MuteMember | StopVideo | StopScreen, now: float
+) -> Outcome:
+    """Ask a participant to send something no more, and show all that it was asked.
+
+    Its client decides. One that shall not be able to at all gets a role that does not allow it.
+    """
+    if message.user_id not in group or message.user_id == user_id:
+        return refuse(user_id, errors.TARGET_USER_NOT_FOUND)
+    if not outranks(group[user_id].role, group[message.user_id].role):
+        return refuse(user_id, errors.NOT_YOUR_ROLE)
+    if group.call is None or message.user_id not in group.call.participants:
+        return refuse(user_id, errors.TARGET_NOT_IN_CALL)
+    asked = StopRequested(message.user_id, medium, user_id)
+    outcome = nothing()
+    outcome.answer(user_id, asked)
+    outcome.tell(group.hearers(user_id), asked, group.id)
+    return outcome
 
 
 # --- bans --------------------------------------------------------------------------------------
