@@ -10,7 +10,7 @@ import time
 
 from bench.clients import Crowd, Trouble, open_crowd
 from bench.servers import WEBSOCKET_SERVERS, raise_file_limit, run
-from bench.trial import Effort, Sample, Table, doubts, measure, say
+from bench.trial import REFERENCE, Effort, Sample, Table, doubts, measure, say
 
 WANTED = 10_000
 HEARTBEAT = 30.0
@@ -26,7 +26,7 @@ def ask(effort: Effort) -> Table:
     )
     if count < effort.of(WANTED):
         explained += f" The limit of open files allows no more: {WANTED:,} were wanted."
-    columns = ["case", "server", MEMORY, "to ws+zod", "CPU at rest", "generator CPU", "doubts"]
+    columns = ["case", "server", MEMORY, f"to {REFERENCE}", "CPU at rest", "generator CPU", "doubts"]
     table = Table("idle", "Idle", explained, columns)
     for name in WEBSOCKET_SERVERS:
         say(f"idle: {name}")
@@ -46,7 +46,7 @@ def _cells(table: Table, name: str, sample: Sample) -> list[str]:
 
 def _put_ratios(table: Table) -> None:
     for row in table.rows:
-        row[3] = f"{table.values[MEMORY][row[1]] / table.values[MEMORY]['ws+zod']:.2f}"
+        row[3] = f"{table.values[MEMORY][row[1]] / table.values[MEMORY][REFERENCE]:.2f}"
 
 
 def _at_rest(effort: Effort, name: str, count: int, seconds: float) -> tuple[int, Sample]:

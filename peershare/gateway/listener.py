@@ -11,7 +11,7 @@ import attrs
 import structlog
 import trio
 
-from peershare.core.addresses import AddressLimiter, ByteLimiter, ByteRules, HttpConnection
+from peershare.core.addresses import AddressLimiter, ByteLimiter, ByteRules, HttpConnection, Stay
 from peershare.gateway.endpoint import WebSocketEndpoint
 from peershare.gateway.turn_port import TurnPort
 from peershare.runtime.drain import ConnectionRegistry
@@ -101,6 +101,7 @@ class Listener:
         peer = self.proxies.client(stream.address, secure=context is not None)
         account = stream.account = self.bytes_read.address_account(peer.counted)
         place: HttpConnection | float = 0.0
+        admitted: _Admitted | None = None
         try:
             with trio.CancelScope() as crowded_out:
                 place = self.address_limiter.arrive(peer.counted, trio.current_time(), crowded_out.cancel)
@@ -117,7 +118,10 @@ class Listener:
                     if not await self._shakes_hands(tls):
                         return
                     paid.turn = self._reads.of(account.owner)
-                await self._dispatch(stream, place, transport)
+                admitted = await self._dispatch(stream, place, transport)
+            if admitted is not None:
+                with admitted.stay:
+                    await admitted.endpoint.serve(stream, admitted.upgrade, admitted.client, admitted.stay)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the client has gone in the middle of something
         except* Exception:
@@ -180,8 +184,11 @@ class Listener:
 
     async def _dispatch(
         self, stream: ClientStream, place: HttpConnection, transport: trio.SocketStream
-    ) -> None:
-        """Requests, until the connection ends or becomes a WebSocket."""
+    ) -> "_Admitted | None":
+        """Requests, until the connection ends or is to become a WebSocket.
+
+        Only what a WebSocket needs is left of that one's head: it may last for days.
+        """
 
         def got_one() -> None:
             place.touch()
@@ -191,32 +198,33 @@ class Listener:
             case Stun() if self.turn_port is not None:
                 await self._carry(self.turn_port, stream, place)
             case Head() as head:
-                await self._upgrade(stream, head, place)
+                return await self._upgrade(stream, head, place)
             case Refusal() as refusal:
                 client = self.proxies.client(stream.address, secure=stream.secure)
                 self.refusals.note(refusal, client, nothing_said, "")
                 await _refuse(stream, refusal, secure=stream.secure)
                 await stream.wait_until_taken()
+        return None
 
-    async def _upgrade(self, stream: ClientStream, head: Head, place: HttpConnection) -> None:
-        """A WebSocket, until it is closed, or why there is none."""
+    async def _upgrade(self, stream: ClientStream, head: Head, place: HttpConnection) -> "_Admitted | None":
+        """Count a WebSocket in, or say why there is none."""
         client = self.proxies.client(stream.address, head.said, secure=stream.secure)
         verdict = self._admit(head, stream.own_address)
         if isinstance(verdict, Refusal):
             await self._refuse_upgrade(stream, verdict, head, client)
-            return
+            return None
         endpoint, upgrade = verdict
         if b"cookie" in head.headers and endpoint.is_own_page(head, secure=client.secure):
             token = read_cookie(head.said("cookie"), ACCESS, secure=client.secure)
             upgrade = attrs.evolve(upgrade, token=token)
         session_id = endpoint.session_of(upgrade.query)
-        with self.address_limiter.stay(client.counted, trio.current_time(), session_id=session_id) as stay:
-            if stay.wait:
-                refusal = too_many(stay.wait, stay.limit.upper())
-                await self._refuse_upgrade(stream, refusal, head, client)
-            else:
-                place.leave()
-                await endpoint.serve(stream, upgrade, client, stay)
+        stay = self.address_limiter.stay(client.counted, trio.current_time(), session_id=session_id)
+        if stay.wait:
+            refusal = too_many(stay.wait, stay.limit.upper())
+            await self._refuse_upgrade(stream, refusal, head, client)
+            return None
+        place.leave()
+        return _Admitted(endpoint, upgrade, client, stay)
 
     def _admit(self, head: Head, arrived_at: str) -> tuple[WebSocketEndpoint, Upgrade] | Refusal:
         if not self.hosts.allow(head.said("host"), arrived_at):
@@ -274,6 +282,14 @@ class Listener:
         finally:
             self._answers.release()
             answers.release()
+
+
+@attrs.frozen
+class _Admitted:
+    endpoint: WebSocketEndpoint
+    upgrade: Upgrade
+    client: Client
+    stay: Stay
 
 
 async def _refuse(
