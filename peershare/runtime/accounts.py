@@ -376,7 +376,9 @@ class AccountService:
             rows.end_device(account.id, device.id, now)
             return device
 
-        signed_in = await self._store.write(rotate)
+        # What is no token takes no turn of those who write.
+        is_known = await self._store.read(lambda rows: rows.find_family(hash_of(selector)) is not None)
+        signed_in = await self._store.write(rotate) if is_known else None
         if isinstance(signed_in, SignedIn):
             return signed_in
         if signed_in is not None:
