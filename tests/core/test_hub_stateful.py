@@ -325,7 +325,9 @@ class Model:
             if heirs:
                 told += self.role_changed(group, heirs[0], "owner", None)
         moderators = [one for one in group.members if group.role(one) in MODERATORS]
-        if group.autolock and not group.locked and group.role(leaver) in MODERATORS and not moderators:
+        if not group.members:
+            group.locked = False  # all are guests
+        elif group.autolock and not group.locked and group.role(leaver) in MODERATORS and not moderators:
             group.locked = True
             told += to(group.members & self.sessions, "GroupUpdated")
         return told

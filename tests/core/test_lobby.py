@@ -5,7 +5,7 @@ import random
 import pytest
 
 from peershare.core.group.lobby import MAX_OF_NETWORK, MAX_WAITING, PATIENCE
-from peershare.core.principal import Principal
+from peershare.core.principal import Claims, Principal, subject_id
 from peershare.messages import (
     AdmitToGroup,
     CreateGroup,
@@ -182,11 +182,20 @@ def test_without_a_moderator_they_wait(tea):
 
 def test_an_empty_group_with_a_lobby(tea):
     """It is kept as long as somebody waits, and ends like others afterwards."""
+    tea.hub.begin_session(dan, principal=Principal(subject_id("issuer", "dan"), claims=Claims("Dan")))
+    tea.given(join(dan, "Dan"), (ann, AdmitToGroup(dan)), (ann, SetMemberRole(dan, "owner")), lost(dan))
     tea.given(lost(bob), lost(ann), join(cat, "Cat"), after(TTL + 1), after(TTL + 1))
     assert tea.hub.group_info(FIRST).members == 0
     tea.given(after(PATIENCE), after(TTL), after(TTL))
     assert tea.hub.group_info(FIRST) is None
     assert len(tea.hub.lobbies) == 0
+
+
+def test_an_empty_group_into_which_nobody_could_let_them(tea):
+    """They go in once all have left, if those were guests."""
+    tea.given(join(cat, "Cat"), lost(bob))
+    assert (cat, GroupJoined(FIRST, "Tea", User(cat, "Cat"), ())) in heard(tea, lost(ann))
+    assert members(tea) == [cat]
 
 
 @pytest.mark.parametrize(

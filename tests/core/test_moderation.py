@@ -210,6 +210,15 @@ def test_too_many_roles(tea, monkeypatch):
     assert tea.hub._groups[FIRST][dan].role == "guest"
 
 
+def test_roles_of_guests_who_are_gone(tea, monkeypatch):
+    """They make room; those of the others stay."""
+    monkeypatch.setattr(roles, "MAX_ROLES", 2)
+    tea.given((ann, role(cat, "guest")), (cat, LeaveGroup(cat)), (ann, role(dan, "guest")))
+    assert tea.hub._groups[FIRST].roles == {f"guest-{bob}": "moderator", f"guest-{dan}": "guest"}
+    tea.given(join(cat, "Cat"))
+    assert tea >> (ann, role(cat, "guest")) << refused(ann, errors.TOO_MANY_ROLES)
+
+
 # --- what a role may say -----------------------------------------------------------------------
 
 
@@ -334,6 +343,36 @@ def test_autolock(tea):
         << to(cat, GroupUpdated("Tea", settings))
     )
     assert tea >> join(eve, "Eve") << refused(eve, errors.GROUP_LOCKED)
+
+
+def test_autolock_by_a_role(tea):
+    """The last one who may moderate may step down, if an owner can come back: that locks the group, too."""
+    account = Principal(subject_id("issuer", "eve"), claims=Claims("Eve"))
+    tea.hub.begin_session(eve, principal=account)
+    tea.given(join(eve, "Eve"), (ann, role(eve, "owner")), (ann, UpdateGroup(autolock=True)))
+    tea.given((eve, LeaveGroup(eve)), (ann, role(ann, "member")))
+    assert not tea.hub._groups[FIRST].settings.locked
+    tea.given((bob, role(bob, "member")))
+    assert tea.hub._groups[FIRST].settings.locked
+
+
+@pytest.mark.parametrize("change", [{"locked": True}, {"lobby": True}, {"autolock": True}])
+@pytest.mark.parametrize("last", [ann, dan])
+def test_a_group_that_nobody_could_open_again(tea, change, last):
+    """Once nobody is in it, and all who could open it were guests, newcomers may come in."""
+    tea.given((ann, UpdateGroup(**change)), lost(bob), lost(cat), lost(dan if last == ann else ann))
+    tea.given(lost(last), join(eve, "Eve"))
+    assert eve in tea.hub._groups[FIRST]
+
+
+@pytest.mark.parametrize("its_role", ["owner", "moderator", "member"])
+def test_a_group_that_somebody_can_open_again(tea, its_role):
+    """It stays locked, as long as somebody has a token who may moderate."""
+    account = Principal(subject_id("issuer", "eve"), claims=Claims("Eve"))
+    tea.hub.begin_session(eve, principal=account)
+    tea.given(join(eve, "Eve"), (ann, role(eve, its_role)), (ann, UpdateGroup(locked=True)))
+    tea.given(*map(lost, (eve, cat, dan, bob, ann)))
+    assert tea.hub._groups[FIRST].settings.locked is (its_role != "member")
 
 
 def test_a_passcode(tea):

@@ -13,6 +13,7 @@ from peershare.core.permissions import RANKS, GroupAction, outranks
 from peershare.core.principal import is_verified_id
 from peershare.messages import (
     Error,
+    GroupSettings,
     GroupUpdated,
     MemberRoleChanged,
     PrincipalId,
@@ -41,6 +42,9 @@ def set_role(group: Group, user_id: UserId, message: SetMemberRole, now: float) 
         return refuse(user_id, refusal)
     outcome = nothing()
     outcome.answer(user_id, changed)
+    forgotten = _forgettable(group) if _is_full(group, target, role) else None
+    if forgotten is not None:
+        record(group, outcome, RoleChanged(group.id, target.user_id, forgotten, "member"))
     _change_role(group, target, role, outcome, by=user_id)
     return outcome
 
@@ -53,9 +57,21 @@ def _refusal(group: Group, me: Member, target: Member, role: Role) -> Error | No
         return errors.NOT_YOUR_ROLE
     if is_itself and me.role == "owner" and not _has_owner(group, besides=me.principal.id):
         return errors.LAST_OWNER
-    if len(group.roles) >= MAX_ROLES and target.principal.id not in group.roles and role != "member":
+    if _is_full(group, target, role) and _forgettable(group) is None:
         return errors.TOO_MANY_ROLES
     return None
+
+
+def _is_full(group: Group, target: Member, role: Role) -> bool:
+    """Tell whether there is no room for one more who has a role."""
+    return len(group.roles) >= MAX_ROLES and target.principal.id not in group.roles and role != "member"
+
+
+def _forgettable(group: Group) -> PrincipalId | None:
+    """A guest who has a role and is not here: as a rule its session is over, and with it the guest."""
+    here = {member.principal.id for member in group}
+    absent = (principal for principal in group.roles if principal not in here and principal != group.owner)
+    return next((principal for principal in absent if not is_verified_id(principal)), None)
 
 
 def update(group: Group, user_id: UserId, message: UpdateGroup, now: float) -> Outcome:
@@ -87,16 +103,26 @@ def follow_leaving(group: Group, leaver: Member, outcome: Outcome) -> None:
         heir = next((member for member in group if member.role == "moderator"), None)
         if heir is not None:
             _change_role(group, heir, "owner", outcome, by=None)
-    settings = group.settings
-    if (
-        settings.autolock
-        and not settings.locked
-        and group.may(leaver.role, GroupAction.MODERATE)
-        and not any(group.may(member.role, GroupAction.MODERATE) for member in group)
-    ):
-        locked = attrs.evolve(settings, locked=True)
-        changed = SettingsChanged(group.id, group.name, locked, group.passcode)
-        _change_settings(group, changed, outcome, by=None)
+    if not len(group) and not _has_moderator_to_come(group):
+        # Else nobody could ever come in again.
+        _change(group, attrs.evolve(group.settings, locked=False, lobby=False), outcome)
+    else:
+        _autolock(group, leaver.role, outcome)
+
+
+def _autolock(group: Group, before: Role, outcome: Outcome) -> None:
+    """Lock a group that wants to be, once the last one that may moderate is gone, or may not any more."""
+    may_moderate = (group.may(role, GroupAction.MODERATE) for role in (member.role for member in group))
+    if group.settings.autolock and group.may(before, GroupAction.MODERATE) and not any(may_moderate):
+        _change(group, attrs.evolve(group.settings, locked=True), outcome)
+
+
+def _has_moderator_to_come(group: Group) -> bool:
+    """Tell whether somebody may moderate who can come back at any time."""
+    return any(
+        is_verified_id(principal) and group.may(group.role_of(principal), GroupAction.MODERATE)
+        for principal in (group.owner, *group.roles)
+    )
 
 
 def _has_owner(group: Group, besides: PrincipalId) -> bool:
@@ -109,11 +135,20 @@ def _has_owner(group: Group, besides: PrincipalId) -> bool:
 
 def _change_role(group: Group, member: Member, role: Role, outcome: Outcome, by: UserId | None) -> None:
     """All who have sessions hear it, for each connection of this person; whoever asked has its answer."""
+    before = member.role
     record(group, outcome, RoleChanged(group.id, member.user_id, member.principal.id, role))
     for one in group.members_of(member.principal.id):
         hearers = group.hearers(by if one is member else None)
         outcome.tell(hearers, MemberRoleChanged(one.user_id, role, by), group.id)
     calls.restrict(group, outcome)
+    _autolock(group, before, outcome)
+
+
+def _change(group: Group, settings: GroupSettings, outcome: Outcome) -> None:
+    """Change settings by what has happened, and nobody's order."""
+    if settings != group.settings:
+        changed = SettingsChanged(group.id, group.name, settings, group.passcode)
+        _change_settings(group, changed, outcome, by=None)
 
 
 def _change_settings(group: Group, changed: SettingsChanged, outcome: Outcome, by: UserId | None) -> None:
