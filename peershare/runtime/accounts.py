@@ -10,13 +10,14 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
+from math import inf
 from uuid import uuid4
 
 import attrs
 import structlog
 import trio
 
-from peershare.core.accounts import Guesses, is_email, login_of, normal_password, password_fault
+from peershare.core.accounts import Guesses, login_of, normal_password, password_fault
 from peershare.core.addresses import Allowances, address_key
 from peershare.core.limits import RateRules
 from peershare.core.principal import account_of, account_principal_id
@@ -117,7 +118,11 @@ class SignedIn:
 
 @attrs.frozen
 class Identity:
-    """Somebody, as a provider of identities knows her. `email`: only one that the provider has confirmed."""
+    """Somebody, as a provider of identities knows her.
+
+    `email`: only one that the provider has confirmed, and that is one (`is_email`): in another alphabet, a
+    letter may become one of ours when it is made small.
+    """
 
     issuer: str
     subject: str
@@ -189,7 +194,7 @@ class AccountService:
             await self._watch()
 
     async def _watch(self) -> None:
-        tidied_at, trouble = self._now(), ""
+        tidied_at, trouble = -inf, ""
         while True:
             try:
                 await self.look()
@@ -308,9 +313,7 @@ class AccountService:
         `link_by_email`: an account that has confirmed the same address is the same person's.
         """
 
-        # In another alphabet, a letter may become one of ours when it is made small.
-        is_plain = identity.email is not None and is_email(identity.email)
-        email = identity.email.lower() if identity.email is not None and is_plain else None
+        email = None if identity.email is None else identity.email.lower()
 
         def sign_in(rows: AccountRows) -> SignedIn:
             now = self._date()

@@ -1,6 +1,7 @@
 """The service of accounts, with passwords that cost nothing, and a clock of the test's own."""
 
 import random
+import threading
 import time
 from contextlib import suppress
 
@@ -349,7 +350,8 @@ async def test_16_what_others_write_is_noticed(world):
     found = await world.register()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.service.run)
-        await world.store.write(lambda rows: rows.end_all(found.account.id, 1))
+        now = int(world.now * 1000)
+        await world.store.write(lambda rows: rows.end_all(found.account.id, now))
         with trio.fail_after(10):
             while len(world.ended) < 2:  # noqa: ASYNC110 - it is another task's list
                 await trio.sleep(0.01)
@@ -539,3 +541,26 @@ async def test_16_any_refresh_token(world):
             assert await refused(world.service.refresh(shown)) == "NOT_SIGNED_IN"
             await world.service.end_by_refresh_token(shown)
     assert (await world.service.refresh(good)).device == made.device
+
+
+async def test_16_what_is_over_goes_when_a_server_starts(world):
+    """And each hour: sign-ins that nobody used, codes, and ends of sign-ins that nothing is left of."""
+    made = await world.register()
+    await world.service.end_device(made.account.id, (await world.service.login("Ann", PASSWORD, None)).device)
+    world.now += DEVICE_LIFE + 1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.service.run)
+        with trio.fail_after(10):
+            while await world.store.read(lambda rows: rows.changes(0)):  # noqa: ASYNC110 - it is the store's
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert await world.service.devices(made.account) == []
+
+
+async def test_16_a_database_that_hangs_holds_up_no_end(world):
+    """Whoever waits for it can be cancelled at once."""
+    go_on = threading.Event()
+    with trio.move_on_after(0.05) as waiting:
+        await world.store.read(lambda _rows: go_on.wait(10))
+    assert waiting.cancelled_caught
+    go_on.set()

@@ -2,12 +2,15 @@
 
 import attrs
 import pytest
+import trio
 
 from peershare.core.principal import Claims, Principal, Verified, account_principal_id
 from peershare.core.sign_ins import EndedSignIns
+from peershare.messages import Hello, UserId
 from peershare.messages.close_codes import Ending
-from peershare.runtime.commands import EndSignIn
+from peershare.runtime.commands import EndSignIn, MessageReceived
 from tests.runtime.harness import START, Client, Harness
+from tests.runtime.test_store import World, create, join
 from tests.runtime.test_tokens import User, last
 
 ANN, BOB = account_principal_id("ann"), account_principal_id("bob")
@@ -82,6 +85,33 @@ def test_16_of_somebody_who_is_not_here():
     harness.do(EndSignIn(ANN, None))
     harness.do(EndSignIn(guest.id, "phone"))
     assert guest.client.ended == []
+
+
+async def test_16_a_resume_that_waits_for_the_store(autojump_clock, nursery):
+    """Its sign-in ends meanwhile: when its turn comes, it is not let in."""
+    world = World()
+    nursery.start_soon(world.actor.run)
+    nursery.start_soon(world.journal.run, world.actor.send)
+    await world.enter("ann", "cat")
+
+    async def greet(connection, proof, *resume):
+        await world.actor.send(MessageReceived(UserId(connection), Hello(2, *resume), None, proof))
+        await world.settle()
+
+    until = int((trio.current_time() + 600) * 1000)
+    await greet("ann", attrs.evolve(proof("laptop"), until=until))
+    await world.say("ann", create())
+    await trio.sleep(0.1)
+    world.store.delay = 1.0
+    await world.say("cat", Hello(2), join())
+    await world.enter("ann-again")
+    await greet("ann-again", attrs.evolve(proof("phone"), until=until), world.resume("ann").resume)
+    assert world.hear("ann-again") == ["connection-established"]
+    await world.actor.send(EndSignIn(ANN, "phone"))
+    await trio.sleep(2.1)
+    assert world.hear("ann-again") == ["error"]
+    assert not world.clients["ann"].ended
+    nursery.cancel_scope.cancel()
 
 
 def test_16_ended_sign_ins_are_forgotten():

@@ -56,10 +56,16 @@ class SqlAccounts:
         self._limiter = trio.CapacityLimiter(_AT_ONCE)
 
     async def read(self, work: Callable[[AccountRows], T]) -> T:
-        return await trio.to_thread.run_sync(self.do, work, False, limiter=self._limiter)  # noqa: FBT003
+        return await self._in_thread(work, writes=False)
 
     async def write(self, work: Callable[[AccountRows], T]) -> T:
-        return await trio.to_thread.run_sync(self.do, work, limiter=self._limiter)
+        return await self._in_thread(work, writes=True)
+
+    async def _in_thread(self, work: Callable[[AccountRows], T], *, writes: bool) -> T:
+        # A database that hangs holds up nobody's end: it may be done then or not, as in a crash.
+        return await trio.to_thread.run_sync(
+            self.do, work, writes, limiter=self._limiter, abandon_on_cancel=True
+        )
 
     def do(self, work: Callable[[AccountRows], T], writes: bool = True) -> T:  # noqa: FBT001, FBT002
         """Do this in one transaction. Raises StoreUnavailableError."""
