@@ -195,8 +195,7 @@ class Hub:
         for other in (closing, self._index.next_to_drop() if self.groups_last else None):
             if other is not None:
                 expiry = other[1] if expiry is None else min(expiry, other[1])
-        waiting = self.lobbies.next()
-        if waiting is not None:
+        if self.lobbies.waiting and (waiting := self.lobbies.next()) is not None:
             expiry = waiting.expiry if expiry is None else min(expiry, waiting.expiry)
         return expiry
 
@@ -466,7 +465,7 @@ class Hub:
         self._directory.note(outcome.facts)
         if outcome.facts and isinstance(outcome.facts[-1], GroupClosed):
             del self._groups[outcome.facts[-1].group_id]
-        if self.lobbies and outcome.facts:
+        if self.lobbies.waiting and outcome.facts:
             self.lobbies.follow(outcome.facts[-1].group_id, outcome, now)
         return outcome
 

@@ -212,6 +212,12 @@ def test_who_waits_no_longer(tea, leaving):
     assert len(tea.hub.lobbies) == 1
 
 
+def test_who_stands_where_it_stood_hears_nothing(tea):
+    """Somebody behind it has gone."""
+    tea.given(join(cat, "Cat"), join(eve, "Eve"))
+    assert tea >> (eve, LeaveLobby()) << answer(eve, LobbyLeft()) << to(ann, LobbySettled((eve,)))
+
+
 def test_leaving_twice(tea):
     """Who waits nowhere has left already."""
     assert tea >> (cat, LeaveLobby()) << answer(cat, LobbyLeft())

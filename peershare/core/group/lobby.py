@@ -4,6 +4,7 @@ House rules: as in `core.hub`. Of the moment, and in no fact: after a restart, c
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import zip_longest
 from typing import Literal
 
 import attrs
@@ -51,7 +52,10 @@ class Waiting:
 
 
 class Lobbies:
-    """The lobbies of all `groups`. `join` has a user join, as it would have joined without a lobby."""
+    """The lobbies of all `groups`. `join` has a user join, as it would have joined without a lobby.
+
+    `waiting`: all who wait, those first who came first.
+    """
 
     def __init__(
         self,
@@ -61,13 +65,13 @@ class Lobbies:
         self._groups = groups
         self._join = join
         # All wait for equally long: the order of insertion is the order of expiry.
-        self._waiting: dict[UserId, Waiting] = {}
+        self.waiting: dict[UserId, Waiting] = {}
         self._by_group: dict[GroupId, dict[UserId, Waiting]] = {}
         # Whether somebody is here who may let them in, as those who wait know it.
         self._moderated: dict[GroupId, bool] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
     def of(self, group_id: GroupId) -> list[Waiting]:
         return list(self._by_group.get(group_id, {}).values())
@@ -78,7 +82,7 @@ class Lobbies:
 
     def next(self) -> Waiting | None:
         """The one who has waited for longest, in any group."""
-        return next(iter(self._waiting.values()), None)
+        return next(iter(self.waiting.values()), None)
 
     # --- what newcomers say ---
 
@@ -89,14 +93,14 @@ class Lobbies:
             return refuse(user_id, refusal)
         if not command.principal.has_session:
             return refuse(user_id, errors.LOBBY)
-        before = self._waiting.get(user_id)
+        before = self.waiting.get(user_id)
         if before is not None and before.group_id == group.id:
             return answer(user_id, self._place(group, user_id))
         if not self._has_room(group.id, command.network):
             return refuse(user_id, errors.LOBBY_FULL)
         left = self.leave(user_id)
         waiting = Waiting(user_id, group.id, command, now + PATIENCE)
-        self._waiting[user_id] = waiting
+        self.waiting[user_id] = waiting
         self._by_group.setdefault(group.id, {})[user_id] = waiting
         self._moderated.setdefault(group.id, _is_moderated(group))
         outcome = nothing()
@@ -107,7 +111,7 @@ class Lobbies:
 
     def leave(self, user_id: UserId) -> Outcome:
         """Have one wait no longer, if it does: it is lost, or somewhere else."""
-        waiting = self._waiting.get(user_id)
+        waiting = self.waiting.get(user_id)
         return nothing() if waiting is None else self._settle([waiting], None)
 
     def _has_room(self, group_id: GroupId, network: str | None) -> bool:
@@ -197,21 +201,24 @@ class Lobbies:
         outcome, settled = nothing(), LobbySettled(tuple(waiting.user_id for waiting in chosen))
         if by is not None:
             outcome.answer(by, settled)
+        group = self._groups.get(chosen[0].group_id) if chosen else None
+        before = [] if group is None else list(self._by_group[group.id])
         for waiting in chosen:
-            del self._waiting[waiting.user_id]
+            del self.waiting[waiting.user_id]
             its = self._by_group[waiting.group_id]
             del its[waiting.user_id]
             if not its:
                 del self._by_group[waiting.group_id], self._moderated[waiting.group_id]
-        group = self._groups.get(chosen[0].group_id) if chosen else None
         if group is not None:
             outcome.tell(group.moderators(by), settled)
-            self._tell_places(group, outcome)
+            self._tell_places(group, outcome, before)
         return outcome
 
-    def _tell_places(self, group: Group, outcome: Outcome) -> None:
-        for waiting in self.of(group.id):
-            outcome.tell((waiting.user_id,), self._place(group, waiting.user_id))
+    def _tell_places(self, group: Group, outcome: Outcome, before: Sequence[UserId] = ()) -> None:
+        """Tell those who wait, but for those who stand where they stood `before`."""
+        for waiting, stood in zip_longest(self.of(group.id), before[: len(self.of(group.id))]):
+            if waiting.user_id != stood:
+                outcome.tell((waiting.user_id,), self._place(group, waiting.user_id))
 
     def _let_in(self, group: Group, chosen: Sequence[Waiting], now: float) -> Outcome:
         """Have those join who were in the lobby. None of it answers what they have just said."""
