@@ -48,6 +48,36 @@ def _people(chromium: Chromium, site: str) -> Iterator[list[Person]]:
         yield people
 
 
+def _account(studio: Studio, ann: Person) -> None:
+    ann.page.goto(ann.site)
+    ann.press("Sign in")
+    studio.take(ann, "12-sign-in")
+    ann.press("Make an account")
+    dialog = ann.page.get_by_role("dialog")
+    dialog.get_by_label("Name").fill(ann.name)
+    dialog.get_by_label("Password, of 8 characters").fill("short")
+    ann.press("Make the account")
+    expect(dialog).to_contain_text("Password must have")
+    studio.take(ann, "13-register")
+    dialog.get_by_label("Password, of 8 characters").fill("correct horse")
+    ann.press("Make the account")
+    ann.is_told("You are signed in as Ann.")
+    for group in ("Choir", "Mountain friends"):
+        ann.page.get_by_label("Name of the group").fill(group)
+        ann.press("Make a group")
+        ann.press("Make the group")
+        ann.is_in_group()
+        studio.take(ann, "14-group-of-an-account")
+        ann.press("Leave the group")
+    ann.page.goto(ann.site)
+    expect(ann.page.get_by_role("region", name="Your groups")).to_be_visible()
+    studio.take(ann, "15-own-groups")
+    ann.press(f"Your account: {ann.name}")
+    studio.take(ann, "16-account")
+    ann.press("Sign out")
+    ann.is_told("You are signed out.")
+
+
 def _through(studio: Studio, ann: Person, others: list[Person]) -> None:
     ann.page.goto(f"{ann.site}/check")
     ann.press("Start the check")
@@ -99,10 +129,11 @@ def main(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory() as folder,
-        running(Path(folder), ICE_SERVERS="") as server,
+        running(Path(folder), ICE_SERVERS="", STORE="sqlite", DATA_DIR=folder, REGISTRATION="open") as server,
         launcher() as launch,
         _people(launch(), f"http://localhost:{server.port}") as (ann, *others),
     ):
+        _account(Studio(directory), ann)
         _through(Studio(directory), ann, others)
         server.popen.kill()
         expect(ann.page.get_by_text("Reconnecting")).to_be_visible()

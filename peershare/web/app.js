@@ -7,12 +7,15 @@ import { groupScreen } from "./group.js";
 import { groupIdIn, landingScreen } from "./landing.js";
 import { Devices } from "./media.js";
 import { REFUSED, errorMessage, loadingScreen } from "./notice.js";
+import { RefusedError } from "./peershare.js";
 import { prejoinScreen } from "./prejoin.js";
+import { ErrorCode } from "./protocol.js";
 import { drawRings, endRings } from "./rings.js";
 import { saveSession, savedSession } from "./saved-session.js";
+import { SIGNED_OUT, isSignedOut, signIn } from "./sign-in.js";
 import { otherTabNotice, publishSession } from "./tabs.js";
 
-/** @import {GroupPreview, GroupSessionEvents, LandingOptions, Note, PrejoinOptions, SavedSession, Screen} from "./types" */
+/** @import {GroupPreview, GroupSessionEvents, LandingOptions, Note, PrejoinOptions, SavedSession, Screen, SignInOver} from "./types" */
 
 const GONE =
 	"This group does not exist. It ended when its last member left, or the server was restarted. Make it again, under the same link:";
@@ -20,6 +23,7 @@ const NONE =
 	"There is no such group: it has not been visited for long, or the link is not right. Make one under this link:";
 const NO_LINK = "This is not a link to a group. Make a group, or paste the whole link:";
 const JOIN_TIMEOUT = 15_000; // ms
+const SIGN_IN_RETRY = 3_000; // ms
 
 const root = byId("app");
 const devices = new Devices();
@@ -30,6 +34,7 @@ let screen = null;
 let current = null;
 /** True if the screen is the call's. @type {boolean | null} */
 let showsCall = null;
+let cameBackAt = -Infinity; // the last time that a sign-in was over, and another session began
 let navigations = 0; // counts changes of the place, so that late answers for an earlier one are dropped
 
 // --- screens ---
@@ -58,6 +63,9 @@ function route() {
 	else showLanding(pathname === BASE ? {} : { message: NO_LINK });
 }
 
+/** For the next time, unless it is an account's. @param {string} name */
+const keepName = (name) => name && !signIn.account && ownName.set(name);
+
 /** @param {Partial<LandingOptions>} [options] */
 function showLanding(options = {}) {
 	devices.close();
@@ -65,11 +73,11 @@ function showLanding(options = {}) {
 	const landing = landingScreen({
 		name: ownName.get() ?? "",
 		create(group, name) {
-			ownName.set(name);
+			keepName(name);
 			showPrejoinNew(group);
 		},
 		join(id, name) {
-			if (name) ownName.set(name);
+			keepName(name);
 			history.pushState(null, "", `${BASE}group/${id}`);
 			route();
 		},
@@ -90,11 +98,11 @@ function showPrejoinNew(group, id, about = "You are about to make this group.") 
 	showPrejoinScreen(preview, (session, name) => session.createGroup(group, name, id));
 }
 
-/** For a group to be joined. @param {string} id @param {string} [group] its name, if it is known */
-async function showPrejoin(id, group) {
+/** For a group to be joined. @param {string} id @param {string} [group] its name, if it is known @param {string} [message] */
+async function showPrejoin(id, group, message) {
 	const navigation = navigations;
 	show(loadingScreen("Looking for the group…"), "PeerShare");
-	const answer = await fetch(`${BASE}api/group/${id}`).catch(() => null);
+	const [answer] = await Promise.all([fetch(`${BASE}api/group/${id}`).catch(() => null), signInKnown]);
 	const info = answer?.ok ? await answer.json() : null;
 	const isGone = answer?.status === 404;
 	const limits = isGone || info?.inCall > 0 ? await getLimits() : {};
@@ -113,6 +121,7 @@ async function showPrejoin(id, group) {
 		isNew: false,
 		hasCall: info?.inCall > 0 && !isFull,
 		isFull,
+		message,
 	};
 	showPrejoinScreen(preview, (session, name) => session.joinGroup(id, name), otherTabNotice(id, takeOver));
 }
@@ -128,7 +137,7 @@ function showEnded(id, isKept, group) {
 	showLanding({
 		message: isKept ? NONE : GONE,
 		create(name, username) {
-			ownName.set(username);
+			keepName(username);
 			showPrejoinNew(name, id, again);
 		},
 	});
@@ -157,7 +166,7 @@ function showPrejoinScreen(preview, enter, notice) {
 	const navigation = navigations;
 	/** @type {PrejoinOptions["join"]} */
 	const join = async (name, { call }) => {
-		ownName.set(name);
+		keepName(name);
 		const session = await startSession((next) => enter(next, name), call && (() => navigation === navigations));
 		if (navigation === navigations) activate(session);
 		else session.leave();
@@ -177,14 +186,18 @@ function showPrejoinScreen(preview, enter, notice) {
 async function startSession(enter, joinsCall) {
 	const session = newSession();
 	let reason = ""; // the server's own, if it ends the session
-	session.addEventListener("ended", ({ detail }) => (reason = detail.text));
+	session.addEventListener("ended", ({ detail }) => {
+		reason = detail.text;
+		if (detail.signInOver) signIn.renew().catch(() => {}); // so that the page shows it, and the next attempt is right
+	});
 	try {
 		await orTimeout(session, enter(session));
 		if (joinsCall && joinsCall()) await session.joinCall();
 	} catch (error) {
 		if (!session.group) {
 			session.leave();
-			throw new Error(reason || errorMessage(error));
+			const mayHelp = error instanceof RefusedError && error.code === ErrorCode.NOT_PERMITTED && signIn.isOffered;
+			throw new Error(reason || `${errorMessage(error)}${mayHelp ? " Sign in, and try again." : ""}`);
 		}
 		toast(errorMessage(error), "bad"); // it is in the group, but not in its call
 	}
@@ -230,10 +243,11 @@ function resume(session, id) {
 		session.removeEventListener("change", settle);
 	};
 	session.addEventListener("change", settle);
-	session.addEventListener("ended", () => {
+	session.addEventListener("ended", ({ detail: { signInOver } }) => {
 		if (current === session || navigation !== navigations) return;
 		session.leave();
-		showPrejoin(id, session.lastGroup?.name);
+		if (signInOver) comeBack(signInOver);
+		else showPrejoin(id, session.lastGroup?.name);
 	});
 }
 
@@ -269,11 +283,39 @@ function draw(session) {
 const leaveCall = (session) => session.leaveCall().catch(() => {}); // the call has ended already
 
 /** @param {GroupSessionEvents["ended"]} detail */
-function handleEnded({ text, canRetry }) {
+function handleEnded({ text, canRetry, signInOver }) {
+	if (signInOver) {
+		leaveGroup();
+		return comeBack(signInOver);
+	}
 	if (!canRetry) return leaveToLanding(text);
 	leaveGroup();
 	toast(text, "bad");
 	route();
+}
+
+/** Come back by a newer token; if there is none, say so, and let the user choose. @param {SignInOver} over */
+async function comeBack({ saved }) {
+	const navigation = navigations;
+	show(loadingScreen("Coming back…"), "PeerShare");
+	let isOver = performance.now() - cameBackAt < JOIN_TIMEOUT; // the server does not take the newer one either
+	cameBackAt = performance.now();
+	while (!isOver && navigation === navigations) {
+		const error = await signIn.renew().then(
+			() => null,
+			(reason) => reason,
+		);
+		if (!error) break;
+		isOver = isSignedOut(error);
+		if (!isOver) await new Promise((resolve) => setTimeout(resolve, SIGN_IN_RETRY));
+	}
+	if (navigation !== navigations) return;
+	if (isOver) signIn.clear();
+	else if (saved) saveSession(saved);
+	const id = groupIdIn(location.pathname);
+	if (!isOver) route();
+	else if (id) showPrejoin(id, undefined, SIGNED_OUT);
+	else showLanding({ message: SIGNED_OUT });
 }
 
 /** @param {string} [message] the reason, where it is not the user's wish */
@@ -363,11 +405,13 @@ async function showSignInFailure(word) {
 }
 
 devices.addEventListener("note", showNote);
+signIn.addEventListener("change", () => screen?.update?.());
 // A page from the back/forward cache has lost its connections.
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 // Not the text, which a stranger's link could have: its name.
 const [, failure] = /^#sign-in=([a-z-]+)$/.exec(location.hash) ?? [];
 if (failure) history.replaceState(history.state, "", location.pathname);
+const signInKnown = signIn.start();
 route();
 if (failure) showSignInFailure(failure);
 dispatchEvent(new Event("started")); // index.html waits for it

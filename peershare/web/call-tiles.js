@@ -1,8 +1,8 @@
 // The area of a call's tiles: which tiles there are, where each is, which is large, and which is in a small window.
 
-import { showDetails } from "./details.js";
 import { announce, h, hide, reconcile, setText } from "./dom.js";
 import { LevelMeter } from "./media.js";
+import { asyncHandler } from "./notice.js";
 import { Tile, grid, pair, spotlight } from "./tiles.js";
 
 /** @import {GroupSession, Rect, TileView, Track} from "./types" */
@@ -12,6 +12,9 @@ const SPEAKING_TIME = 800; // ms for which it is shown
 const MAX_RINGING = 8; // tiles: a ring to a whole group needs no more
 const PICTURE_HEIGHT = 360; // px of a picture in picture, whose size pages are not told
 const TOUCHES = ["click", "pointerup", "touchend", "keydown"];
+
+/** What the first screen does without. A browser asks again for a module that did not arrive. */
+const loadDetails = () => import("./details.js");
 
 /** The tiles of a call. */
 export class CallTiles {
@@ -37,6 +40,7 @@ export class CallTiles {
 	 * @param {() => boolean} isCovered whether something is above the tiles
 	 */
 	constructor(session, title, isCovered) {
+		loadDetails().catch(() => {}); // before the server may be away
 		this.#session = session;
 		this.#title = title;
 		this.#isCovered = isCovered;
@@ -116,7 +120,7 @@ export class CallTiles {
 		const tile = new Tile(view, {
 			pin: (id) => this.#pin(id),
 			retry: (id) => this.#session.mesh?.restart(id),
-			showDetails: (id) => showDetails(this.#session, id),
+			showDetails: (id) => asyncHandler(async () => (await loadDetails()).showDetails(this.#session, id))(),
 			route: (video) => this.#session.devices.route(video),
 			onBlocked: () => (this.#playButton.hidden = false),
 		});

@@ -9,9 +9,10 @@ import { Mesh } from "./mesh.js";
 import { errorMessage } from "./notice.js";
 import { PeerShare, RefusedError } from "./peershare.js";
 import { CloseCode, ErrorCode } from "./protocol.js";
-import { forgetSession, saveSession } from "./saved-session.js";
+import { forgetSession, saveSession, savedSession } from "./saved-session.js";
+import { SIGNED_OUT, signIn } from "./sign-in.js";
 
-/** @import {Devices, Facts, Group, GroupRef, GroupSessionEvents, IceServers, Media, Member, Note, Peer, PeerMessage, RingEnded, SavedSession, Target, Timer} from "./types" */
+/** @import {Devices, Facts, Group, GroupRef, GroupSessionEvents, IceServers, Media, Member, Note, Peer, PeerMessage, RingEnded, SavedSession, SignInOver, Target, Timer} from "./types" */
 
 // In ms.
 const REJOIN_INTERVAL = 10_000; // while the server refuses to open the group again
@@ -54,6 +55,7 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 	/** Whom we rang in vain, until the user is told. @type {string[]} */
 	#unanswered = [];
 	#wasInCall; // before a reload
+	#savedIn; // the ID of the group that we were in then
 	#mayBeOut = false; // of the call: a server that crashed while we joined may not know of it
 	/** @type {Promise<void> | null} */
 	#joining = null;
@@ -64,7 +66,9 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 		this.devices = devices;
 		this.#wasInCall = saved?.inCall ?? false;
 		this.#username = saved?.session.username ?? "";
-		const client = (this.client = new PeerShare(undefined, { saved: saved?.session ?? null }));
+		this.#savedIn = saved?.session.groupId ?? "";
+		const token = signIn.mayBe ? signIn.sessionToken : undefined;
+		const client = (this.client = new PeerShare(undefined, { saved: saved?.session ?? null, token }));
 		client.addEventListener("change", () => this.#handleChange());
 		client.addEventListener("state", () => this.#tellMedia());
 		client.addEventListener("resumed", ({ detail }) => (this.#mayBeOut = !detail.recovered));
@@ -423,7 +427,9 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 	/** @param {{code: number, reason: string}} detail */
 	#handleClosed({ code, reason }) {
 		if (code === CloseCode.CLOSED) return;
+		const saved = savedSession(this.lastGroup?.id ?? this.#savedIn);
 		this.#dispose();
+		if (code === CloseCode.TOKEN_OVER) return this.#emitEnded(SIGNED_OUT, false, { saved });
 		const text =
 			code === CloseCode.TAKEN_OVER
 				? "This group is open in another window, which has taken over."
@@ -493,9 +499,9 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 		this.dispatchEvent(new CustomEvent("note", { detail: { text, kind } }));
 	}
 
-	/** @param {string} text @param {boolean} canRetry */
-	#emitEnded(text, canRetry) {
-		this.dispatchEvent(new CustomEvent("ended", { detail: { text, canRetry } }));
+	/** @param {string} text @param {boolean} canRetry @param {SignInOver} [signInOver] */
+	#emitEnded(text, canRetry, signInOver) {
+		this.dispatchEvent(new CustomEvent("ended", { detail: { text, canRetry, signInOver } }));
 	}
 
 	#changed() {

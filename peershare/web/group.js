@@ -1,7 +1,7 @@
 // The screen of a group: its members, its call, and the link that invites others.
 
 import { deviceButtons } from "./controls.js";
-import { BASE, avatar, fill, h, hide, iconButton, isolate, reconcile, relabel, setText, toast } from "./dom.js";
+import { BASE, avatar, fill, h, hide, icon, iconButton, isolate, reconcile, relabel, setText, toast } from "./dom.js";
 import { logo } from "./landing.js";
 import { NO_WEBRTC, canCall } from "./media.js";
 import { connectionNotice, asyncHandler } from "./notice.js";
@@ -12,6 +12,7 @@ import { settingsButton } from "./settings.js";
 
 const OUTCOME_SECONDS = 60; // for which a declined or missed ring is shown beside a name
 const QR_CODE_RETRY = 10_000; // ms
+const VERIFIED = "signed in under this name";
 
 /** @param {GroupSession} session */
 export function memberList(session) {
@@ -51,7 +52,13 @@ function canBeRung(session, member) {
 /** A member in the list. */
 class MemberRow {
 	#session;
-	#name = h("span", { class: "name", dir: "auto" });
+	#name = h("span", { dir: "auto" });
+	#verified = h(
+		"span",
+		{ title: VERIFIED },
+		icon("signed-in"),
+		h("span", { class: "visually-hidden" }, `, ${VERIFIED}`),
+	);
 	#state = h("span", { class: "state" });
 	#ring;
 
@@ -62,7 +69,8 @@ class MemberRow {
 			class: "quiet round",
 			onclick: asyncHandler(() => session.ring(member.id)),
 		});
-		const text = h("span", { class: "text" }, this.#name, this.#state);
+		const name = h("span", { class: "name" }, this.#name, this.#verified);
+		const text = h("span", { class: "text" }, name, this.#state);
 		this.element = h("li", { tabindex: "-1" }, avatar(member.username), text, this.#ring);
 	}
 
@@ -71,6 +79,7 @@ class MemberRow {
 		const session = this.#session;
 		const isMe = member.id === session.group?.me.id;
 		setText(this.#name, isMe ? `${isolate(member.username)} (you)` : member.username);
+		this.#verified.hidden = !member.verified;
 		const [state, text] = memberState(session, member);
 		setText(this.#state, text);
 		this.element.dataset.state = state;

@@ -1,6 +1,8 @@
 // The first screen: create a group, or join one.
 
-import { BASE, h, icon, setText } from "./dom.js";
+import { BASE, h, icon, setText, toast } from "./dom.js";
+import { errorMessage } from "./notice.js";
+import { accountButton, signIn } from "./sign-in.js";
 
 /** @import {LandingOptions, Properties} from "./types" */
 
@@ -42,7 +44,7 @@ export function field(label, properties) {
 	};
 }
 
-/** The user's name. @param {string} value @param {Properties} [properties] */
+/** The user's name; that of the account, where somebody is signed in. @param {string} value @param {Properties} [properties] */
 export function nameField(value, properties) {
 	const result = field("Your name", {
 		id: "name",
@@ -50,6 +52,7 @@ export function nameField(value, properties) {
 		maxLength: 50,
 		autocomplete: "name",
 		dir: "auto",
+		"aria-describedby": "name-error name-hint",
 		...properties,
 	});
 	/** The name; "" shows an error. */
@@ -57,7 +60,16 @@ export function nameField(value, properties) {
 		result.showError(result.value ? "" : "Enter your name. The others will see it.");
 		return result.value;
 	};
-	return Object.assign(result, { check });
+	const update = () => {
+		const { account } = signIn;
+		if (account) result.input.value = account.username;
+		result.input.readOnly = account !== null;
+		setText(hint, account ? "The name of your account." : "");
+	};
+	const hint = h("p", { id: "name-hint", class: "state" });
+	result.element.append(hint);
+	update();
+	return Object.assign(result, { check, update });
 }
 
 /** @param {LandingOptions} options */
@@ -103,10 +115,26 @@ export function landingScreen({ name, group = "", create, join, message = "" }) 
 	);
 	const notice = message && h("p", { class: "notice" }, message);
 	const or = h("p", { class: "or" }, h("span", {}, "or join one"));
+	const account = accountButton();
+	const groups = h("div", { hidden: true });
+	const showGroups = async () => (await import("./account.js")).showGroups(groups);
+	/** Whose groups are shown. */
+	let shown = "";
+
+	function update() {
+		account.update();
+		user.update();
+		const { id = "" } = signIn.account ?? {};
+		if (id === shown) return;
+		shown = id;
+		groups.hidden = true;
+		if (id && document.activeElement === user.input) groupName.input.focus();
+		if (id) showGroups().catch((error) => toast(errorMessage(error), "bad"));
+	}
 	const element = h(
 		"main",
 		{ class: "landing" },
-		h("header", { class: "bar" }, logo()),
+		h("header", { class: "bar" }, logo(), account.element),
 		h(
 			"div",
 			{ class: "hero" },
@@ -116,9 +144,11 @@ export function landingScreen({ name, group = "", create, join, message = "" }) 
 				h("h1", { tabindex: "-1" }, "See your people."),
 				h("p", {}, INTRODUCTION),
 				h("p", {}, checkLink()),
+				groups,
 			),
 			h("div", { class: "card" }, notice, createForm, or, joinForm),
 		),
 	);
-	return { element, focus: name ? groupName.input : user.input };
+	update();
+	return { element, focus: user.value ? groupName.input : user.input, update };
 }

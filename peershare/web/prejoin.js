@@ -5,12 +5,14 @@ import { h, setText } from "./dom.js";
 import { logo, nameField } from "./landing.js";
 import { NO_WEBRTC, canCall } from "./media.js";
 import { devicePickers } from "./settings.js";
+import { accountButton } from "./sign-in.js";
 
 /** @import {Devices, PrejoinOptions, Track} from "./types" */
 
 /** @param {PrejoinOptions} options */
 export function prejoinScreen(options) {
-	const { devices, title, name, notice } = options;
+	const { devices, title, notice, message } = options;
+	const account = accountButton();
 	const preview = cameraPreview(devices);
 	const form = new JoinForm(options);
 
@@ -23,11 +25,16 @@ export function prejoinScreen(options) {
 		element: h(
 			"main",
 			{ class: "prejoin" },
-			h("header", { class: "bar" }, logo()),
+			h("header", { class: "bar" }, logo(), account.element),
+			message && h("p", { class: "notice bad", role: "status" }, message),
 			notice,
 			h("div", { class: "columns" }, preview.element, form.element),
 		),
-		focus: name ? heading : form.nameInput,
+		focus: form.nameInput.value ? heading : form.nameInput,
+		update() {
+			account.update();
+			form.update();
+		},
 		close() {
 			devices.removeEventListener("change", preview.update);
 			form.close();
@@ -116,6 +123,10 @@ class JoinForm {
 			h("div", { class: "choices" }, ...choices),
 		);
 		this.nameInput = this.#name.input;
+	}
+
+	update() {
+		this.#name.update();
 	}
 
 	close() {

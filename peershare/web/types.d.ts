@@ -2,6 +2,7 @@
 // this file. The protocol's own types are generated: protocol.d.ts.
 
 import type { GroupSession } from "./group-session.js";
+import type { field } from "./landing.js";
 import type { Devices } from "./media.js";
 import type { Mesh } from "./mesh.js";
 import type { Peer } from "./peer.js";
@@ -246,6 +247,8 @@ export type Note = { text: string; kind: "" | "bad" | "quiet" };
 export type GroupRef = { id: string; name: string };
 /** A page's message to another over their data channel; the mesh has a goodbye of its own. */
 export type PeerMessage = { media?: Media; as?: string };
+/** Of whose user nobody is signed in any more, as far as the server knows; to come back by a newer token. */
+export type SignInOver = { saved: SavedSession | null };
 export type SavedSession = { session: Saved; inCall: boolean };
 export type GroupSessionEvents = {
 	change: {};
@@ -253,7 +256,7 @@ export type GroupSessionEvents = {
 	stats: {};
 	note: Note;
 	/** The session has ended, and not by us. `canRetry`: joining again may work. */
-	ended: { text: string; canRetry: boolean };
+	ended: { text: string; canRetry: boolean; signInOver?: SignInOver };
 };
 /** Between the tabs of a browser. */
 export type TabMessage = {
@@ -302,6 +305,15 @@ export type CheckResults = {
 	serversError?: string;
 	isRelayOnly: boolean;
 };
+
+// --- sign-in.js, account.js; the answers are in docs/accounts.md ---
+
+export type About = { accounts: boolean; registration: string };
+export type Account = { id: string; username: string; hasPassword: boolean };
+export type SignedIn = { account: Account; accessToken: string };
+export type AccountDevice = { id: string; name: string; seenAt: number; isCurrent: boolean };
+export type OwnGroup = { id: string; name: string; isOwner: boolean; visitedAt: number };
+export type FormField = ReturnType<typeof field> & { name: string; missing: string };
 
 // --- dom.js ---
 
@@ -370,6 +382,8 @@ export type PrejoinOptions = GroupPreview & {
 	name: string;
 	/** Shown at the top. */
 	notice?: HTMLElement | null;
+	/** What has happened, if something has. */
+	message?: string;
 	/** Rejects with a message for the user. */
 	join: (name: string, options: { call: boolean }) => Promise<void>;
 };
