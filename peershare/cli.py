@@ -1,11 +1,13 @@
-"""The command line. `peershare connect` is here for whoever has the client library; the rest is in `serve`.
+"""The command line. `peershare connect` is here, for whoever has the client library alone.
 
-`pip install peershare` brings no web server, so that module is imported when one of its commands is wanted.
+`pip install peershare` brings no web server, and importing it takes half a second: each command of the server
+has a module, which is imported when it is wanted.
 """
 
 import errno
 import os
 import sys
+from importlib import import_module
 from typing import Any
 
 import click
@@ -13,11 +15,18 @@ import click
 from peershare import __version__
 from peershare.output import unblock
 
-_OF_THE_SERVER = ("check-turn", "db", "serve", "settings", "user")
+# By their names: the module of each, and what it is there.
+_OF_THE_SERVER = {
+    "check-turn": ("peershare.check_turn", "check_turn"),
+    "db": ("peershare.db", "db"),
+    "serve": ("peershare.serve", "serve"),
+    "settings": ("peershare.show_settings", "show_settings"),
+    "user": ("peershare.user", "user"),
+}
 
 
 class _Commands(click.Group):
-    """Commands of this file, and those of `serve`: without its packages, each says what to install."""
+    """Commands of this file, and the server's: without its packages, each says what to install."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *_OF_THE_SERVER])
@@ -26,19 +35,13 @@ class _Commands(click.Group):
         if cmd_name not in _OF_THE_SERVER:
             return super().get_command(ctx, cmd_name)
         try:
-            from peershare import check_turn, db, serve, user  # noqa: PLC0415 - their packages may be missing, and cost time
+            module, name = _OF_THE_SERVER[cmd_name]
+            command: click.Command = getattr(import_module(module), name)
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] == "peershare":
                 raise
             return _not_installed(cmd_name)
-        commands = {
-            "check-turn": check_turn.check_turn,
-            "db": db.db,
-            "serve": serve.serve,
-            "settings": serve.show_settings,
-            "user": user.user,
-        }
-        return commands[cmd_name]
+        return command
 
 
 def _not_installed(name: str) -> click.Command:

@@ -1,4 +1,4 @@
-"""The commands that need the packages of the server: `peershare serve` and `peershare settings`."""
+"""The command `peershare serve`."""
 
 import os
 import signal
@@ -12,9 +12,6 @@ import attrs
 import click
 import structlog
 import trio
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from peershare import __version__
 from peershare.adapters.coturn import NoProgramError
@@ -23,7 +20,7 @@ from peershare.output import unblock
 from peershare.ports.store import StoreError
 from peershare.runtime.clock import UptimeClock
 from peershare.server import Server, tune_gc
-from peershare.settings import Configured, Settings, about, options, settings_from
+from peershare.settings import Configured, Settings, options, settings_from
 from peershare.transport.handover import Handover, Predecessor, find_predecessor
 from peershare.transport.listening import ListenError, hosts_of, ports_of, sockets_of_systemd
 
@@ -43,27 +40,6 @@ def serve(**values: Any) -> None:
     failure = trio.run(_serve, settings, clock=UptimeClock())
     if failure:
         raise click.ClickException(failure)
-
-
-@click.command("settings", cls=Configured, params=options())
-def show_settings(**values: Any) -> None:
-    """Show every setting with its value, unit and meaning."""
-    settings = settings_from(values)
-    table = Table("Variable", "Value", "Unit", "Meaning")
-    for field in attrs.fields(Settings):
-        said = about(field)
-        value = getattr(settings, field.name)
-        if field.name == "allowed_origins":
-            value = settings.origins
-        # As text: an IPv6 address in brackets is no markup.
-        table.add_row(said.variables[0], Text(shown(value, secret=said.secret)), said.unit, said.meaning)
-    Console().print(table)
-
-
-def shown(value: object, *, secret: bool) -> str:
-    if secret:
-        return "********" if value else ""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 async def _serve(settings: Settings) -> str:

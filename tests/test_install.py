@@ -98,6 +98,20 @@ def test_11_28_a_broken_server_is_no_missing_one(monkeypatch):
     assert "ModuleNotFoundError" in done.stderr
 
 
+@pytest.mark.parametrize("command", ["--version", "settings", "connect"])
+def test_20_what_is_no_server_imports_none(command, tmp_path):
+    """Half a second goes to that."""
+    code = (
+        "import sys; from contextlib import suppress; from peershare.cli import main\n"
+        "with suppress(SystemExit): main()\n"
+        "print(*sys.modules)"
+    )
+    done = run(sys.executable, "-c", code, command, cwd=tmp_path)
+
+    assert done.stdout
+    assert not {"quart", "sqlalchemy", "argon2", "peershare.server"} & set(done.stdout.split())
+
+
 def test_11_28_the_package_is_typed():
     """A type checker believes the package's annotations (PEP 561)."""
     assert (ROOT / "peershare" / "py.typed").read_bytes() == b""

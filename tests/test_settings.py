@@ -7,8 +7,8 @@ import attrs
 import click
 import pytest
 
-from peershare.serve import shown
 from peershare.settings import DEVELOPMENT_ORIGINS, LOOPBACK, Settings, about, read_settings
+from peershare.show_settings import shown
 from tests.support import environment
 
 
