@@ -132,8 +132,9 @@ class Signaling(ThrottledConversation):
     async def _prepare(self, command: Any, group_id: GroupId | None) -> object:
         if group_id is not None and self._loader is not None and self._loader.must_load(group_id):
             async with self._loads or nullcontext():
-                if not await self._loader.load(group_id, self._actor.send):
-                    return MessageRefused.of(command)
+                command = await self._loader.prepare(command, group_id, self._actor.send)
+            if isinstance(command, MessageRefused):
+                return command
         message = command.message
         if type(message) not in _WITH_PASSCODE or message.passcode is None:
             return command

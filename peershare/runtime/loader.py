@@ -15,9 +15,9 @@ import trio
 
 from peershare.core.group.facts import GroupClosed
 from peershare.core.hub import GroupInfo, Hub
-from peershare.messages import GroupId
+from peershare.messages import CreateGroup, GroupId, JoinGroup
 from peershare.ports.store import Store, StoreUnavailableError
-from peershare.runtime.commands import Loaded
+from peershare.runtime.commands import Loaded, MessageReceived, MessageRefused
 from peershare.runtime.journal import Journal
 
 log = structlog.get_logger("peershare.loader")
@@ -65,10 +65,25 @@ class GroupLoader:
         """Tell whether `load` has something to do."""
         return not self._hub.is_ready(group_id)
 
-    async def load(self, group_id: GroupId, send: Callable[[Loaded], Awaitable[None]]) -> bool:
+    async def prepare(
+        self, command: MessageReceived, group_id: GroupId, send: Callable[[Loaded], Awaitable[None]]
+    ) -> MessageReceived | MessageRefused:
+        """Have the group in memory that a message names. Return what is to be sent behind that.
+
+        A group that there is can only be joined: memory may have no room for it, but nobody opens it anew,
+        and so takes it from its owner.
+        """
+        is_there = await self.load(group_id, send)
+        if is_there is None:
+            return MessageRefused.of(command)
+        if is_there and isinstance(command.message, CreateGroup):
+            return attrs.evolve(command, message=JoinGroup(group_id, command.message.username))
+        return command
+
+    async def load(self, group_id: GroupId, send: Callable[[Loaded], Awaitable[None]]) -> bool | None:
         """Have a group in memory, if there is such a group, behind what is sent before `send` returns.
 
-        False where the store does not say: then nothing was sent.
+        Tell whether there is. None where the store does not say: then nothing was sent.
         """
         try:
             with trio.fail_after(_PATIENCE):
@@ -81,8 +96,8 @@ class GroupLoader:
                         await send(Loaded(snapshot))
                         self.loaded += 1
         except (StoreUnavailableError, trio.TooSlowError):
-            return False
-        return True
+            return None
+        return snapshot is not None
 
     async def find(self, group_id: GroupId) -> GroupInfo | None:
         """Return what is shown of a group that is not in memory. Raises StoreUnavailableError."""

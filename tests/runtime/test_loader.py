@@ -11,7 +11,7 @@ from peershare.messages import CreateGroup, GroupId, Hello, JoinGroup, LeaveGrou
 from peershare.ports.store import StoreUnavailableError
 from peershare.runtime import loader as loader_module
 from peershare.runtime.actor import Actor
-from peershare.runtime.commands import MessageReceived, MessageRefused, Settle
+from peershare.runtime.commands import MessageReceived, Settle
 from peershare.runtime.loader import GroupLoader, IdleRules
 from tests.runtime.fakes import FakeSignalingClient, enter, make_signaling_service
 
@@ -90,9 +90,8 @@ class World:
     async def say(self, name, message):
         group_id = getattr(message, "group_id", None)
         command = MessageReceived(UserId(name), message, None)
-        must_load = group_id is not None and self.loader.must_load(group_id)
-        if must_load and not await self.loader.load(group_id, self.actor.send):
-            command = MessageRefused.of(command)
+        if group_id is not None and self.loader.must_load(group_id):
+            command = await self.loader.prepare(command, group_id, self.actor.send)
         await self.actor.send(command)
         await self.actor.ask(Settle())
 
@@ -157,6 +156,24 @@ async def test_15_a_store_that_does_not_say(autojump_clock, world):
     await world.say("ann", JoinGroup(IDLE.group_id, "ann"))
     await world.settle()
     assert world.hear("ann")[-1][0] == "group-joined"
+
+
+async def test_nobody_opens_a_group_anew_for_want_of_room(autojump_clock, world):
+    """It is somebody's, also where memory is full when it is loaded, and has room when it is asked for."""
+    world.hub._max_groups = 1
+    await world.say("ann", CreateGroup("Tea", "ann"))
+    create = MessageReceived(UserId("bob"), CreateGroup("Mine", "bob", IDLE.group_id), None)
+    prepared = await world.loader.prepare(create, IDLE.group_id, world.actor.send)
+    await world.settle()
+    assert IDLE.group_id not in world.hub
+    world.hub._max_groups = 2
+    await world.actor.send(prepared)
+    await world.settle()
+    assert world.refusal("bob") == "GROUP_NOT_FOUND"
+    assert world.store.groups[IDLE.group_id].owner == IDLE.owner
+    await world.say("bob", create.message)
+    await world.settle()
+    assert world.hear("bob")[-1][1]["groupName"] == "Tea"
 
 
 async def test_15_what_is_read_is_never_older_than_what_memory_had(autojump_clock, world):
