@@ -6,6 +6,7 @@ import pytest
 
 from peershare.core.group import moderation, roles
 from peershare.core.group.facts import BanEnded, GroupClosed, MemberBanned
+from peershare.core.group.state import Group
 from peershare.core.permissions import NEEDS, RANKS, ROLES, GroupAction
 from peershare.core.principal import Claims, Principal, subject_id
 from peershare.messages import (
@@ -546,6 +547,16 @@ def test_an_address_keeps_no_verified_user_out(tea):
     tea.hub.begin_session(eve, principal=account)
     tea.given(join(eve, "Eve"))
     assert eve in tea.hub._groups[FIRST]
+
+
+def test_an_address_is_in_the_facts(tea):
+    """So that a ban knows it, if the server was started anew and the one that is banned is not back yet."""
+    tea.given(from_network("troll", "home"))
+    [joined] = tea.outcome_of(join("troll", "Troll")).facts
+    assert joined.network == "home"
+    again = Group(FIRST, tea.hub._rules)
+    again.apply(joined)
+    assert again["troll"].network == "home"
 
 
 def test_an_address_counts_as_it_is_now(tea):

@@ -40,7 +40,7 @@ FACTS = [
     facts.GroupOpened("g", "Tea", "guest-1", 1, 0.1),
     facts.GroupEmptied("g", 1, 0.5),
     facts.GroupClosed("g", 1.5, "left"),
-    facts.MemberJoined("g", "ann", "Ann", None, GUEST, PROOF),
+    facts.MemberJoined("g", "ann", "Ann", None, GUEST, PROOF, "hash"),
     facts.MemberLeft("g", "ann", "peer-a", "timeout"),
     facts.PeerIdChanged("g", "ann", None, "peer-a"),
     facts.StatusChanged("g", "ann", 5),

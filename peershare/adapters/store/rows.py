@@ -173,6 +173,7 @@ def _closed(fact: GroupClosed) -> Iterator[Step]:
 
 def _joined(fact: MemberJoined) -> Iterator[Step]:
     member = Member(fact.user_id, fact.username, fact.peer_id, fact.principal, session=fact.session)
+    member.network = fact.network
     yield _INSERT[members], _row_of_member(fact.group_id, member)
     yield _SET_EMPTIED, {"its_id": fact.group_id, "emptied_at": None}
     if account_of(fact.principal.id) is not None:
@@ -326,6 +327,7 @@ def _row_of_member(group_id: GroupId, member: Member) -> dict[str, Any]:
         "principal_id": member.principal.id,
         "has_session": member.principal.has_session,
         "away_until": member.away_until,
+        "network": member.network,
         **row_of_proof(member.session),
     }
 
@@ -457,6 +459,7 @@ def _snapshot_of(
                 Principal(row.principal_id, row.has_session),
                 row.away_until,
                 proof_of(row),
+                network=row.network,
             )
             for row in its_members
         ),

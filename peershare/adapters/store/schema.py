@@ -1,7 +1,7 @@
 """The tables of the store, the same in SQLite and PostgreSQL. docs/data.md says what is in them.
 
 They hold dates, in ms since 1970, and no moments of the core's clock, which begins anew with the server.
-House rule: no IP addresses. `bans.network` is a hash of one, with a key.
+House rule: no IP addresses. `network` is a hash of one, with a key.
 """
 
 from typing import Any
@@ -92,6 +92,7 @@ members = Table(
     # A member without these does not come back after a restart.
     Column("session_id", Text),
     Column("token_hashes", Text),
+    Column("network", Text),
     UniqueConstraint("group_id", "user_id", name="members_key"),
 )
 

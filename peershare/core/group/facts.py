@@ -70,7 +70,10 @@ class GroupClosed:
 
 @attrs.define
 class MemberJoined:
-    """`username`: the free form of it under which the member is known. `session`: as in `Member`."""
+    """`username`: the free form of it under which the member is known.
+
+    `session` and `network`: as in `Member`.
+    """
 
     waits: ClassVar[bool] = True
     group_id: GroupId
@@ -79,6 +82,7 @@ class MemberJoined:
     peer_id: PeerId | None
     principal: Principal
     session: SessionProof | None = None
+    network: str | None = attrs.field(default=None, eq=False)
 
 
 @attrs.define

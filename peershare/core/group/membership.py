@@ -56,9 +56,8 @@ def open_group(group: Group, user_id: UserId, command: Open, now: float) -> Outc
     opened = GroupOpened(group.id, command.name, principal.id, group.rules.date(now), now, command.lasts)
     record(group, outcome, opened)
     name = group.free_name(command.username)
-    joined = MemberJoined(group.id, user_id, name, command.peer_id, principal, command.session)
-    record(group, outcome, joined)
-    group[user_id].network = command.network
+    said = (command.peer_id, principal, command.session, command.network)
+    record(group, outcome, MemberJoined(group.id, user_id, name, *said))
     outcome.answer(user_id, GroupCreated(group.id, group.name, _oneself(group[user_id])))
     return outcome
 
@@ -78,10 +77,9 @@ def join(group: Group, user_id: UserId, command: Join, now: float) -> Outcome:
         return refuse(user_id, errors.NAME_OF_VERIFIED)
     outcome = nothing()
     name = group.free_name(command.username)
-    joined = MemberJoined(group.id, user_id, name, peer_id, command.principal, command.session)
-    record(group, outcome, joined)
+    said = (peer_id, command.principal, command.session, command.network)
+    record(group, outcome, MemberJoined(group.id, user_id, name, *said))
     member = group[user_id]
-    member.network = command.network
     _welcome(group, member, outcome)
     _tell_of_newcomer(group, member, outcome)
     _tell_of_peer_id(group, member, outcome)

@@ -81,7 +81,7 @@ class Member:
     `session`: what its client comes back with after a restart. None where it has no session.
 
     `role`: its principal's, which the group keeps here as well. `network`: a keyed hash of the address from
-    which it came last, where that counts; of the moment, and in no fact.
+    which it came last, where that counts; facts have the one with which it joined.
     """
 
     user_id: UserId
@@ -237,7 +237,9 @@ class Group:
         """Change nothing: nobody asks a closed group any more."""
 
     def _joined(self, fact: MemberJoined) -> None:
-        self._insert(Member(fact.user_id, fact.username, fact.peer_id, fact.principal, session=fact.session))
+        member = Member(fact.user_id, fact.username, fact.peer_id, fact.principal, session=fact.session)
+        member.network = fact.network
+        self._insert(member)
         self.emptied_at, self.empty_since = None, math.inf
 
     def _left(self, fact: MemberLeft) -> None:

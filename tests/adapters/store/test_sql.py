@@ -92,6 +92,16 @@ async def test_15_a_batch_is_written_whole_or_not_at_all(store):
     assert len((await store.load("g")).members) == 1
 
 
+async def test_the_address_of_a_member_is_kept(store):
+    """As a hash; by facts, and in a whole group."""
+    await store.commit(Batch(1, [OPENED, attrs.evolve(joined("ann"), network="hash")], {}))
+    [ann] = (await store.load("g")).members
+    assert ann.network == "hash"
+    await store.commit(Batch(2, [], {"g": await store.load("g")}))
+    [ann] = (await store.load("g")).members
+    assert ann.network == "hash"
+
+
 async def test_15_a_group_is_opened_again_under_its_old_id(store):
     """Nothing is left of the one before."""
     await store.commit(Batch(1, [OPENED, joined("ann")], {}))

@@ -9,6 +9,7 @@ down_revision = "0003"
 
 def upgrade() -> None:
     op.add_column("groups", sa.Column("settings", sa.Text, nullable=False, server_default="{}"))
+    op.add_column("members", sa.Column("network", sa.Text))
     op.create_table(
         "roles",
         _number(),
