@@ -675,6 +675,80 @@ def test_four_in_a_call(page):
     assert left == [12, 500_000, 6, 2]
 
 
+def test_somebody_is_removed_who_ignores_it(page):
+    """Within a second the others show no more of it, though its program goes on; nor does it come back."""
+    after = page.evaluate("""async () => {
+        const people = await group(["Ann", "Bob", "Troll"]);
+        const [ann, bob, troll] = people;
+        const tracks = await camera();
+        for (const person of people) await person.call(tracks);
+        await Promise.all([ann.connected(bob, troll), bob.connected(ann, troll)]);
+        await Promise.all([ann.sees(troll), bob.sees(troll), ann.sees(bob)]);
+        troll.client.dispatchEvent = () => true; // nothing that it is told reaches its mesh
+        const { id } = ann.client.group;
+        const trollId = troll.id;
+        await ann.client.request("member-kick", { userId: trollId, reason: "spam", banSeconds: 60 });
+        await sleep(1000);
+        const players = [ann, bob].map((person) => person.players.get(trollId));
+        const shown = () => players.map((player) => player.getVideoPlaybackQuality().totalVideoFrames);
+        const before = shown();
+        troll.client.signal(ann.id, { instance: "x", to: null });
+        await Promise.all([ann.sees(bob), bob.sees(ann)]);
+        await sleep(500);
+        const { reason } = await bob.event("member-left");
+        const refused = await refusal(troll.client.joinGroup(id, "Troll"));
+        const heard = ann.all("signal").filter(({ from }) => from === trollId && from.data?.instance === "x");
+        const isGone = !ann.mesh.peers.has(trollId) && !bob.mesh.peers.has(trollId);
+        const isStill = shown().join() === before.join();
+        return [isGone, isStill, reason, troll.client.group, refused, heard.length];
+    }""")
+    assert after == [True, True, "kicked", None, "BANNED", 0]
+
+
+def test_somebody_is_removed(page):
+    """It is told why, and its own mesh lets go of the others; the call ends for all when somebody ends it."""
+    seen = page.evaluate("""async () => {
+        const people = await group(["Ann", "Bob", "Carl"]);
+        const [ann, bob, carl] = people;
+        for (const person of people) await person.call();
+        await Promise.all([ann.connected(bob, carl), bob.connected(carl)]);
+        let told = null;
+        carl.client.addEventListener("removed", ({ detail }) => (told = detail));
+        await ann.client.request("member-kick", { userId: carl.id, reason: "a mistake" });
+        const { reason } = await until(() => told);
+        await until(() => carl.mesh.peers.size === 0 && ann.mesh.peers.size === 1);
+        const { id } = ann.client.group;
+        await carl.client.joinGroup(id, "Carl"); // without a ban it may
+        await ann.client.request("group-update", { locked: true });
+        await ann.client.request("end-call", {});
+        await until(() => ann.mesh.peers.size === 0 && bob.mesh.peers.size === 0);
+        const role = carl.client.group.members.get(ann.id).role;
+        return [reason, role, bob.client.group.settings.locked, ann.client.inCall, bob.client.inCall];
+    }""")
+    assert seen == ["a mistake", "owner", True, False, False]
+
+
+def test_somebody_waits_to_be_let_in(page):
+    """Its promise waits until a moderator has decided."""
+    seen = page.evaluate("""async () => {
+        const [ann] = await group(["Ann"]);
+        const [bob, carl] = [new Person("Bob"), new Person("Carl")];
+        await ann.client.request("group-update", { lobby: true });
+        const { id } = ann.client.group;
+        const places = [];
+        bob.client.addEventListener("lobby", ({ detail }) => places.push(detail.position));
+        const joining = bob.client.joinGroup(id, "Bob");
+        await until(() => places.length);
+        const refused = refusal(carl.client.joinGroup(id, "Carl"));
+        await sleep(100);
+        await ann.client.request("lobby-deny", { userId: carl.id });
+        await ann.client.request("lobby-admit", { userId: "all" });
+        const group_ = await joining;
+        return [places, await refused, group_.members.size, bob.client.group.id === id];
+    }""")
+    assert seen == [[1], "You were not let in.", 1, True]
+
+
 def test_both_begin_at_the_same_time(page):
     """Fifty times, with devices and without: connected, one line for each kind, and nothing is left over."""
     odd = page.evaluate("""async () => {
