@@ -1,15 +1,17 @@
 """`peershare user …`, beside a server that runs on the same database, of either kind."""
 
+import sys
 import tempfile
 from pathlib import Path
 
 import click
+import pexpect
 import pytest
 from click.testing import CliRunner
 
 from peershare.db import db
 from peershare.user import user
-from tests.support import RawClient, serving
+from tests.support import RawClient, environment, serving
 from tests.test_account_routes import PASSWORD, ask, closed, connected
 
 
@@ -163,3 +165,34 @@ def test_16_nobody_is_deleted_by_mistake(tmp_path, monkeypatch):
     with pytest.raises(click.Abort):
         run("delete", "Ann", said="n\n")
     assert run("list")[1].startswith("Ann\t")
+
+
+def at_a_terminal(tmp_path, *args):
+    command = ["-m", "peershare", "user", *args]
+    return pexpect.spawn(
+        sys.executable, command, cwd=str(tmp_path), env=environment(STORE="sqlite"), timeout=60
+    )
+
+
+def test_16_a_password_at_a_terminal(tmp_path):
+    """It is not shown, and asked for twice; where none is given, one is made, and shown once."""
+    with at_a_terminal(tmp_path, "create", "Ann") as terminal:
+        for prompt in ("Password", "Once more"):
+            terminal.expect(prompt)
+            terminal.sendline(PASSWORD)
+        terminal.expect("Made: Ann.")
+        assert PASSWORD.encode() not in terminal.before
+    with at_a_terminal(tmp_path, "reset", "Ann") as terminal:
+        terminal.expect("Password")
+        terminal.sendline(PASSWORD)
+        terminal.expect("Once more")
+        terminal.sendline("another one")
+        terminal.expect("These are two different ones.")
+    with at_a_terminal(tmp_path, "reset", "Ann") as terminal:
+        terminal.expect("Password")
+        terminal.sendline("")
+        terminal.expect(r"Password: (\S{16})\r")
+        made = terminal.match[1].decode()
+        terminal.expect("another password, and is signed out everywhere")
+    with serving(STORE="sqlite", DATA_DIR=tmp_path / "peershare-data") as server:
+        assert sign_in(server.port, password=made).status == 200

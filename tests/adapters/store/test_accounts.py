@@ -19,7 +19,10 @@ from peershare.ports.accounts import (
     StoredKey,
 )
 from peershare.ports.store import Batch, StoreUnavailableError
+from peershare.runtime.accounts import AccountError, AccountRules
+from peershare.runtime.codes import hash_of
 from tests.adapters.store.stories import moment
+from tests.runtime.test_accounts import World
 
 ANN = Account("1", "Ann", "ann", 1000, "hash", "admin", "ann@example.com")
 BOB = Account("2", "Bob", "bob", 2000)
@@ -252,3 +255,43 @@ async def test_16_an_identity_that_is_taken(accounts):
         )
     assert (await accounts.read(lambda rows: rows.by_identity("x", "42"))).id == ANN.id
     assert await accounts.read(lambda rows: rows.by_login("other")) is None
+
+
+async def test_16_two_refresh_at_once(store, database):
+    """Each in a transaction of its own: both are given the same successor, in either database."""
+    world = World(database)
+    await world.service.open()
+    first = await world.register()
+    found = []
+
+    async def ask():
+        found.append((await world.service.refresh(first.refresh_token)).refresh_token)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(6):
+            nursery.start_soon(ask)
+    assert len(found) == 6
+    assert len(set(found)) == 1
+    assert (await world.service.refresh(found[0])).device == first.device
+
+
+async def test_16_two_come_with_one_invitation(store, database):
+    """One of them registers."""
+    world = World(database)
+    await world.service.open()
+    world.service.rules = AccountRules("invite")
+    code = Code("invite", int(world.now * 1000) + 5000)
+    await world.store.write(lambda rows: rows.add_code(hash_of("good"), code))
+    results = []
+
+    async def come(name):
+        try:
+            await world.register(name, invite="good")
+            results.append("in")
+        except AccountError as error:
+            results.append(error.code)
+
+    async with trio.open_nursery() as nursery:
+        for name in ("Ann", "Bob", "Cat", "Dan"):
+            nursery.start_soon(come, name)
+    assert sorted(results) == ["INVITE_INVALID"] * 3 + ["in"]
