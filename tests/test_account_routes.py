@@ -421,6 +421,22 @@ def test_16_the_broker_takes_accounts(server):
         assert client.hear()["type"] == "OPEN"
 
 
+def test_16_what_outlives_a_sign_in_is_worth_nothing(server):
+    """The token of its principal has no end: neither the broker nor TURN takes it, signed in or not."""
+    made = register(server.port, "Signs out")
+    client, welcome = connected(server.port, token=made["accessToken"])
+    shown = welcome["payload"]["principalToken"]
+    assert client.ask("get-ice-servers")["type"] == "ice-servers"
+    for _ in range(2):
+        assert ask(server.port, "GET", "/api/ice", bearer=shown).status == 401
+        with RawClient(server.port, f"/peerjs?key=peerjs&id=o&token={shown}") as late:
+            assert late.hear()["type"] == "ERROR"
+        said = {"username": "Signs out", "password": PASSWORD}
+        other = ask(server.port, "POST", "/api/auth/login", said).json
+        connected(server.port, token=other["accessToken"])
+        end_by(server, "device", made)
+
+
 # --- when a sign-in ends -------------------------------------------------------------------------
 
 

@@ -1,7 +1,8 @@
-"""Mail by SMTP (RFC 5321), in a thread: one at a time, each on a connection of its own."""
+"""Mail by SMTP (RFC 5321), in threads: two at a time, each on a connection of its own."""
 
 import smtplib
 import ssl
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
@@ -34,19 +35,29 @@ class SmtpMailer:
         self._host, self._is_tls = said.hostname or "", said.scheme == "smtps"
         self._port = said.port or (465 if self._is_tls else 587)
         self._user, self._password = unquote(said.username or ""), unquote(said.password or "")
-        self._limiter = trio.CapacityLimiter(1)
+        self._limiter = trio.CapacityLimiter(2)  # a mail that hangs holds up no other at once
 
     async def send(self, to: str, subject: str, text: str) -> None:
+        try:
+            message = self._write(to, subject, text)
+            await trio.to_thread.run_sync(self._send, message, limiter=self._limiter, abandon_on_cancel=True)
+        except (smtplib.SMTPResponseException, smtplib.SMTPRecipientsRefused) as error:
+            # What the server says may have the recipient's address in it.
+            code = _code(error)
+            raise MailError(f"{type(error).__name__} {code}", is_final=500 <= code < 600) from error
+        except (smtplib.SMTPException, OSError) as error:
+            raise MailError(str(error) or type(error).__name__) from error
+        except (ValueError, LookupError, MessageError) as error:  # of an address that can't be written
+            raise MailError(type(error).__name__, is_final=True) from error
+
+    def _write(self, to: str, subject: str, text: str) -> EmailMessage:
         message = EmailMessage()
         message["From"], message["To"] = self._sender, Address(addr_spec=to)
         message["Subject"], message["Date"] = subject, formatdate()
         message["Message-ID"] = make_msgid(domain=self._domain)
         message["Auto-Submitted"] = "auto-generated"  # nobody's holiday notice answers it (RFC 3834)
         message.set_content(text)
-        try:
-            await trio.to_thread.run_sync(self._send, message, limiter=self._limiter, abandon_on_cancel=True)
-        except (smtplib.SMTPException, OSError) as error:
-            raise MailError(str(error) or type(error).__name__) from error
+        return message
 
     @property
     def _domain(self) -> str:
@@ -75,3 +86,10 @@ class SmtpMailer:
             connection.close()
             raise
         return connection
+
+
+def _code(error: smtplib.SMTPResponseException | smtplib.SMTPRecipientsRefused) -> int:
+    if isinstance(error, smtplib.SMTPResponseException):
+        return error.smtp_code
+    [(code, _said), *_] = error.recipients.values()
+    return int(code)

@@ -508,8 +508,9 @@ METRICS = (
         "peershare_mails_total",
         "counter",
         ("result",),
-        "Mails to owners of accounts: `sent`, that is taken by the mail server; `failed`, not taken three "
-        "times; or `dropped`, since there were too many.",
+        "Mails by which addresses are confirmed: `sent`, that is taken by the mail server; or `failed`, "
+        "refused for good or not taken three times. `dropped`: too many were asked for, also for forgotten "
+        "passwords. Others of these are not counted, since that would tell whether there is such an account.",
         _mails,
     ),
     Row(

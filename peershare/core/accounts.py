@@ -12,9 +12,10 @@ MIN_PASSWORD, MAX_PASSWORD = 8, 128  # characters
 # Different characters that a password has at least.
 _MIN_DIFFERENT = 5
 MAX_EMAIL, MAX_DEVICE_NAME = 254, 100
-# As browsers have it (https://html.spec.whatwg.org/#valid-e-mail-address): ASCII alone, and nothing that
-# means something in a mail's head.
-_EMAIL = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
+# A dot-atom and a host's name (RFC 5321, section 4.1.2): ASCII alone, and nothing that means something in a
+# mail's head. Browsers let dots stand anywhere; mail servers do not.
+_ATOM, _LABEL = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+", r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_EMAIL = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
 
 
 def login_of(name: str) -> str:

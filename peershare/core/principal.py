@@ -115,12 +115,15 @@ class Guests:
         return PrincipalToken(f"{principal.id}.{self._sign(principal.id)}")
 
     def verify(self, token: str) -> PrincipalId | None:
-        """The ID that a token proves; None where it was not signed here."""
+        """The ID that a token proves; None where it was not signed here.
+
+        Nor is it an account's: this token has no end, and each sign-in of an account has one.
+        """
         principal_id, _, signature = token.rpartition(".")
         right = self._sign(principal_id)
         # As bytes, since what a client sends may hold any character.
         is_right = hmac.compare_digest(signature.encode(), right.encode())
-        return PrincipalId(principal_id) if is_right else None
+        return PrincipalId(principal_id) if is_right and not principal_id.startswith(_ACCOUNT) else None
 
     def network_of(self, address: str) -> str:
         """A hash of an address, as `address_key` counts it, that leads nobody back to it without the key."""

@@ -104,7 +104,10 @@ class VisitedGroup:
 
 
 class AccountRows(Protocol):
-    """Accounts in one transaction. Nothing of it waits but for the database: it runs in a thread."""
+    """Accounts in one transaction. Nothing of it waits but for the database: it runs in a thread.
+
+    In one that writes, no other changes an account that was found here, until it is over.
+    """
 
     def add(self, account: Account, looks: Sequence[str]) -> None:
         """Raises NameTakenError, where another has one of these looks."""

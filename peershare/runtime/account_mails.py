@@ -20,7 +20,8 @@ from peershare.runtime.codes import hash_of, new_code
 
 log = structlog.get_logger("peershare.mail")
 
-# Mails that wait. One more is dropped: whoever wants it can ask again.
+# Mails that wait to be sent, of each kind; and those that wait to be sent once more. One more is dropped:
+# whoever wants it can ask again.
 MAX_WAITING = 100
 # To one address, whoever asks for them.
 RATE_TO_ADDRESS = RateRules(rate=1 / 3600, burst=3)
@@ -59,9 +60,21 @@ class _Wanted:
 
 @attrs.frozen
 class _Mail:
+    """`account_id`: as in `_Wanted`."""
+
     to: str
     subject: str
     text: str
+    account_id: str | None
+
+
+@attrs.frozen(eq=False)
+class _Queue:
+    """Mails of one kind that wait. One is sent at a time, who holds `lock`."""
+
+    inbox: trio.MemorySendChannel[_Wanted]
+    outbox: trio.MemoryReceiveChannel[_Wanted]
+    lock: trio.Lock = attrs.field(factory=trio.Lock)
 
 
 class AccountMails:
@@ -79,39 +92,48 @@ class AccountMails:
         self._mailer = mailer
         self._site = site
         self._date = date
-        self._wanted, self._inbox = trio.open_memory_channel[_Wanted](MAX_WAITING)
+        # In queues of their own: who registers does not hold up who has forgotten a password.
+        self._confirmations = _Queue(*trio.open_memory_channel[_Wanted](MAX_WAITING))
+        self._resets = _Queue(*trio.open_memory_channel[_Wanted](MAX_WAITING))
+        self._later = 0  # mails that wait to be sent once more
         self._by_recipient = Allowances(RATE_TO_ADDRESS, key=str)
         self.counts = dict.fromkeys(("sent", "failed", "dropped"), 0)
 
     def confirm(self, account_id: str, email: str) -> None:
         """Ask the owner of an address whether it is the account's."""
-        self._put(_Wanted(email, account_id))
+        self._put(self._confirmations, _Wanted(email, account_id))
 
     def reset(self, email: str) -> None:
         """Let the owner of an address set a new password, if an account has confirmed it."""
-        self._put(_Wanted(email, None))
+        self._put(self._resets, _Wanted(email, None))
 
-    def _put(self, wanted: _Wanted) -> None:
+    def _put(self, queue: _Queue, wanted: _Wanted) -> None:
+        # Asked before anything is looked up: then an address that is full keeps the link that it has got, and
+        # nobody learns whether an account has it.
+        if self._by_recipient.ask(wanted.email, trio.current_time()):
+            self.counts["dropped"] += 1
+            return
         try:
-            self._wanted.send_nowait(wanted)
+            queue.inbox.send_nowait(wanted)
         except trio.WouldBlock:
             self.counts["dropped"] += 1
 
     async def run(self) -> None:
         """Send what was asked for, until cancelled."""
-        async for wanted in self._inbox:
+        async with trio.open_nursery() as nursery:
+            for queue in (self._confirmations, self._resets):
+                nursery.start_soon(self._serve, queue, nursery)
+
+    async def _serve(self, queue: _Queue, nursery: trio.Nursery) -> None:
+        async for wanted in queue.outbox:
             try:
                 mail = await self._store.write(lambda rows: self._write(rows, wanted))  # noqa: B023
+                if mail is not None:
+                    await self._send(mail, queue, nursery, _AGAIN)
             except StoreUnavailableError as unavailable:
-                log.warning("a mail was not written", reason=str(unavailable))
-                self.counts["failed"] += 1
-                continue
-            if mail is None:
-                continue
-            if self._by_recipient.ask(mail.to, trio.current_time()):
-                self.counts["dropped"] += 1
-            else:
-                self.counts["sent" if await self._send(mail) else "failed"] += 1
+                self._fail(wanted.account_id, "a mail was not written", str(unavailable))
+            except Exception as error:  # noqa: BLE001 - a fault in one mail is no reason to send no other
+                self._fail(wanted.account_id, "a mail was not written", type(error).__name__)
 
     def _write(self, rows: AccountRows, wanted: _Wanted) -> _Mail | None:
         """Make the code and the mail; None where there is no such account."""
@@ -124,19 +146,43 @@ class AccountMails:
         rows.add_code(hash_of(code), Code(kind, self._date() + life * 1000, account.id, wanted.email))
         said = {"site": self._site, "link": f"{self._site}#{kind}={code}"}
         if kind == "reset":
-            return _Mail(wanted.email, "A new password", _RESET.format(name=account.name, **said))
+            return _Mail(wanted.email, "A new password", _RESET.format(name=account.name, **said), None)
         # Without the name: whoever registers chooses it, and the mail goes to whomever it likes.
-        return _Mail(wanted.email, "Confirm your address", _CONFIRM.format(**said))
+        return _Mail(wanted.email, "Confirm your address", _CONFIRM.format(**said), account.id)
 
-    async def _send(self, mail: _Mail) -> bool:
-        for pause in (*_AGAIN, None):
-            try:
+    async def _send(
+        self, mail: _Mail, queue: _Queue, nursery: trio.Nursery, pauses: tuple[float, ...]
+    ) -> None:
+        """Send a mail, or have it sent later. Others of its kind go on meanwhile."""
+        try:
+            async with queue.lock:
                 await self._mailer.send(mail.to, mail.subject, mail.text)
-            except MailError as error:
-                log.warning("a mail was not taken", reason=str(error), again_in=pause)
-                if pause is None:
-                    return False
-                await trio.sleep(pause)
+        except MailError as error:
+            if error.is_final or not pauses or self._later >= MAX_WAITING:
+                self._fail(mail.account_id, "a mail was not taken", str(error))
             else:
-                return True
-        return False
+                log.warning("a mail was not taken", reason=str(error), again_in=pauses[0])
+                nursery.start_soon(self._send_later, mail, queue, nursery, pauses)
+        else:
+            self._count("sent", mail.account_id)
+
+    async def _send_later(
+        self, mail: _Mail, queue: _Queue, nursery: trio.Nursery, pauses: tuple[float, ...]
+    ) -> None:
+        self._later += 1
+        try:
+            await trio.sleep(pauses[0])
+        finally:
+            self._later -= 1
+        try:
+            await self._send(mail, queue, nursery, pauses[1:])
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(mail.account_id, "a mail was not taken", type(error).__name__)
+
+    def _fail(self, account_id: str | None, event: str, reason: str) -> None:
+        log.warning(event, reason=reason)
+        self._count("failed", account_id)
+
+    def _count(self, result: str, account_id: str | None) -> None:
+        """Count a mail that confirms. One for a forgotten password tells that there is such an account."""
+        self.counts[result] += account_id is not None

@@ -299,7 +299,9 @@ class AccountService:
             found = rows.by_id(account.id)
             if found is None:
                 raise AccountError("WRONG_CREDENTIALS")
-            if renewed is not None and found.password_hash == expected:
+            if found.password_hash != expected:  # since it was compared; it may be another password
+                raise AccountError("TRY_AGAIN", retry_after=1.0)
+            if renewed is not None:
                 rows.update(attrs.evolve(found, password_hash=renewed))
             return self._sign_in(rows, found, device)
 
@@ -358,30 +360,32 @@ class AccountService:
         """
         selector, _, secret = refresh_token.partition(".")
 
+        # What is no token takes no turn of those who write.
+        known = await self._store.read(lambda rows: rows.find_family(hash_of(selector)))
+        if known is None:
+            raise AccountError("NOT_SIGNED_IN")
+
         def rotate(rows: AccountRows) -> SignedIn | Device | None:
-            found = rows.find_family(hash_of(selector))
-            if found is None:
+            account = rows.by_id(known[0].account_id)
+            found = rows.find_family(hash_of(selector))  # nobody changes it, once we have its account
+            if account is None or account.disabled_at is not None or found is None:
                 return None
             device, family = found
             now, presented = self._date(), hash_of(secret)
             following = _successor(family.seed, secret)
-            account = rows.by_id(device.account_id)
-            if account is None or account.disabled_at is not None or device.expires_at < now:
+            if device.expires_at < now:
                 return None
             if hmac.compare_digest(presented, family.secret):
                 renewed = attrs.evolve(device, seen_at=now, expires_at=now + DEVICE_LIFE * 1000)
-                if rows.rotate(renewed, presented, hash_of(following)):
-                    return self._with_tokens(account, device.id, f"{selector}.{following}")
-                device, family = rows.find_family(hash_of(selector)) or found  # another was faster
+                rows.rotate(renewed, presented, hash_of(following))
+                return self._with_tokens(account, device.id, f"{selector}.{following}")
             is_last = hmac.compare_digest(presented, family.last_secret or "")
             if is_last and now - device.seen_at <= LOST_ANSWER * 1000:
                 return self._with_tokens(account, device.id, f"{selector}.{following}")
             rows.end_device(account.id, device.id, now)
             return device
 
-        # What is no token takes no turn of those who write.
-        is_known = await self._store.read(lambda rows: rows.find_family(hash_of(selector)) is not None)
-        signed_in = await self._store.write(rotate) if is_known else None
+        signed_in = await self._store.write(rotate)
         if isinstance(signed_in, SignedIn):
             return signed_in
         if signed_in is not None:
@@ -426,9 +430,7 @@ class AccountService:
             made = await self._passwords.hash(new)
 
         def change(rows: AccountRows) -> int:
-            found = rows.by_id(account.id)
-            if found is None or found.disabled_at is not None:
-                raise AccountError("NOT_SIGNED_IN")
+            found = _as_proved(rows, account, device)
             rows.update(attrs.evolve(found, password_hash=made))
             rows.remove_codes("reset", account.id)
             return rows.end_all(account.id, self._date(), but=device)
@@ -447,9 +449,7 @@ class AccountService:
         await self._prove(account, device, password, address)
 
         def change(rows: AccountRows) -> None:
-            found = rows.by_id(account.id)
-            if found is None:
-                raise AccountError("NOT_SIGNED_IN")
+            found = _as_proved(rows, account, device)
             for kind in ("confirm", "reset"):
                 rows.remove_codes(kind, account.id)
             # Until another is confirmed, the one before is still its owner's.
@@ -536,6 +536,7 @@ class AccountService:
         await self._prove(account, device, password, address)
 
         def delete(rows: AccountRows) -> None:
+            _as_proved(rows, account, device)
             rows.end_all(account.id, self._date())
             rows.delete(account)
 
@@ -603,6 +604,17 @@ class AccountService:
             self._waiting[key] -= 1
             if not self._waiting[key]:
                 del self._waiting[key]
+
+
+def _as_proved(rows: AccountRows, account: Account, device: str) -> Account:
+    """Have an account as it was when its password was proved, and by a sign-in that has not ended since."""
+    found = rows.by_id(account.id)
+    is_in = any(one.id == device for one in rows.devices(account.id))
+    if found is None or found.disabled_at is not None or not is_in:
+        raise AccountError("NOT_SIGNED_IN")
+    if found.password_hash != account.password_hash:
+        raise AccountError("TRY_AGAIN", retry_after=1.0)
+    return found
 
 
 def _free_name(rows: AccountRows, wanted: str) -> str:

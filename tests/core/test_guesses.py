@@ -26,6 +26,15 @@ def test_16_a_password_that_is_refused(password):
         ("ann", False),
         ("a@b\r\nBcc: x@y", False),
         ("a@" + "x" * 300, False),
+        ("a.b+c@mail.example.com", True),
+        ("a..b@x.com", False),
+        (".a@x.com", False),
+        ("a.@x.com", False),
+        ("a@x..com", False),
+        ("a@.com", False),
+        ("a@x-.com", False),
+        ("a" * 64 + "@x", True),
+        ("a" * 65 + "@x", False),
     ],
 )
 def test_16_addresses(text, is_one):

@@ -72,7 +72,7 @@ class SqlAccounts:
         with self._telling_why(), self._database.engine.connect() as connection:
             chosen = connection.execution_options(writes=writes)
             with chosen.begin():
-                return work(_Rows(chosen))
+                return work(_Rows(chosen, writes))
 
     @contextmanager
     def _telling_why(self) -> Iterator[None]:
@@ -90,6 +90,7 @@ class _Rows:
     """`AccountRows` on a connection."""
 
     _connection: Connection
+    _writes: bool
 
     def add(self, account: Account, looks: Sequence[str]) -> None:
         try:
@@ -113,7 +114,10 @@ class _Rows:
         return self._find(accounts.c.confirmed_email == email)
 
     def _find(self, condition: Any) -> Account | None:
-        row = self._connection.execute(select(accounts).where(condition)).one_or_none()
+        chosen = select(accounts).where(condition)
+        # Who changes an account, or begins a sign-in of it, has its row first: in PostgreSQL, a sign-in would
+        # else be committed beside the end of all. SQLite has one transaction that writes at a time.
+        row = self._connection.execute(chosen.with_for_update() if self._writes else chosen).one_or_none()
         return None if row is None else _account(row)
 
     def all(self) -> Sequence[Account]:
@@ -171,6 +175,7 @@ class _Rows:
         return [_device(row) for row in self._connection.execute(chosen)]
 
     def end_device(self, account_id: str, device_id: str, now: int) -> bool:
+        self.by_id(account_id)
         its_own = and_(devices.c.id == device_id, devices.c.account_id == account_id)
         found = self._connection.execute(delete(devices).where(its_own)).rowcount
         if found:
@@ -178,6 +183,7 @@ class _Rows:
         return bool(found)
 
     def end_all(self, account_id: str, now: int, *, but: str | None = None) -> int:
+        self.by_id(account_id)  # before its sign-ins: none of it begins meanwhile
         ended = [device.id for device in self.devices(account_id) if device.id != but]
         for device_id in ended:
             self.end_device(account_id, device_id, now)
@@ -215,6 +221,8 @@ class _Rows:
     def take_code(self, kind: str, its_hash: str, now: int) -> Code | None:
         is_it = and_(codes.c.kind == kind, codes.c.hash == its_hash, codes.c.expires_at >= now)
         row = self._connection.execute(select(codes).where(is_it)).one_or_none()
+        if row is not None and row.account_id is not None:
+            self.by_id(row.account_id)  # before its code, as all others do: none waits for the other then
         # Of two who come with it at once, one deletes it.
         if row is None or not self._connection.execute(delete(codes).where(is_it)).rowcount:
             return None
