@@ -1,13 +1,11 @@
-// The choice of camera, microphone and speaker, with the level of the microphone; and the settings' dialog.
+// The choice of camera, microphone and speaker, with the level of the microphone; and the button for the settings.
 
-import { fill, h, iconButton, showDialog } from "./dom.js";
-import { KEYS, keysAreOn, turnKeys } from "./keys.js";
+import { fill, h, iconButton } from "./dom.js";
 import { checkLink } from "./landing.js";
 import { LevelMeter, canChooseSpeaker } from "./media.js";
 import { asyncHandler } from "./notice.js";
-import { canNotify, notifies, notifyOfRings } from "./rings.js";
 
-/** @import {Child, DeviceName, Devices} from "./types" */
+/** @import {DeviceName, Devices} from "./types" */
 
 const DEVICES = /** @type {const} */ ([
 	["microphone", "audioinput", "Microphone"],
@@ -77,51 +75,13 @@ function updateOptions(select, devices, name, kind) {
 	select.disabled = found.length === 0;
 }
 
-/** @param {Devices} devices */
-export const settingsButton = (devices) => iconButton("settings", "Settings", { onclick: () => showSettings(devices) });
+/** What the first screen does without. */
+const loadDialog = () => import("./settings-dialog.js");
 
 /** @param {Devices} devices */
-function showSettings(devices) {
-	const pickers = devicePickers(devices);
-	const dialog = showDialog(
-		"settings",
-		"Settings",
-		pickers.element,
-		canNotify() && notificationCheckbox(),
-		h("h3", {}, "Keys"),
-		keyHelp(),
-		keyCheckbox(),
-	);
-	dialog.addEventListener("close", pickers.close);
-}
-
-function notificationCheckbox() {
-	/** @type {HTMLInputElement} */
-	const input = h("input", {
-		type: "checkbox",
-		id: "calls",
-		checked: notifies(),
-		onchange: asyncHandler(() => notifyOfRings(input.checked).finally(() => (input.checked = notifies()))),
+export function settingsButton(devices) {
+	loadDialog().catch(() => {}); // before the server may be away
+	return iconButton("settings", "Settings", {
+		onclick: asyncHandler(async () => (await loadDialog()).showSettings(devices)),
 	});
-	return checkbox(input, "Show who calls while the page is in the background");
 }
-
-const keyHelp = () =>
-	h(
-		"dl",
-		{ class: "keys" },
-		...Object.values(KEYS).map(({ key, label }) => h("div", {}, h("dt", {}, h("kbd", {}, key)), h("dd", {}, label))),
-	);
-
-function keyCheckbox() {
-	const input = h("input", {
-		type: "checkbox",
-		id: "keys",
-		checked: keysAreOn(),
-		onchange: () => turnKeys(input.checked),
-	});
-	return checkbox(input, "Use these keys during a call");
-}
-
-/** @param {HTMLInputElement} input @param {Child} label */
-const checkbox = (input, label) => h("p", { class: "check" }, input, h("label", { htmlFor: input.id }, label));
