@@ -11,6 +11,7 @@ from playwright.sync_api import Page, WebSocketRoute, expect
 from tests.browser import Chromium, launcher, node_module
 from tests.browser_users import Person
 from tests.support import eventually, running, serving
+from tests.test_account_mails import SITE, inbox, wait_for  # noqa: F401 - a fixture
 from tests.test_web_client import faults
 
 pytestmark = pytest.mark.timeout(180)
@@ -319,6 +320,46 @@ def test_16_a_page_comes_back_when_its_token_is_over(invite):
     expect(ann.page.get_by_role("listitem")).to_have_count(1)
     expect(mark(ann, "Expired")).to_be_visible()
     assert len(sockets) == 2
+
+
+def test_16_a_forgotten_password(chromium, tmp_path, inbox):  # noqa: F811 - that fixture
+    """Who registers confirms the address by a link, and with it sets a new password by another."""
+    said = {
+        "SMTP_URL": f"smtp://127.0.0.1:{inbox.port}",
+        "MAIL_FROM": "calls@example.com",
+        "PUBLIC_URL": SITE,
+    }
+    said |= {"STORE": "sqlite", "DATA_DIR": tmp_path, "REGISTRATION": "open"}
+    with visitor(chromium, **said) as ann:
+        ann.page.goto(ann.site)
+        ann.press("Sign in")
+        ann.press("Make an account")
+        fields = {"Name": "Ann", "Password": PASSWORD, "E-mail": "nothing"}
+        fill_in(ann, "Make the account", **fields)
+        expect(dialog(ann).get_by_label("E-mail")).to_have_accessible_description("This is not an address.")
+        fill_in(ann, "Make the account", **{"E-mail": "ann@example.com"})
+        is_signed_in(ann)
+        settings(ann)
+        expect(dialog(ann)).to_contain_text("It is not confirmed yet")
+        ann.page.goto("about:blank")
+        ann.page.goto(f"{ann.site}/#confirm={wait_for(inbox, 'confirm')}")
+        ann.is_told("Your e-mail address is confirmed.")
+        assert ann.page.url == f"{ann.site}/"
+        is_signed_in(ann)
+        settings(ann)
+        expect(dialog(ann)).to_contain_text("It is confirmed.")
+        ann.press("Sign out")
+        ann.press("Sign in")
+        ann.press("I have forgotten my password")
+        fill_in(ann, "Send me a link", **{"E-mail": "ann@example.com"})
+        ann.is_told("If an account has confirmed this address, a mail with a link is on its way.")
+        link = f"{ann.site}/#reset={wait_for(inbox, 'reset')}"
+        for outcome in ("The password is changed", "This link is not good, or not any more."):
+            ann.page.goto("about:blank")
+            ann.page.goto(link)
+            fill_in(ann, "Set the password", New_password="battery staple")
+            expect(ann.page.locator("body")).to_contain_text(outcome)
+        sign_in(ann, "battery staple")
 
 
 # --- guests, and other servers -------------------------------------------------------------------

@@ -6,11 +6,16 @@ import { asyncHandler, errorMessage } from "./notice.js";
 import { RefusedError } from "./peershare.js";
 import { SIGNED_OUT, ask, isSignedOut, signIn } from "./sign-in.js";
 
-/** @import {AccountDevice, Child, FormField, OwnGroup} from "./types" */
+/** @import {Account, AccountDevice, Child, FormField, OwnGroup} from "./types" */
 
 const FIRST_GROUPS = 5; // shown; the others after a click
 /** Which field a refusal is about, by its code; another one is said below the fields. @type {Record<string, string[]>} */
-const FIELDS = { WRONG_CREDENTIALS: ["password"], NAME_TAKEN: ["username"], INVITE_INVALID: ["invite"] };
+const FIELDS = {
+	WRONG_CREDENTIALS: ["password"],
+	NAME_TAKEN: ["username"],
+	EMAIL_TAKEN: ["email"],
+	INVITE_INVALID: ["invite"],
+};
 const BROWSERS = { "Edg/": "Edge", "OPR/": "Opera", "Firefox/": "Firefox", "Chrome/": "Chrome", "Safari/": "Safari" };
 const SYSTEMS = {
 	Android: "Android",
@@ -53,6 +58,14 @@ function textField(name, label, missing, properties) {
 const passwordField = (name, label, autocomplete, id = `account-${name}`) =>
 	textField(name, label, "Enter a password.", { type: "password", autocomplete, id });
 
+/** @param {string} missing @param {string} value */
+const emailField = (missing = "", value = "") =>
+	textField("email", missing ? "E-mail address" : "E-mail address, for a forgotten password (may be empty)", missing, {
+		type: "email",
+		autocomplete: "email",
+		value,
+	});
+
 /** @param {FormField[]} fields */
 function revealBox(fields) {
 	const input = h("input", {
@@ -78,10 +91,11 @@ function accountForm(fields, button, submit, ...more) {
 		if (isRunning) return;
 		for (const one of fields) one.showError("");
 		fault.textContent = "";
-		const empty = fields.find(({ input }) => !input.value);
+		const empty = fields.find(({ input, missing }) => !input.value && missing);
 		if (empty) return empty.showError(empty.missing);
 		isRunning = true;
-		await submit(Object.fromEntries(fields.map(({ name, input }) => [name, input.value]))).catch(showFault);
+		const filled = fields.filter(({ input }) => input.value);
+		await submit(Object.fromEntries(filled.map(({ name, input }) => [name, input.value]))).catch(showFault);
 		isRunning = false;
 	}
 
@@ -93,9 +107,12 @@ function accountForm(fields, button, submit, ...more) {
 			errorMessage(error),
 		];
 		// What is wrong with a password is said of the new one, if there are two.
-		const invalid = /^password/i.test(text) ? ["newPassword", "password"] : ["username"];
+		const invalid = /^password/i.test(text)
+			? ["newPassword", "password"]
+			: [/^email/.test(text) ? "email" : "username"];
 		const about = (code === "INVALID_REQUEST" ? invalid : (FIELDS[code] ?? [])).map(find).find(Boolean);
 		if (!about) fault.textContent = text;
+		else if (about.name === "email" && code === "INVALID_REQUEST") about.showError("This is not an address.");
 		else about.showError(code === "WRONG_CREDENTIALS" && !find("username") ? "The password is wrong." : text);
 	}
 
@@ -114,7 +131,7 @@ async function enter(dialog, path, said) {
 
 /** Ask who it is: by a password, or at another provider. */
 export async function showSignIn() {
-	const [{ registration }, { providers }] = await Promise.all([
+	const [{ registration, mail }, { providers }] = await Promise.all([
 		signIn.learn(),
 		ask("GET", "/providers").catch(() => ({ providers: [] })),
 	]);
@@ -138,7 +155,11 @@ export async function showSignIn() {
 	);
 	const register = () => {
 		dialog.close();
-		showRegistration(registration === "invite");
+		showRegistration(registration === "invite", mail === true);
+	};
+	const forgot = () => {
+		dialog.close();
+		showForgotten();
 	};
 	const dialog = showDialog(
 		"account",
@@ -146,6 +167,12 @@ export async function showSignIn() {
 		others.length > 0 &&
 			h("div", { class: "stack" }, ...others, h("p", { class: "or" }, h("span", {}, "or with a password"))),
 		form,
+		mail &&
+			h(
+				"p",
+				{ class: "other" },
+				h("button", { type: "button", class: "secondary small", onclick: forgot }, "I have forgotten my password"),
+			),
 		registration !== "closed" &&
 			h(
 				"p",
@@ -164,8 +191,44 @@ function leaveFor(provider) {
 	location.assign(`${BASE}api/auth/oidc/${provider}/start?${query}`);
 }
 
-/** @param {boolean} needsInvitation */
-function showRegistration(needsInvitation) {
+/** Have a link sent that sets a new password. */
+function showForgotten() {
+	const email = emailField("Enter the address that your account has confirmed.");
+	const dialog = showDialog(
+		"account",
+		"A new password",
+		accountForm([email], h("button", { class: "primary" }, "Send me a link"), async (said) => {
+			await ask("POST", "/forgot", said);
+			dialog.close();
+			toast("If an account has confirmed this address, a mail with a link is on its way.");
+		}),
+	);
+	email.input.focus();
+}
+
+/** Do what a link in a mail is for. @param {string} kind @param {string} code */
+export async function followLink(kind, code) {
+	if (kind === "confirm") {
+		await ask("POST", "/confirm", { code });
+		return toast("Your e-mail address is confirmed.");
+	}
+	const password = passwordField("newPassword", "New password, of 8 characters or more", "new-password");
+	const form = accountForm(
+		[password],
+		h("button", { class: "primary" }, "Set the password"),
+		async (said) => {
+			await ask("POST", "/reset", { ...said, code });
+			dialog.close();
+			toast("The password is changed, and all devices are signed out. Sign in with the new one.");
+		},
+		revealBox([password]),
+	);
+	const dialog = showDialog("account", "A new password", form);
+	password.input.focus();
+}
+
+/** @param {boolean} needsInvitation @param {boolean} hasMail */
+function showRegistration(needsInvitation, hasMail) {
 	const username = textField("username", "Name", "Enter a name. Others will see it.", {
 		autocomplete: "username",
 		maxLength: 50,
@@ -175,12 +238,15 @@ function showRegistration(needsInvitation) {
 	const invite = textField("invite", "Invitation", "Enter the invitation that you were given.", {
 		autocomplete: "one-time-code",
 	});
+	const fields = [username, password, hasMail && emailField(), needsInvitation && invite].filter(
+		(one) => one !== false,
+	);
 	const dialog = showDialog(
 		"account",
 		"Make an account",
 		h("p", {}, "You are the same person on each of your devices then, and find your groups again."),
 		accountForm(
-			needsInvitation ? [username, password, invite] : [username, password],
+			fields,
 			h("button", { class: "primary" }, "Make the account"),
 			(said) => enter(dialog, "/register", said),
 			revealBox([password]),
@@ -209,6 +275,7 @@ export async function showAccount() {
 		...deviceList(devices),
 		h("h3", {}, account.hasPassword ? "Change the password" : "Set a password"),
 		passwordForm(account.hasPassword, account.username),
+		signIn.about?.mail && emailForm(account),
 		h("h3", {}, "Delete the account"),
 		deletion(account.hasPassword, close),
 	);
@@ -275,6 +342,23 @@ function passwordForm(hasPassword, username) {
 	);
 	form.prepend(h("input", { hidden: true, autocomplete: "username", value: username }));
 	return form;
+}
+
+/** @param {Account} account */
+function emailForm({ email, emailConfirmed, hasPassword }) {
+	const address = emailField("", email ?? "");
+	const password = passwordField("password", "Password", "current-password", "account-email-password");
+	const state = email && (emailConfirmed ? "It is confirmed." : "It is not confirmed yet: open the link in the mail.");
+	const form = accountForm(
+		hasPassword ? [address, password] : [address],
+		h("button", { class: "secondary" }, "Change the address"),
+		async (said) => {
+			await askAsAccount("POST", "/email", said);
+			password.input.value = "";
+			toast(said.email ? `A mail with a link is on its way to ${said.email}.` : "The account has no address now.");
+		},
+	);
+	return h("section", { "aria-label": "E-mail" }, h("h3", {}, "E-mail"), state && h("p", {}, state), form);
 }
 
 /** @param {boolean} hasPassword @param {() => void} close */

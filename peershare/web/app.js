@@ -6,7 +6,7 @@ import { GroupSession } from "./group-session.js";
 import { groupScreen } from "./group.js";
 import { groupIdIn, landingScreen } from "./landing.js";
 import { Devices } from "./media.js";
-import { REFUSED, errorMessage, loadingScreen } from "./notice.js";
+import { REFUSED, asyncHandler, errorMessage, loadingScreen } from "./notice.js";
 import { RefusedError } from "./peershare.js";
 import { prejoinScreen } from "./prejoin.js";
 import { ErrorCode } from "./protocol.js";
@@ -409,9 +409,10 @@ signIn.addEventListener("change", () => screen?.update?.());
 // A page from the back/forward cache has lost its connections.
 addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 // Not the text, which a stranger's link could have: its name.
-const [, failure] = /^#sign-in=([a-z-]+)$/.exec(location.hash) ?? [];
-if (failure) history.replaceState(history.state, "", location.pathname);
+const [, kind, word] = /^#(sign-in|confirm|reset)=([\w-]+)$/.exec(location.hash) ?? [];
+if (kind) history.replaceState(history.state, "", location.pathname);
 const signInKnown = signIn.start();
 route();
-if (failure) showSignInFailure(failure);
+if (kind === "sign-in") showSignInFailure(word);
+else if (kind) asyncHandler(async () => (await import("./account.js")).followLink(kind, word))();
 dispatchEvent(new Event("started")); // index.html waits for it

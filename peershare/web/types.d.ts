@@ -308,11 +308,18 @@ export type CheckResults = {
 
 // --- sign-in.js, account.js; the answers are in docs/accounts.md ---
 
-export type About = { accounts: boolean; registration: string };
-export type Account = { id: string; username: string; hasPassword: boolean };
+export type About = { accounts: boolean; registration: string; mail?: boolean };
+export type Account = {
+	id: string;
+	username: string;
+	email: string | null;
+	emailConfirmed: boolean;
+	hasPassword: boolean;
+};
 export type SignedIn = { account: Account; accessToken: string };
 export type AccountDevice = { id: string; name: string; seenAt: number; isCurrent: boolean };
 export type OwnGroup = { id: string; name: string; isOwner: boolean; visitedAt: number };
+/** `missing`: what is said where it is empty; nothing where it may be. */
 export type FormField = ReturnType<typeof field> & { name: string; missing: string };
 
 // --- dom.js ---
