@@ -16,7 +16,7 @@ from peershare.ports.auth import PasswordHasher
 
 # Of one address: people mistype, and guessing shall take years.
 OF_ADDRESS = RateRules(rate=0.1, burst=20)
-# Of one group, from wherever. Who has a role, or an invite, does not need the passcode.
+# Those of one group that were wrong, from wherever. Who has a role, or an invite, does not need the passcode.
 OF_GROUP = RateRules(rate=0.5, burst=100)
 # Fits nothing.
 _WRONG = Passcode("")
@@ -45,6 +45,8 @@ class Passcodes:
         if wait:
             return errors.too_many_passcodes(wait)
         fits = await self._hasher.verify(passcode, expected)
+        if fits:  # it costs nothing: many may come at once who know it
+            self._of_groups.charge(message.group_id, -1, trio.current_time())
         return attrs.evolve(message, passcode=Passcode(expected) if fits else _WRONG)
 
     def _wait(self, address: str | None) -> float:

@@ -138,6 +138,7 @@ class GroupModel:
     created_at: float
     members: set[str] = attrs.field(factory=set)
     owner: str = ""
+    leavers: set[str] = attrs.field(factory=set)
     roles: dict[str, str] = attrs.field(factory=dict)
     locked: bool = False
     autolock: bool = False
@@ -238,7 +239,7 @@ class Model:
     # --- moderation ---
 
     def set_role(self, group, user_id, target, role):
-        if target not in group.members:
+        if target not in group.members | group.leavers:
             return [answer(user_id, "USER_NOT_FOUND")]
         mine, its = group.role(user_id), group.role(target)
         if role == its:
@@ -256,6 +257,8 @@ class Model:
 
     def role_changed(self, group, target, role, by):
         group.roles[target] = role
+        if target not in group.members:
+            return []
         told = to((group.members & self.sessions) - {by}, "MemberRoleChanged")
         before = group.participants.get(target)
         if before is None or (role in MAY_CALL and (role != "guest" or not before.screen)):
@@ -276,7 +279,8 @@ class Model:
         return [answer(user_id, "GroupUpdated"), *(told if (group.locked, group.autolock) != before else [])]
 
     def kick(self, group, user_id, target, ban_seconds):
-        if target not in group.members or target == user_id:
+        known = group.members | group.leavers if ban_seconds else group.members
+        if target not in known or target == user_id:
             return [answer(user_id, "USER_NOT_FOUND")]
         mine, its = group.role(user_id), group.role(target)
         if mine != "owner" and RANKS[its] >= RANKS[mine]:
@@ -286,6 +290,8 @@ class Model:
             group.bans[target] = self.now + ban_seconds
         if RANKS[its] > RANKS["member"]:
             group.roles[target] = "member"
+        if target not in group.members:
+            return [answer(user_id, "MemberKicked")]
         kicked = to([target], "Kicked" if target in self.sessions else "KICKED")
         others = group.participants.keys() - {target} if target in group.participants else ()
         return [
@@ -361,6 +367,7 @@ class Model:
         again = user_id in group.members
         left = [] if again else self.gone(user_id, "left")
         group.members.add(user_id)
+        group.leavers.discard(user_id)
         if not again:
             self.joined.append(user_id)
         group.empty_since = None
@@ -568,6 +575,7 @@ class Model:
             effects += self.end(ring, "missed", besides=user_id)
         self.recent.pop(user_id, None)
         group.members.remove(user_id)
+        group.leavers.add(user_id)
         self.joined.remove(user_id)
         if group.members:
             told = to(group.members, "UserLeft")

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from peershare.core.group import moderation, roles
+from peershare.core.group import moderation, roles, state
 from peershare.core.group.facts import BanEnded, GroupClosed, MemberBanned
 from peershare.core.group.state import Group
 from peershare.core.permissions import NEEDS, RANKS, ROLES, GroupAction
@@ -612,6 +612,36 @@ def test_a_removal_takes_the_role(tea, seconds, before, afterwards):
     """Whoever was removed comes back, once it may, and may no more than a member, nor than before."""
     tea.given((ann, role(bob, before)), (ann, KickMember(bob, None, seconds)), after(60), join(bob, "Bob"))
     assert tea.hub._groups[FIRST][bob].role == afterwards
+
+
+def test_a_troll_that_has_left_is_banned(tea):
+    """It acts, and leaves; it is known for a while, with its address. Only a ban does something to it."""
+    tea.given(from_network("troll", "home"), join("troll", "Troll"), ("troll", LeaveGroup("troll")))
+    assert tea >> (bob, KickMember("troll")) << refused(bob, errors.TARGET_USER_NOT_FOUND)
+    assert tea >> (bob, KickMember("troll", None, 60)) << answer(bob, MemberKicked(()))
+    tea.given(from_network("again", "home"))
+    for one in ("troll", "again"):
+        assert tea.outcome_of(join(one, "Troll")).deliveries[0].message == errors.banned(UNTIL)
+
+
+def test_the_role_of_one_who_has_left_is_taken(tea):
+    """Whoever may give roles need not wait until it is back; a moderator bans no owner that is gone."""
+    tea.given((ann, role(cat, "owner")), (cat, LeaveGroup(cat)))
+    assert tea >> (bob, KickMember(cat, None, 60)) << refused(bob, errors.NOT_YOUR_ROLE)
+    changed = MemberRoleChanged(cat, "member", ann)
+    assert tea >> (ann, role(cat, "member")) << answer(ann, changed)
+    tea.given(join(cat, "Cat"))
+    assert tea.hub._groups[FIRST][cat].role == "member"
+    assert tea >> (bob, role("id-of-nobody", "guest")) << refused(bob, errors.TARGET_USER_NOT_FOUND)
+
+
+def test_the_last_who_have_left(tea, monkeypatch):
+    """So many are known."""
+    monkeypatch.setattr(state, "MAX_LEAVERS", 1)
+    tea.given((cat, LeaveGroup(cat)), (dan, LeaveGroup(dan)))
+    refusal = refused(bob, errors.TARGET_USER_NOT_FOUND)
+    assert tea >> (bob, KickMember(cat, None, 60)) << refusal
+    assert tea >> (bob, KickMember(dan, None, 60)) << answer(bob, MemberKicked(()))
 
 
 def test_many_bans(tea, monkeypatch):

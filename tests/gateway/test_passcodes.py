@@ -86,6 +86,13 @@ async def test_many_for_one_group(judge, autojump_clock):
     assert isinstance(await judge(TRY, "198.51.100.2"), JoinGroup)
 
 
+async def test_those_who_know_it_do_not_count(judge, autojump_clock):
+    """More may come to a group at once, from many addresses, than may guess."""
+    for number in range(2 * passcodes.OF_GROUP.burst):
+        said = await judge(JoinGroup(GROUP, "Ann", None, "tea"), f"192.0.2.{number}")
+        assert said.passcode == "hash of tea"
+
+
 # --- through the endpoint ----------------------------------------------------------------------
 
 

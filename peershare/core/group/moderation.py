@@ -39,11 +39,11 @@ MAX_BANS = 200
 
 
 def kick(group: Group, user_id: UserId, message: KickMember, now: float) -> Outcome:
-    """Remove a member, with all its connections."""
-    if message.user_id not in group:
+    """Remove a member, with all its connections. With a ban, also one who has left not long ago."""
+    me, target = group[user_id], group.find(message.user_id)
+    if target is None or target.principal.id == me.principal.id:
         return refuse(user_id, errors.TARGET_USER_NOT_FOUND)
-    me, target = group[user_id], group[message.user_id]
-    if target.principal.id == me.principal.id:
+    if target.user_id not in group and not message.ban_seconds:
         return refuse(user_id, errors.TARGET_USER_NOT_FOUND)
     if not outranks(me.role, target.role):
         return refuse(user_id, errors.NOT_YOUR_ROLE)

@@ -31,9 +31,9 @@ _OF_MODERATORS = frozenset({"locked", "lobby"})
 
 
 def set_role(group: Group, user_id: UserId, message: SetMemberRole, now: float) -> Outcome:
-    if message.user_id not in group:
+    me, target, role = group[user_id], group.find(message.user_id), message.role
+    if target is None:
         return refuse(user_id, errors.TARGET_USER_NOT_FOUND)
-    me, target, role = group[user_id], group[message.user_id], message.role
     changed = MemberRoleChanged(target.user_id, role, user_id)
     if role == target.role:
         return answer(user_id, changed)

@@ -53,6 +53,8 @@ from peershare.messages import (
 )
 from peershare.names import cut, looks_of, skeleton
 
+# In one group, those who have left last: few, for each is kept as long as the group is in memory.
+MAX_LEAVERS = 20
 MAX_USERNAME = 50  # characters, a suffix included (docs/protocol.md: join-group)
 
 
@@ -173,6 +175,8 @@ class Group:
     bans: dict[UserId, MemberBanned] = attrs.field(factory=dict)
     passcode: str | None = attrs.field(default=None, repr=False)
     _members: dict[UserId, Member] = attrs.field(factory=dict, init=False)
+    # Those who have left last, so that they can be banned. Of the moment: a restart forgets them.
+    _leavers: dict[UserId, Member] = attrs.field(factory=dict, init=False, eq=False)
     # The indexes exist so that a join and a ring cost the same in a group of 5 and of 500.
     _looks: set[str] = attrs.field(factory=set, init=False)  # of all names
     _verified_looks: set[str] = attrs.field(factory=set, init=False)  # of those of verified members
@@ -244,6 +248,9 @@ class Group:
 
     def _left(self, fact: MemberLeft) -> None:
         member = self._members.pop(fact.user_id)
+        self._leavers[fact.user_id] = member
+        if len(self._leavers) > MAX_LEAVERS:
+            del self._leavers[next(iter(self._leavers))]
         looks = looks_of(member.username)
         self._looks -= looks
         self._verified_looks -= looks
@@ -307,6 +314,7 @@ class Group:
 
     def _insert(self, member: Member) -> None:
         self._members[member.user_id] = member
+        self._leavers.pop(member.user_id, None)
         member.role = self.role_of(member.principal.id)
         looks = looks_of(member.username)
         self._looks |= looks
@@ -349,6 +357,13 @@ class Group:
 
     def __iter__(self) -> Iterator[Member]:
         return iter(self._members.values())
+
+    def find(self, user_id: UserId) -> Member | None:
+        """A member, or one who has left not long ago, with the role that it has now."""
+        found = self._members.get(user_id) or self._leavers.get(user_id)
+        if found is not None:
+            found.role = self.role_of(found.principal.id)
+        return found
 
     def holder(self, peer_id: PeerId) -> Member | None:
         """The member that holds this peer ID."""
