@@ -97,8 +97,14 @@ PAYLOADS = {
     "group-update": {"locked": True},
     "end-call": {},
     "end-group": {},
+    "lobby-admit": {"userId": ID},
+    "lobby-deny": {"userId": ID},
+    "lobby-leave": {},
+    "mute-member": {"userId": ID},
+    "stop-screen": {"userId": ID},
+    "stop-video": {"userId": ID},
 }
-NEEDS_A_TOKEN = {"create-group": "NOT_PERMITTED", "join-group": "NOT_PERMITTED"}
+NEEDS_A_TOKEN = dict.fromkeys(("create-group", "join-group", "lobby-leave"), "NOT_PERMITTED")
 
 
 @pytest.fixture(scope="module")
@@ -146,10 +152,10 @@ def test_a_closed_server_and_each_message(server, who):
     for kind in PAYLOADS:
         with come(server.port, who) as client:
             got = answer(client, kind)
-        if not is_session and kind not in CLIENT_TYPES:
-            assert got == ("welcome" if kind == "hello" else "INVALID_MESSAGE"), kind
-        elif who != "external" and kind in NEEDS_A_TOKEN:
+        if who != "external" and kind in NEEDS_A_TOKEN:
             assert got == NEEDS_A_TOKEN[kind]
+        elif not is_session and kind not in CLIENT_TYPES:
+            assert got == ("welcome" if kind == "hello" else "INVALID_MESSAGE"), kind
         else:
             assert got != "NOT_PERMITTED", kind
     if who == "external":
