@@ -85,6 +85,7 @@ def reset(name: str, **values: Any) -> None:
 
     def change(rows: AccountRows, account: Account) -> None:
         rows.update(attrs.evolve(account, password_hash=made))
+        rows.remove_codes("reset", account.id)
         rows.end_all(account.id, _now())
 
     _change(name, values, change)
@@ -97,6 +98,7 @@ def disable(name: str, **values: Any) -> None:
 
     def change(rows: AccountRows, account: Account) -> None:
         rows.update(attrs.evolve(account, disabled_at=_now()))
+        rows.remove_codes("reset", account.id)
         rows.end_all(account.id, _now())
 
     _change(name, values, change)

@@ -437,6 +437,19 @@ def test_16_what_outlives_a_sign_in_is_worth_nothing(server):
         end_by(server, "device", made)
 
 
+def test_16_characters_that_nobody_sees(server):
+    """PostgreSQL keeps no NUL, and a list of devices shows none: they are refused at once."""
+    made = register(server.port, "Nul")
+    said = {"username": "Nul", "password": PASSWORD, "device": "a\0b"}
+    answer = ask(server.port, "POST", "/api/auth/login", said)
+    assert (answer.status, answer.json["error"]) == (400, "device must have no control characters")
+    said = {**said, "username": "Another"}
+    assert ask(server.port, "POST", "/api/auth/register", said).code == "INVALID_REQUEST"
+    for path in ("groups", "devices"):
+        answer = ask(server.port, "DELETE", f"/api/auth/{path}/a%00b", bearer=made["accessToken"])
+        assert (answer.status, answer.code) == (400, "INVALID_REQUEST")
+
+
 # --- when a sign-in ends -------------------------------------------------------------------------
 
 

@@ -9,7 +9,12 @@ import pexpect
 import pytest
 from click.testing import CliRunner
 
+from peershare.adapters.store.accounts import SqlAccounts
+from peershare.composition.adapters import make_database
+from peershare.composition.rules import store_rules
 from peershare.db import db
+from peershare.ports.accounts import Code
+from peershare.settings import settings_from
 from peershare.user import user
 from tests.support import RawClient, environment, serving
 from tests.test_account_routes import PASSWORD, ask, closed, connected
@@ -156,6 +161,24 @@ def test_16_what_a_person_gets_wrong(args, said, line, tmp_path, monkeypatch):
     status, found = run(*args, said=said)
     assert status
     assert found == line
+
+
+@pytest.mark.parametrize("command", ["reset", "disable"])
+def test_16_links_that_were_mailed(settings, where, command):
+    """They are good no more when an admin has set the password, or disabled the account."""
+    run("create", "Ann", *where)
+    database = make_database(
+        store_rules(settings_from({name.lower(): value for name, value in settings.items()}))
+    )
+    accounts = SqlAccounts(database)
+
+    def mail(rows):
+        rows.add_code("hash", Code("reset", 10, rows.by_login("ann").id))
+
+    accounts.do(mail)
+    assert run(command, "Ann", *where)[0] == 0
+    assert accounts.do(lambda rows: rows.take_code("reset", "hash", 1)) is None
+    database.engine.dispose()
 
 
 def test_16_nobody_is_deleted_by_mistake(tmp_path, monkeypatch):

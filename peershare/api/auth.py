@@ -87,6 +87,13 @@ class Asker:
             raise AccountError("INVALID_REQUEST", f"{name} is no text") from error
         return value
 
+    def plain(self, name: str, longest: int, *, needed: bool = True) -> str:
+        """The same, in which all can be seen: it is kept, and PostgreSQL takes no NUL."""
+        value = self.text(name, longest, needed=needed)
+        if not value.isprintable():
+            raise AccountError("INVALID_REQUEST", f"{name} must have no control characters")
+        return value
+
     def username(self) -> str:
         try:
             return str(RULES[Username].check(self.text("username", 200)))
@@ -135,13 +142,13 @@ class _Routes:
             asker.address,
             invite=asker.text("invite", _MAX_SECRET, needed=False),
             email=asker.email(),
-            device=asker.text("device", MAX_DEVICE_NAME, needed=False),
+            device=asker.plain("device", MAX_DEVICE_NAME, needed=False),
         )
         return _signed_in(asker, found, 201)
 
     async def login(self, asker: Asker) -> Response:
         name, password = asker.username(), asker.text("password", _MAX_TYPED)
-        device = asker.text("device", MAX_DEVICE_NAME, needed=False)
+        device = asker.plain("device", MAX_DEVICE_NAME, needed=False)
         return _signed_in(asker, await self.accounts.login(name, password, asker.address, device))
 
     async def refresh(self, asker: Asker) -> Response:
@@ -211,7 +218,7 @@ class _Routes:
         return jsonify({"groups": listed})
 
     async def forget_group(self, asker: Asker) -> Response:
-        account, group = await self._account(asker), asker.text("group_id", 100)
+        account, group = await self._account(asker), asker.plain("group_id", 100)
         if not await self.accounts.forget_group(account, group):
             raise AccountError("NOT_FOUND")
         return _done(asker, is_out=False)
@@ -221,7 +228,7 @@ class _Routes:
         return jsonify({"devices": [_shown_device(one, asker.device) for one in found]})
 
     async def end_device(self, asker: Asker) -> Response:
-        account, device = await self._account(asker), asker.text("device_id", 100)
+        account, device = await self._account(asker), asker.plain("device_id", 100)
         if not await self.accounts.end_device(account.id, device):
             raise AccountError("NOT_FOUND")
         return _done(asker, is_out=device == asker.device)

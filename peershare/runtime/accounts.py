@@ -8,7 +8,7 @@ import secrets
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from math import inf
 from uuid import uuid4
@@ -29,6 +29,7 @@ from peershare.ports.accounts import (
     Account,
     AccountRows,
     AccountStore,
+    Change,
     Device,
     EmailTakenError,
     Family,
@@ -184,7 +185,7 @@ class AccountService:
     async def open(self) -> None:
         """Have keys, and know which sign-ins have ended: no token is judged before."""
         await self._look_after_keys()
-        await self._learn()
+        await self._learn(is_start=True)
 
     async def run(self) -> None:
         """Notice what others change in the store, tidy up, and send mails, until cancelled."""
@@ -212,21 +213,36 @@ class AccountService:
 
     async def look(self) -> None:
         """Have what has ended end here, too."""
-        await self._learn()
-        while self._ended:
-            await self._end(*self._ended.popleft())
-
-    async def _learn(self) -> None:
         async with self._looking:
-            for change in await self._store.read(lambda rows: rows.changes(self._last_change)):
-                if change.number in self._seen:
-                    continue
-                self._seen.add(change.number)
-                self._last_change = max(self._last_change, change.number)
-                if change.device_id is not None:
-                    self.tokens.end(change.device_id)
-                self._ended.append((account_principal_id(change.account_id), change.device_id))
-            self._seen = {number for number in self._seen if number > self._last_change - LATE_CHANGES}
+            await self._learn()
+            while self._ended:
+                await self._end(*self._ended[0])
+                self._ended.popleft()  # now: who is cancelled before leaves it to the next
+
+    async def _look_if_possible(self) -> None:
+        """Have what was committed end at once, or, where the store is away since then, later."""
+        with suppress(StoreUnavailableError):
+            await self.look()
+
+    async def _learn(self, *, is_start: bool = False) -> None:
+        def find(rows: AccountRows) -> tuple[Sequence[Change], set[str]]:
+            """Return, too, who has signed in behind the end of all: her sessions may be newer than that."""
+            found = rows.changes(self._last_change)
+            ended = {change.account_id for change in found if is_start and change.device_id is None}
+            return found, {one for one in ended if _has_sign_ins(rows, one)}
+
+        changes, back = await self._store.read(find)
+        for change in changes:
+            if change.number in self._seen:
+                continue
+            self._seen.add(change.number)
+            self._last_change = max(self._last_change, change.number)
+            if change.device_id is not None:
+                self.tokens.end(change.device_id)
+            elif change.account_id in back:
+                continue
+            self._ended.append((account_principal_id(change.account_id), change.device_id))
+        self._seen = {number for number in self._seen if number > self._last_change - LATE_CHANGES}
 
     async def _look_after_keys(self) -> None:
         now = self._date()
@@ -259,9 +275,7 @@ class AccountService:
         if self.rules.registration == "closed":
             raise AccountError("REGISTRATION_CLOSED")
         password = normal_password(password)
-        fault = password_fault(password, name)
-        if fault is not None:
-            raise AccountError("INVALID_REQUEST", fault)
+        _refuse_weak(password, name)
         async with self._paying(address):
             account = new_account(name, self._date(), await self._passwords.hash(password), email=email)
 
@@ -380,7 +394,8 @@ class AccountService:
                 rows.rotate(renewed, presented, hash_of(following))
                 return self._with_tokens(account, device.id, f"{selector}.{following}")
             is_last = hmac.compare_digest(presented, family.last_secret or "")
-            if is_last and now - device.seen_at <= LOST_ANSWER * 1000:
+            # The clock may have been set back.
+            if is_last and abs(now - device.seen_at) <= LOST_ANSWER * 1000:
                 return self._with_tokens(account, device.id, f"{selector}.{following}")
             rows.end_device(account.id, device.id, now)
             return device
@@ -391,7 +406,7 @@ class AccountService:
         if signed_in is not None:
             self.counts["refresh", "reused"] += 1
             log.warning("a refresh token came once more: its sign-in has ended", account=signed_in.account_id)
-            await self.look()
+            await self._look_if_possible()
         raise AccountError("NOT_SIGNED_IN")
 
     # --- who is in ---
@@ -422,9 +437,7 @@ class AccountService:
     ) -> int:
         """Set another password. Return how many other devices were signed out."""
         new = normal_password(new)
-        fault = password_fault(new, account.name)
-        if fault is not None:
-            raise AccountError("INVALID_REQUEST", fault)
+        _refuse_weak(new, account.name)
         await self._prove(account, device, password, address)
         async with self._paying(address):
             made = await self._passwords.hash(new)
@@ -436,7 +449,7 @@ class AccountService:
             return rows.end_all(account.id, self._date(), but=device)
 
         ended = await self._store.write(change)
-        await self.look()
+        await self._look_if_possible()
         return ended
 
     # --- by mail ---
@@ -482,9 +495,7 @@ class AccountService:
     async def reset(self, code: str, new: str, address: str | None) -> None:
         """Set a new password by a code from a mail, and sign the account out everywhere."""
         new = normal_password(new)
-        fault = password_fault(new, "")
-        if fault is not None:
-            raise AccountError("INVALID_REQUEST", fault)
+        _refuse_weak(new, "")
         async with self._paying(address):
             made = await self._passwords.hash(new)
 
@@ -494,12 +505,13 @@ class AccountService:
             is_its = account is not None and found is not None and account.confirmed_email == found.email
             if account is None or not is_its or account.disabled_at is not None:
                 raise AccountError("CODE_INVALID")
+            _refuse_weak(new, account.name)  # whose code it is, is known only now; it stays good
             rows.update(attrs.evolve(account, password_hash=made))
             rows.end_all(account.id, self._date())
             return account.login
 
         self._of_account.forget(await self._store.write(reset))
-        await self.look()
+        await self._look_if_possible()
 
     def _mails(self, address: str | None) -> AccountMails:
         """Have the mails, if there are any, and this address may ask for one more."""
@@ -517,7 +529,7 @@ class AccountService:
 
     async def end_device(self, account_id: str, device: str) -> bool:
         ended = await self._store.write(lambda rows: rows.end_device(account_id, device, self._date()))
-        await self.look()
+        await self._look_if_possible()
         return ended
 
     async def end_by_refresh_token(self, refresh_token: str) -> None:
@@ -530,7 +542,7 @@ class AccountService:
                 rows.end_device(found[0].account_id, found[0].id, self._date())
 
         await self._store.write(end)
-        await self.look()
+        await self._look_if_possible()
 
     async def delete(self, account: Account, device: str, password: str, address: str | None) -> None:
         await self._prove(account, device, password, address)
@@ -541,7 +553,7 @@ class AccountService:
             rows.delete(account)
 
         await self._store.write(delete)
-        await self.look()
+        await self._look_if_possible()
 
     # --- what it costs ---
 
@@ -604,6 +616,17 @@ class AccountService:
             self._waiting[key] -= 1
             if not self._waiting[key]:
                 del self._waiting[key]
+
+
+def _refuse_weak(password: str, name: str) -> None:
+    fault = password_fault(password, name)
+    if fault is not None:
+        raise AccountError("INVALID_REQUEST", fault)
+
+
+def _has_sign_ins(rows: AccountRows, account_id: str) -> bool:
+    account = rows.by_id(account_id)
+    return account is not None and account.disabled_at is None and bool(rows.devices(account_id))
 
 
 def _as_proved(rows: AccountRows, account: Account, device: str) -> Account:

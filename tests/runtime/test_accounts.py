@@ -16,8 +16,9 @@ from peershare.adapters.store.accounts import SqlAccounts
 from peershare.adapters.store.sql import SqlStore
 from peershare.adapters.store.sqlite import Sqlite
 from peershare.core.principal import account_principal_id
-from peershare.ports.accounts import TOKEN_LIFE, Code
+from peershare.ports.accounts import TOKEN_LIFE, Account, Code
 from peershare.ports.auth import TokenError, TokenFault
+from peershare.ports.store import StoreUnavailableError
 from peershare.runtime import accounts as module
 from peershare.runtime.accounts import (
     DEVICE_LIFE,
@@ -371,6 +372,91 @@ async def test_16_what_ended_before_the_start(world):
     assert later.ended == []
     await later.service.look()
     assert later.ended == [(account_principal_id(found.account.id), found.device)]
+
+
+async def test_16_an_end_of_all_before_the_start(world):
+    """Whoever has signed in again since is not ended by it; whoever has not, or may not, is."""
+    made = [(await world.register(name)).account for name in ("Ann", "Bob", "Cat")]
+    await world.store.write(lambda rows: [rows.end_all(one.id, 1) for one in made])
+    await world.service.login("Ann", PASSWORD, None)
+    await world.service.login("Cat", PASSWORD, None)
+    disabled = attrs.evolve(made[2], disabled_at=1)
+    await world.store.write(lambda rows: rows.update(disabled))
+    later = World(world.store._database)
+    await later.service.open()
+    await later.service.look()
+    ended = {principal for principal, device in later.ended if device is None}
+    assert ended == {account_principal_id(one.id) for one in made[1:]}
+    await world.store.write(lambda rows: rows.end_all(made[0].id, 1))
+    await later.service.look()
+    assert (account_principal_id(made[0].id), None) in later.ended
+
+
+async def test_16_an_end_that_was_not_told(world):
+    """Whoever is cancelled on the way leaves it to the next who looks."""
+    made = await world.register()
+    told = world.service._end
+    scope = trio.CancelScope()
+
+    async def cancelled(*_):
+        scope.cancel()
+        await trio.sleep_forever()
+
+    world.service._end = cancelled
+    with scope:
+        await world.service.end_device(made.account.id, made.device)
+    assert scope.cancelled_caught
+    world.service._end = told
+    await world.service.look()
+    assert world.ended == [(account_principal_id(made.account.id), made.device)]
+
+
+async def test_16_a_store_that_is_away_behind_the_commit(world):
+    """What was asked for is done, and said to be; it ends here when the store is back."""
+    made = await world.register()
+    read = world.store.read
+
+    async def away(_work):
+        raise StoreUnavailableError("away")
+
+    world.store.read = away
+    assert await world.service.end_device(made.account.id, made.device)
+    world.store.read = read
+    assert world.ended == []
+    await world.service.look()
+    assert world.ended == [(account_principal_id(made.account.id), made.device)]
+
+
+async def test_16_a_clock_that_is_set_back(world):
+    """An answer is lost for a minute, and not until the clock is there again."""
+    first = await world.register()
+    await world.service.refresh(first.refresh_token)
+    world.now -= LOST_ANSWER + 1
+    assert await refused(world.service.refresh(first.refresh_token)) == "NOT_SIGNED_IN"
+
+
+def test_16_a_clock_that_is_set_ahead_and_back():
+    """What has ended is not forgotten by it."""
+    wall, steady = [1_800_000_000.0], [50.0]
+    tokens = OwnTokens(lambda: wall[0], lambda: steady[0])
+    tokens.use([tokens.new_key()])
+    shown, _ = tokens.sign(Account("1", "Ann", "ann", 1), "phone")
+    tokens.end("phone")
+    wall[0] += 86_400
+    tokens.end("laptop")
+    wall[0] -= 86_400
+    with pytest.raises(TokenError, match="revoked"):
+        tokens.verify(shown)
+
+
+async def test_16_a_name_is_no_new_password(world):
+    """Nor by a link from a mail, which stays good."""
+    made = await world.register("Annabelle", email="a@b.c")
+    confirmed = attrs.evolve(made.account, confirmed_email="a@b.c")
+    code = Code("reset", int(world.now * 1000) + 5000, made.account.id, "a@b.c")
+    await world.store.write(lambda rows: (rows.update(confirmed), rows.add_code(hash_of("good"), code)))
+    assert await refused(world.service.reset("good", "annabelle", None)) == "INVALID_REQUEST"
+    await world.service.reset("good", "battery staple", None)
 
 
 async def test_16_keys_rotate(world):

@@ -23,10 +23,14 @@ _NAMES = frozenset({"EdDSA", "Ed25519"})
 
 
 class OwnTokens:
-    """A `TokenMaker`. `clock` gives seconds since 1970."""
+    """A `TokenMaker`. `clock` gives seconds since 1970, and `steady` seconds that nobody sets."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.time, steady: Callable[[], float] = time.monotonic
+    ) -> None:
         self._clock = clock
+        self._steady = steady
+        self._began = clock() - steady()
         self._signs_with: OKPKey | None = None
         self._keys: list[SigningKey] = []
         self._ended = EndedSignIns(TOKEN_LIFE + 2 * SKEW)
@@ -91,4 +95,5 @@ class OwnTokens:
 
     def end(self, device: str) -> None:
         """Take no token of this sign-in any more."""
-        self._ended.note(device, self._clock())
+        # By the clock that is behind: one that was set ahead, and then back, has forgotten nothing too soon.
+        self._ended.note(device, min(self._clock(), self._began + self._steady()))

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import attrs
 import trio
-from sqlalchemy import Connection, and_, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from peershare.adapters.store.schema import (
@@ -204,6 +204,11 @@ class _Rows:
         self._connection.execute(delete(devices).where(devices.c.expires_at < now))
         self._connection.execute(delete(codes).where(codes.c.expires_at < now))
         self._connection.execute(delete(account_changes).where(account_changes.c.changed_at < changes_before))
+        # Of an account that was deleted while its visit was on its way to the store.
+        account_id = func.substr(visits.c.principal_id, len(account_principal_id("")) + 1)
+        is_of_one = visits.c.principal_id.startswith(account_principal_id(""))
+        of_none = and_(is_of_one, account_id.not_in(select(accounts.c.id)))
+        self._connection.execute(delete(visits).where(of_none))
 
     def keys(self) -> Sequence[StoredKey]:
         chosen = select(token_keys).order_by(token_keys.c.created_at.desc())

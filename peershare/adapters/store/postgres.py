@@ -52,7 +52,11 @@ class Postgres(Database):
         self._url = url
         self.name = "The database of DATABASE_URL"
         self.engine = create_engine(
-            "postgresql+psycopg://", creator=self._connect, pool_pre_ping=True, pool_use_lifo=True
+            "postgresql+psycopg://",
+            creator=self._connect,
+            pool_pre_ping=True,
+            pool_use_lifo=True,
+            hide_parameters=True,  # an error is logged, and is not to have hashes in it
         )
 
     def own(self) -> Connection:

@@ -50,7 +50,9 @@ class Sqlite(Database):
         self._lock: IO[bytes] | None = None
         self._is_read = False
         self.engine = create_engine(
-            f"sqlite+pysqlite:///{path}", connect_args={"timeout": _TIMEOUT, "check_same_thread": False}
+            f"sqlite+pysqlite:///{path}",
+            connect_args={"timeout": _TIMEOUT, "check_same_thread": False},
+            hide_parameters=True,  # an error is logged, and is not to have hashes in it
         )
         event.listen(self.engine, "connect", _connected)
         event.listen(self.engine, "begin", _begin)

@@ -20,6 +20,7 @@ from peershare.adapters.store.schema import (
     accounts,
     bans,
     codes,
+    devices,
     ended_rings,
     groups,
     members,
@@ -184,9 +185,12 @@ def _refuse_old(database: Database, connection: Connection) -> None:
 
 
 def _copy(source: Connection, target: Connection) -> int:
-    """Copy all rows in their order, which numbers them anew. Return the number of groups."""
+    """Copy all rows in their order, which numbers them anew. Return the number of groups.
+
+    A sign-in or an invitation that has ended since is not to be good again: accounts sign in anew.
+    """
     for table in metadata.sorted_tables:
-        if table in {runs, sessions, account_changes}:
+        if table in {runs, sessions, account_changes, devices, codes}:
             continue
         columns = [column for column in table.c if column.name != "number"]
         chosen = select(*columns).order_by(table.c.number if "number" in table.c else columns[0])

@@ -3,6 +3,7 @@
 import attrs
 import pytest
 import trio
+from sqlalchemy.exc import IntegrityError
 
 from peershare.adapters.store.accounts import SqlAccounts
 from peershare.adapters.store.sql import SqlStore
@@ -295,3 +296,23 @@ async def test_16_two_come_with_one_invitation(store, database):
         for name in ("Ann", "Bob", "Cat", "Dan"):
             nursery.start_soon(come, name)
     assert sorted(results) == ["INVITE_INVALID"] * 3 + ["in"]
+
+
+async def test_16_a_fault_shows_no_hashes(accounts):
+    """It is logged as the database says it, without what was to be written."""
+    with pytest.raises(IntegrityError) as caught:
+        await accounts.write(lambda rows: rows.add_device(device("phone", "nobody"), family("phone")))
+    assert "secret of phone" not in str(caught.value)
+
+
+async def test_16_a_visit_that_comes_after_its_account(accounts, store):
+    """It was on its way when the account was deleted, and does not stay; those of others do."""
+    ann, bob = (Principal(account_principal_id(one), has_session=True) for one in ("1", "2"))
+    await accounts.write(lambda rows: (rows.add(ANN, ["ann"]), rows.add(BOB, ["bob"]), rows.delete(ANN)))
+    opened = GroupOpened("g", "Tea", "another", 1, 0.0, lasts=True)
+    joined = [MemberJoined("g", one.id, one.id, None, one) for one in (ann, bob)]
+    await store.commit(Batch(1, [opened, *joined], {}))
+    assert await accounts.read(lambda rows: rows.groups(ann.id, 10))
+    await accounts.write(lambda rows: rows.clean(1, 1))
+    assert await accounts.read(lambda rows: rows.groups(ann.id, 10)) == []
+    assert await accounts.read(lambda rows: rows.groups(bob.id, 10))

@@ -5,6 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from peershare.adapters.store import sql
+from peershare.adapters.store.accounts import SqlAccounts
 from peershare.adapters.store.sql import SqlStore
 from peershare.adapters.store.sqlite import Sqlite
 from peershare.core.group import facts
@@ -12,6 +13,7 @@ from peershare.core.principal import Principal, SessionProof
 from peershare.core.sessions import SessionRecord
 from peershare.db import db
 from peershare.messages import Participant, PrincipalId, Ring, RingEnded
+from peershare.ports.accounts import Account, Code, Device, Family
 from peershare.ports.store import Batch
 from tests.adapters.store.stories import Story, moment
 
@@ -77,6 +79,24 @@ async def test_15_a_backup_is_of_one_moment_and_restored_as_it_was(
     await store.close()
     assert run("restore", "b.backup", *where) == (0, f"Groups restored: {living}.")
     assert await loaded(open_database(), snapshots) == snapshots
+
+
+async def test_16_a_restored_backup_lets_nobody_in(where, store, database, folder):
+    """A sign-in or an invitation that has ended since is not good again; accounts are there."""
+
+    def write(rows):
+        rows.add(Account("1", "Ann", "ann", 1), ["ann"])
+        rows.add_device(Device("phone", "1", "", 1, 1, 10), Family("selector", "secret", b"seed"))
+        rows.add_code("hash", Code("invite", 10))
+
+    await SqlAccounts(database).write(write)
+    await store.close()
+    assert run("backup", "a.backup", *where)[0] == 0
+    assert run("restore", "a.backup", "--store=sqlite", "--data-dir=elsewhere")[0] == 0
+    restored = SqlAccounts(Sqlite(folder / "elsewhere" / "peershare.db"))
+    assert [one.name for one in await restored.read(lambda rows: rows.all())] == ["Ann"]
+    assert await restored.read(lambda rows: rows.devices("1")) == []
+    assert await restored.write(lambda rows: rows.take_code("invite", "hash", 1)) is None
 
 
 async def test_15_what_is_there_is_not_overwritten(where, store, database, folder):
