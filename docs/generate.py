@@ -45,6 +45,7 @@ from peershare.messages import (
     PrincipalId,
     ProtocolVersion,
     ResumeToken,
+    Role,
     SessionId,
     UserId,
     errors,
@@ -459,12 +460,15 @@ export const RECONNECT_CODES = new Set([{again}]);
 /** The range of those that newer servers may have as well. */
 export const OWN_RECONNECT_CODES = {_js_object({"first": own[0], "last": own[-1]})};
 
-/** The codes of `error` messages: docs/protocol.md, "Errors". */
-export const ErrorCode = Object.fromEntries(
-	[
-{"".join(f'		"{code.value}",{chr(10)}' for code in ErrorCode)}	].map((code) => [code, code]),
-);
+/** The roles in a group, the highest first, and the lowest that may do something: docs/moderation.md. */
+export const ROLES = [{", ".join(map(json.dumps, ROLES))}];
+export const LOWEST_ROLE = {_js_object(_lowest_roles())};
 """
+
+
+def _lowest_roles() -> Mapping[str, Role]:
+    """The lowest role that may do something, by what it is: each may what those below it may."""
+    return {action.value: [role for role in ROLES if action in ROLES[role]][-1] for action in GroupAction}
 
 
 def _js_object(members: Mapping[str, int | str]) -> str:
@@ -474,7 +478,7 @@ def _js_object(members: Mapping[str, int | str]) -> str:
 def web_types() -> str:
     """The types of `web_protocol`, and the payload of each message by its type on the wire."""
     codes = "".join(f"\treadonly {ending.name}: {ending.value.code};\n" for ending in Ending)
-    error_codes = "".join(f"\treadonly {code.name}: {json.dumps(code.value)};\n" for code in ErrorCode)
+    error_codes = " | ".join(json.dumps(code.value) for code in ErrorCode)
     inner = "".join(f"export type {kind.__name__} = {_ts_shape(kind)};\n" for kind in _TS_NAMED)
     return f"""{_FROM_PYTHON}
 export declare const PROTOCOL_VERSION: {_PROTOCOL_VERSION};
@@ -486,9 +490,12 @@ export declare const RECONNECT_CODES: Set<number>;
 
 export declare const OWN_RECONNECT_CODES: {{ readonly first: number; readonly last: number }};
 
-export declare const ErrorCode: {{
-{error_codes}}};
-export type ErrorCode = keyof typeof ErrorCode;
+export type Role = {_ts_type(Role)};
+export declare const ROLES: Role[];
+export declare const LOWEST_ROLE: {{ readonly [action in {" | ".join(map(json.dumps, GroupAction))}]: Role }};
+
+/** The codes of `error` messages: docs/protocol.md, "Errors". */
+export type ErrorCode = {error_codes};
 
 export type LinkReason = {_ts_type(LinkReason)};
 {inner}

@@ -15,6 +15,7 @@ from tests.browser import Chromium, launcher, served
 pytestmark = pytest.mark.timeout(120)
 
 SOURCE = Path(peershare.__file__).parent / "web" / "safety-code.js"
+EMOJI = SOURCE.with_name("safety-emoji.js")
 PAGE = Path(__file__).parent / "pages" / "safety_code.html"
 DOCS = Path(__file__).parents[1] / "docs" / "safety-codes.md"
 LABEL = b"PeerShare safety code 1"
@@ -28,7 +29,7 @@ def chromium() -> Iterator[Chromium]:
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[str]:
-    with served({"/index.html": PAGE, "/safety-code.js": SOURCE}) as url:
+    with served({"/index.html": PAGE, "/safety-code.js": SOURCE, "/safety-emoji.js": EMOJI}) as url:
         yield url
 
 
@@ -85,7 +86,7 @@ def test_both_sides_have_the_same_code(page, order):
 
 def test_the_emoji():
     """There are 64, each with a picture and a name of its own, the same in the page and in the document."""
-    [table] = re.findall(r"const EMOJI = \((.*?)\)\n", SOURCE.read_text("utf-8"), re.DOTALL)
+    [table] = re.findall(r"const EMOJI = \((.*?)\)\n", EMOJI.read_text("utf-8"), re.DOTALL)
     emoji = re.findall(r"([^\s\w\"+])([a-z]+)", table)
     assert [" ".join(one) for one in emoji] == emoji_of_the_document()
     assert [len(set(parts)) for parts in zip(*emoji, strict=True)] == [64, 64]

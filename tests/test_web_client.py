@@ -1432,6 +1432,10 @@ def test_nothing_serious_keeps_anybody_out(invite, axe, scheme):
     bob.is_in_group()
     found["group"] = faults(ann, axe)
     found["group on a phone"] = faults(bob, axe)
+    for button in ("Manage Bob", "Manage the group"):
+        ann.press(button)
+        found[button] = faults(ann, axe)
+        ann.press("Close")
     ann.ring("Bob")
     expect(bob.button("Accept")).to_be_visible()
     found["rung"] = faults(bob, axe)

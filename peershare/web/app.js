@@ -9,7 +9,6 @@ import { Devices } from "./media.js";
 import { REFUSED, asyncHandler, errorMessage, loadingScreen } from "./notice.js";
 import { RefusedError } from "./peershare.js";
 import { prejoinScreen } from "./prejoin.js";
-import { ErrorCode } from "./protocol.js";
 import { drawRings, endRings } from "./rings.js";
 import { saveSession, savedSession } from "./saved-session.js";
 import { SIGNED_OUT, isSignedOut, signIn } from "./sign-in.js";
@@ -196,7 +195,7 @@ async function startSession(enter, joinsCall) {
 	} catch (error) {
 		if (!session.group) {
 			session.leave();
-			const mayHelp = error instanceof RefusedError && error.code === ErrorCode.NOT_PERMITTED && signIn.isOffered;
+			const mayHelp = error instanceof RefusedError && error.code === "NOT_PERMITTED" && signIn.isOffered;
 			throw new Error(reason || `${errorMessage(error)}${mayHelp ? " Sign in, and try again." : ""}`);
 		}
 		toast(errorMessage(error), "bad"); // it is in the group, but not in its call

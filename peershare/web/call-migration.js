@@ -33,14 +33,16 @@ export class CallMigration {
 
 	/**
 	 * Keep the connections of this mesh, and tell its peers our new user ID. If one is kept already, that one stays.
-	 * @param {Mesh | null} mesh @param {string | null} userId @returns {boolean} whether there is one
+	 * @param {Mesh | null} mesh @param {string | null} userId
+	 * @param {(id: string) => boolean} isGone whether somebody has left, or was removed, while we were away @returns {boolean} whether there is one
 	 */
-	start(mesh, userId) {
+	start(mesh, userId, isGone) {
 		const kept = this.#oldMesh ?? mesh;
 		if (!kept) return false;
 		if (mesh !== kept) mesh?.close();
 		this.#oldMesh = kept;
 		kept.detach();
+		for (const id of [...kept.peers.keys()]) if (isGone(this.#newIds.get(id) ?? id)) kept.removePeer(id);
 		kept.send({ as: userId });
 		setTimeout(() => kept === this.#oldMesh && this.end(), MAX_AGE);
 		return true;

@@ -209,7 +209,7 @@ function tileViews(session, isSpeaking) {
 		avatarName: session.group?.me.username,
 		isMe: true,
 		stream: ownStream(devices.video),
-		...devices.state,
+		...session.ownMedia,
 		speaking: isSpeaking,
 		state: "connected",
 		quality: null,

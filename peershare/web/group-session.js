@@ -3,12 +3,11 @@
 import { CallMigration } from "./call-migration.js";
 import { attempt, detour, diagnose, sentence } from "./diagnosis.js";
 import { BASE, isolate } from "./dom.js";
-import { LinkReports } from "./link-reports.js";
 import { NO_WEBRTC, canCall } from "./media.js";
 import { Mesh } from "./mesh.js";
 import { errorMessage } from "./notice.js";
 import { PeerShare, RefusedError } from "./peershare.js";
-import { CloseCode, ErrorCode } from "./protocol.js";
+import { CloseCode, LOWEST_ROLE, ROLES } from "./protocol.js";
 import { forgetSession, saveSession, savedSession } from "./saved-session.js";
 import { SIGNED_OUT, signIn } from "./sign-in.js";
 
@@ -39,6 +38,8 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 	#names = new Map();
 	/** Of participants, as they told last. @type {Map<string, Media>} */
 	#media = new Map();
+	/** What members may send, also those who have left: their old connections may go on. @type {Map<string, {call: boolean, share: boolean}>} */
+	#allowed = new Map();
 	/** Streams of peers who tell their media directly: the server's word may be older. @type {WeakSet<MediaStream>} */
 	#direct = new WeakSet();
 	#wasWeak = false; // our own connection
@@ -83,6 +84,9 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 		client.addEventListener("closed", ({ detail }) => this.#handleClosed(detail));
 		client.addEventListener("member-joined", ({ detail }) => this.#announceMember(detail.member, "joined"));
 		client.addEventListener("member-left", ({ detail }) => this.#announceMember(detail.member, "left"));
+		// Old connections are not those of members: nobody knows which of them is the one who was removed, or may only listen now.
+		client.addEventListener("member-left", ({ detail }) => detail.reason === "kicked" && this.#endMigration());
+		client.addEventListener("member-role", () => this.#endMigration());
 		client.addEventListener("ring-ended", ({ detail }) => this.#announceRingEnd(detail));
 		devices.addEventListener("change", this.#handleDevices);
 		addEventListener("pagehide", this.#handlePageHide);
@@ -128,9 +132,38 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 		return call.participants.has(userId) && !hasLeft;
 	}
 
-	/** @param {string} userId @returns {Media} */
+	/** Whether a member may do this here. @param {Member} member @param {keyof typeof LOWEST_ROLE} action */
+	may({ role = "member" }, action) {
+		const { whoMayCall = LOWEST_ROLE.call, whoMayShare = LOWEST_ROLE.share } = this.group?.settings ?? {};
+		const lowest = { ...LOWEST_ROLE, call: whoMayCall, share: whoMayShare }[action];
+		return ROLES.indexOf(role) <= ROLES.indexOf(lowest);
+	}
+
+	/** Whether we may remove a member, and change its role; of us, whether we may manage the group. @param {Member} member */
+	mayManage({ id, role = "member" }) {
+		const me = this.group?.me;
+		if (!me || !this.isOnline || !this.may(me, "moderate")) return false;
+		return me.id === id || me.role === "owner" || ROLES.indexOf(me.role ?? "member") < ROLES.indexOf(role);
+	}
+
+	/** What a participant sends, and may: whatever it says of itself. @param {string} userId @returns {Media} */
 	mediaOf(userId) {
-		return this.#media.get(userId) ?? { audio: true, video: true, screen: false };
+		return this.#limit(userId, this.#media.get(userId) ?? { audio: true, video: true, screen: false });
+	}
+
+	/** What we send. */
+	get ownMedia() {
+		return this.#limit(this.client.userId ?? "", this.devices.state);
+	}
+
+	/** As the server does. @param {string} userId @param {Media} said @returns {Media} */
+	#limit(userId, said) {
+		const { call, share } = this.#allowed.get(userId) ?? { call: true, share: true };
+		return {
+			audio: said.audio && call,
+			video: said.video && (said.screen ? share : call),
+			screen: said.screen && share,
+		};
 	}
 
 	/** What is known of a peer's connection. @param {Peer} peer @returns {Facts} */
@@ -193,7 +226,7 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 
 	async #joinCall() {
 		if (!canCall()) throw new Error(NO_WEBRTC);
-		if (this.mesh && this.client.inCall) return void (await this.client.joinCall(this.devices.state)); // to accept a late ring
+		if (this.mesh && this.client.inCall) return void (await this.client.joinCall(this.ownMedia)); // to accept a late ring
 		this.#iceServers = await this.client.getIceServers().catch(() => this.#iceServers);
 		if (!this.#certificates.length)
 			this.#certificates = await RTCPeerConnection.generateCertificate(CERTIFICATE).then(Array.of, () => []);
@@ -202,11 +235,11 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 		this.mesh?.close();
 		// The mesh is made first, since the others connect as soon as they know of us.
 		const mesh = (this.mesh = this.#makeMesh());
-		const { state } = this.devices;
-		this.#mediaAtServer = JSON.stringify(state);
+		const media = this.ownMedia;
+		this.#mediaAtServer = JSON.stringify(media);
 		this.#changed();
 		try {
-			const others = await this.client.joinCall(state);
+			const others = await this.client.joinCall(media);
 			if (this.mesh === mesh) mesh.start(others.map(({ userId }) => userId));
 		} catch (error) {
 			if (this.mesh === mesh) this.#endCall();
@@ -279,7 +312,7 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 			if (this.lastGroup) await this.#rejoin(this.lastGroup);
 		} catch (error) {
 			const code = error instanceof RefusedError ? error.code : "";
-			if (this.client.state === "closed" || code === ErrorCode.SESSION_NOT_FOUND) return; // it ends, or begins again
+			if (this.client.state === "closed" || code === "SESSION_NOT_FOUND") return; // it ends, or begins again
 			if (this.group) return this.#note(errorMessage(error), "bad"); // it is in the group, but not in its call
 			// Another member may open the group, or the server may have space later.
 			if (this.reopenError || code === "ANSWER_LOST")
@@ -291,15 +324,20 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 	/** @param {GroupRef} group */
 	async #rejoin(group) {
 		const wasInCall = this.isInCall;
+		const known = new Set(this.#names.keys());
 		try {
 			await this.joinGroup(group.id, this.#username);
 		} catch (error) {
 			// A server that keeps groups has not forgotten this one: it has ended.
 			const isKept = this.client.limits.groupTtlSeconds > 0;
-			if (isKept || !(error instanceof RefusedError && error.code === ErrorCode.GROUP_NOT_FOUND)) throw error;
+			if (isKept || !(error instanceof RefusedError && error.code === "GROUP_NOT_FOUND")) throw error;
 			await this.#reopen(group);
 		}
-		if (!wasInCall || !this.#migration.start(this.mesh, this.client.userId)) return;
+		const members = this.group?.members ?? new Map();
+		// Where somebody is here whom we know, the server has not forgotten who is here.
+		const isRemembered = [...members.keys()].some((id) => known.has(id));
+		const isGone = (/** @type {string} */ id) => isRemembered && !members.has(id);
+		if (!wasInCall || !this.#migration.start(this.mesh, this.client.userId, isGone)) return;
 		this.mesh = null;
 		await this.#joining?.catch(() => {}); // to the call as it was
 		await this.joinCall();
@@ -328,7 +366,7 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 
 	/** Send the tracks, and tell which there are. */
 	async #sendDevices() {
-		const { audio, video } = this.devices;
+		const { audio, video } = this.#tracks;
 		await Promise.all(
 			[this.mesh, this.#migration].flatMap((mesh) => [mesh?.setTrack("audio", audio), mesh?.setTrack("video", video)]),
 		);
@@ -337,7 +375,7 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 
 	/** Tell the peers directly, which needs no server, and the server, for those who have no connection to us yet. */
 	async #tellMedia() {
-		const media = this.devices.state;
+		const media = this.ownMedia;
 		const told = JSON.stringify(media);
 		if (told !== this.#mediaAtPeers) for (const mesh of [this.mesh, this.#migration]) mesh?.send({ media });
 		this.#mediaAtPeers = told;
@@ -347,12 +385,18 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 		await this.client.updateMedia(media).catch(() => {}); // the call has ended meanwhile
 	}
 
+	/** What the others get. */
+	get #tracks() {
+		const { audio, video, state } = this.devices;
+		const may = this.#limit(this.client.userId ?? "", { ...state, audio: true, video: true });
+		return { audio: may.audio ? audio : null, video: may.video ? video : null };
+	}
+
 	#makeMesh() {
-		const { audio, video } = this.devices;
 		const mesh = new Mesh(this.client, {
 			...this.#iceServers,
 			certificates: this.#certificates,
-			tracks: { audio, video },
+			tracks: this.#tracks,
 		});
 		for (const type of /** @type {const} */ (["peer", "peer-left"]))
 			mesh.addEventListener(type, () => {
@@ -360,11 +404,15 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 				this.#changed();
 			});
 		mesh.addEventListener("safety", ({ detail }) => this.#handleSafety(mesh, detail.userId));
-		mesh.addEventListener("open", ({ detail }) => mesh.send({ media: this.devices.state }, detail.userId));
-		const reports = new LinkReports(this.client);
+		mesh.addEventListener("open", ({ detail }) => mesh.send({ media: this.ownMedia }, detail.userId));
+		// They are for the server: no call waits for them.
+		const reports = import("./link-reports.js").then(
+			({ LinkReports }) => new LinkReports(this.client),
+			() => null,
+		);
 		mesh.addEventListener("stats", () => {
 			this.#announceWeakness(mesh);
-			for (const peer of mesh.peers.values()) reports.update(peer, this.factsOf(peer));
+			reports.then((all) => mesh.peers.forEach((peer) => all?.update(peer, this.factsOf(peer))));
 			this.dispatchEvent(new Event("stats"));
 		});
 		mesh.addEventListener("message", ({ detail }) => this.#handlePeerMessage(mesh, detail.from, detail.data));
@@ -413,6 +461,7 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 			this.lastGroup = { id: group.id, name: group.name };
 			this.#username ||= group.me.username;
 			for (const { id, username } of group.members.values()) this.#names.set(id, username);
+			this.#followRoles(group);
 			for (const { userId, ...media } of this.client.call.participants.values())
 				if (!this.#isDirect(userId)) this.#media.set(userId, media);
 			const isOut = this.#mayBeOut && this.mesh !== null && !this.#joining && !this.client.inCall;
@@ -421,6 +470,22 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 			this.#wasInCall = false;
 			this.#save();
 		}
+		this.#changed();
+	}
+
+	/** @param {Group} group */
+	#followRoles({ me, members }) {
+		const before = this.#allowed.get(me.id);
+		for (const member of [me, ...members.values()])
+			this.#allowed.set(member.id, { call: this.may(member, "call"), share: this.may(member, "share") });
+		const { call = true, share } = this.#allowed.get(me.id) ?? {};
+		if (!before || (before.call === call && before.share === share)) return;
+		this.#note(`You may ${call ? `speak${share ? " and show your screen" : ""}` : "only watch and listen"} here now.`);
+		this.#sendDevices();
+	}
+
+	#endMigration() {
+		this.#migration.end();
 		this.#changed();
 	}
 
@@ -440,7 +505,9 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 	/** @param {{by?: string, reason?: string, until?: number}} removed by somebody who has ended the group, or a moderator */
 	#handleRemoved({ by, reason = "", until }) {
 		this.#dispose();
-		this.#emitEnded(by ? "The group was ended." : `A moderator removed you. ${isolate(reason)}`, !by && !until);
+		const back = until && `You can come back after ${new Date(until).toLocaleString()}.`;
+		const texts = ["A moderator has removed you from the group.", isolate(reason), back];
+		this.#emitEnded(by ? "The group was ended." : texts.filter(Boolean).join(" "), !by && !until);
 	}
 
 	/** Leave the call, lest our picture freezes on the others' screens. As a member we are away, in case of a reload. */
@@ -505,6 +572,7 @@ export class GroupSession extends /** @type {new () => Target<GroupSessionEvents
 	}
 
 	#changed() {
+		for (const peer of this.peers) peer.play(this.mediaOf(peer.userId));
 		this.dispatchEvent(new Event("change"));
 	}
 }

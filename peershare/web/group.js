@@ -14,6 +14,9 @@ const OUTCOME_SECONDS = 60; // for which a declined or missed ring is shown besi
 const QR_CODE_RETRY = 10_000; // ms
 const VERIFIED = "signed in under this name";
 
+/** What is loaded by those who may moderate, when they do. A browser asks again for a module that did not arrive. */
+const loadPeople = () => import("./people.js");
+
 /** @param {GroupSession} session */
 export function memberList(session) {
 	const list = h("ul", { class: "members" });
@@ -61,17 +64,23 @@ class MemberRow {
 	);
 	#state = h("span", { class: "state" });
 	#ring;
+	#manage;
 
 	/** @param {GroupSession} session @param {Member} member */
 	constructor(session, member) {
 		this.#session = session;
+		const isMe = member.id === session.client.userId;
+		this.#manage = iconButton("settings", isMe ? "Manage the group" : `Manage ${member.username}`, {
+			class: "quiet round",
+			onclick: asyncHandler(async () => (await loadPeople()).manage(session, member)),
+		});
 		this.#ring = iconButton("phone", `Ring ${member.username}`, {
 			class: "quiet round",
 			onclick: asyncHandler(() => session.ring(member.id)),
 		});
 		const name = h("span", { class: "name" }, this.#name, this.#verified);
 		const text = h("span", { class: "text" }, name, this.#state);
-		this.element = h("li", { tabindex: "-1" }, avatar(member.username), text, this.#ring);
+		this.element = h("li", { tabindex: "-1" }, avatar(member.username), text, this.#manage, this.#ring);
 	}
 
 	/** @param {Member} member */
@@ -81,7 +90,8 @@ class MemberRow {
 		setText(this.#name, isMe ? `${isolate(member.username)} (you)` : member.username);
 		this.#verified.hidden = !member.verified;
 		const [state, text] = memberState(session, member);
-		setText(this.#state, text);
+		setText(this.#state, member.role ? `${member.role}, ${text}` : text);
+		hide(this.#manage, !session.mayManage(member), this.element);
 		this.element.dataset.state = state;
 		hide(this.#ring, !canBeRung(session, member), this.element);
 	}
@@ -121,6 +131,7 @@ export class Invitation {
 	#session;
 	#input;
 	#copy;
+	#who = h("p", {});
 
 	/** @param {GroupSession} session */
 	constructor(session) {
@@ -144,7 +155,7 @@ export class Invitation {
 			"section",
 			{ class: "invitation", "aria-label": "Invitation" },
 			h("h2", {}, "Bring others in"),
-			h("p", {}, "Whoever has this link may come in."),
+			this.#who,
 			this.#input,
 			h("div", { class: "choices" }, this.#copy, share),
 			qrCode,
@@ -154,6 +165,8 @@ export class Invitation {
 	update() {
 		const { group, link } = this.#session;
 		this.#input.value = link;
+		const isLocked = group?.settings?.locked;
+		setText(this.#who, isLocked ? "It is locked: nobody new may come in." : "Whoever has this link may come in.");
 		const source = group ? `${BASE}api/group/${group.id}/qr.svg` : "";
 		if (source && qrCode.getAttribute("src") !== source) qrCode.src = source;
 		this.element.hidden = !source;

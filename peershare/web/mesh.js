@@ -48,7 +48,7 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 		client.addEventListener("participant-joined", ({ detail }) => this.#handleJoined(detail.participant.userId), {
 			signal,
 		});
-		client.addEventListener("participant-left", ({ detail }) => this.#removePeer(detail.userId), { signal });
+		client.addEventListener("participant-left", ({ detail }) => this.removePeer(detail.userId), { signal });
 		client.addEventListener("signal", ({ detail }) => this.#handleSignal(detail.from, detail.data), { signal });
 		client.addEventListener("state", () => this.#handleReachable(), { signal });
 		client.addEventListener("member-status", ({ detail }) => this.#handleReachable(detail.member.id), { signal });
@@ -163,7 +163,7 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 		} catch {
 			return; // not JSON
 		}
-		if (data?.goodbye === true) this.#removePeer(from);
+		if (data?.goodbye === true) this.removePeer(from);
 		else if (typeof data?.paused === "boolean") this.peers.get(from)?.setPaused(data.paused);
 		else if (data?.safety !== undefined) connection.safety.handle(data.safety);
 		else this.#emit("message", { from, data });
@@ -180,8 +180,8 @@ export class Mesh extends /** @type {new () => Target<MeshEvents>} */ (EventTarg
 		if (this.#client.inCall) this.#add(userId);
 	}
 
-	/** @param {string} userId */
-	#removePeer(userId) {
+	/** Close the connection with one who is gone. @param {string} userId */
+	removePeer(userId) {
 		this.peers.get(userId)?.close();
 		if (!this.peers.delete(userId)) return;
 		this.#emit("peer-left", { userId });

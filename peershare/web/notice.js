@@ -3,17 +3,16 @@
 import { h, hide, isolate, setText, toast } from "./dom.js";
 import { logo } from "./landing.js";
 import { RefusedError } from "./peershare.js";
-import { ErrorCode } from "./protocol.js";
 
 /** @import {GroupSession, Notice} from "./types" */
 
 /** Messages for refusals of the server, where its own would not help. */
 const REFUSALS = /** @type {Record<string, string>} */ ({
-	[ErrorCode.GROUP_NOT_FOUND]: "This group has ended.",
-	[ErrorCode.CALL_FULL]: "The call is full. You can stay here, and join when somebody leaves.",
-	[ErrorCode.PEER_NOT_FOUND]: "They can't be rung: their program can't take calls.",
-	[ErrorCode.USER_NOT_FOUND]: "They have just left.",
-	[ErrorCode.RING_NOT_FOUND]: "They are not calling any more.",
+	GROUP_NOT_FOUND: "This group has ended.",
+	CALL_FULL: "The call is full. You can stay here, and join when somebody leaves.",
+	PEER_NOT_FOUND: "They can't be rung: their program can't take calls.",
+	USER_NOT_FOUND: "They have just left.",
+	RING_NOT_FOUND: "They are not calling any more.",
 });
 
 /** The server is there, and refuses connections from this page. */
@@ -24,7 +23,7 @@ export function errorMessage(error) {
 	if (error instanceof DOMException) return `The browser refused (${error.name}).`;
 	if (!(error instanceof RefusedError)) return error instanceof Error ? error.message : String(error);
 	const { code, message, details } = error;
-	if (code === ErrorCode.RATE_LIMITED) return `${message}. Try again in ${duration(details.retryAfterMs ?? 0)}.`;
+	if (code === "RATE_LIMITED") return `${message}. Try again in ${duration(details.retryAfterMs ?? 0)}.`;
 	return REFUSALS[code] ?? `${details.validationErrors?.[0].message ?? message}.`;
 }
 

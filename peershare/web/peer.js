@@ -83,6 +83,7 @@ export class Peer {
 	#hasMoved = false; // our network has changed, and nothing was done about it yet
 	/** @type {CandidatePair | null} */
 	#selected = null;
+	#played = { audio: true, video: true };
 	#meter = new QualityMeter();
 	#frames = 0; // of the meter, a second ago
 	#unseen = 0; // seconds with frames, and without a picture
@@ -122,6 +123,7 @@ export class Peer {
 	connect(isRelayOnly = false) {
 		this.#connection?.close();
 		const connection = (this.#connection = this.#callbacks.newConnection(isRelayOnly));
+		connection.pc.addEventListener("track", () => this.play(this.#played));
 		connection.pc.onconnectionstatechange = () => this.#handleConnectionState(connection.pc.connectionState);
 		this.evidence.follow(connection, this.#callbacks.changed);
 		this.stream = connection.stream;
@@ -148,6 +150,12 @@ export class Peer {
 		connection.remote = instance;
 		this.evidence.hear(signal);
 		connection.handleSignal(signal).catch(() => {}); // as a failed negotiation
+	}
+
+	/** Whether its sound and its picture are played. Else they are silent and black, wherever they are shown. @param {{audio: boolean, video: boolean}} played */
+	play(played) {
+		this.#played = played;
+		for (const track of this.stream.getTracks()) track.enabled = track.kind === "audio" ? played.audio : played.video;
 	}
 
 	/** @param {boolean} isPaused */

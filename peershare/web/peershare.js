@@ -7,7 +7,7 @@
  * @import {Answers, Call, ClientMessages, Events, Group, IceServers, LinkReport, Lobby, Media, Participant, PendingRequest, Ring, RingEnded, RingPair, Saved, SentMessage, ServerMessages, State, Target, Timer, Token, View} from "./types"
  */
 
-import { CloseCode, ErrorCode, OWN_RECONNECT_CODES, PROTOCOL_VERSION, RECONNECT_CODES } from "./protocol.js";
+import { CloseCode, OWN_RECONNECT_CODES, PROTOCOL_VERSION, RECONNECT_CODES } from "./protocol.js";
 
 const MAX_UNCONFIRMED = 256; // messages: as many as the server keeps in the other direction
 const CONFIRM_INTERVAL = 25; // messages, after which each side learns how many have arrived
@@ -815,11 +815,11 @@ export class PeerShare extends /** @type {new () => Target<Events>} */ (EventTar
 
 	/** @param {ServerMessages["error"]} error */
 	#handleHelloError(error) {
-		if (error.code === ErrorCode.RATE_LIMITED || error.code === ErrorCode.TRY_AGAIN) {
+		if (error.code === "RATE_LIMITED" || error.code === "TRY_AGAIN") {
 			this.#serverDelay = error.details?.retryAfterMs ?? 0;
 			return this.#abandon();
 		}
-		const isTokenBad = error.code === ErrorCode.TOKEN_INVALID;
+		const isTokenBad = error.code === "TOKEN_INVALID";
 		if (isTokenBad || !this.#isResuming) {
 			this.#socket?.close(AWAY);
 			this.#detachSocket();

@@ -26,38 +26,12 @@ export declare const RECONNECT_CODES: Set<number>;
 
 export declare const OWN_RECONNECT_CODES: { readonly first: number; readonly last: number };
 
-export declare const ErrorCode: {
-	readonly INVALID_MESSAGE: "INVALID_MESSAGE";
-	readonly GROUP_NOT_FOUND: "GROUP_NOT_FOUND";
-	readonly USER_NOT_FOUND: "USER_NOT_FOUND";
-	readonly PEER_NOT_FOUND: "PEER_NOT_FOUND";
-	readonly PEER_ID_TAKEN: "PEER_ID_TAKEN";
-	readonly NOT_IN_GROUP: "NOT_IN_GROUP";
-	readonly NOT_IN_CALL: "NOT_IN_CALL";
-	readonly CALL_FULL: "CALL_FULL";
-	readonly ALREADY_IN_CALL: "ALREADY_IN_CALL";
-	readonly RING_NOT_FOUND: "RING_NOT_FOUND";
-	readonly RATE_LIMITED: "RATE_LIMITED";
-	readonly SESSION_NOT_FOUND: "SESSION_NOT_FOUND";
-	readonly TRY_AGAIN: "TRY_AGAIN";
-	readonly TOKEN_INVALID: "TOKEN_INVALID";
-	readonly NOT_PERMITTED: "NOT_PERMITTED";
-	readonly LAST_OWNER: "LAST_OWNER";
-	readonly GROUP_LOCKED: "GROUP_LOCKED";
-	readonly BANNED: "BANNED";
-	readonly LOBBY: "LOBBY";
-	readonly LOBBY_FULL: "LOBBY_FULL";
-	readonly PASSCODE_NEEDED: "PASSCODE_NEEDED";
-	readonly WRONG_PASSCODE: "WRONG_PASSCODE";
-	readonly TOO_MANY_ROLES: "TOO_MANY_ROLES";
-	readonly KICKED: "KICKED";
-	readonly GROUP_ENDED: "GROUP_ENDED";
-	readonly CONNECTION_ERROR: "CONNECTION_ERROR";
-	readonly USERNAME_TAKEN: "USERNAME_TAKEN";
-	readonly INVALID_GROUP_NAME: "INVALID_GROUP_NAME";
-	readonly INVALID_USERNAME: "INVALID_USERNAME";
-};
-export type ErrorCode = keyof typeof ErrorCode;
+export type Role = "owner" | "moderator" | "member" | "guest" | "observer";
+export declare const ROLES: Role[];
+export declare const LOWEST_ROLE: { readonly [action in "call" | "chat" | "share" | "invite" | "moderate" | "record" | "manage"]: Role };
+
+/** The codes of `error` messages: docs/protocol.md, "Errors". */
+export type ErrorCode = "INVALID_MESSAGE" | "GROUP_NOT_FOUND" | "USER_NOT_FOUND" | "PEER_NOT_FOUND" | "PEER_ID_TAKEN" | "NOT_IN_GROUP" | "NOT_IN_CALL" | "CALL_FULL" | "ALREADY_IN_CALL" | "RING_NOT_FOUND" | "RATE_LIMITED" | "SESSION_NOT_FOUND" | "TRY_AGAIN" | "TOKEN_INVALID" | "NOT_PERMITTED" | "LAST_OWNER" | "GROUP_LOCKED" | "BANNED" | "LOBBY" | "LOBBY_FULL" | "PASSCODE_NEEDED" | "WRONG_PASSCODE" | "TOO_MANY_ROLES" | "KICKED" | "GROUP_ENDED" | "CONNECTION_ERROR" | "USERNAME_TAKEN" | "INVALID_GROUP_NAME" | "INVALID_USERNAME";
 
 export type LinkReason = "udp-blocked" | "udp-blocked-no-relay" | "peer-udp-blocked-no-relay" | "no-relay" | "relay-unreachable" | "relay-refused" | "relay-silent" | "web-only" | "no-candidates" | "peer-silent" | "signaling-lost" | "dtls-failed" | "network-changed" | "browser-refused" | "no-picture" | "unknown";
 export type User = { id: string; username: string; peerId?: string; status?: "away"; until?: number; canCall?: boolean; verified?: boolean; role?: "owner" | "moderator" | "member" | "guest" | "observer" };

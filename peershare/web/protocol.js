@@ -32,37 +32,14 @@ export const OWN_RECONNECT_CODES = {
 	last: 4499,
 };
 
-/** The codes of `error` messages: docs/protocol.md, "Errors". */
-export const ErrorCode = Object.fromEntries(
-	[
-		"INVALID_MESSAGE",
-		"GROUP_NOT_FOUND",
-		"USER_NOT_FOUND",
-		"PEER_NOT_FOUND",
-		"PEER_ID_TAKEN",
-		"NOT_IN_GROUP",
-		"NOT_IN_CALL",
-		"CALL_FULL",
-		"ALREADY_IN_CALL",
-		"RING_NOT_FOUND",
-		"RATE_LIMITED",
-		"SESSION_NOT_FOUND",
-		"TRY_AGAIN",
-		"TOKEN_INVALID",
-		"NOT_PERMITTED",
-		"LAST_OWNER",
-		"GROUP_LOCKED",
-		"BANNED",
-		"LOBBY",
-		"LOBBY_FULL",
-		"PASSCODE_NEEDED",
-		"WRONG_PASSCODE",
-		"TOO_MANY_ROLES",
-		"KICKED",
-		"GROUP_ENDED",
-		"CONNECTION_ERROR",
-		"USERNAME_TAKEN",
-		"INVALID_GROUP_NAME",
-		"INVALID_USERNAME",
-	].map((code) => [code, code]),
-);
+/** The roles in a group, the highest first, and the lowest that may do something: docs/moderation.md. */
+export const ROLES = ["owner", "moderator", "member", "guest", "observer"];
+export const LOWEST_ROLE = {
+	call: "guest",
+	chat: "guest",
+	share: "member",
+	invite: "member",
+	moderate: "moderator",
+	record: "moderator",
+	manage: "owner",
+};

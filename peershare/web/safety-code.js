@@ -9,19 +9,9 @@ const TIMEOUT = 30_000; // ms for the whole exchange; a browser in the backgroun
 const CODE_BITS = 24; // four emoji of 64
 // Of one page. A server that sits between may have connections made anew until a code fits, which each does by 1 in 2^24.
 const MAX_EXCHANGES = 256;
-// Told apart at a glance and by ear, and one code point each in fonts since 2017. The order is a part of the protocol.
-const EMOJI = (
-	"🐶dog 🐱cat 🐴horse 🐷pig 🐰rabbit 🐘elephant 🐧penguin 🦉owl 🐓rooster 🐢turtle 🐟fish 🐙octopus 🦋butterfly 🦀crab " +
-	"🐫camel 🐼panda 🦁lion 🐊crocodile 🦈shark 🌵cactus 🌴palm 🌹rose 🍄mushroom 🍎apple 🍌banana 🍇grapes 🍓strawberry " +
-	"🍋lemon 🥕carrot 🌽corn 🍞bread 🧀cheese 🎂cake 🍕pizza 🥜peanut 🌙moon 🌞sun 🌈rainbow 🔥fire ⛄snowman ☔umbrella " +
-	"🏰castle 🚲bicycle 🚂train 🚀rocket ⚓anchor 🚌bus 🔑key 🔨hammer 🔔bell 📕book 💡lamp ⏰clock 🎁gift ⚽football " +
-	"🎸guitar 🎺trumpet 🥁drum 👑crown 👓glasses 🤖robot 👻ghost 💍ring ⛺tent"
-)
-	.split(" ")
-	.map((entry) => {
-		const [picture, ...name] = entry;
-		return { picture, name: name.join("") };
-	});
+
+/** The emoji. A browser asks again for a module that did not arrive. */
+const loadTable = () => import("./safety-emoji.js");
 
 // Fingerprints, nonces and commitments are 32 bytes, in 64 lower-case hex digits.
 
@@ -101,6 +91,7 @@ export class SafetyCode {
 
 	/** Begin, as soon as the connection takes messages. */
 	start(timeout = TIMEOUT) {
+		loadTable().catch(() => {}); // before the server may be away
 		this.#queue(() => this.#start());
 		setTimeout(() => this.#queue(async () => this.state === "waiting" && this.#fail("silent")), timeout);
 	}
@@ -175,6 +166,7 @@ export class SafetyCode {
 		const info = new TextEncoder().encode(LABEL);
 		const parameters = { name: "HKDF", hash: "SHA-256", salt: fromHex(this.#both), info };
 		const code = parseInt(toHex(await crypto.subtle.deriveBits(parameters, key, CODE_BITS)), 16);
+		const { EMOJI } = await loadTable();
 		this.emoji = [18, 12, 6, 0].map((shift) => EMOJI[(code >> shift) & 63]);
 		this.state = "ready";
 		this.#changed();
