@@ -109,7 +109,9 @@ def make_core(rules: CoreRules, adapters: Adapters) -> Core:
         groups_last=adapters.store.lasts,
     )
     sessions = make_sessions(rules.sessions, adapters)
-    broker = Broker(rules.broker, hub.share_group if rules.broker_in_groups else None, hub.is_away)
+    # Where an ID leads into a group, nobody else shall have a member's, though its connection here is lost.
+    in_groups = (hub.share_group, hub.is_held)
+    broker = Broker(rules.broker, *(in_groups if rules.broker_in_groups else (None, hub.is_away)))
     journal = Journal(adapters.store, hub.snapshot)
     signaling = make_signaling(hub, sessions, journal, rules.signaling, adapters, trace=rules.trace)
     broker_service = BrokerService(broker, trace=rules.trace)

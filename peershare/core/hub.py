@@ -340,6 +340,10 @@ class Hub:
         holders = (self._groups[group_id].holder(peer_id) for group_id in self._index.groups_of(peer_id))
         return any(holder is not None and holder.away_until is not None for holder in holders)
 
+    def is_held(self, peer_id: PeerId) -> bool:
+        """Tell whether any member told this peer ID, away or not."""
+        return bool(self._index.groups_of(peer_id))
+
     def is_in_call(self, user_id: UserId) -> bool:
         return self._call_of(user_id) is not None
 

@@ -12,7 +12,9 @@ import trio
 from peershare.core.addresses import ByteLimiter, ByteRules
 from peershare.core.broker import Claim
 from peershare.core.limits import RateRules
+from peershare.core.principal import Principal
 from peershare.gateway.peerjs import claim_of
+from peershare.messages import CreateGroup, UpdatePeerId
 from peershare.runtime.commands import Settle
 from peershare.transport.head import Upgrade
 from peershare.transport.streams import ClientStream
@@ -485,6 +487,23 @@ async def test_scope(make, autojump_clock):
     world.harness.hub._index._groups_by_peer_id.update({"ann": {"g"}, "bob": {"g"}})
     await trio.sleep(0.2)
     assert bob.messages[1] == {"type": "OFFER", "src": "ann", "dst": "bob", "payload": 1}
+
+
+@pytest.mark.parametrize("scoped", [True, False])
+async def test_a_members_id_is_kept_in_a_scope(make, autojump_clock, scoped):
+    """While its connection is down nobody else takes it, and so reaches the group; else anybody may."""
+    world = make(scoped=scoped)
+    ann = await world.client(ANN)
+    world.harness.hub.connect("ann's", Principal("guest-1"))
+    world.harness.hub.handle("ann's", CreateGroup("Tea", "Ann"), 0)
+    world.harness.hub.handle("ann's", UpdatePeerId("ann"), 0)
+    await ann.go()
+    await trio.sleep(1)
+    other = await world.client(NOT_ANN)
+    await trio.sleep(1)
+    assert other.types == (["ID-TAKEN"] if scoped else ["OPEN"])
+    if scoped:
+        assert (await world.client(ANN)).types == ["OPEN"]
 
 
 # --- life --------------------------------------------------------------------------------------
