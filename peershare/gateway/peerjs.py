@@ -91,6 +91,7 @@ class Peerjs(ThrottledConversation):
         """Wait until the client is admitted. Nothing is read before: it waits in the socket."""
         self._clients[self.name] = self
         await self._actor.send(Connect(self.name, self._claim, self._accepted.address))
+        self.mailbox.flush()  # the answer to the handshake, since the first message may take two seconds
         await self._called.wait()
         with self._probing:
             if self._probed is not None:
