@@ -74,26 +74,31 @@ def wait_for(inbox, kind, count=1):
 def confirmed(server, inbox, name="Ann", email=ANN):
     made = register(server.port, name, email=email)
     code = wait_for(inbox, "confirm")
-    assert ask(server.port, "POST", "/api/auth/confirm", {"code": code}).status == 204
+    bearer = made["accessToken"]
+    assert ask(server.port, "POST", "/api/auth/confirm", {"code": code}, bearer=bearer).status == 204
     return made
 
 
 def test_16_an_address_is_confirmed(server, inbox):
-    """By the link of a mail that says nothing of whoever registered; once."""
+    """By the link of a mail that says nothing of whoever registered; once, and by that account alone."""
     made = register(server.port, "Buy at evil.example", email="Ann@Example.com")
     code = wait_for(inbox, "confirm")
     [mail] = inbox.mails
     assert (str(mail["From"]), str(mail["To"])) == ("calls@example.com", ANN)
     assert (mail["Subject"], mail["Auto-Submitted"]) == ("Confirm your address", "auto-generated")
     assert "evil.example" not in mail.as_string()
+    bearer = made["accessToken"]
     me = ask(server.port, "GET", "/api/auth/me", bearer=made["accessToken"]).json["account"]
     assert (me["email"], me["emailConfirmed"]) == (ANN, False)
-    assert ask(server.port, "POST", "/api/auth/confirm", {"code": "x"}).code == "CODE_INVALID"
-    assert ask(server.port, "POST", "/api/auth/confirm", {"code": code}).status == 204
+    eve = register(server.port, "Eve")["accessToken"]
+    assert ask(server.port, "POST", "/api/auth/confirm", {"code": code}).code == "NOT_SIGNED_IN"
+    assert ask(server.port, "POST", "/api/auth/confirm", {"code": code}, bearer=eve).code == "CODE_INVALID"
+    assert ask(server.port, "POST", "/api/auth/confirm", {"code": "x"}, bearer=bearer).code == "CODE_INVALID"
+    assert ask(server.port, "POST", "/api/auth/confirm", {"code": code}, bearer=bearer).status == 204
     assert ask(server.port, "GET", "/api/auth/me", bearer=made["accessToken"]).json["account"][
         "emailConfirmed"
     ]
-    assert ask(server.port, "POST", "/api/auth/confirm", {"code": code}).code == "CODE_INVALID"
+    assert ask(server.port, "POST", "/api/auth/confirm", {"code": code}, bearer=bearer).code == "CODE_INVALID"
 
 
 def test_16_a_forgotten_password(server, inbox):
@@ -160,7 +165,7 @@ def test_16_another_address(server, inbox):
     assert inbox.codes("confirm")[-1][0] == "new@example.com"
     ask(server.port, "POST", "/api/auth/forgot", {"email": ANN})
     wait_for(inbox, "reset")
-    assert ask(server.port, "POST", "/api/auth/confirm", {"code": code}).status == 204
+    assert ask(server.port, "POST", "/api/auth/confirm", {"code": code}, bearer=bearer).status == 204
     ask(server.port, "POST", "/api/auth/forgot", {"email": "new@example.com"})
     eventually(lambda: inbox.codes("reset")[-1][0] == "new@example.com")
     assert ask(server.port, "POST", path, {"password": PASSWORD}, bearer=bearer).status == 204
@@ -171,9 +176,9 @@ def test_16_another_address(server, inbox):
 def test_16_an_address_of_two(server, inbox):
     """Whoever confirms it first has it."""
     confirmed(server, inbox)
-    register(server.port, "Bob", email=ANN)
+    bearer = register(server.port, "Bob", email=ANN)["accessToken"]
     code = wait_for(inbox, "confirm", 2)
-    assert ask(server.port, "POST", "/api/auth/confirm", {"code": code}).code == "EMAIL_TAKEN"
+    assert ask(server.port, "POST", "/api/auth/confirm", {"code": code}, bearer=bearer).code == "EMAIL_TAKEN"
 
 
 def test_16_a_mail_that_is_not_taken_comes_again(server, inbox, monkeypatch):

@@ -45,6 +45,7 @@ _STATUSES = {
     "NO_MAIL": 404,
     "RATE_LIMITED": 429,
     "TRY_AGAIN": 503,
+    "TOO_MANY_ACCOUNTS": 503,
 }
 # Characters of a refresh token or a code; and of a password, before it is looked at.
 _MAX_SECRET, _MAX_TYPED = 400, 4 * MAX_PASSWORD
@@ -183,7 +184,8 @@ class _Routes:
         return _done(asker, is_out=False)
 
     async def confirm(self, asker: Asker) -> Response:
-        await self.accounts.confirm(asker.text("code", _MAX_SECRET))
+        account = await self._account(asker)
+        await self.accounts.confirm(account.id, asker.text("code", _MAX_SECRET))
         return _done(asker, is_out=False)
 
     async def forgot(self, asker: Asker) -> Response:

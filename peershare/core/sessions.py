@@ -141,7 +141,8 @@ class Session:
 
     `allowance` and `signals`: what it may say, so that to come back buys no more; None until it is here.
     `address`: from where it was last here; None where that is not counted. `claims`: connections that have
-    shown the token, and wait to be let in: as long as there is one, its grace stands still.
+    shown the token, and wait to be let in: as long as there is one, its grace stands still. `device`: the
+    sign-in of its last token, where that was of an account.
     """
 
     id: SessionId
@@ -159,6 +160,7 @@ class Session:
     signals: Allowance | None = None
     address: str | None = None
     claims: int = 0
+    device: str | None = None
     replay: ReplayBuffer = attrs.field(factory=ReplayBuffer)
     before: tuple[str, ...] = ()
     next_known_at: int = 0  # the store knows the next token when it has the facts of this number
@@ -180,8 +182,8 @@ class Session:
 class SessionRecord:
     """A session as one run of the server leaves it to the next, with the ID of its principal.
 
-    `peer_id`: as in `Connected`. `frames` are the last of those `sent`. `restarted`, `received` and
-    `in_background`: as in `Session`.
+    `peer_id`: as in `Connected`. `frames` are the last of those `sent`. `restarted`, `received`,
+    `in_background` and `device`: as in `Session`.
     """
 
     proof: SessionProof
@@ -193,6 +195,7 @@ class SessionRecord:
     in_background: bool = False
     sent: int = 0
     frames: tuple[bytes, ...] = ()
+    device: str | None = None
 
 
 @attrs.frozen
@@ -241,7 +244,7 @@ class Sessions:
             proof.id, _UNKNOWN, record.user_id, self._new_token(), replay=replay, before=proof.hashes
         )
         session.received, session.restarted = record.received, record.restarted
-        session.in_background = record.in_background
+        session.in_background, session.device = record.in_background, record.device
         self._sessions[session.id] = session
         replay.restore(record.sent, record.frames)
         self.leave(session, now)

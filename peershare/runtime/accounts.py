@@ -18,7 +18,7 @@ import structlog
 import trio
 
 from peershare.core.accounts import Guesses, login_of, normal_password, password_fault
-from peershare.core.addresses import Allowances, address_key
+from peershare.core.addresses import Allowances, address_key, network_key
 from peershare.core.limits import RateRules
 from peershare.core.principal import account_of, account_principal_id
 from peershare.messages import PrincipalId
@@ -64,6 +64,12 @@ FREE_GUESSES, LONGEST_WAIT = 5, 60.0
 FREE_GUESSES_OF_ADDRESS, LONGEST_WAIT_OF_ADDRESS = 50, 300.0
 # Requests of one address that send mails.
 MAIL_RATE = RateRules(rate=1 / 120, burst=5)
+# Registrations from one address, and from its network: an office registers in the morning.
+REGISTER_RATE, REGISTER_RATE_OF_NETWORK = RateRules(rate=1 / 360, burst=20), RateRules(rate=1 / 36, burst=200)
+# Accounts that are made by registering.
+MAX_ACCOUNTS = 100_000
+# Owners whose addresses are known, which takes 20 MB.
+_MAX_KNOWN = 100_000
 # Who waits for a hash: of one address, and of all.
 WAITING_OF_ADDRESS, WAITING = 4, 64
 # How long one may do what takes a password after a sign-in, where an account has none.
@@ -87,6 +93,7 @@ ERRORS = {
     "SIGN_IN_AGAIN": "Sign in once more, and then try again",
     "ACCOUNT_DISABLED": "This account is disabled",
     "REGISTRATION_CLOSED": "Nobody can register here",
+    "TOO_MANY_ACCOUNTS": "This server can't keep more accounts: ask whoever runs it",
     "INVITE_INVALID": "The invitation is not good, or not any more",
     "NO_MAIL": "This server sends no mail: ask whoever runs it",
     "CODE_INVALID": "This link is not good, or not any more",
@@ -170,6 +177,10 @@ class AccountService:
         self._hashes = Allowances(HASH_RATE)
         self._of_account = Guesses(FREE_GUESSES, LONGEST_WAIT)
         self._of_address = Guesses(FREE_GUESSES_OF_ADDRESS, LONGEST_WAIT_OF_ADDRESS)
+        # From where owners have signed in, the last ones last: strangers who guess don't keep them out there.
+        self._known: dict[str, None] = {}
+        self._registrations = Allowances(REGISTER_RATE)
+        self._registrations_of_network = Allowances(REGISTER_RATE_OF_NETWORK, key=network_key)
         self._waiting: Counter[str] = Counter()
         self._last_change = 0
         self._seen: set[int] = set()
@@ -276,6 +287,12 @@ class AccountService:
             raise AccountError("REGISTRATION_CLOSED")
         password = normal_password(password)
         _refuse_weak(password, name)
+        if address is not None:
+            now = self._now()
+            wait = self._registrations.ask(address, now)
+            wait = wait or self._registrations_of_network.ask(address, now)
+            if wait:
+                raise AccountError("RATE_LIMITED", retry_after=wait)
         async with self._paying(address):
             account = new_account(name, self._date(), await self._passwords.hash(password), email=email)
 
@@ -285,6 +302,8 @@ class AccountService:
                 and rows.take_code("invite", hash_of(invite), self._date()) is None
             ):
                 raise AccountError("INVITE_INVALID")
+            if rows.count() >= MAX_ACCOUNTS:
+                raise AccountError("TOO_MANY_ACCOUNTS")
             rows.add(account, sorted(looks_of(account.name)))
             return self._sign_in(rows, account, device)
 
@@ -292,6 +311,7 @@ class AccountService:
             signed_in = await self._store.write(add)
         except NameTakenError as error:
             raise AccountError("NAME_TAKEN") from error
+        self._know(account.login, address)
         if self.mails is not None and email is not None and not self._wait_for_mail(address):
             self.mails.confirm(account.id, email)
         return signed_in
@@ -299,7 +319,8 @@ class AccountService:
     async def login(self, name: str, password: str, address: str | None, device: str = "") -> SignedIn:
         """Sign in. A refusal does not tell, by its words or its time, whether there is such an account."""
         login = login_of(name)
-        async with self._guessing(login, address):
+        key = login if address is None else _at(login, address)
+        async with self._guessing(key if key in self._known else login, address):
             account = await self._store.read(lambda rows: rows.by_login(login))
             password = normal_password(password)
             expected = None if account is None else account.password_hash
@@ -319,7 +340,17 @@ class AccountService:
                 rows.update(attrs.evolve(found, password_hash=renewed))
             return self._sign_in(rows, found, device)
 
-        return await self._store.write(sign_in)
+        signed_in = await self._store.write(sign_in)
+        self._know(login, address)
+        return signed_in
+
+    def _know(self, login: str, address: str | None) -> None:
+        """Have the guesses that are made from an address of the owner count by themselves."""
+        if address is not None:
+            self._known.pop(_at(login, address), None)
+            self._known[_at(login, address)] = None
+            if len(self._known) > _MAX_KNOWN:
+                del self._known[next(iter(self._known))]
 
     async def sign_in_as(
         self, identity: Identity, *, link_by_email: bool, may_register: bool, device: str = ""
@@ -473,13 +504,17 @@ class AccountService:
         if email is not None and email != account.confirmed_email:
             mails.confirm(account.id, email)
 
-    async def confirm(self, code: str) -> None:
-        """Note that whoever has this code owns the address to which it was sent."""
+    async def confirm(self, account_id: str, code: str) -> None:
+        """Note that whoever has this code owns the address to which it was sent, and has this account.
+
+        Else a stranger could name somebody's address, and have her confirm it for an account of its own.
+        """
 
         def confirm(rows: AccountRows) -> None:
             found = rows.take_code("confirm", hash_of(code), self._date())
-            account = None if found is None else rows.by_id(found.account_id or "")
-            if found is None or account is None or account.email != found.email:
+            account = rows.by_id(account_id)
+            is_its = found is not None and found.account_id == account_id
+            if found is None or account is None or not is_its or account.email != found.email:
                 raise AccountError("CODE_INVALID")
             rows.update(attrs.evolve(account, confirmed_email=found.email))
 
@@ -564,13 +599,17 @@ class AccountService:
             if not found or found[0].created_at < self._date() - _FRESH * 1000:
                 raise AccountError("SIGN_IN_AGAIN")
             return
-        async with self._guessing(account.login, address):
+        # Guesses of one sign-in: those who guess elsewhere keep nobody from it. No name is that long.
+        async with self._guessing(f"{account.id} {device}", address):
             if not await self._passwords.verify(normal_password(password), account.password_hash):
                 raise AccountError("WRONG_CREDENTIALS")
 
     @asynccontextmanager
     async def _guessing(self, login: str, address: str | None) -> AsyncIterator[None]:
-        """Have the block be one guess, which is right unless it raises WRONG_CREDENTIALS."""
+        """Have the block be one guess, which is right unless it raises WRONG_CREDENTIALS.
+
+        `login`: by what it is counted besides its address.
+        """
         now, key = self._now(), None if address is None else address_key(address)
         wait = self._of_account.wait(login, now)
         if key is not None:
@@ -616,6 +655,10 @@ class AccountService:
             self._waiting[key] -= 1
             if not self._waiting[key]:
                 del self._waiting[key]
+
+
+def _at(login: str, address: str) -> str:
+    return f"{login}\n{address_key(address)}"
 
 
 def _refuse_weak(password: str, name: str) -> None:

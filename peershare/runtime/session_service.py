@@ -169,9 +169,8 @@ class SessionService:
         if not self.has_session(command.principal):
             return
         for session in list(self._sessions):
-            principal = self._hub.principal_of(session.user_id)
-            device = None if principal.claims is None else principal.claims.device
-            if principal.id == command.principal and command.device in (None, device):
+            is_its = self._hub.principal_of(session.user_id).id == command.principal
+            if is_its and command.device in (None, session.device):
                 self._end(session, Ending.SIGNED_OUT, now)
 
     def _end(self, session: Session, ending: Ending, now: float) -> None:
@@ -268,6 +267,7 @@ class SessionService:
                     session.in_background,
                     session.replay.sent if has_all else 0,
                     kept,
+                    session.device,
                 )
             )
         return found
@@ -428,6 +428,8 @@ class SessionService:
     def _take_token(self, state: ConnectionState, verified: Verified, now: float) -> None:
         """Have a user be as a token says, from now on and until it is over."""
         state.verified = verified
+        if state.session is not None and verified.principal.claims is not None:
+            state.session.device = verified.principal.claims.device
         self._hub.set_principal(state.user_id, verified.principal)
         state.free = self._rules.permissions.free(verified.principal)
         left = (verified.until - self._date(now)) / 1000

@@ -209,7 +209,11 @@ function showForgotten() {
 /** Do what a link in a mail is for. @param {string} kind @param {string} code */
 export async function followLink(kind, code) {
 	if (kind === "confirm") {
-		await ask("POST", "/confirm", { code });
+		// Who has the mail may not be who made the account.
+		const token = await signIn.token().catch((error) => {
+			throw isSignedOut(error) ? new Error("Sign in to your account, and then open the link in the mail again.") : error;
+		});
+		await ask("POST", "/confirm", { code }, token);
 		return toast("Your e-mail address is confirmed.");
 	}
 	const password = passwordField("newPassword", "New password, of 8 characters or more", "new-password");

@@ -29,6 +29,8 @@ from peershare.runtime.accounts import (
     KEY_SHOWN,
     LOST_ANSWER,
     MAX_DEVICES,
+    REGISTER_RATE,
+    REGISTER_RATE_OF_NETWORK,
     WAITING_OF_ADDRESS,
     AccountError,
     AccountRules,
@@ -524,6 +526,61 @@ async def test_16_guesses_wait(world):
     world.now += 1
     await world.service.login("Ann", PASSWORD, "192.0.2.99")
     assert await refused(world.service.login("Ann", "wrong", "192.0.2.99")) == "WRONG_CREDENTIALS"
+
+
+async def test_16_strangers_keep_no_owner_out(world):
+    """Where she has signed in before, and on her devices, only what is guessed there counts."""
+    made = await world.register(address=ADDRESS)
+    await world.service.login("Ann", PASSWORD, "192.0.2.2")
+    for number in range(FREE_GUESSES):
+        await refused(world.service.login("Ann", "wrong", f"198.51.100.{number}"))
+    assert await refused(world.service.login("Ann", PASSWORD, "198.51.100.99")) == "RATE_LIMITED"
+    for address in (ADDRESS, "192.0.2.2"):
+        await world.service.login("ann", PASSWORD, address)
+    change = world.service.set_password
+    for _ in range(FREE_GUESSES):
+        assert await refused(world.service.login("Ann", "wrong", ADDRESS)) == "WRONG_CREDENTIALS"
+        wrong = change(made.account, made.device, "wrong", "battery staple", "192.0.2.9")
+        assert await refused(wrong) == "WRONG_CREDENTIALS"
+    assert await refused(world.service.login("Ann", PASSWORD, ADDRESS)) == "RATE_LIMITED"
+    right = change(made.account, made.device, PASSWORD, "battery staple", "192.0.2.9")
+    assert await refused(right) == "RATE_LIMITED"
+    await world.service.login("Ann", PASSWORD, "192.0.2.2")
+
+
+async def test_16_so_many_addresses_are_known(world, monkeypatch):
+    """One more, and the one that was not used for longest is a stranger's."""
+    monkeypatch.setattr(module, "_MAX_KNOWN", 2)
+    await world.register(address=ADDRESS)
+    for address in ("192.0.2.2", "192.0.2.3"):
+        await world.service.login("Ann", PASSWORD, address)
+    for number in range(FREE_GUESSES):
+        await refused(world.service.login("Ann", "wrong", f"198.51.100.{number}"))
+    assert await refused(world.service.login("Ann", PASSWORD, ADDRESS)) == "RATE_LIMITED"
+    await world.service.login("Ann", PASSWORD, "192.0.2.2")
+
+
+@pytest.mark.parametrize("network", [False, True])
+async def test_16_so_many_register(world, network):
+    """From one address, and from one network; others still do."""
+    rules = REGISTER_RATE_OF_NETWORK if network else REGISTER_RATE
+    for number in range(int(rules.burst)):
+        await world.register(f"user {number}", f"2001:db8:1:{number if network else 0:x}::1")
+    more = "2001:db8:1:ffff::1" if network else "2001:db8:1::2"
+    assert await refused(world.register("Ann", more)) == "RATE_LIMITED"
+    await world.register("Ann", "2001:db8:2::1")
+
+
+async def test_16_so_many_accounts(world, monkeypatch):
+    """One more is refused, and loses no invitation."""
+    await world.register()
+    monkeypatch.setattr(module, "MAX_ACCOUNTS", 1)
+    world.service.rules = AccountRules("invite")
+    code = Code("invite", int(world.now * 1000) + 5000)
+    await world.store.write(lambda rows: rows.add_code(hash_of("good"), code))
+    assert await refused(world.register("Bob", invite="good")) == "TOO_MANY_ACCOUNTS"
+    monkeypatch.setattr(module, "MAX_ACCOUNTS", 2)
+    await world.register("Bob", invite="good")
 
 
 async def test_16_names_that_nobody_has_wait_too(world):

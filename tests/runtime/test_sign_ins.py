@@ -10,6 +10,7 @@ from peershare.messages import Hello, UserId
 from peershare.messages.close_codes import Ending
 from peershare.runtime.commands import EndSignIn, MessageReceived
 from tests.runtime.harness import START, Client, Harness
+from tests.runtime.test_restarts import Run
 from tests.runtime.test_store import World, create, join
 from tests.runtime.test_tokens import User, last
 
@@ -76,6 +77,19 @@ def test_16_a_token_that_was_judged_before():
     ann.lose()
     assert last(User(harness).greet(proof(), (ann.welcome, 0)))["details"] == {"reason": "revoked"}
     assert "resumed" in [kind for kind, _ in User(harness).greet(proof("laptop"), (ann.welcome, 0)).listen()]
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+def test_16_after_a_restart(renewed):
+    """A session is still of its sign-in, and ends with it, or with the one of its last token."""
+    run = Run()
+    ann, bob = User(run).greet(proof("tablet" if renewed else "phone")), User(run).greet(proof("laptop"))
+    if renewed:
+        ann.prove("auth-refresh", proof())
+    later = run.stop(ann, bob)
+    later.do(EndSignIn(ANN, "tablet"))
+    later.do(EndSignIn(ANN, "phone"))
+    assert [one.user_id for one in later.signaling_service.sessions.records()] == [bob.id]
 
 
 def test_16_of_somebody_who_is_not_here():

@@ -125,6 +125,9 @@ class _Rows:
             _account(row) for row in self._connection.execute(select(accounts).order_by(accounts.c.login))
         ]
 
+    def count(self) -> int:
+        return self._connection.execute(select(func.count()).select_from(accounts)).scalar_one()
+
     def update(self, account: Account) -> None:
         values = attrs.asdict(account, filter=lambda field, _value: field.name not in _FIXED)
         try:

@@ -59,6 +59,7 @@ def take_sessions(connection: Connection) -> Sequence[SessionRecord]:
             row.in_background,
             row.sent,
             tuple(_split(row.frames)),
+            row.device_id,
         )
         for row in connection.execute(select(sessions))
     ]
@@ -83,6 +84,7 @@ def _row_of_session(record: SessionRecord) -> dict[str, Any]:
         "restarted": record.restarted,
         "in_background": record.in_background,
         "sent": record.sent,
+        "device_id": record.device,
         "frames": b"".join(len(frame).to_bytes(_LENGTH) + frame for frame in record.frames),
     }
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 
 # The newest revision in `migrations`: a database that has it needs none of them.
-HEAD = "0004"
+HEAD = "0005"
 # Named so that other programs may have tables beside ours in a database of PostgreSQL.
 VERSION_TABLE = "peershare_version"
 
@@ -174,6 +174,7 @@ sessions = Table(
     Column("in_background", Boolean, nullable=False),
     Column("sent", BigInteger, nullable=False),
     Column("frames", LargeBinary, nullable=False),
+    Column("device_id", Text),
 )
 
 # `login`: the name as it is looked up, in one letter case. `email` is what its owner says, `confirmed_email`

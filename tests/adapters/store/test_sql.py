@@ -211,7 +211,7 @@ async def test_15_sessions_are_kept_once(store, open_database):
     """As they were, whatever is in their frames; what was read is not there any more."""
     frames = (b"", b"\0\xff" * 70_000, "🦊".encode())
     sessions = [record("ann", frames=frames), record("bob", restarted=True, received=2**52)]
-    sessions[1] = attrs.evolve(sessions[1], peer_id="peer-\0b")
+    sessions[1] = attrs.evolve(sessions[1], peer_id="peer-\0b", device="phone")
     await store.keep(sessions)
     await store.close()
     second, third = (SqlStore(open_database(), moment) for _ in range(2))
