@@ -211,10 +211,13 @@ export async function followLink(kind, code) {
 	if (kind === "confirm") {
 		// Who has the mail may not be who made the account.
 		const token = await signIn.token().catch((error) => {
-			throw isSignedOut(error) ? new Error("Sign in to your account, and then open the link in the mail again.") : error;
+			throw isSignedOut(error)
+				? new Error("Sign in to your account, and then open the link in the mail again.")
+				: error;
 		});
 		await ask("POST", "/confirm", { code }, token);
-		return toast("Your e-mail address is confirmed.");
+		toast("Your e-mail address is confirmed.");
+		return signIn.renew(); // with the account as it is now
 	}
 	const password = passwordField("newPassword", "New password, of 8 characters or more", "new-password");
 	const form = accountForm(
