@@ -84,6 +84,12 @@ class Guesses:
         if len(self._by_key) > self._most:
             del self._by_key[next(iter(self._by_key))]
 
+    def refuse(self, key: str, now: float) -> None:
+        """The last one was wrong, and is answered now: the wait counts from then, however long it took."""
+        guessed = self._by_key.get(key)
+        if guessed is not None:
+            guessed.last = max(guessed.last, now)
+
     def take_back(self, key: str) -> None:
         """The last one was right."""
         guessed = self._by_key.get(key)

@@ -623,6 +623,9 @@ class AccountService:
             try:
                 yield
             except AccountError:
+                self._of_account.refuse(login, self._now())
+                if key is not None:
+                    self._of_address.refuse(key, self._now())
                 raise
             except BaseException:  # neither right nor wrong
                 self._take_back(login, key)

@@ -250,7 +250,7 @@ def test_what_is_said_of_a_candidate(known):
     assert (bob.text, bob.length, bob.about) == (OTHER, 3, "Bob")
     [group] = candidates("join-group groupId=", known)
     assert group.about == "Friends"
-    assert [each.about for each in candidates("join-group ", known)] == ["", "", "optional"]
+    assert [each.about for each in candidates("join-group ", known)] == ["", "", "optional", "optional"]
 
 
 def test_ids_are_not_remembered_for_ever():

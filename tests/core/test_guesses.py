@@ -79,3 +79,13 @@ def test_16_guesses_are_forgotten():
     guesses.begin("cat", 3603.0)
     assert len(guesses) == 2
     assert guesses.wait("ann", 3603.0) == 0
+
+
+def test_a_guess_that_took_long():
+    """The wait counts from the answer: else a slow server would have none."""
+    guesses = Guesses(1, 60.0)
+    guesses.begin("ann", 100)
+    guesses.refuse("ann", 103)
+    assert guesses.wait("ann", 103) == 1
+    guesses.refuse("bob", 103)
+    assert guesses.wait("bob", 103) == 0
