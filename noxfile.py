@@ -63,7 +63,7 @@ def again() -> list[str]:
     Five thousand tests with real browsers, proxies and databases share two cores. Where somebody works on
     the project, the first failure is what is seen.
     """
-    return ["--reruns", "1", "-rR"] if os.environ.get("CI") == "true" else []
+    return ["--reruns", "1", "-rfER"] if os.environ.get("CI") == "true" else []
 
 
 @nox.session(python=PYTHONS)

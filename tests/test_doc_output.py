@@ -25,7 +25,7 @@ from peershare.messages import ALL_CLIENT_TYPES, SERVER_TYPES, UserId
 from peershare.settings import Settings
 from peershare.wire.client_codec import decode_server
 from peershare.wire.codec import InvalidMessageError, decode, encode
-from tests.support import RawClient, environment, running
+from tests.support import RawClient, ServerProcess, environment, running
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -200,7 +200,21 @@ def test_11_15_a_script(tmp_path):
 
 # --- JSON --------------------------------------------------------------------------------------
 
-JSON = [pytest.param(json.loads(block.text), id=block.where) for block in BLOCKS if block.language == "json"]
+# What is sent to a route stands first below its heading.
+REQUESTS = [
+    pytest.param(found[1], json.loads(found[2]), id=found[1])
+    for found in re.finditer(
+        r"^### `POST (\S+)`\n\n```json\n(.*?)```$",
+        (ROOT / "docs" / "accounts.md").read_text("utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+]
+_SENT = [param.values[1] for param in REQUESTS]
+JSON = [
+    pytest.param(said, id=block.where)
+    for block in BLOCKS
+    if block.language == "json" and (said := json.loads(block.text)) not in _SENT
+]
 MESSAGES = [param for param in JSON if "type" in param.values[0]]
 ANSWERS = [param for param in JSON if "type" not in param.values[0]]
 
@@ -219,6 +233,50 @@ def test_11_15_messages(message):
             decode(text)
         except InvalidMessageError as invalid:
             pytest.fail(f"{invalid.error}")
+
+
+def ask(port: int, path: str, said: object = None, token: str = "") -> dict[str, object]:
+    """What a server answers, whatever the status. `said` is posted."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    data = None if said is None else json.dumps(said).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return json.loads(answer.read() or b"{}")
+    except urllib.error.HTTPError as error:
+        return json.load(error)
+
+
+@pytest.fixture(scope="module")
+def with_accounts(tmp_path_factory) -> Iterator[ServerProcess]:
+    directory = tmp_path_factory.mktemp("accounts")
+    with running(directory, REGISTRATION="open", STORE="sqlite", DATA_DIR=directory) as server:
+        yield server
+
+
+@pytest.mark.parametrize(("route", "said"), REQUESTS)
+def test_16_requests(with_accounts, route, said):
+    """Each is one that the route takes, whatever comes of it."""
+    answer = ask(with_accounts.port, route, said)
+    assert "error" not in answer or answer.get("code") not in {None, "INVALID_REQUEST", "NOT_FOUND"}
+
+
+@pytest.fixture(scope="module")
+def account_answers(with_accounts) -> dict[frozenset[str], object]:
+    """The same as `answers`, of the routes of accounts."""
+    port, her = with_accounts.port, {"username": "Cleo", "password": "correct horse"}
+    signed_in = ask(port, "/api/auth/register", her)
+    token = signed_in["accessToken"]
+    wrong = her | {"password": "wrong horse"}
+    paths = ["/api/auth", "/api/auth/me", "/api/auth/groups", "/api/auth/devices"]
+    change = {"password": "correct horse", "newPassword": "battery staple"}
+    told = [
+        signed_in,
+        *(ask(port, path, token=token) for path in paths),
+        ask(port, "/api/auth/password", change, token),
+        *(ask(port, "/api/auth/login", wrong) for _ in range(8)),
+    ]
+    return {frozenset(one): one for one in told}
 
 
 @pytest.fixture(scope="module")
@@ -244,9 +302,9 @@ def answers(tmp_path_factory) -> dict[frozenset[str], object]:
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
-def test_11_15_answers(answer, answers):
+def test_11_15_answers(answer, answers, account_answers):
     """Of REST: a real one has the same members, of the same kinds."""
-    real = answers[frozenset(answer)]
+    real = (account_answers | answers)[frozenset(answer)]
     assert {name: type(value) for name, value in real.items()} == {
         name: type(value) for name, value in answer.items()
     }

@@ -81,10 +81,10 @@ async def test_15_loads_take_no_turns(nursery, autojump_clock):
         def must_load(self, group_id) -> bool:
             return True
 
-        async def load(self, group_id, send) -> bool:
+        async def prepare(self, command, group_id, send) -> object:
             self.begun += 1
             await trio.sleep(5)
-            return True
+            return command
 
     loader = Loader()
     join = (
