@@ -197,38 +197,6 @@ def test_17_who_was_removed_while_somebody_was_away(invite, tmp_path):
         bob.sees("Ann")
 
 
-def test_17_who_is_removed_while_a_call_migrates(invite, tmp_path):
-    """The server has forgotten the group, and nobody knows whose the old connections are: they end."""
-    with ExitStack() as stack:
-        first = stack.enter_context(running(tmp_path, ICE_SERVERS="", SHUTDOWN_TIMEOUT=2))
-        ann, bob = invite("Ann", first.port), invite("Bob", first.port)
-        troll = invite("Troll", first.port, _OBEYS_NOBODY)
-        gather(ann, bob, troll)
-        numbers = {person: decoding(person, "Troll") for person in (ann, bob)}
-        first.popen.kill()
-        first.popen.wait()
-        for person in (ann, bob, troll):
-            expect(person.page.get_by_text("Reconnecting")).to_be_visible()
-        stack.enter_context(running(tmp_path, ICE_SERVERS="", PORT=first.port, WS_PORT=first.ws_port))
-        for person in (ann, bob, troll):
-            expect(person.page.get_by_text("Reconnecting")).to_be_hidden()
-        for person in (ann, bob):
-            expect(person.page.get_by_role("heading", name="3 are here")).to_be_visible()
-        ann.sees("Bob")
-        bob.sees("Ann")
-        for person, number in numbers.items():  # as it keeps them, and tells nobody
-            assert (
-                person.page.evaluate("(number) => connections[number].connectionState", number) == "connected"
-            )
-        owner, other = (ann, bob) if ann.page.evaluate("role") == "owner" else (bob, ann)
-        say(owner, "member-kick", userId=owner.page.evaluate("members.Troll"))
-        for person, number in numbers.items():
-            expect(person.tile("Troll")).to_have_count(0)
-            is_closed(person, number)
-        owner.sees(other.name)
-        other.sees(owner.name)
-
-
 @pytest.mark.parametrize("how", ["role", "settings"])
 def test_17_who_may_only_listen_is_neither_seen_nor_heard(invite, tmp_path, how):
     """Whatever their page sends, and says of itself; and is, as soon as they may."""
