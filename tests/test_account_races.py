@@ -14,7 +14,8 @@ from peershare.adapters.store.postgres import Postgres
 from peershare.adapters.store.sql import SqlStore
 from peershare.adapters.store.sqlite import Sqlite
 from peershare.core.principal import account_principal_id
-from peershare.runtime.accounts import AccountError, Identity
+from peershare.ports.single_sign_on import Identity
+from peershare.runtime.accounts import AccountError
 from tests.runtime.test_accounts import PASSWORD, World, refused
 
 NEW = "battery staple"

@@ -37,13 +37,13 @@ class World:
             eventually(lambda: Browser().ask(self.start(name)).location.startswith("http"))  # noqa: B023
         return self
 
-    def start(self, name="work", to="/", **more):
+    def start(self, name="staff", to="/", **more):
         return f"{self.url}/api/auth/oidc/{name}/start?{urlencode({'to': to, **more})}"
 
-    def callback(self, name="work"):
+    def callback(self, name="staff"):
         return f"{self.url}/api/auth/oidc/{name}/callback"
 
-    def signed_in(self, browser, login="ann", name="work", to="/"):
+    def signed_in(self, browser, login="ann", name="staff", to="/"):
         """Sign in, and give the answer to the callback."""
         page = browser.sign_in_at(self.start(name, to), login, self.callback(name))
         return browser.ask(page.location)
@@ -72,7 +72,7 @@ def providers():
         callbacks = [
             f"http://127.0.0.1:{port}/api/auth/oidc/{name}/callback"
             for port in ports
-            for name in ("work", "club")
+            for name in ("staff", "club")
         ]
         # To browsers, two names are two sites.
         issuers = f"http://127.0.0.1:{free_port()}", f"http://localhost:{free_port()}"
@@ -85,7 +85,7 @@ def providers():
 def world(providers, tmp_path_factory):
     (port, _), work, club = providers
     issuers = {
-        "work": (work, "peershare", CLIENT_SECRET),
+        "staff": (work, "peershare", CLIENT_SECRET),
         "club": (club, "public", ""),
         "gone": (f"http://127.0.0.1:{free_port()}", "peershare", CLIENT_SECRET),
     }
@@ -96,7 +96,7 @@ def world(providers, tmp_path_factory):
             patch.setenv(name, value)
         directory = tmp_path_factory.mktemp("data")
         stack.enter_context(serving(PORT=port, OIDC_PROVIDERS=names, STORE="sqlite", DATA_DIR=directory))
-        yield World(port, issuers).known("work", "club")
+        yield World(port, issuers).known("staff", "club")
 
 
 def fault_of(page):
@@ -137,7 +137,7 @@ def test_a_lean_provider_and_a_client_without_a_secret(world):
 def test_the_same_subject_elsewhere_is_somebody_else(world):
     """Issuer and subject together are who it is; an address links nothing, unless the settings say so."""
     one, other = Browser(), Browser()
-    world.signed_in(one, "dora", "work")
+    world.signed_in(one, "dora", "staff")
     world.signed_in(other, "dora", "club")
     assert world.me(one)["id"] != world.me(other)["id"]
     assert world.me(other)["username"] == "Dora 2"
@@ -169,7 +169,7 @@ def test_a_server_without_providers():
     with serving() as server:
         url = f"http://127.0.0.1:{server.port}/api/auth"
         assert json.loads(Browser().ask(f"{url}/providers").text)["providers"] == []
-        assert Browser().ask(f"{url}/oidc/work/start").status == 404
+        assert Browser().ask(f"{url}/oidc/staff/start").status == 404
 
 
 # --- attacks -----------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def test_mixed_up_providers(world):
     """An answer of one provider counts for nothing at the callback of the other, or with another `iss`."""
     browser = Browser()
     said = browser.sign_in_at(world.start(), "ann", world.callback()).query
-    assert said["iss"] == world.issuers["work"][0]
+    assert said["iss"] == world.issuers["staff"][0]
     kept = dict(browser.cookies[f"127.0.0.1:{world.port}"])
     assert fault_of(browser.ask(f"{world.callback('club')}?{urlencode(said)}")) == ("/", "mixed-up")
     browser.cookies[f"127.0.0.1:{world.port}"] = kept
@@ -244,7 +244,7 @@ def test_a_cookie_with_another_way(world):
     """The path in the cookie of an attempt is no way out, either, where that attempt fails."""
     browser = Browser()
     for path in ("Ly9ldmlsLmV4YW1wbGU", "aHR0cHM6Ly9ldmls", "é", "%%%", "x" * 3000):
-        browser.cookies[f"127.0.0.1:{world.port}"] = {ATTEMPT: f"a.work.9999999999.{quote(path)}"}
+        browser.cookies[f"127.0.0.1:{world.port}"] = {ATTEMPT: f"a.staff.9999999999.{quote(path)}"}
         assert fault_of(browser.ask(f"{world.callback()}?state=x&code=y")) == ("/", "stale")
 
 
@@ -254,7 +254,7 @@ def test_who_does_not_sign_in(world):
     page = browser.follow(browser.ask(world.start(to="/x")), world.callback())
     abort = re.search(r'href="([^"]*abort[^"]*)"', page.text)[1]
     back = browser.follow(
-        browser.ask(abort if "://" in abort else world.issuers["work"][0] + abort), world.callback()
+        browser.ask(abort if "://" in abort else world.issuers["staff"][0] + abort), world.callback()
     )
     assert back.query["error"] == "access_denied"
     assert fault_of(browser.ask(back.location)) == ("/x", "denied")
@@ -267,7 +267,7 @@ def test_a_device_that_can_have_no_such_name(world, device):
     assert Browser().ask(world.start(device=device)).status == 400
 
 
-@pytest.mark.parametrize("name", ["nobody", "Work", "work%2F..%2Fclub", "%00", "é"])
+@pytest.mark.parametrize("name", ["nobody", "Work", "staff%2F..%2Fclub", "%00", "é"])
 @pytest.mark.parametrize("last", ["start", "callback"])
 def test_a_provider_that_is_none(world, name, last):
     """There is nothing at such a path."""
@@ -282,8 +282,8 @@ def test_a_host_that_can_be_in_no_url(world):
 
 def test_below_a_path_and_behind_a_proxy(world, tmp_path):
     """The provider is told the URL as browsers see it; ways lead only below our path; cookies need https."""
-    with serving(OIDC_PROVIDERS="work", STORE="sqlite", DATA_DIR=tmp_path, BASE_PATH="/calls") as server:
-        start = f"http://127.0.0.1:{server.port}/calls/api/auth/oidc/work/start"
+    with serving(OIDC_PROVIDERS="staff", STORE="sqlite", DATA_DIR=tmp_path, BASE_PATH="/calls") as server:
+        start = f"http://127.0.0.1:{server.port}/calls/api/auth/oidc/staff/start"
         eventually(lambda: Browser().ask(start).location.startswith("http"))
         ours = f"127.0.0.1:{server.port}"
         for base, headers in (
@@ -292,7 +292,7 @@ def test_below_a_path_and_behind_a_proxy(world, tmp_path):
             (f"http://{ours}/team/", {"X-Forwarded-Prefix": "/team"}),
         ):
             page = Browser().ask(start, **headers)
-            assert page.query["redirect_uri"] == f"{base}api/auth/oidc/work/callback"
+            assert page.query["redirect_uri"] == f"{base}api/auth/oidc/staff/callback"
             [cookie] = [value for name, value in page.headers if name.lower() == "set-cookie"]
             is_https = base.startswith("https:")
             assert cookie.startswith(f"__Host-{ATTEMPT}=" if is_https else f"{ATTEMPT}=")
@@ -418,11 +418,11 @@ def test_the_recipe_for_a_company(providers, tmp_path):
     command = re.search(r"<!-- run: single sign-on -->\n```sh\n(.*?)```", text, re.DOTALL)[1]
     said = dict(word.split("=", 1) for word in shlex.split(command) if "=" in word)
     (_, port), work, _ = providers
-    said |= {"OIDC_WORK_ISSUER": work, "OIDC_WORK_CLIENT_SECRET": CLIENT_SECRET}
+    said |= {"OIDC_STAFF_ISSUER": work, "OIDC_STAFF_CLIENT_SECRET": CLIENT_SECRET}
     with running(tmp_path, PORT=port, STORE="sqlite", DATA_DIR=tmp_path, **said) as server:
-        world, ann = World(server.port, {}).known("work"), Browser()
+        world, ann = World(server.port, {}).known("staff"), Browser()
         labels = json.loads(ann.ask(f"{world.url}/api/auth/providers").text)["providers"]
-        assert labels == [{"name": "work", "label": "Our company"}]
+        assert labels == [{"name": "staff", "label": "Our company"}]
         assert world.signed_in(ann).location == "/"
         token = ann.cookies[f"127.0.0.1:{port}"][ACCESS]
         for shown, expected in (({"token": token}, "group-created"), ({}, "error")):
@@ -442,7 +442,7 @@ def test_linked_by_address_and_logs_without_secrets(providers, tmp_path):
     the way is in no log.
     """
     (_, port), work, club = providers
-    issuers = {"work": (work, "peershare", CLIENT_SECRET), "club": (club, "posting", CLIENT_SECRET)}
+    issuers = {"staff": (work, "peershare", CLIENT_SECRET), "club": (club, "posting", CLIENT_SECRET)}
     common = {
         "PORT": port,
         "STORE": "sqlite",
@@ -453,7 +453,7 @@ def test_linked_by_address_and_logs_without_secrets(providers, tmp_path):
     }
     ann, other, bob = Browser(), Browser(), Browser()
     with running(tmp_path, **common) as server:
-        one = World(server.port, issuers).known("work")
+        one = World(server.port, issuers).known("staff")
         one.signed_in(ann)
         one.signed_in(bob, "bob")
         assert (one.me(ann)["email"], one.me(ann)["emailConfirmed"]) == ("ann@example.com", True)
@@ -461,17 +461,17 @@ def test_linked_by_address_and_logs_without_secrets(providers, tmp_path):
     secrets = [CLIENT_SECRET, *ann.cookies[f"127.0.0.1:{port}"].values()]
     first = server.log
     with running(tmp_path, OIDC_REGISTRATION="closed", **common) as server:
-        one.known("work", "club")
+        one.known("staff", "club")
         page = other.sign_in_at(one.start("club"), "ann", one.callback("club"))
         secrets += page.query.values()
         assert other.ask(page.location).location == "/"
         assert one.me(other)["id"] == one.me(ann)["id"]
         assert fault_of(one.signed_in(Browser(), "bob", "club")) == ("/", "no-account")
-        assert fault_of(one.signed_in(Browser(), "new", "work")) == ("/", "no-account")
-        assert one.signed_in(Browser(), "bob", "work").location == "/"
+        assert fault_of(one.signed_in(Browser(), "new", "staff")) == ("/", "no-account")
+        assert one.signed_in(Browser(), "bob", "staff").location == "/"
         command = [sys.executable, "-m", "peershare", "user", "disable", "Bob"]
         subprocess.run(command, env=environment(**common), cwd=tmp_path, check=True, timeout=60)
-        assert fault_of(one.signed_in(Browser(), "bob", "work")) == ("/", "disabled")
+        assert fault_of(one.signed_in(Browser(), "bob", "staff")) == ("/", "disabled")
         metrics = urllib.request.urlopen(f"{one.url}/metrics").read().decode()
         assert 'peershare_sign_ons_total{result="signed in"} 2.0' in metrics
         assert 'peershare_sign_ons_total{result="no account"} 2.0' in metrics

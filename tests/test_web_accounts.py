@@ -433,9 +433,9 @@ def test_16_other_providers_have_a_button_each(invite):
         led.append(parse_qs(urlsplit(route.request.url).query))
         route.fulfill(body="The provider's page", content_type="text/html")
 
-    providers = {"providers": [{"name": "work", "label": "Our company"}]}
+    providers = {"providers": [{"name": "staff", "label": "Our company"}]}
     ann.page.route("**/api/auth/providers", lambda route: route.fulfill(json=providers))
-    ann.page.route("**/api/auth/oidc/work/start?*", start)
+    ann.page.route("**/api/auth/oidc/staff/start?*", start)
     ann.page.goto(ann.site)
     ann.press("Sign in")
     ann.press("Sign in with Our company")

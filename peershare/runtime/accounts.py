@@ -38,6 +38,7 @@ from peershare.ports.accounts import (
     VisitedGroup,
 )
 from peershare.ports.auth import PasswordHasher, TokenMaker
+from peershare.ports.single_sign_on import Identity
 from peershare.ports.store import StoreUnavailableError
 from peershare.runtime.account_mails import AccountMails
 from peershare.runtime.codes import hash_of, new_code
@@ -122,20 +123,6 @@ class SignedIn:
     access_token: str = attrs.field(repr=False)
     expires_at: int
     refresh_token: str = attrs.field(repr=False)
-
-
-@attrs.frozen
-class Identity:
-    """Somebody, as a provider of identities knows her.
-
-    `email`: only one that the provider has confirmed, and that is one (`is_email`): in another alphabet, a
-    letter may become one of ours when it is made small.
-    """
-
-    issuer: str
-    subject: str
-    name: str
-    email: str | None = None
 
 
 def new_account(
@@ -357,10 +344,11 @@ class AccountService:
     ) -> SignedIn:
         """Sign somebody in whom a provider has identified, and make an account for a new one, if that may be.
 
-        `link_by_email`: an account that has confirmed the same address is the same person's.
+        `link_by_email`: an account that has confirmed the same address is the same person's. Of addresses,
+        only one counts that is verified, and that is one (`is_email`): in another alphabet, a letter may
+        become one of ours when it is made small.
         """
-
-        email = None if identity.email is None else identity.email.lower()
+        email = identity.email.lower() if identity.email_is_verified else None
 
         def sign_in(rows: AccountRows) -> SignedIn:
             now = self._date()
@@ -610,34 +598,28 @@ class AccountService:
 
         `login`: by what it is counted besides its address.
         """
-        now, key = self._now(), None if address is None else address_key(address)
-        wait = self._of_account.wait(login, now)
-        if key is not None:
-            wait = max(wait, self._of_address.wait(key, now))
+        now, counted = self._now(), [(self._of_account, login)]
+        if address is not None:
+            counted.append((self._of_address, address_key(address)))
+        wait = max(guesses.wait(key, now) for guesses, key in counted)
         if wait:
             raise AccountError("RATE_LIMITED", retry_after=wait)
         async with self._paying(address):
-            self._of_account.begin(login, now)
-            if key is not None:
-                self._of_address.begin(key, now)
+            for guesses, key in counted:
+                guesses.begin(key, now)
             try:
                 yield
             except AccountError:
-                self._of_account.refuse(login, self._now())
-                if key is not None:
-                    self._of_address.refuse(key, self._now())
+                for guesses, key in counted:
+                    guesses.refuse(key, self._now())
                 raise
             except BaseException:  # neither right nor wrong
-                self._take_back(login, key)
+                for guesses, key in counted:
+                    guesses.take_back(key)
                 raise
+            for guesses, key in counted:
+                guesses.take_back(key)
             self._of_account.forget(login)
-            if key is not None:
-                self._of_address.take_back(key)
-
-    def _take_back(self, login: str, key: str | None) -> None:
-        self._of_account.take_back(login)
-        if key is not None:
-            self._of_address.take_back(key)
 
     @asynccontextmanager
     async def _paying(self, address: str | None) -> AsyncIterator[None]:

@@ -25,7 +25,6 @@ from peershare.ports.single_sign_on import (
     Wish,
 )
 from peershare.ports.store import StoreUnavailableError
-from peershare.runtime import accounts
 from peershare.runtime.accounts import AccountError, AccountService, SignedIn
 from peershare.wire.validation import RULES, CheckFailedError
 
@@ -122,8 +121,7 @@ class SignOn:
     async def _sign_in(self, found: Finished, label: str) -> SignedIn:
         who, rules = found.identity, self._rules
         is_believed = rules.links_email and who.email_is_verified and is_email(who.email)
-        email = who.email if is_believed else None
-        known = accounts.Identity(who.issuer, who.subject, _name_of(who, label), email)
+        known = attrs.evolve(who, name=_name_of(who, label), email_is_verified=is_believed)
         sign_in = partial(
             self._accounts.sign_in_as,
             known,

@@ -18,6 +18,7 @@ from peershare.adapters.store.sqlite import Sqlite
 from peershare.core.principal import account_principal_id
 from peershare.ports.accounts import TOKEN_LIFE, Account, Code
 from peershare.ports.auth import TokenError, TokenFault
+from peershare.ports.single_sign_on import Identity
 from peershare.ports.store import StoreUnavailableError
 from peershare.runtime import accounts as module
 from peershare.runtime.accounts import (
@@ -35,7 +36,6 @@ from peershare.runtime.accounts import (
     AccountError,
     AccountRules,
     AccountService,
-    Identity,
 )
 from peershare.runtime.codes import hash_of
 
@@ -486,7 +486,7 @@ async def test_16_keys_rotate(world):
 
 
 async def sign_in(world, subject="1", email=None, *, link=True, may_register=True, name="Ann"):
-    identity = Identity("https://issuer", subject, name, email)
+    identity = Identity("https://issuer", subject, name, email or "", email_is_verified=email is not None)
     return await world.service.sign_in_as(identity, link_by_email=link, may_register=may_register)
 
 

@@ -79,7 +79,8 @@ async def test_who_it_is(sign_on, said, name, email):
     assert await finish(sign_on) == ("signed in", "/x")
     [(identity, options)] = sign_on.accounts.asked
     assert (identity.issuer, identity.subject) == (ANN.issuer, "42")
-    assert (identity.name, identity.email) == (name, email)
+    believed = identity.email if identity.email_is_verified else None
+    assert (identity.name, believed) == (name, email)
     assert options == {"link_by_email": True, "may_register": True, "device": "Firefox"}
     assert sign_on.counts["signed in"] == 1
 
@@ -89,7 +90,7 @@ async def test_the_rules_are_passed_on():
     accounts = Accounts()
     await finish(SignOn(Providers(), accounts, SignOnRules(registers=False)))
     assert accounts.asked[0][1] == {"link_by_email": False, "may_register": False, "device": "Firefox"}
-    assert accounts.asked[0][0].email is None
+    assert not accounts.asked[0][0].email_is_verified
 
 
 async def test_two_at_the_same_moment(sign_on):

@@ -25,7 +25,7 @@ from peershare.ports.single_sign_on import Answer, ProviderRules, SignInError, S
 from tests.tokens import KEYS, OTHER_RSA, RSA, encoded, sign
 
 CLIENT, SECRET, ACCESS_TOKEN = "peershare", "a secret: with + and %", "an-access-token"
-BACK = "https://call.example.com/api/auth/oidc/work/callback"
+BACK = "https://call.example.com/api/auth/oidc/staff/callback"
 HASH = encoded(sha256(ACCESS_TOKEN.encode()).digest()[:16])
 
 
@@ -135,7 +135,7 @@ def short(monkeypatch):
 
 def sign_ins(provider, clock=time.time, secret=SECRET, *, asks_email=True):
     rules = [
-        ProviderRules("work", "Work", provider.issuer, CLIENT, secret),
+        ProviderRules("staff", "Work", provider.issuer, CLIENT, secret),
         ProviderRules("club", "Club", "http://127.0.0.1:9", CLIENT, secret),
     ]
     return SignIns(rules, lambda: b"a key", clock, asks_email=asks_email)
@@ -160,14 +160,14 @@ async def until(condition):
 async def known(one):
     def is_known():
         with suppress(SignInError):
-            return one.start("work", Wish("/"), BACK)
+            return one.start("staff", Wish("/"), BACK)
 
     await until(is_known)
 
 
 def begin(one, provider, to="/group/1"):
     """Begin, and give the cookie and what a provider answers by way of the browser."""
-    begun = one.start("work", Wish(to, "Bücher"), BACK)
+    begun = one.start("staff", Wish(to, "Bücher"), BACK)
     asked = {name: values[0] for name, values in parse_qs(urlsplit(begun.url).query).items()}
     provider.nonce = asked["nonce"]
     return begun.cookie, {"code": ["a code"], "state": [asked["state"]], "iss": [provider.issuer]}, asked
@@ -177,7 +177,7 @@ def warnings(logs):
     return [line["event"] for line in logs if line["log_level"] == "warning"]
 
 
-async def fault(one, cookie, said, name="work"):
+async def fault(one, cookie, said, name="staff"):
     with pytest.raises(SignInError) as caught:
         await one.finish(Answer(cookie, said), name, BACK)
     return caught.value.fault
@@ -189,10 +189,10 @@ async def fault(one, cookie, said, name="work"):
 async def test_a_sign_in(provider, running):
     """A code is asked for with PKCE, state and nonce, and changed for the one who has signed in."""
     cookie, said, asked = begin(running, provider, "/group/1?x=%20y")
-    assert urlsplit(running.start("work", Wish("/"), BACK).url).path == "/auth"
+    assert urlsplit(running.start("staff", Wish("/"), BACK).url).path == "/auth"
     assert (asked["tenant"], asked["response_type"], asked["redirect_uri"]) == ("1", "code", BACK)
     assert asked["scope"].split() == ["openid", "profile", "email"]
-    finished = await running.finish(Answer(cookie, said), "work", BACK)
+    finished = await running.finish(Answer(cookie, said), "staff", BACK)
     assert finished.wish == Wish("/group/1?x=%20y", "Bücher")
     who = finished.identity
     assert (who.issuer, who.subject, who.name) == (provider.issuer, "42", "Ann")
@@ -221,7 +221,7 @@ async def test_the_client_proves_itself(provider, nursery, secret, ways, expecte
     nursery.start_soon(one.run)
     await known(one)
     cookie, said, _ = begin(one, provider)
-    await one.finish(Answer(cookie, said), "work", BACK)
+    await one.finish(Answer(cookie, said), "staff", BACK)
     [(head, form)] = [(head, form) for path, head, form in provider.asked if path == "/token"]
     pair = base64.b64encode(b"peershare:a+secret%3A+with+%2B+and+%25").decode()
     assert (f"Basic {pair}" in head) == (expected == "in the head")
@@ -243,12 +243,12 @@ async def test_claims_of_the_user_info(provider, running):
     ):
         provider.user_info |= others
         cookie, said, _ = begin(running, provider)
-        who = (await running.finish(Answer(cookie, said), "work", BACK)).identity
+        who = (await running.finish(Answer(cookie, said), "staff", BACK)).identity
         assert (who.name, who.email, who.email_is_verified) == expected
         provider.user_info["sub"] = "42"
     provider.status["/me"] = "500 Oops"
     cookie, said, _ = begin(running, provider)
-    assert (await running.finish(Answer(cookie, said), "work", BACK)).identity.name == ""
+    assert (await running.finish(Answer(cookie, said), "staff", BACK)).identity.name == ""
 
 
 async def test_addresses_that_are_not_asked_for(provider, nursery):
@@ -259,7 +259,7 @@ async def test_addresses_that_are_not_asked_for(provider, nursery):
     await known(one)
     cookie, said, asked = begin(one, provider)
     assert asked["scope"].split() == ["openid", "profile"]
-    assert (await one.finish(Answer(cookie, said), "work", BACK)).identity.email == ""
+    assert (await one.finish(Answer(cookie, said), "staff", BACK)).identity.email == ""
     assert not any(path == "/me" for path, *_ in provider.asked)
 
 
@@ -269,7 +269,7 @@ async def test_addresses_that_are_not_asked_for(provider, nursery):
 async def test_a_state_is_good_once(provider, running):
     """Whoever comes with the same answer again is refused, before the provider is asked."""
     cookie, said, _ = begin(running, provider)
-    await running.finish(Answer(cookie, said), "work", BACK)
+    await running.finish(Answer(cookie, said), "staff", BACK)
     assert await fault(running, cookie, said) is SignInFault.REPLAYED
     assert len(provider.forms()) == 1
 
@@ -332,7 +332,7 @@ async def test_a_provider_that_does_not_name_itself(provider, nursery):
     await known(one)
     cookie, said, _ = begin(one, provider)
     del said["iss"]
-    assert (await one.finish(Answer(cookie, said), "work", BACK)).identity.subject == "42"
+    assert (await one.finish(Answer(cookie, said), "staff", BACK)).identity.subject == "42"
     cookie, said, _ = begin(one, provider)
     said["iss"] = ["https://evil.example.com"]
     assert await fault(one, cookie, said) is SignInFault.MIXED_UP
@@ -348,12 +348,12 @@ async def test_an_attempt_that_took_too_long(provider, nursery):
     in_time = begin(one, provider)
     now += LIFETIME - 1
     provider.claims["exp"] = now + 60
-    assert (await one.finish(Answer(in_time[0], in_time[1]), "work", BACK)).identity.subject == "42"
+    assert (await one.finish(Answer(in_time[0], in_time[1]), "staff", BACK)).identity.subject == "42"
     now += 1
     assert await fault(one, cookie, said) is SignInFault.STALE
     assert len(one._ended) == 1
     cookie, said, _ = begin(one, provider)
-    await one.finish(Answer(cookie, said), "work", BACK)
+    await one.finish(Answer(cookie, said), "staff", BACK)
     assert list(one._ended) == said["state"]
 
 
@@ -471,14 +471,14 @@ async def test_more_audiences_and_ourselves_as_the_party(provider, running):
     """That is as the standard has it; and a token need not have a hash."""
     provider.claims = {"aud": ["another", CLIENT], "azp": CLIENT, "at_hash": None}
     cookie, said, _ = begin(running, provider)
-    assert (await running.finish(Answer(cookie, said), "work", BACK)).identity.subject == "42"
+    assert (await running.finish(Answer(cookie, said), "staff", BACK)).identity.subject == "42"
 
 
 async def test_a_nonce_that_was_used(provider, running):
     """An ID token of one sign-in is none of the next."""
     cookie, said, _ = begin(running, provider)
     used = provider.nonce
-    await running.finish(Answer(cookie, said), "work", BACK)
+    await running.finish(Answer(cookie, said), "staff", BACK)
     cookie, said, _ = begin(running, provider)
     provider.claims = {"nonce": used}
     assert await fault(running, cookie, said) is SignInFault.ID_TOKEN
@@ -567,7 +567,7 @@ async def test_new_keys(provider, nursery, monkeypatch):
     nursery.start_soon(one.run)
     await known(one)
     cookie, said, _ = begin(one, provider)
-    await one.finish(Answer(cookie, said), "work", BACK)
+    await one.finish(Answer(cookie, said), "staff", BACK)
     answer, provider.answer = (
         provider.answer,
         lambda path, body: (
@@ -578,7 +578,7 @@ async def test_new_keys(provider, nursery, monkeypatch):
     )
     provider.key, provider.header = OTHER_RSA, {"kid": "two", "alg": "RS256"}
     cookie, said, _ = begin(one, provider)
-    assert (await one.finish(Answer(cookie, said), "work", BACK)).identity.subject == "42"
+    assert (await one.finish(Answer(cookie, said), "staff", BACK)).identity.subject == "42"
 
 
 BAD_DOCUMENTS = {
@@ -601,9 +601,9 @@ async def test_a_bad_document(provider, short, nursery, document):
     with capture_logs() as logs:
         nursery.start_soon(one.run)
         await until(lambda: len(provider.asked) >= 2)
-    assert any(line.get("provider") == "work" and "why" in line for line in logs)
+    assert any(line.get("provider") == "staff" and "why" in line for line in logs)
     with pytest.raises(SignInError) as caught:
-        one.start("work", Wish("/"), BACK)
+        one.start("staff", Wish("/"), BACK)
     assert caught.value.fault is SignInFault.AWAY
     provider.document = {}
     await known(one)
@@ -620,13 +620,13 @@ async def test_a_document_that_changes(provider, short, nursery, monkeypatch):
     provider.raw["/.well-known/openid-configuration"] = http("503 Away", b"")
     before = len(provider.asked)
     await until(lambda: len(provider.asked) >= before + 2)
-    one.start("work", Wish("/"), BACK)
+    one.start("staff", Wish("/"), BACK)
     provider.document = {
         "authorization_endpoint": f"{provider.issuer}/new",
         "jwks_uri": f"{provider.issuer}/k",
     }
     del provider.raw["/.well-known/openid-configuration"]
-    await until(lambda: "/new" in one.start("work", Wish("/"), BACK).url)
+    await until(lambda: "/new" in one.start("staff", Wish("/"), BACK).url)
     await until(lambda: any(path == "/k" for path, *_ in provider.asked))
     old = sum(path == "/jwks" for path, *_ in provider.asked)
     await until(lambda: sum(path == "/k" for path, *_ in provider.asked) > 3)
@@ -660,7 +660,7 @@ def test_any_cookie(cookie, state):
     one = SignIns([], lambda: b"key")
     assert one.path_of(cookie) == "" or is_own_path(one.path_of(cookie))
     with pytest.raises(SignInError):
-        Attempts(b"key", time.time).resume("work", cookie, state)
+        Attempts(b"key", time.time).resume("staff", cookie, state)
 
 
 json_values = st.recursive(
@@ -700,11 +700,11 @@ def test_any_id_token(others):
 )
 def test_any_answer(cookie, said):
     """Whatever a browser brings, nobody has signed in, and nothing is remembered."""
-    one = SignIns([ProviderRules("work", "Work", "https://a.example", CLIENT)], lambda: b"key")
+    one = SignIns([ProviderRules("staff", "Work", "https://a.example", CLIENT)], lambda: b"key")
 
     async def finish():
         with pytest.raises(SignInError):
-            await one.finish(Answer(cookie, said), "work", BACK)
+            await one.finish(Answer(cookie, said), "staff", BACK)
 
     trio.run(finish)
     assert not one._ended
