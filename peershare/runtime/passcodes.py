@@ -14,9 +14,9 @@ from peershare.core.limits import RateRules
 from peershare.messages import Error, JoinGroup, Passcode, UpdateGroup, errors
 from peershare.ports.auth import PasswordHasher
 
-# Of one address: people mistype, and guessing shall take years.
+# Of one address: people mistype. A long passcode takes years to guess, and one of four digits hours.
 OF_ADDRESS = RateRules(rate=0.1, burst=20)
-# Those of one group that were wrong, from wherever. Who has a role, or an invite, does not need the passcode.
+# Those of one group that were wrong, from wherever. Who may moderate does not need the passcode.
 OF_GROUP = RateRules(rate=0.5, burst=100)
 # Fits nothing.
 _WRONG = Passcode("")
@@ -37,7 +37,9 @@ class Passcodes:
             if not passcode:  # there is to be none
                 return message
             wait = self._wait(address)
-            return errors.too_many_passcodes(wait) if wait else await self._hash(message, passcode)
+            if wait:
+                return errors.too_many_passcodes(wait)
+            return attrs.evolve(message, passcode=Passcode(await self._hasher.hash(passcode)))
         expected = self._hub.passcode_of(message.group_id)
         if expected is None or passcode is None:
             return attrs.evolve(message, passcode=None)
@@ -52,6 +54,3 @@ class Passcodes:
     def _wait(self, address: str | None) -> float:
         """Count a passcode. Return in how many seconds the next may follow, 0 if at once."""
         return 0.0 if address is None else self._of_addresses.ask(address, trio.current_time())
-
-    async def _hash(self, message: UpdateGroup, passcode: Passcode) -> UpdateGroup:
-        return attrs.evolve(message, passcode=Passcode(await self._hasher.hash(passcode)))
